@@ -1,0 +1,115 @@
+"""hydra/sweeper=resume: Hydra's grid sweeper that leaves out what is done, starts the longest first and shows progress."""
+
+import shlex
+import sys
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from samgap import identity, naming, provenance
+from samgap.errors import SettingError
+from samgap.results import sweeps
+from samgap.results.display import Display
+from samgap.results.sweeps import Member, Sweep
+from samgap.training.cost import cost
+from samgap.training.settings import GROUPS, SCALARS, resolve
+
+naming.register()
+
+
+@dataclass
+class ResumeSweeperConf(BasicSweeperConf):
+    """The keys of Hydra's own grid sweeper."""
+
+    _target_: str = "hydra_plugins.samgap_sweeper.sweeper.ResumeSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSweeperConf, provider="samgap")
+
+
+class ResumeSweeper(BasicSweeper):
+    """Asks for every run of the grid once, in multirun/<name>/<scale>/sweep.yaml, and launches those without a record."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Carry out the sweep.
+
+        Args:
+            arguments: overrides of the command line; they come after `hydra.sweeper.params`, so the last of one key wins.
+
+        Raises:
+            SettingError: a setting is wrong (nothing was started), or runs failed (all others were carried out).
+        """
+        jobs = self._jobs(arguments)
+        root = Path(self.config.root)
+        grid = Sweep(
+            name=str(self.config.name),
+            scale=str(self.config.scale),
+            axes=self._axes(arguments),
+            command=shlex.join(["python", "-m", "samgap.train", *sys.argv[1:]]),
+            commit=provenance.commit()[0],
+            created=provenance.now(),
+            members=[member for member, _ in jobs],
+        )
+        path = sweeps.write(grid, root)
+        watch = sweeps.Watch(grid, root)
+        before = watch.look()
+        left = [(member, job) for member, job in jobs if member.folder not in watch.records]
+        print(f"{path}: {before.text()}", file=sys.stderr)
+        returns: Any = []
+        if left:
+            left.sort(key=lambda pair: -pair[0].cost)
+            with Display(watch):
+                try:
+                    returns = self.launcher.launch([job for _, job in left], initial_job_idx=0)
+                except BrokenExecutor as error:
+                    raise SettingError(
+                        f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
+                    ) from error
+        failures = [result.return_value for result in returns if result.return_value["status"] == "failed"]
+        if failures:
+            first = failures[0]
+            raise SettingError(
+                f"{len(failures)} of {len(grid.members)} runs of {grid.name}/{grid.scale} failed, the others are done; "
+                f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
+            )
+        return [returns]
+
+    def _overrides(self, arguments: list[str]) -> list[Any]:
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides([*self._parse_config(), *arguments])
+
+    def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
+        # Composing every job here checks all of them before the first starts. Two jobs with one identity are one run.
+        axes = self._axes(arguments)
+        found: dict[str, tuple[Member, list[str]]] = {}
+        for job in self.split_arguments(self._overrides(arguments), None)[0]:
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+            values = naming.plain(config, *GROUPS, *SCALARS)
+            settings = resolve(values)
+            leaves = identity.flat(settings)
+            name = identity.identity(settings)
+            member = Member(
+                identity=name,
+                folder=identity.folder(settings),
+                axes={axis: leaves.get(axis) for axis in axes},
+                cost=round(cost(values, settings), 3),
+            )
+            found.setdefault(name, (member, list(job)))
+        return list(found.values())
+
+    def _axes(self, arguments: list[str]) -> list[str]:
+        # As keys of the settings: a swept group is its name, model.params ends as a width. Device, paths and the like
+        # make no difference to a result and are no axis.
+        swept: dict[str, bool] = {}
+        for override in self._overrides(arguments):
+            key = override.get_key_element().lstrip("+")
+            key = f"{key}.name" if key in GROUPS else {"model.params": "model.width"}.get(key, key)
+            if key.split(".")[0] in (*GROUPS, *SCALARS):
+                swept[key] = override.is_sweep_override()
+        return [key for key, several in swept.items() if several]
+

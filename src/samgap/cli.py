@@ -1,0 +1,64 @@
+"""How a command ends when something is wrong: one sentence and an exit code, and a traceback only for our own bugs."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from samgap.errors import SettingError
+
+FULL = "HYDRA_FULL_ERROR"
+
+
+def command(main: Callable[[], object]) -> None:
+    """Run `main` and leave the process: 0 done, 1 wrong input or failed runs, 130 stopped by Ctrl-C.
+
+    With HYDRA_FULL_ERROR=1 in the environment, whatever went wrong shows its traceback.
+    """
+    if os.environ.get(FULL) == "1":
+        main()
+        return
+    os.environ[FULL] = "1"  # Hydra hands errors on instead of printing a traceback of its own
+    try:
+        main()
+    except KeyboardInterrupt:
+        _leave("Stopped. The same command goes on where it was.", 130)
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        _leave(sentence, 1)
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for an error that the user can put right, None for any other."""
+    chain = list(_chain(error))
+    for cause in chain:
+        if isinstance(cause, SettingError):
+            return str(cause)
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, FileNotFoundError):
+            return f"{cause.filename} cannot be used ({cause.strerror}): set root to a folder that can be written."
+    for cause in chain:
+        if isinstance(cause, HydraException | OmegaConfBaseException):
+            return " ".join(_first_lines(chain))
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_lines(chain: list[BaseException]) -> list[str]:
+    # Hydra names the override, its cause the key; the rest of each text is for programmers.
+    lines = [str(cause).strip().splitlines()[0] for cause in chain if str(cause).strip()]
+    return list(dict.fromkeys(line if line.endswith((".", "?")) else f"{line}." for line in lines))
+
+
+def _leave(sentence: str, code: int) -> None:
+    print(f"samgap: {sentence}", file=sys.stderr)
+    sys.exit(code)

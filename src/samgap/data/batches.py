@@ -1,0 +1,86 @@
+"""Training batches gathered from tensors that already lie on the device: no worker processes, no waiting.
+
+What an epoch draws (order, crops, flips) depends on the seed and the epoch's number alone, so a resumed run goes on
+exactly where it was. B batch, N training images, c channels, h by w pixels.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from samgap import seeds
+from samgap.data.sets import Data
+
+
+class Draw(NamedTuple):
+    """Which images make a batch, and how each is augmented."""
+
+    positions: Tensor  # (B,)
+    offsets: Tensor  # (B, 2), upper left corner of the crop in the padded image
+    flips: Tensor  # (B,), bool
+
+
+class EpochSampler(Sampler[Draw]):
+    """All training images once, in a new order each epoch; the last batch may be smaller."""
+
+    def __init__(self, images: int, batch_size: int, crop: int, flip: bool, seed: int) -> None:
+        self.images, self.batch_size, self.crop, self.flip, self.seed = images, batch_size, crop, flip, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, a resumed one included."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.images // self.batch_size)
+
+    def __iter__(self) -> Iterator[Draw]:
+        draw = seeds.generator(self.seed, "epoch", self.epoch)
+        order = torch.randperm(self.images, generator=draw)
+        offsets = torch.randint(0, 2 * self.crop + 1, (self.images, 2), generator=draw)
+        flips = (torch.rand(self.images, generator=draw) < 0.5) & self.flip
+        for start in range(0, self.images, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield Draw(order[part], offsets[part], flips[part])
+
+
+class TensorImages(Dataset[tuple[Tensor, Tensor]]):
+    """The training part on a device. Indexed by a whole `Draw`, it gives a batch: (B, c, h, w) float32, (B,) int64."""
+
+    def __init__(self, data: Data, device: torch.device) -> None:
+        self.data = data
+        part = data.train.to(device)
+        # Zero padding comes before standardization, as in the official code: the border is black, not mean gray.
+        self.images, self.labels = F.pad(part.images, [data.crop] * 4), part.labels
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        device = self.images.device
+        positions = draw.positions.to(device)
+        images = self.images[positions]
+        if self.data.crop:
+            images = _crop(images, draw.offsets.to(device), self.data.shape[1], self.data.shape[2])
+        if self.data.flip:
+            images = torch.where(draw.flips.to(device)[:, None, None, None], images.flip(3), images)
+        return self.data.scale(images), self.labels[positions]
+
+
+def batches(data: Data, batch_size: int, seed: int, device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
+    """The training part as a loader of ready batches on `device`."""
+    sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed)
+    # batch_size=None: the sampler already yields whole batches. The generator keeps the loader from drawing on the
+    # global one, which belongs to the layers.
+    return DataLoader(TensorImages(data, device), sampler=sampler, batch_size=None, generator=torch.Generator())
+
+
+def _crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
+    """The (height, width) window at `offsets` (B, 2) of each of the padded images (B, c, H, W)."""
+    count, channels = images.shape[:2]
+    rows = offsets[:, :1] + torch.arange(height, device=images.device)  # (B, h)
+    columns = offsets[:, 1:] + torch.arange(width, device=images.device)  # (B, w)
+    pick_rows = rows[:, None, :, None].expand(count, channels, height, images.shape[3])
+    pick_columns = columns[:, None, None, :].expand(count, channels, height, width)
+    return images.gather(2, pick_rows).gather(3, pick_columns)

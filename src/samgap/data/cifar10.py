@@ -1,0 +1,36 @@
+"""CIFAR-10: 50,000 training and 10,000 test images in color, 32x32."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torchvision.datasets import CIFAR10
+
+from samgap.data.sets import Raw, Split
+from samgap.errors import SettingError
+
+
+def load(folder: Path) -> Raw:
+    """All images, (N, 3, 32, 32), from `folder`/cifar-10-batches-py, else downloaded into it; checksums verified.
+
+    Raises:
+        SettingError: the files are missing and cannot be downloaded, or are damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".CIFAR10.lock"):  # one worker of a sweep downloads, the others wait
+        try:
+            # torchvision looks for intact files first and downloads only without them.
+            parts = [CIFAR10(str(folder), train=train, download=True) for train in (True, False)]
+        except (OSError, RuntimeError, EOFError) as error:
+            raise SettingError(
+                f"CIFAR-10 is not (or not intact) in {folder / CIFAR10.base_folder} and could not be downloaded "
+                f"({error}): unpack {CIFAR10.filename} in {folder}, or set data_dir."
+            ) from error
+    train, test = (_split(part) for part in parts)
+    return Raw(train=train, test=test, levels=255)
+
+
+def _split(part: CIFAR10) -> Split:
+    images = torch.from_numpy(np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)))
+    return Split(images, torch.tensor(part.targets, dtype=torch.int64))

@@ -1,0 +1,81 @@
+"""Read the idx files of MNIST and its relatives, plain or gzipped, and check what they hold."""
+
+import gzip
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torchvision.datasets import MNIST
+
+from samgap.data.sets import Raw, Split
+from samgap.errors import SettingError
+
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: Mapping[str, str]) -> Raw:
+    """The data set from `folder`/<kind>/raw as torchvision lays it out, else from `elsewhere`, else by its download.
+
+    Args:
+        kind: torchvision's class, which knows where to download.
+        folder: `data_dir`.
+        elsewhere: further folders in which the four files may lie.
+        checksums: file name to SHA-256 of its unpacked content; a name that is absent is checked by form alone.
+
+    Raises:
+        SettingError: the files are nowhere and cannot be downloaded, or are not what they should be.
+    """
+    home = folder / kind.__name__ / "raw"
+    place = next((place for place in (home, *elsewhere) if _find(place, NAMES[0])), None)
+    if place is None:
+        _download(kind, folder)
+        place = home
+    train_images, train_labels, test_images, test_labels = (_read(place, name, checksums.get(name)) for name in NAMES)
+    for images, labels, count in ((train_images, train_labels, 60_000), (test_images, test_labels, 10_000)):
+        if images.shape != (count, 28, 28) or labels.shape != (count,):
+            raise SettingError(
+                f"Wanted {count} images of 28x28 with labels in {place}, found {images.shape} and {labels.shape}: "
+                "put the original files there, or set data_dir."
+            )
+    return Raw(train=_split(train_images, train_labels), test=_split(test_images, test_labels), levels=255)
+
+
+def _split(images: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _find(place: Path, name: str) -> Path | None:
+    return next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None)
+
+
+def _read(place: Path, name: str, checksum: str | None) -> np.ndarray:
+    path = _find(place, name)
+    if path is None:
+        raise SettingError(f"{place} lacks {name}(.gz): put the four idx files there, or set data_dir.")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        # Header: two zero bytes, type 8 (uint8), number of axes, then each length in four bytes, highest first.
+        axes = content[3]
+        shape = np.frombuffer(content, dtype=">i4", count=axes, offset=4)
+        values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise SettingError(f"{path} is damaged ({error}): replace it, or set data_dir.") from error
+    if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
+        raise SettingError(f"{path} is damaged (its checksum is not the original's): replace it, or set data_dir.")
+    return values
+
+
+def _download(kind: type[MNIST], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # One worker of a sweep downloads, the others wait and find the files.
+    with FileLock(folder / f".{kind.__name__}.lock"):
+        try:
+            kind(str(folder), train=True, download=True)
+        except (OSError, RuntimeError) as error:
+            raise SettingError(
+                f"{kind.__name__} is not in {folder / kind.__name__ / 'raw'} and could not be downloaded ({error}): "
+                f"put {', '.join(NAMES)} there, or set data_dir."
+            ) from error

@@ -1,0 +1,172 @@
+"""From a data set on disk to the fixed parts of a study: training subset, holdout, test.
+
+The journey of one image: `load` gives it as stored, in levels 0 to `levels`; `assemble` resizes it, deals it to a
+part and perhaps gives it a wrong label, by `data.seed` alone, so that all runs of a study see one data set; `Data`
+keeps it as a tensor on the device; `batches.Batches` gathers it, crops, flips and scales it, anew in every epoch.
+
+N images of a part, c channels, h by w pixels.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from samgap import seeds
+from samgap.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one part, as stored."""
+
+    images: Tensor  # (N, c, h, w), uint8, or float32 after resizing; levels 0 to `levels`
+    labels: Tensor  # (N,), int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        """The same part on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, positions: Tensor) -> "Split":
+        """The images at these positions."""
+        return Split(self.images[positions], self.labels[positions])
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A data set as its makers split it."""
+
+    train: Split
+    test: Split
+    levels: int  # the largest value that a pixel can have
+
+
+@dataclass(frozen=True)
+class Data:
+    """The parts of a study, and how an image becomes input."""
+
+    train: Split
+    holdout: Split | None
+    test: Split
+    classes: int
+    levels: int
+    mean: tuple[float, ...]  # by channel, of values in [0, 1]
+    std: tuple[float, ...]
+    crop: int  # zero padding of the random crop in pixels, 0 = no crop
+    flip: bool  # random horizontal flip
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an input."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Stored images (B, c, h, w) as float32 input: levels to [0, 1], then standardized by channel."""
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images.float() / self.levels - mean) / std
+
+    def sha256(self) -> str:
+        """Digest of every image and label of every part."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.holdout, self.test):
+            if split is not None:
+                digest.update(split.images.numpy().tobytes())
+                digest.update(split.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def assemble(
+    load: Callable[[Path], Raw],
+    folder: Path,
+    *,
+    channels: int,
+    classes: int,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    crop: int = 0,
+    flip: bool = False,
+    train_size: int | None = None,
+    holdout: int = 0,
+    label_noise: float = 0.0,
+    seed: int = 0,
+) -> Data:
+    """Load a data set and deal it out.
+
+    Args:
+        load: gives the data set as its makers split it, from files in `folder`.
+        folder: `data_dir`, where data sets lie.
+        channels, classes: what the data set has; checked.
+        size: pixels a side; an image of another size is resized by averaging.
+        mean, std: by channel, of values in [0, 1].
+        crop, flip: augmentation, see `Data`.
+        train_size: images to train on; None takes all that the holdout leaves.
+        holdout: images of the training part kept for choosing rho, never trained on; their labels stay clean.
+        label_noise: share of the training labels that are replaced, see `add_noise`.
+        seed: of the deal and of the noise.
+
+    Raises:
+        SettingError: the files are missing or damaged, or the parts asked for do not fit.
+    """
+    raw = load(folder)
+    found = (raw.train.images.shape[1], int(max(raw.train.labels.max(), raw.test.labels.max())) + 1)
+    if found != (channels, classes):
+        raise SettingError(f"Wanted {channels} channel(s) and {classes} classes, the files hold {found}: see data_dir.")
+    pool, train = len(raw.train), train_size
+    if train is None:
+        train = pool - holdout
+    if train < 1 or train + holdout > pool:
+        raise SettingError(
+            f"Training on {train} images beside a holdout of {holdout} wants more than the {pool} that the training "
+            "part has: lower data.train_size or data.holdout."
+        )
+    order = torch.randperm(pool, generator=seeds.generator(seed, "deal"))
+    chosen = raw.train.take(order[:train])
+    return Data(
+        train=_resize(Split(chosen.images, add_noise(chosen.labels, label_noise, classes, seed)), size),
+        holdout=_resize(raw.train.take(order[pool - holdout :]), size) if holdout else None,
+        test=_resize(raw.test, size),
+        classes=classes,
+        levels=raw.levels,
+        mean=tuple(mean),
+        std=tuple(std),
+        crop=crop,
+        flip=flip,
+    )
+
+
+def add_noise(labels: Tensor, rate: float, classes: int, seed: int) -> Tensor:
+    """Replace exactly round(rate N) labels, each by one of the other C - 1 classes with equal chance.
+
+    Args:
+        labels: (N,) class numbers.
+        rate: share of labels to replace, 0 to 1.
+        classes: C.
+        seed: the same seed replaces the same labels; a lower rate replaces a subset.
+
+    Returns:
+        (N,) class numbers.
+    """
+    draw = seeds.generator(seed, "label noise")
+    order = torch.randperm(len(labels), generator=draw)
+    shift = torch.randint(1, classes, (len(labels),), generator=draw)
+    wrong = order[: round(rate * len(labels))]
+    noisy = labels.clone()
+    noisy[wrong] = (labels[wrong] + shift[wrong]) % classes
+    return noisy
+
+
+def _resize(split: Split, size: int) -> Split:
+    if split.images.shape[2:] == (size, size):
+        return split
+    small = F.interpolate(split.images.float(), size=(size, size), mode="area")
+    return Split(small, split.labels)

@@ -1,0 +1,78 @@
+"""`python -m samgap.draw figure=fig8/smoke`: records to table, figure and verdict, without data, GPU or W&B."""
+
+from pathlib import Path
+
+import hydra
+import pandas as pd
+from matplotlib import pyplot as plt
+from omegaconf import DictConfig
+
+from samgap import cli, files, naming
+from samgap.plots.style import short, style
+from samgap.results import study as studies
+from samgap.results.study import Study
+from samgap.training.settings import locate
+
+naming.register()
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="draw")
+def main(config: DictConfig) -> None:
+    """Draw the sweep that `figure=` or `name=` names, from its records alone."""
+    values = naming.plain(config, "root", "name", "scale", "draw", "protocol")
+    root, settings = Path(values["root"]), values["draw"]
+    study = studies.evaluate(root, values["name"], values["scale"], settings, values["protocol"])
+    folder = study.sweep.folder(root)
+    with style():
+        figure = locate(settings["_target_"])(study, settings)
+        for ending in ("pdf", "png"):
+            files.replace(folder / f"{study.sweep.name}.{ending}", lambda path: figure.savefig(path))
+        plt.close(figure)
+    studies.write(study, folder)
+    print(report(study))
+    print(f"\n{folder / study.sweep.name}.{{pdf,png,csv,json}}")
+
+
+def report(study: Study) -> str:
+    """Table and verdict as text."""
+    lines = [f"{study.sweep.name}/{study.sweep.scale}, {study.data}: SAM minus SGD in percentage points", "", _table(study), ""]
+    lines += [
+        f"gap: rho* by protocol={study.protocol}; unbiased: rho* by {study.gaps.unbiased}, with its 95 % interval; "
+        f"fixed: rho = {study.gaps.fixed_rho:g} everywhere.",
+    ]
+    lines += [f"Note: {note}." for note in study.gaps.notes]
+    if study.table.missing:
+        states = pd.Series(list(study.table.missing.values())).value_counts()
+        lines.append(f"Not in the table: {', '.join(f'{count} {state}' for state, count in states.items())} run(s).")
+    return "\n".join([*lines, *(study.says(verdict) for verdict in study.verdicts)])
+
+
+def _table(study: Study) -> str:
+    rows = []
+    for _, cell in studies.side_by_side(study).iterrows():
+        row = {axis.split(".")[-1]: f"{cell[axis]:g}" if not isinstance(cell[axis], str) else cell[axis] for axis in study.gaps.axes}
+        if pd.notna(cell.get("n")):
+            unbiased = study.gaps.unbiased
+            row |= {
+                "parameters": short(cell["params_live"]),
+                "n": f"{cell['n']:.0f}",
+                "SGD %": f"{cell['sgd_acc']:.2f}",
+                "SAM %": f"{cell['sam_acc']:.2f}",
+                "gap": f"{cell[f'{study.protocol}_gap']:+.2f} ± {cell[f'{study.protocol}_se']:.2f}",
+                "rho*": f"{cell[f'{study.protocol}_rho']:g}",
+                "unbiased": f"{cell[f'{unbiased}_gap']:+.2f}",
+                "95 %": f"[{cell[f'{unbiased}_low']:+.2f}, {cell[f'{unbiased}_high']:+.2f}]",
+                "fixed": f"{cell['fixed_gap']:+.2f}",
+                "train %": f"{cell['sgd_train_acc']:.1f}",
+                "interpolates": "yes" if cell["interpolates"] else "no",
+            }
+        else:
+            row["parameters"] = short(cell["published_params"])
+        if pd.notna(cell.get("published_gap")):
+            row |= {"published": f"{cell['published_gap']:+.2f}", "at": short(cell["published_params"])}
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("").to_string(index=False)
+
+
+if __name__ == "__main__":
+    cli.command(main)

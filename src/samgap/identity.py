@@ -1,0 +1,78 @@
+"""The name of a run, made of its scientific settings alone.
+
+Two runs with the same settings are the same run, whatever machine, device, logger or launcher carries them out.
+So a result is found from its settings, figures share runs, and a sweep that is started again knows what is done.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+HASH_DIGITS = 12
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they are hashed: one spelling a meaning.
+
+    - 1.0 is 1, a tuple is a list.
+    - A key that is null, false or 0 says "off" and is left out, and so is a group with nothing left. A later
+      setting whose "off" is one of these changes no old hash. No setting may give the three different meanings.
+    - rho = 0 is the SGD arm whatever the ascent, sparsity 0 the dense net whatever the pruner: both groups go.
+    """
+    kept = {key: _value(value) for key, value in settings.items()}
+    if not _get(kept, "ascent", "rho"):
+        kept.pop("ascent", None)
+    if not _get(kept, "pruner", "sparsity"):
+        kept.pop("pruner", None)
+    return {key: value for key, value in kept.items() if not _neutral(value)}
+
+
+def identity(settings: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits for these settings."""
+    text = json.dumps(canonical(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def folder(settings: Mapping[str, Any]) -> str:
+    """`<readable>-<identity>`: the run's folder below multirun/runs/. Only the identity makes it unique."""
+    data, model = settings["data"], settings["model"]
+    words = [data["name"], model["name"], f"w{model['width']:g}"]
+    if data.get("label_noise"):
+        words.append(f"noise{data['label_noise']:g}")
+    if _get(settings, "pruner", "sparsity"):
+        words.append(f"{settings['pruner']['name']}{settings['pruner']['sparsity']:.4g}")
+    rho = _get(settings, "ascent", "rho")
+    words.append(f"{settings['ascent']['name']}{rho:g}" if rho else "sgd")
+    words.append(f"seed{settings['seed']}")
+    return "-".join([*words, identity(settings)])
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"model.width": 4, "seed": 0, ...}: the settings with dotted keys, as they are typed."""
+    leaves: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            leaves |= {f"{key}.{inner}": item for inner, item in flat(value).items()}
+        else:
+            leaves[key] = value
+    return leaves
+
+
+def _get(settings: Mapping[str, Any], group: str, key: str) -> Any:
+    return (settings.get(group) or {}).get(key)
+
+
+def _neutral(value: Any) -> bool:
+    return value is None or value is False or value == {} or (isinstance(value, int | float) and value == 0)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        inner = {str(key): _value(item) for key, item in value.items()}
+        return {key: item for key, item in inner.items() if not _neutral(item)}
+    if isinstance(value, list | tuple):
+        return [_value(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

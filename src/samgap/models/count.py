@@ -1,0 +1,71 @@
+"""How many parameters a net has, and which width has how many."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from samgap.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of a net: trained numbers, not buffers."""
+
+    total: int
+    prunable: int  # in kernels, see `prunable`
+
+
+def prunable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The kernels: weights with two axes or more, which is every linear and convolution weight. Biases and batch
+    norm are vectors and stay dense, as in the paper."""
+    return ((name, weight) for name, weight in net.named_parameters() if weight.ndim >= 2)
+
+
+def count(net: nn.Module) -> Counts:
+    """Count a net's parameters; it may lie on the meta device."""
+    return Counts(
+        total=sum(weight.numel() for weight in net.parameters()),
+        prunable=sum(weight.numel() for _, weight in prunable(net)),
+    )
+
+
+def nearest_width(build: Callable[[float], nn.Module], params: float, step: float) -> float:
+    """The width whose net comes nearest to `params` parameters; the smaller of two as near.
+
+    Args:
+        build: width to net, with more parameters the wider. Called on the meta device: no memory, no random draws.
+        params: parameters wanted.
+        step: widths are the multiples of it.
+
+    Raises:
+        SettingError: even the smallest net is more than twice as large.
+    """
+
+    def total(steps: int) -> int:
+        with torch.device("meta"):
+            return count(build(steps * step)).total
+
+    low, high = 1, 2
+    while total(high) < params:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(middle) <= params else (low, middle)
+    best = min((low, high), key=lambda steps: abs(total(steps) - params))
+    if total(best) > 2 * params:
+        raise SettingError(f"model.params={params:g} is too few: the smallest net of this kind has {total(1)}.")
+    return round(best * step, 10)
+
+
+def whole(value: Any, name: str) -> int:
+    """`value` as a positive whole number.
+
+    Raises:
+        SettingError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
+        raise SettingError(f"{name} must be a whole number from 1, got {value!r}.")
+    return int(value)

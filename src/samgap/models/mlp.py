@@ -1,0 +1,42 @@
+"""The paper's three-layer perceptron for MNIST: hidden layers of 300 p and 100 p neurons, p the width."""
+
+import math
+
+from torch import Tensor, nn
+
+from samgap.errors import SettingError
+
+WIDTH_STEP = 0.01  # the finest p at which both layers change
+
+
+class MLP(nn.Module):
+    """input - 300 p - 100 p - C with ReLU. B batch, c channels, h by w pixels, C classes."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 1.0) -> None:
+        """
+        Args:
+            shape: (c, h, w) of an image.
+            classes: C.
+            width: p; hidden layers are rounded down to whole neurons.
+
+        Raises:
+            SettingError: p leaves a layer without neurons.
+        """
+        super().__init__()
+        # The small term keeps 100 * 0.29 = 28.999999999999996 from losing a neuron.
+        first, second = (math.floor(neurons * width + 1e-9) for neurons in (300, 100))
+        if second < 1:
+            raise SettingError(f"model.width must be at least {WIDTH_STEP} for an mlp, got {width!r}.")
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(math.prod(shape), first),
+            nn.ReLU(inplace=True),
+            nn.Linear(first, second),
+            nn.ReLU(inplace=True),
+            nn.Linear(second, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, c, h, w) to logits (B, C)."""
+        logits: Tensor = self.layers(images)
+        return logits

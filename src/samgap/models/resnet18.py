@@ -1,0 +1,49 @@
+"""ResNet-18 for small images with any number of filters, on timm's basic blocks.
+
+timm's own ResNet keeps a stem of 64 channels whatever the width; the paper scales the stem too.
+"""
+
+from timm.models.resnet import BasicBlock, downsample_conv
+from torch import Tensor, nn
+
+from samgap.models.count import whole
+
+WIDTH_STEP = 1  # filters
+
+
+class ResNet18(nn.Module):
+    """3x3 stem of f filters without pooling; four stages of two blocks with f, 2f, 4f, 8f channels, the last three
+    halving the image; mean over pixels; linear. B batch, c channels, C classes."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 64) -> None:
+        """
+        Args:
+            shape: (c, h, w) of an image; any h and w.
+            classes: C.
+            width: f, the filters of stem and first stage.
+
+        Raises:
+            SettingError: f is no whole number from 1.
+        """
+        super().__init__()
+        filters = whole(width, "model.width (filters of a resnet18)")
+        self.stem = nn.Sequential(
+            nn.Conv2d(shape[0], filters, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(filters),
+            nn.ReLU(inplace=True),
+        )
+        self.stages = nn.Sequential()
+        inputs = filters
+        for stage in range(4):
+            channels, stride = filters * 2**stage, 1 if stage == 0 else 2
+            shortcut = downsample_conv(inputs, channels, kernel_size=1, stride=stride) if stride > 1 else None
+            self.stages.append(BasicBlock(inputs, channels, stride=stride, downsample=shortcut))
+            self.stages.append(BasicBlock(channels, channels))
+            inputs = channels
+        self.head = nn.Linear(inputs, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, c, h, w) to logits (B, C)."""
+        features = self.stages(self.stem(images))  # (B, 8f, h/8, w/8)
+        logits: Tensor = self.head(features.mean(dim=(2, 3)))
+        return logits

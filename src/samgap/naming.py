@@ -1,0 +1,26 @@
+"""The resolver ${run_folder:} that names a run's folder inside Hydra's own config.
+
+Registered by every module that Hydra may ask: the command and the sweeper plugin, which also workers import.
+"""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from samgap import identity
+from samgap.training.settings import GROUPS, SCALARS, resolve
+
+
+def plain(config: DictConfig, *keys: str) -> dict[str, Any]:
+    """These top-level keys of a composed config as plain values, interpolations resolved."""
+    chosen: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(config, list(keys)), resolve=True)  # type: ignore[assignment]
+    return chosen
+
+
+def register() -> None:
+    """Make ${run_folder:} known; safe to call again."""
+
+    def run_folder(*, _root_: DictConfig) -> str:
+        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS)))
+
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

@@ -1,0 +1,52 @@
+"""How every figure of the project looks: readable across a room, in gray, and without color vision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+# Dark to light, so that gray print keeps them apart; of the Okabe-Ito palette. Markers and dashes tell them apart too.
+OURS, SECOND, THIRD, PUBLISHED = "#0072B2", "#D55E00", "#000000", "#8A8A8A"
+SERIES = [(OURS, "o"), (SECOND, "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P")]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Settings for the figures drawn inside; the backend needs no screen."""
+    matplotlib.use("Agg")
+    settings = {
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#E4E4E4",
+        "grid.linewidth": 0.7,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 6,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "pdf.fonttype": 42,
+        "savefig.dpi": 160,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def parameter_axis(axes: Axes, label: str) -> None:
+    """A logarithmic axis of parameter counts with ticks such as 45k and 11M."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(label)
+
+
+def short(count: float) -> str:
+    """45,000 as 45k, 11,200,000 as 11.2M."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g}{name}"
+    return f"{count:g}"

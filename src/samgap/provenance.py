@@ -1,0 +1,41 @@
+"""What a result needs beside it: commit, versions, host, time."""
+
+import functools
+import platform
+import socket
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "timm", "numpy", "samgap")
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def host() -> str:
+    """The machine's name."""
+    return socket.gethostname()
+
+
+@functools.cache
+def commit() -> tuple[str, bool]:
+    """(commit of this source tree, whether it had changes beside); ("unknown", True) outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can move a number."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}

@@ -1,0 +1,101 @@
+"""The whole result of one run as one file, record.json: written once, in one step, and read years later."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from samgap.errors import SettingError
+from samgap.files import replace_text
+
+RECORD = "record.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was and what came out. Accuracies are fractions from 0 to 1, losses means in the loss's unit.
+
+    "final" is after the last epoch, "best" the largest over the evaluated epochs. A diverged run has no accuracy.
+    """
+
+    identity: str
+    folder: str
+    settings: dict[str, Any]  # the scientific settings, complete
+    status: Literal["done", "diverged"]
+    arm: Literal["SGD", "SAM"]
+    test_acc_final: float | None
+    test_acc_best: float | None
+    test_loss_final: float | None
+    holdout_acc_final: float | None  # None without a holdout
+    holdout_acc_best: float | None
+    train_acc_final: float | None  # evaluation mode, no augmentation, on the labels that were trained on
+    train_loss_final: float | None
+    params_total: int
+    params_live: int  # total without pruned weights; biases and batch norm count
+    epochs: int  # carried out; fewer than asked for only when diverged
+    steps: int
+    data_sha256: str  # of all images and labels that the run saw
+    seconds: float  # of training and evaluation, over all tries
+    device: str
+    host: str
+    started: str  # ISO 8601, UTC; the last try's
+    finished: str
+    commit: str
+    dirty: bool  # the working tree had changes that are not in the commit
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    @property
+    def rho(self) -> float:
+        """Radius of the ascent; 0 in the SGD arm."""
+        return float(self.settings["ascent"].get("rho") or 0)
+
+
+def write(record: RunRecord, folder: Path) -> None:
+    """Write record.json into the run's folder, in one step."""
+    text = json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False)
+    replace_text(folder / RECORD, text + "\n")
+
+
+def read(folder: Path) -> RunRecord | None:
+    """The record in a run's folder; None where the run has none yet.
+
+    Raises:
+        SettingError: the file is there and cannot be what `write` wrote.
+    """
+    path = folder / RECORD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(_damaged(path, str(error))) from error
+    try:
+        values = json.loads(text)
+        record = RunRecord(**values)
+    except (ValueError, TypeError) as error:
+        raise SettingError(_damaged(path, str(error))) from error
+    if problem := _problem(record):
+        raise SettingError(_damaged(path, problem))
+    return record
+
+
+def _problem(record: RunRecord) -> str | None:
+    if record.format != FORMAT:
+        return f"format {record.format}, this version reads {FORMAT}"
+    if record.status not in ("done", "diverged") or not isinstance(record.settings, dict):
+        return "no valid status or settings"
+    if record.status == "done":
+        for name in ("test_acc_final", "test_acc_best", "train_acc_final"):
+            value = getattr(record, name)
+            if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
+                return f"{name} is {value!r}, wanted a fraction from 0 to 1"
+    return None
+
+
+def _damaged(path: Path, problem: str) -> str:
+    reason = problem.splitlines()[0] if problem else "empty"
+    return f"{path} is damaged ({reason}): move it away and start the run again."

@@ -1,0 +1,149 @@
+"""Everything a drawing needs from one sweep: gaps, verdicts, the published numbers, and how they are written out."""
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from samgap import provenance
+from samgap.errors import SettingError
+from samgap.files import replace, replace_text
+from samgap.results import published, sweeps
+from samgap.results.gaps import Gaps, Protocol, gaps
+from samgap.results.sweeps import Sweep
+from samgap.results.table import Table, collect
+from samgap.results.verdict import Verdict, verdicts
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep, evaluated."""
+
+    table: Table
+    gaps: Gaps
+    verdicts: list[Verdict]
+    published: pd.DataFrame | None
+    x: str  # column of gaps.cells on the horizontal axis
+    protocol: Protocol  # how the drawn rho was chosen
+
+    @property
+    def sweep(self) -> Sweep:
+        """What was asked for."""
+        return self.table.sweep
+
+    @property
+    def data(self) -> str:
+        """The data set, with the training images where they are a subset: "fashion_mnist (2000 images)"."""
+        data = self.table.records[0].settings["data"]
+        return data["name"] + (f" ({data['train_size']:,} images)" if data.get("train_size") else "")
+
+    def says(self, verdict: Verdict) -> str:
+        """The verdict in one line, always with scale and data set."""
+        where = f"{self.sweep.name}/{self.sweep.scale} on {self.data}"
+        text = f"{verdict.answer.upper()}: {where}{', ' + verdict.series if verdict.series else ''}: {verdict.reason}."
+        if self.sweep.scale == "smoke":
+            text += " Smoke scale proves the road; it is no evidence."
+        return text
+
+
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Study:
+    """Read a sweep's records and work everything out.
+
+    Args:
+        root: where results lie.
+        name, scale: of the sweep.
+        settings: the `draw` group: x, published, fixed_rho.
+        protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
+
+    Raises:
+        SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
+    """
+    table = collect(sweeps.read(root, name, scale), root)
+    found = gaps(table, settings["fixed_rho"])
+    if protocol not in ("paper", "holdout", "loso"):
+        raise SettingError(f"protocol must be paper, holdout or loso, got {protocol!r}.")
+    if f"{protocol}_gap" not in found.cells:
+        need = "runs with data.holdout above 0" if protocol == "holdout" else "two seeds or more"
+        raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
+    x = settings["x"] or ("params_total" if "model.width" in found.axes or not found.axes else found.axes[0])
+    if x not in found.cells:
+        raise SettingError(f"draw.x must be params_total, params_live or one of {found.axes}, got {x!r}.")
+    reference = published.load(settings["published"]) if settings["published"] else None
+    return Study(table, found, verdicts(found, x, reference), reference, x, protocol)  # type: ignore[arg-type]
+
+
+def side_by_side(study: Study) -> pd.DataFrame:
+    """Our cells with the published numbers of the same width beside them; published widths that we lack follow."""
+    ours = study.gaps.cells
+    if study.published is None or "model.width" not in ours:
+        return ours
+    theirs = study.published.add_prefix("published_").rename(columns={"published_width": "model.width"})
+    theirs["model.width"] = theirs["model.width"].astype(ours["model.width"].dtype, errors="ignore")
+    return ours.merge(theirs, on="model.width", how="outer", sort=False).sort_values("model.width")
+
+
+def write(study: Study, folder: Path) -> None:
+    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes)."""
+    name = study.sweep.name
+    replace(folder / f"{name}.csv", lambda path: side_by_side(study).round(6).to_csv(path, index=False))
+    replace_text(folder / f"{name}.json", json.dumps(_clean(report(study)), indent=1, allow_nan=False) + "\n")
+
+
+def report(study: Study) -> dict[str, Any]:
+    """The study as plain values: what the table cannot hold."""
+    records = study.table.records
+    return {
+        "name": study.sweep.name,
+        "scale": study.sweep.scale,
+        "data": study.data,
+        "command": study.sweep.command,
+        "verdicts": [dataclasses.asdict(verdict) | {"text": study.says(verdict)} for verdict in study.verdicts],
+        "protocol_drawn": study.protocol,
+        "protocol_verdict": study.gaps.unbiased,
+        "fixed_rho": study.gaps.fixed_rho,
+        "cells": study.gaps.cells.to_dict("records"),
+        "gaps_by_seed": study.gaps.by_seed.to_dict("records"),
+        "notes": study.gaps.notes,
+        "runs": {
+            "asked": len(study.sweep.members),
+            "with_record": len(records),
+            "diverged": study.table.diverged,
+            "missing": study.table.missing,
+        },
+        "provenance": {
+            "drawn": provenance.now(),
+            "drawn_by_commit": provenance.commit()[0],
+            "commits": dict(Counter(record.commit + ("+changes" if record.dirty else "") for record in records)),
+            "versions": _values(record.versions for record in records),
+            "devices": sorted({record.device for record in records}),
+            "data_sha256": sorted({record.data_sha256 for record in records}),
+            "core_seconds": round(sum(record.seconds for record in records), 1),
+            "settings_of_first_run": records[0].settings,
+        },
+    }
+
+
+def _values(many: Any) -> dict[str, list[str]]:
+    # All versions that occur, by package: one each unless the sweep went on after an upgrade.
+    found: dict[str, set[str]] = {}
+    for versions in many:
+        for package, version in versions.items():
+            found.setdefault(package, set()).add(version)
+    return {package: sorted(values) for package, values in found.items()}
+
+
+def _clean(value: Any) -> Any:
+    # JSON has no nan; numpy scalars are no JSON either.
+    if isinstance(value, dict):
+        return {str(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

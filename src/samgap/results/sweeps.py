@@ -1,0 +1,187 @@
+"""What a sweep asked for (sweep.yaml) and how far it is, read from the run folders alone."""
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from filelock import FileLock, Timeout
+
+from samgap import records
+from samgap.errors import SettingError
+from samgap.files import replace_text
+from samgap.records import RunRecord
+
+State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
+SWEEP = "sweep.yaml"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run that a sweep asked for."""
+
+    identity: str
+    folder: str  # below multirun/runs/
+    axes: dict[str, Any]  # dotted key -> value, of the swept keys
+    cost: float  # seconds of one CPU thread, roughly
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A named grid of runs."""
+
+    name: str
+    scale: str
+    axes: list[str]  # dotted keys that were swept
+    command: str
+    commit: str
+    created: str  # ISO 8601, UTC
+    members: list[Member]
+
+    def folder(self, root: Path) -> Path:
+        """multirun/<name>/<scale>/"""
+        return root / self.name / self.scale
+
+
+@dataclass
+class Progress:
+    """How many runs of a sweep are in which state."""
+
+    counts: Counter[State] = field(default_factory=Counter)
+    cost_left: float = 0.0
+    cost_done: float = 0.0
+    seconds_done: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Runs asked for."""
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> int:
+        """Runs with a record."""
+        return self.counts["done"] + self.counts["diverged"]
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that one worker would still need, at the rate of the finished runs; None without any."""
+        return self.cost_left * self.seconds_done / self.cost_done if self.cost_done else None
+
+    def text(self) -> str:
+        """"12/48 done, 2 running, 1 failed"."""
+        parts = [f"{self.finished}/{self.total} done"]
+        for state in ("running", "failed", "damaged", "diverged", "unfinished", "missing"):
+            if self.counts[state]:  # type: ignore[index]
+                parts.append(f"{self.counts[state]} {state}")  # type: ignore[index]
+        return ", ".join(parts)
+
+
+def runs(root: Path) -> Path:
+    """Where all runs lie: one store, so that figures share them."""
+    return root / "runs"
+
+
+def write(sweep: Sweep, root: Path) -> Path:
+    """Write sweep.yaml in one step and return its path."""
+    path = sweep.folder(root) / SWEEP
+    replace_text(path, yaml.safe_dump(dataclasses.asdict(sweep), sort_keys=False, allow_unicode=True))
+    return path
+
+
+def read(root: Path, name: str, scale: str) -> Sweep:
+    """The sweep of this name and scale.
+
+    Raises:
+        SettingError: it was never started, or its file is damaged.
+    """
+    path = root / name / scale / SWEEP
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        members = [Member(**member) for member in values.pop("members")]
+        return Sweep(**values, members=members)
+    except FileNotFoundError:
+        raise SettingError(
+            f"No runs of {name}/{scale} in {root}: start the sweep first "
+            f"(python -m samgap.train -m {hint(name, scale)}), or set root to where it was done."
+        ) from None
+    except (yaml.YAMLError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is damaged ({type(error).__name__}): start the same sweep again.") from error
+
+
+def hint(name: str, scale: str) -> str:
+    """How a sweep is named on the command line."""
+    return f"name={name}" if scale == "own" else f"figure={name}/{scale}"
+
+
+def find(root: Path) -> list[tuple[str, str]]:
+    """(name, scale) of every sweep below `root`."""
+    return sorted((path.parent.parent.name, path.parent.name) for path in root.glob(f"*/*/{SWEEP}"))
+
+
+def state(folder: Path) -> tuple[State, RunRecord | None, str]:
+    """(state, record, one sentence on what went wrong) of a run folder."""
+    try:
+        record = records.read(folder)
+    except SettingError as error:
+        return "damaged", None, str(error)
+    if record is not None:
+        return record.status, record, ""
+    if not folder.exists():
+        return "missing", None, ""
+    if _locked(folder / ".lock"):
+        return "running", None, ""
+    error_file = folder / "error.txt"
+    if error_file.exists():
+        lines = error_file.read_text(encoding="utf-8").strip().splitlines()
+        return "failed", None, lines[-1].partition(": ")[2] if lines else ""
+    return ("unfinished" if (folder / "last.ckpt").exists() else "missing"), None, ""
+
+
+class Watch:
+    """Follows a sweep; a run that has its record is looked at once."""
+
+    def __init__(self, sweep: Sweep, root: Path) -> None:
+        self.sweep, self.runs = sweep, runs(root)
+        self.records: dict[str, RunRecord] = {}
+        self.problems: dict[str, str] = {}  # folder -> sentence, of the last look
+
+    def look(self) -> Progress:
+        """The present progress."""
+        progress = Progress()
+        self.problems = {}
+        for member in self.sweep.members:
+            record = self.records.get(member.folder)
+            if record is not None:
+                now: State = record.status
+            else:
+                now, record, problem = state(self.runs / member.folder)
+                if problem:
+                    self.problems[member.folder] = problem
+            progress.counts[now] += 1
+            if record is not None:
+                self.records[member.folder] = record
+                progress.cost_done += member.cost
+                progress.seconds_done += record.seconds
+            else:
+                progress.cost_left += member.cost
+        return progress
+
+
+def clock(seconds: float) -> str:
+    """"1:02:03", or "4:05" below an hour."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -1,0 +1,34 @@
+"""`python -m samgap.status`: every sweep, how far it is, what went wrong, and how long it may still take."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from samgap import cli, naming
+from samgap.results import sweeps
+from samgap.results.sweeps import Watch, clock
+
+naming.register()
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="status")
+def main(config: DictConfig) -> None:
+    """Print a line for each sweep below `root`, and a sentence for each of its runs that failed."""
+    root = Path(config.root)
+    found = sweeps.find(root)
+    if not found:
+        print(f"No sweep in {root} yet.")
+    for name, scale in found:
+        watch = Watch(sweeps.read(root, name, scale), root)
+        progress = watch.look()
+        line = f"{name}/{scale}: {progress.text()}"
+        if progress.cost_left and (left := progress.seconds_left) is not None:
+            line += f", about {clock(left)} of one worker left"
+        print(line)
+        for folder, problem in watch.problems.items():
+            print(f"  {folder}: {problem}")
+
+
+if __name__ == "__main__":
+    cli.command(main)

@@ -1,0 +1,49 @@
+"""last.ckpt: where an unfinished run goes on. Complete or absent, never half written."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from samgap import files
+
+LAST = "last.ckpt"
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves at the end of an epoch when the last save (or the start) is long enough ago.
+
+    A run of seconds then writes nothing, and a long one loses no more than this time and one epoch.
+    """
+
+    def __init__(self, folder: Path, seconds: float, before: float = 0.0) -> None:
+        """
+        Args:
+            folder: of the run.
+            seconds: from one save to the next; 0 saves every epoch.
+            before: seconds that earlier tries of this run took.
+        """
+        self.path, self.interval, self.before = folder / LAST, seconds, before
+        self.start = self.saved = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, over all tries."""
+        return self.before + time.monotonic() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Saved with the checkpoint."""
+        return {"seconds": self.elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.before = state_dict["seconds"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save when due; Lightning calls a `Checkpoint` after all other hooks of the epoch."""
+        if time.monotonic() - self.saved >= self.interval and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            files.replace(self.path, lambda path: trainer.save_checkpoint(path))
+            self.saved = time.monotonic()
+

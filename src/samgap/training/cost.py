@@ -1,0 +1,38 @@
+"""A rough price of a run, to start the longest first and to say how much time is left."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from samgap.training.settings import locate
+
+# Seconds of one CPU thread: what a pass costs whatever its size, and operations a second. Only ratios matter.
+PASS_SECONDS, RATE = 2e-3, 5e10
+UNKNOWN_SIZE = 50_000  # images, where a run trains on all there are
+
+
+def cost(config: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Seconds of one CPU thread, to a factor that is about the same for all runs of a sweep."""
+    data, model = settings["data"], settings["model"]
+    images = data.get("train_size") or UNKNOWN_SIZE
+    batch = min(settings["batch_size"], images)
+    shape = (data["channels"], data["size"], data["size"])
+    operations = 3 * batch * flops(config["model"]["_target_"], model["width"], shape, data["classes"])
+    passes = 2 if settings["ascent"].get("rho") else 1
+    steps = settings["epochs"] * math.ceil(images / batch)
+    return steps * passes * (PASS_SECONDS + operations / RATE)
+
+
+@functools.cache
+def flops(target: str, width: float, shape: tuple[int, int, int], classes: int) -> int:
+    """Floating-point operations of one forward pass of one image."""
+    with torch.device("meta"):
+        net = locate(target)(shape, classes, width=width)
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            net.eval()(torch.empty(1, *shape))
+    return int(counter.get_total_flops())

@@ -1,0 +1,281 @@
+"""One run, from config to record: build the parts, train, evaluate, write record.json.
+
+The only place that knows in which order things happen.
+"""
+
+import contextlib
+import csv
+import functools
+import json
+import logging
+import signal
+import traceback
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import nn
+from torch.optim import Optimizer
+
+from samgap import files, identity, provenance, records, seeds
+from samgap.data.batches import batches
+from samgap.data.sets import Data, assemble
+from samgap.errors import SettingError
+from samgap.models.init import initialize
+from samgap.pruning import mask
+from samgap.records import RunRecord
+from samgap.training.checkpoint import LAST, LastCheckpoint
+from samgap.training.settings import locate, resolve
+from samgap.training.task import GapTask, Row
+
+ERROR, LOCK, METRICS = "error.txt", ".lock", "metrics.csv"
+
+
+class Busy(SettingError):
+    """Another process carries out this very run."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a run is carried out on this machine; no identity depends on it. conf/trainer/ explains each."""
+
+    accelerator: str
+    devices: int
+    threads: int
+    deterministic: bool | str
+    checkpoint_seconds: float
+    keep_weights: bool
+
+
+def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRecord:
+    """Carry out a run, or return its record when it has one.
+
+    A run that was stopped goes on from last.ckpt and ends with the same record but for seconds, host and dates. A
+    run that fails leaves its traceback in error.txt.
+
+    Args:
+        config: a composed config as plain values.
+        folder: the run's own; its lock keeps two processes from doing the same work.
+        bar: show Lightning's progress bar.
+
+    Raises:
+        SettingError: a setting is wrong, or the folder's record is damaged.
+        Busy: another process is at it.
+    """
+    settings = resolve(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=1)  # `status` holds it for an instant when it looks
+    except Timeout:
+        raise Busy(f"{folder} is being worked on by another process: wait for it, or stop it.") from None
+    try:
+        record = records.read(folder)
+        if record is None:
+            (folder / ERROR).unlink(missing_ok=True)
+            record = _train(config, settings, folder, bar)
+        return record
+    except Exception:
+        # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
+        files.replace_text(folder / ERROR, traceback.format_exc())
+        raise
+    finally:
+        lock.release()
+
+
+def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, bar: bool) -> RunRecord:
+    started = provenance.now()
+    machine = Machine(**{key: value for key, value in config["trainer"].items() if key != "name"})
+    torch.set_num_threads(machine.threads)
+    data = _data(config["data"]["_target_"], Path(config["data_dir"]), json.dumps(settings["data"]))
+    net, masks = build_net(config, settings, data)
+    loader = batches(data, settings["batch_size"], settings["seed"], _device(machine))
+    task = GapTask(
+        net,
+        loss=locate(config["loss"]["_target_"]),
+        optimizer=partial(build_optimizer, config, settings),
+        schedule=partial(locate(config["schedule"]["_target_"]), **_options(settings["schedule"])),
+        data=data,
+        steps=settings["epochs"] * len(loader),
+        eval_every=settings["eval_every"],
+    )
+    last = LastCheckpoint(folder, machine.checkpoint_seconds)
+    mirror = locate(config["logger"]["_target_"])
+    with mirror(settings, config, **_options(config["logger"])) as logger, _quiet():
+        trainer = Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            deterministic=machine.deterministic,  # type: ignore[arg-type]
+            precision=settings["precision"],
+            max_epochs=settings["epochs"],
+            callbacks=[last, TQDMProgressBar()] if bar else [last],
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            logger=logger if logger is not None else False,
+            default_root_dir=folder,
+        )
+        seeds.seed_globals(settings["seed"], "training")
+        with _interrupts_pass():
+            trainer.fit(task, train_dataloaders=loader, ckpt_path=_checkpoint(folder))
+        record = _record(settings, task, data, masks, last, started, machine)
+        if logger is not None:
+            logger.log_metrics({"train_acc_final": record.train_acc_final or 0.0}, step=record.steps)
+    write_curve(task.curve, folder / METRICS)
+    records.write(record, folder)
+    if machine.keep_weights:
+        files.replace(folder / LAST, lambda path: torch.save(net.state_dict(), path))
+    else:
+        (folder / LAST).unlink(missing_ok=True)
+    return record
+
+
+def build_net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> tuple[nn.Module, mask.Masks]:
+    """The initialized and pruned net of a run, and its masks (none when dense)."""
+    seeds.seed_globals(settings["seed"], "init")
+    model = _options(settings["model"])
+    init = model.pop("init")
+    net: nn.Module = locate(config["model"]["_target_"])(data.shape, data.classes, **model)
+    initialize(net, init)
+    pruner = _options(settings["pruner"])
+    if not pruner.get("sparsity"):
+        return net, {}
+    seed = pruner.pop("seed")
+    masks = locate(config["pruner"]["_target_"])(net, seed=settings["seed"] if seed is None else seed, **pruner)
+    mask.apply(net, masks)
+    return net, masks
+
+
+def build_optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Optimizer:
+    """The base optimizer, wrapped by the ascent unless rho is 0: that is the SGD arm, one pass a step."""
+    base: Optimizer = locate(config["optimizer"]["_target_"])(net.parameters(), **_options(settings["optimizer"]))
+    if not settings["ascent"].get("rho"):
+        return base
+    wrapped: Optimizer = locate(config["ascent"]["_target_"])(base, module=net, **_options(settings["ascent"]))
+    return wrapped
+
+
+def write_curve(curve: list[Row], path: Path) -> None:
+    """metrics.csv: a row an epoch, an empty field where an epoch was not evaluated."""
+    columns = list(dict.fromkeys(key for row in curve for key in row))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(curve)
+
+    files.replace(path, write)
+
+
+def _record(
+    settings: dict[str, Any],
+    task: GapTask,
+    data: Data,
+    masks: mask.Masks,
+    last: LastCheckpoint,
+    started: str,
+    machine: Machine,
+) -> RunRecord:
+    train = task.score("train", data.train.to(task.device))
+    final = task.curve[-1]
+    done = not task.diverged
+    commit, dirty = provenance.commit()
+
+    def best(key: str) -> float | None:
+        return max((row[key] for row in task.curve if row.get(key) is not None), default=None)  # type: ignore[type-var]
+
+    def value(key: str) -> Any:
+        return final.get(key) if done else None
+
+    return RunRecord(
+        identity=identity.identity(settings),
+        folder=identity.folder(settings),
+        settings=settings,
+        status="done" if done else "diverged",
+        arm="SAM" if settings["ascent"].get("rho") else "SGD",
+        test_acc_final=value("test_acc"),
+        test_acc_best=best("test_acc") if done else None,
+        test_loss_final=value("test_loss"),
+        holdout_acc_final=value("holdout_acc"),
+        holdout_acc_best=best("holdout_acc") if done else None,
+        train_acc_final=train.acc if done else None,
+        train_loss_final=train.loss if done else None,
+        params_total=sum(weight.numel() for weight in task.net.parameters()),
+        params_live=mask.params_live(task.net, masks),
+        epochs=len(task.curve),
+        steps=int(final["step"] or 0),
+        data_sha256=_sha256(data),
+        seconds=round(last.elapsed, 3),
+        device=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else task.device.type,
+        host=provenance.host(),
+        started=started,
+        finished=provenance.now(),
+        commit=commit,
+        dirty=dirty,
+        versions=provenance.versions(),
+    )
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
+
+
+@functools.lru_cache(maxsize=1)
+def _data(target: str, folder: Path, options: str) -> Data:
+    # The runs of a sweep in one process share one copy; nothing writes to it.
+    load: Callable[[Path], Any] = locate(target)
+    return assemble(load, folder, **_options(json.loads(options)))
+
+
+@functools.lru_cache(maxsize=1)
+def _sha256(data: Data) -> str:
+    return data.sha256()
+
+
+def _device(machine: Machine) -> torch.device:
+    if machine.accelerator == "gpu":
+        if not torch.cuda.is_available():
+            raise SettingError("trainer=gpu wants a CUDA device and torch finds none here: set trainer=cpu.")
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _checkpoint(folder: Path) -> Path | None:
+    path = folder / LAST
+    if not path.exists():
+        return None
+    if not zipfile.is_zipfile(path):
+        raise SettingError(f"{path} is damaged: move it away, and the run starts from the beginning.")
+    return path
+
+
+@contextlib.contextmanager
+def _interrupts_pass() -> Iterator[None]:
+    # Lightning turns Ctrl-C into SystemExit and leaves the signal ignored, which would make a sweep deaf to it.
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exit_:
+        raise KeyboardInterrupt from exit_
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # Lightning describes the machine in every run of a sweep; what it says is in the record.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Batches come ready from the device; workers would only slow them.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+        yield

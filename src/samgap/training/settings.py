@@ -1,0 +1,118 @@
+"""From a composed config to the scientific settings of one run: checked, resolved, ready to be hashed.
+
+Values are checked here, where they enter and before anything is written; the parts check their own arguments again,
+since they may be used alone.
+"""
+
+import functools
+import json
+import math
+import pydoc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from samgap.errors import SettingError
+from samgap.identity import flat
+from samgap.models import count
+
+GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
+SCALARS = ("epochs", "batch_size", "eval_every", "precision", "seed")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return _number(value) and value == int(value)
+
+
+# key -> (is it right, what is wanted). A part's own further settings are checked by the part.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "epochs": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "batch_size": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "eval_every": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    "data.size": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "data.train_size": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for all"),
+    "data.holdout": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "data.label_noise": (lambda v: _number(v) and 0 <= v <= 1, "a share from 0 to 1"),
+    "data.crop": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "data.flip": (lambda v: isinstance(v, bool), "true or false"),
+    "data.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "model.width": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "model.params": (lambda v: v is None or (_number(v) and v >= 1), "a number from 1, or null for model.width"),
+    "pruner.sparsity": (lambda v: _number(v) and 0 <= v < 1, "a share from 0 up to but not including 1"),
+    "pruner.seed": (lambda v: v is None or (_whole(v) and v >= 0), "a whole number from 0, or null for seed"),
+    "optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "optimizer.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to but not including 1"),
+    "optimizer.weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
+}
+
+
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The scientific settings of a run.
+
+    `_target_` paths are left out, whole floats become ints, and `model.params` becomes the width that comes nearest.
+
+    Args:
+        config: a composed config as plain values; only the groups and scalars above are read.
+
+    Raises:
+        SettingError: a value is not what its key wants.
+    """
+    settings: dict[str, Any] = {}
+    for group in GROUPS:
+        settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
+    settings |= {key: _plain(config[key]) for key in SCALARS}
+    _check(settings)
+    params = settings["model"].pop("params", None)
+    if params is not None:
+        settings["model"]["width"] = _width(config["model"]["_target_"], params, _shape(settings), _classes(settings))
+    return settings
+
+
+def locate(target: str) -> Any:
+    """The object at a dotted path.
+
+    Raises:
+        SettingError: there is none.
+    """
+    found = pydoc.locate(target)
+    if found is None:
+        raise SettingError(f"_target_ must be the dotted path of something importable, got {target!r}.")
+    return found
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    for key, value in flat(settings).items():
+        right, wanted = RULES.get(key, (lambda _: True, ""))
+        if not right(value):
+            raise SettingError(f"{key} must be {wanted}, got {json.dumps(value)}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _shape(settings: Mapping[str, Any]) -> tuple[int, int, int]:
+    return settings["data"]["channels"], settings["data"]["size"], settings["data"]["size"]
+
+
+def _classes(settings: Mapping[str, Any]) -> int:
+    return int(settings["data"]["classes"])
+
+
+@functools.cache
+def _width(target: str, params: float, shape: tuple[int, int, int], classes: int) -> float:
+    model = locate(target)
+    step = locate(f"{model.__module__}.WIDTH_STEP")
+    width = count.nearest_width(lambda width: model(shape, classes, width), params, step)
+    return int(width) if width == int(width) else width

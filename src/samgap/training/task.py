@@ -1,0 +1,129 @@
+"""The Lightning module of every run: SGD or SAM steps, a curve by epoch, and a state that resumes bit for bit."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from samgap.data.sets import Data
+from samgap.training.evaluate import Score, evaluate
+from samgap.training.steppers import Batch, EagerStepper
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Row = dict[str, float | int | None]
+
+
+class GapTask(LightningModule):
+    """Trains one net. Manual optimization: SAM needs two passes a step, and one `step` call keeps Lightning's count
+    of steps, checkpoints and schedulers right in both arms."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Callable[[int, int], float],
+        data: Data,
+        steps: int,
+        eval_every: int,
+    ) -> None:
+        """
+        Args:
+            net: takes images (B, c, h, w), gives logits (B, C).
+            loss: of logits and labels (B,), mean over the batch.
+            optimizer: makes the SGD or SAM optimizer of a net.
+            schedule: (step, steps) to the factor on the learning rate.
+            data: parts to evaluate on.
+            steps: of the whole training, for the schedule.
+            eval_every: epochs from one evaluation to the next; the last epoch is always evaluated.
+        """
+        super().__init__()
+        self.automatic_optimization = False
+        self.net, self.loss = net, loss
+        self.make_optimizer, self.schedule = optimizer, schedule
+        self.data, self.steps, self.eval_every = data, steps, eval_every
+        self.curve: list[Row] = []
+        self.diverged = False
+        self._random: dict[str, Tensor] = {}
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer of either arm and a schedule that moves once a step."""
+        optimizer = self.make_optimizer(self.net)
+        return [optimizer], [LambdaLR(optimizer, lambda step: self.schedule(step, self.steps))]
+
+    def on_fit_start(self) -> None:
+        """Put what is evaluated on the device, once."""
+        self.parts = {"test": self.data.test.to(self.device)}
+        if self.data.holdout is not None:
+            self.parts["holdout"] = self.data.holdout.to(self.device)
+        self.stepper = EagerStepper(self.net, self.loss, self.optimizers(), self.manual_backward)
+
+    def on_train_start(self) -> None:
+        """Go on with the random state of a checkpoint, after all that Lightning may have drawn."""
+        if self._random:
+            torch.set_rng_state(self._random["cpu"])
+            if "cuda" in self._random:
+                torch.cuda.set_rng_state(self._random["cuda"], self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the sums of this epoch; they stay on the device, so that no step waits for it."""
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._correct = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._seen = 0
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        """One SGD or SAM step."""
+        result = self.stepper.step(batch)
+        self._loss_sum += result.loss * result.count
+        self._correct += result.correct
+        self._seen += result.count
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+
+    def on_train_epoch_end(self) -> None:
+        """Add the epoch to the curve; stop a run whose loss is no number any more, in both arms alike."""
+        epoch = self.current_epoch + 1
+        loss = float(self._loss_sum) / self._seen
+        self.diverged = not math.isfinite(loss)
+        row: Row = {
+            "epoch": epoch,
+            "step": self.global_step,
+            # Of the last step; the scheduler already stands at the next one.
+            "lr": self._base_lr() * self.schedule(self.global_step - 1, self.steps),
+            "train_loss": None if self.diverged else loss,
+            "train_acc": int(self._correct) / self._seen,
+        }
+        if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs):
+            for name, part in self.parts.items():
+                score = self.score(name, part)
+                row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
+        self.curve.append(row)
+        if self.trainer.logger is not None:
+            self.trainer.logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=self.global_step)
+        self.trainer.should_stop = self.diverged
+
+    def score(self, name: str, part: Any) -> Score:
+        """Loss and accuracy on a part; a loss that is no number marks the run as diverged."""
+        score = evaluate(self.net, self.loss, self.data, part)
+        self.diverged = self.diverged or not math.isfinite(score.loss)
+        return score
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside what Lightning keeps (weights, momentum, schedule, progress): curve and random state."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["samgap"] = {"curve": self.curve, "random": random}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The reverse."""
+        self.curve = list(checkpoint["samgap"]["curve"])
+        self._random = checkpoint["samgap"]["random"]
+
+    def _base_lr(self) -> float:
+        scheduler: Any = self.lr_schedulers()
+        return float(scheduler.base_lrs[0])
