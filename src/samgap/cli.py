@@ -1,14 +1,16 @@
-"""How a command ends when something is wrong: one sentence and an exit code, and a traceback only for our own bugs."""
+"""What the commands share: where the config lies, and how they end when something is wrong."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from samgap.errors import SettingError
 
+CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
 
 

@@ -1,6 +1,7 @@
 """`python -m samgap.draw figure=fig8/smoke`: records to table, figure and verdict, without data, GPU or W&B."""
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pandas as pd
@@ -16,7 +17,7 @@ from samgap.training.settings import locate
 naming.register()
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="draw")
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="draw")
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone."""
     values = naming.plain(config, "root", "name", "scale", "draw", "protocol")
@@ -35,7 +36,12 @@ def main(config: DictConfig) -> None:
 
 def report(study: Study) -> str:
     """Table and verdict as text."""
-    lines = [f"{study.sweep.name}/{study.sweep.scale}, {study.data}: SAM minus SGD in percentage points", "", _table(study), ""]
+    lines = [
+        f"{study.sweep.name}/{study.sweep.scale}, {study.data}: SAM minus SGD in percentage points",
+        "",
+        _table(study),
+        "",
+    ]
     lines += [
         f"gap: rho* by protocol={study.protocol}; unbiased: rho* by {study.gaps.unbiased}, with its 95 % interval; "
         f"fixed: rho = {study.gaps.fixed_rho:g} everywhere.",
@@ -50,7 +56,7 @@ def report(study: Study) -> str:
 def _table(study: Study) -> str:
     rows = []
     for _, cell in studies.side_by_side(study).iterrows():
-        row = {axis.split(".")[-1]: f"{cell[axis]:g}" if not isinstance(cell[axis], str) else cell[axis] for axis in study.gaps.axes}
+        row = {axis.split(".")[-1]: _plain(cell[axis]) for axis in study.gaps.axes}
         if pd.notna(cell.get("n")):
             unbiased = study.gaps.unbiased
             row |= {
@@ -72,6 +78,10 @@ def _table(study: Study) -> str:
             row |= {"published": f"{cell['published_gap']:+.2f}", "at": short(cell["published_params"])}
         rows.append(row)
     return pd.DataFrame(rows).fillna("").to_string(index=False)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,6 @@ def register() -> None:
     """Make ${run_folder:} known; safe to call again."""
 
     def run_folder(*, _root_: DictConfig) -> str:
-        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS)))
+        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS, "trainer")))
 
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

@@ -5,14 +5,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, naming
+from samgap import cli
 from samgap.results import sweeps
 from samgap.results.sweeps import Watch, clock
 
-naming.register()
 
-
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="status")
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="status")
 def main(config: DictConfig) -> None:
     """Print a line for each sweep below `root`, and a sentence for each of its runs that failed."""
     root = Path(config.root)

@@ -17,13 +17,13 @@ from samgap.training.run import run
 naming.register()
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
 def main(config: DictConfig) -> dict[str, Any]:
     """Carry out the run that `config` describes.
 
     In a sweep an error is returned, not raised, so that it ends this run alone; the sweeper tells of it at the end.
     """
-    values = OmegaConf.to_container(config, resolve=True)
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
@@ -37,7 +37,7 @@ def main(config: DictConfig) -> dict[str, Any]:
 
 def summary(record: RunRecord, folder: Path) -> str:
     """What a single run says at its end."""
-    if record.status == "diverged":
+    if record.test_acc_final is None or record.train_acc_final is None:
         result = f"diverged in epoch {record.epochs}"
     else:
         result = f"test accuracy {100 * record.test_acc_final:.2f} %, train {100 * record.train_acc_final:.2f} %"

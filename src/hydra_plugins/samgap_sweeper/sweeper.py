@@ -1,4 +1,4 @@
-"""hydra/sweeper=resume: Hydra's grid sweeper that leaves out what is done, starts the longest first and shows progress."""
+"""hydra/sweeper=resume: Hydra's grid sweeper that leaves out what is done and starts the longest first."""
 
 import shlex
 import sys
@@ -16,7 +16,6 @@ from samgap.errors import SettingError
 from samgap.results import sweeps
 from samgap.results.display import Display
 from samgap.results.sweeps import Member, Sweep
-from samgap.training.cost import cost
 from samgap.training.settings import GROUPS, SCALARS, resolve
 
 naming.register()
@@ -33,13 +32,18 @@ ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSw
 
 
 class ResumeSweeper(BasicSweeper):
-    """Asks for every run of the grid once, in multirun/<name>/<scale>/sweep.yaml, and launches those without a record."""
+    """Notes every run of the grid in multirun/<name>/<scale>/sweep.yaml and launches those without a record."""
+
+    # Set by Hydra, which calls setup() first.
+    config: Any
+    launcher: Any
+    hydra_context: Any
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
 
         Args:
-            arguments: overrides of the command line; they come after `hydra.sweeper.params`, so the last of one key wins.
+            arguments: overrides of the command line; of one key the last wins, so they win over a figure's own.
 
         Raises:
             SettingError: a setting is wrong (nothing was started), or runs failed (all others were carried out).
@@ -85,11 +89,13 @@ class ResumeSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
         # Composing every job here checks all of them before the first starts. Two jobs with one identity are one run.
+        from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
+
         axes = self._axes(arguments)
         found: dict[str, tuple[Member, list[str]]] = {}
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-            values = naming.plain(config, *GROUPS, *SCALARS)
+            values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
             settings = resolve(values)
             leaves = identity.flat(settings)
             name = identity.identity(settings)
@@ -109,7 +115,6 @@ class ResumeSweeper(BasicSweeper):
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
             key = f"{key}.name" if key in GROUPS else {"model.params": "model.width"}.get(key, key)
-            if key.split(".")[0] in (*GROUPS, *SCALARS):
+            if key.split(".")[0] in (*GROUPS, *SCALARS, "trainer"):
                 swept[key] = override.is_sweep_override()
         return [key for key, several in swept.items() if several]
-

@@ -1,0 +1,1 @@
+"""Data sets: loading, dealing into parts, batches."""

@@ -1,0 +1,1 @@
+"""One drawing function a kind of figure."""

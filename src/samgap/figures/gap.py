@@ -10,85 +10,94 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from samgap.plots import style
+from samgap.plots.style import Look
 from samgap.results.study import Study
 from samgap.results.verdict import series
 
 RULES = {
-    "paper": "rho* best on the test set, as in the paper",
-    "holdout": "rho* chosen on held-out images",
-    "loso": "rho* chosen on the other seeds",
+    "paper": "ρ* best on the test set (as in the paper)",
+    "holdout": "ρ* chosen on held-out images",
+    "loso": "ρ* chosen on the other seeds",
 }
 AXES = {
-    "params_total": "parameters (all, with biases and batch norm)",
-    "params_live": "live parameters (without pruned weights; biases and batch norm count)",
+    "params_total": "parameters, biases and batch norm included",
+    "params_live": "live parameters, biases and batch norm included",
 }
 
 
 def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
-    """Two panels: the gap with its standard error and the published curve; accuracies of both arms.
+    """Two panels: the gap with its standard error and the published curve; the accuracies of both arms.
 
     Args:
         study: gaps and published numbers.
         settings: the `draw` group; `title` is used.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.2), layout="constrained")
     groups = series(study.gaps, study.x)
-    for (name, cells), (color, marker) in zip(groups, _looks(len(groups)), strict=True):
-        _gap(left, study, name, cells, color, marker)
-        _accuracies(right, study, name, cells, color, marker)
+    for (name, cells), look in zip(groups, style.looks(len(groups)), strict=True):
+        prefix = f"{name}: " if name else ""
+        _gap(left, study, prefix, cells.sort_values(study.x), look)
+        _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
     if study.published is not None and study.x.startswith("params"):
         _published(left, right, study.published)
-    left.axhline(0, color="#606060", linewidth=0.8)
-    left.set_ylabel("SAM minus SGD (percentage points)")
-    left.set_title("accuracy that SAM gains")
-    right.set_ylabel("test accuracy (%)")
-    right.set_title("accuracy of each arm")
+    left.axhline(0, color="#606060", linewidth=0.8, zorder=1)
+    left.set(ylabel="SAM minus SGD (percentage points)", title="what SAM gains")
+    right.set(ylabel="test accuracy (%)", title="both arms")
     for axes in (left, right):
+        axes.margins(x=0.08, y=0.12)
         if study.x.startswith("params"):
             style.parameter_axis(axes, AXES[study.x])
         else:
             axes.set_xlabel(study.x)
-        axes.legend()
-    seeds = sorted({int(n) for n in study.gaps.cells["n"]})
-    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    scale = "smoke scale, no evidence" if study.sweep.scale == "smoke" else f"{study.sweep.scale} scale"
-    figure.suptitle(f"{settings['title']} — {study.data}, {scale}, {count}", fontweight="bold")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=1)
+    figure.suptitle(f"{settings['title']} — {_where(study)}", fontweight="bold")
     return figure
 
 
-def _gap(axes: Axes, study: Study, name: str, cells: pd.DataFrame, color: str, marker: str) -> None:
-    x, prefix = cells[study.x].to_numpy(), f"{name}: " if name else ""
-    drawn, unbiased = study.protocol, study.gaps.unbiased
-    gap, error = cells[f"{drawn}_gap"].to_numpy(), cells[f"{drawn}_se"].to_numpy()
-    axes.fill_between(x, gap - error, gap + error, color=color, alpha=0.2, linewidth=0)
-    axes.plot(x, gap, marker=marker, color=color, label=f"{prefix}ours ± s.e., {RULES[drawn]}")
-    for position, value, rho in zip(x, gap, cells[f"{drawn}_rho"], strict=True):
-        axes.annotate(f"ρ*={rho:g}", (position, value), (0, 8), textcoords="offset points", ha="center", fontsize=8)
+def _where(study: Study) -> str:
+    """Data set, scale and number of seeds, for the title."""
+    seeds = sorted({int(n) for n in study.gaps.cells["n"]})
+    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    scale = "smoke scale, no evidence" if study.sweep.scale == "smoke" else f"{study.sweep.scale} scale"
+    return f"{study.data}, {count}, {scale}"
+
+
+def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look) -> None:
+    x, drawn, unbiased = cells[study.x].to_numpy(), study.protocol, study.gaps.unbiased
+    gap, error = cells[f"{drawn}_gap"].to_numpy(), np.nan_to_num(cells[f"{drawn}_se"].to_numpy())
+    axes.fill_between(x, gap - error, gap + error, color=look.color, alpha=0.2, linewidth=0)
+    axes.plot(x, gap, marker=look.marker, color=look.color, zorder=3, label=f"{prefix}ours ± s.e., {RULES[drawn]}")
+    for place, top, rho in zip(x, gap + error, cells[f"{drawn}_rho"], strict=True):
+        axes.annotate(
+            f"ρ*={rho:g}", (place, top), (0, 5), textcoords="offset points", ha="center", fontsize=9, zorder=4
+        )
     if unbiased != drawn and f"{unbiased}_gap" in cells:
         middle = cells[f"{unbiased}_gap"].to_numpy()
         reach = np.nan_to_num(cells[f"{unbiased}_high"].to_numpy() - middle)
+        label = f"{prefix}ours with 95 % interval, {RULES[unbiased]}"
         axes.errorbar(
-            x, middle, reach, color=color, marker=marker, markerfacecolor="white", linestyle=":", linewidth=1.2, capsize=3,
-            label=f"{prefix}ours, 95 % interval, {RULES[unbiased]}",
+            x, middle, reach, color=look.color, marker=look.marker, markerfacecolor="white", linestyle=":",
+            linewidth=1.1, capsize=3, zorder=2, label=label,
         )  # fmt: skip
 
 
-def _accuracies(axes: Axes, study: Study, name: str, cells: pd.DataFrame, color: str, marker: str) -> None:
-    x, prefix = cells[study.x].to_numpy(), f"{name}: " if name else ""
-    arms = (("sgd", "SGD", "--", "white"), ("sam", "SAM", "-", color))
-    for key, arm, dashes, face in arms:
+def _accuracies(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look, *, alone: bool) -> None:
+    x = cells[study.x].to_numpy()
+    # One series has room for a color an arm; several keep theirs and tell the arms apart by dash and filling.
+    sgd = style.SGD if alone else Look(look.color, look.marker)
+    for key, arm, mine, dashes, face in (("sgd", "SGD", sgd, "--", "white"), ("sam", "SAM", look, "-", look.color)):
         acc, std = cells[f"{key}_acc"].to_numpy(), np.nan_to_num(cells[f"{key}_std"].to_numpy())
-        axes.fill_between(x, acc - std, acc + std, color=color, alpha=0.12, linewidth=0)
-        axes.plot(x, acc, dashes, marker=marker, color=color, markerfacecolor=face, label=f"{prefix}{arm}, ours ± s.d.")
+        axes.fill_between(x, acc - std, acc + std, color=mine.color, alpha=0.15, linewidth=0)
+        label = f"{prefix}{arm}, ours ± s.d."
+        axes.plot(x, acc, dashes, marker=mine.marker, color=mine.color, markerfacecolor=face, label=label)
 
 
 def _published(left: Axes, right: Axes, published: pd.DataFrame) -> None:
     x, gap, band = published["params"], published["gap"], published["gap_band"]
-    left.fill_between(x, gap - band, gap + band, color=style.PUBLISHED, alpha=0.25, linewidth=0)
-    left.plot(x, gap, "-.", marker="x", color=style.PUBLISHED, label="published (band as in the paper)")
+    gray = style.PUBLISHED
+    left.fill_between(x, gap - band, gap + band, color=gray, alpha=0.25, linewidth=0)
+    left.plot(x, gap, "-.", marker="x", color=gray, label="published (band as drawn in the paper)")
     for key, arm, dashes in (("sgd", "SGD", ":"), ("sam", "SAM", "-.")):
-        right.plot(x, published[f"{key}_acc"], dashes, marker="x", color=style.PUBLISHED, label=f"{arm}, published")
-
-
-def _looks(count: int) -> list[tuple[str, str]]:
-    return [style.SERIES[index % len(style.SERIES)] for index in range(count)]
+        acc, std = published[f"{key}_acc"], published[f"{key}_std"]
+        right.fill_between(x, acc - std, acc + std, color=gray, alpha=0.2, linewidth=0)
+        right.plot(x, acc, dashes, marker="x", color=gray, label=f"{arm}, published")

@@ -1,0 +1,1 @@
+"""Nets that grow with one number, their width."""

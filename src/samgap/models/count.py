@@ -20,7 +20,8 @@ class Counts:
 
 def prunable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The kernels: weights with two axes or more, which is every linear and convolution weight. Biases and batch
-    norm are vectors and stay dense, as in the paper."""
+    norm are vectors and stay dense, as in the paper.
+    """
     return ((name, weight) for name, weight in net.named_parameters() if weight.ndim >= 2)
 
 

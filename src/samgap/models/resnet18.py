@@ -13,7 +13,8 @@ WIDTH_STEP = 1  # filters
 
 class ResNet18(nn.Module):
     """3x3 stem of f filters without pooling; four stages of two blocks with f, 2f, 4f, 8f channels, the last three
-    halving the image; mean over pixels; linear. B batch, c channels, C classes."""
+    halving the image; mean over pixels; linear. B batch, c channels, C classes.
+    """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 64) -> None:
         """

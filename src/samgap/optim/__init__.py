@@ -1,0 +1,1 @@
+"""The ascent of SAM around any torch optimizer, and learning-rate schedules."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+TRACKING = "track_running_stats"  # of batch norm and its relatives
+
 
 class SAM(Optimizer):
     """One step: gradient at w, ascent to w + eps, gradient there, back to w, base step with the second gradient.
@@ -47,7 +49,7 @@ class SAM(Optimizer):
         self._share()
 
     def ascent(self, gradients: list[Tensor]) -> list[Tensor]:
-        """eps for these gradients, one tensor each; no transfer from the device, and no 0 / 0."""
+        """Eps for these gradients, one tensor each; no transfer from the device, and no 0 / 0."""
         norm = global_norm(gradients)
         factor = torch.where(norm > 0, self.rho / norm, torch.zeros_like(norm))
         return list(torch._foreach_mul(gradients, factor))
@@ -104,22 +106,23 @@ class SAM(Optimizer):
         # Without tracking, batch norm in training mode still normalizes by the batch; it only leaves its running
         # mean, variance and batch count as they are. Momentum 0 would still count the batch.
         for part in self._tracking:
-            part.track_running_stats = False
+            setattr(part, TRACKING, False)
         try:
             yield
         finally:
             for part in self._tracking:
-                part.track_running_stats = True
+                setattr(part, TRACKING, True)
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
     """L2 norm over all tensors together, in float32 or better: a half-precision sum of squares overflows."""
     norms = torch._foreach_norm([t if t.dtype == torch.float64 else t.float() for t in tensors])
-    return torch.linalg.vector_norm(torch.stack(list(norms)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return norm
 
 
 def _tracks(module: nn.Module) -> bool:
-    return bool(getattr(module, "track_running_stats", False))
+    return bool(getattr(module, TRACKING, False))
 
 
 def _random_state(groups: list[dict[str, Any]]) -> tuple[Tensor, torch.device | None, Tensor | None]:

@@ -13,5 +13,5 @@ class SAMUnnormalized(SAM):
     """As `SAM`, with eps = rho g: the ascent shrinks with the gradient, and rho has the unit of a step size."""
 
     def ascent(self, gradients: list[Tensor]) -> list[Tensor]:
-        """eps for these gradients, one tensor each."""
+        """Eps for these gradients, one tensor each."""
         return list(torch._foreach_mul(gradients, self.rho))

@@ -2,21 +2,39 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-# Dark to light, so that gray print keeps them apart; of the Okabe-Ito palette. Markers and dashes tell them apart too.
-OURS, SECOND, THIRD, PUBLISHED = "#0072B2", "#D55E00", "#000000", "#8A8A8A"
-SERIES = [(OURS, "o"), (SECOND, "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P")]
+
+class Look(NamedTuple):
+    """Color and marker of a series; no two share either."""
+
+    color: str
+    marker: str
+
+
+# Of the Okabe-Ito palette, told apart without color vision; ordered so that neighbors also differ in gray.
+SERIES = [
+    Look("#0072B2", "o"), Look("#E69F00", "^"), Look("#000000", "v"), Look("#56B4E9", "P"), Look("#009E73", "D"),
+    Look("#CC79A7", "*"),
+]  # fmt: skip
+SGD = Look("#D55E00", "s")
+PUBLISHED = "#7A7A7A"
+
+
+def looks(count: int) -> list[Look]:
+    """A look for each of `count` series; they repeat after six."""
+    return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
 @contextmanager
 def style() -> Iterator[None]:
     """Settings for the figures drawn inside; the backend needs no screen."""
     matplotlib.use("Agg")
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": 11,
         "axes.titlesize": 12,
         "axes.spines.top": False,

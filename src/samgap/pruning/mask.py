@@ -67,7 +67,7 @@ def apply(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
         weight = weights[name]
         with torch.no_grad():
             weight.mul_(mask.to(weight.device))
-        weight.register_hook(_Masked(mask))
+        weight.register_hook(_Masked(mask))  # type: ignore[no-untyped-call]
 
 
 def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from samgap import seeds
+from samgap.models.count import prunable
 from samgap.pruning import mask
 
 
@@ -21,7 +22,7 @@ def prune(net: nn.Module, *, sparsity: float, seed: int) -> mask.Masks:
     sizes = mask.layers(net)
     live = mask.shares(list(sizes.values()), mask.live_kernels(sum(sizes.values()), sparsity))
     masks = {}
-    for (name, weight), kept in zip(mask.prunable(net), live, strict=True):
+    for (name, weight), kept in zip(prunable(net), live, strict=True):
         scores = torch.rand(weight.shape, generator=seeds.generator(seed, "pruner", name))
         masks[name] = mask.keep_largest(scores, kept)
     return masks

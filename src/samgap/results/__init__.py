@@ -1,0 +1,1 @@
+"""From records to table, gaps, statistics and verdict."""

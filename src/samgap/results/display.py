@@ -32,12 +32,14 @@ class Display:
         self.thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop.set()
         self.thread.join()
 
     def text(self, progress: Progress) -> str:
-        """"12/48 done, 2 running, 0 failed, 1:05 left"."""
+        """Such as "12/48 done, 2 running, 0 failed, 1:05 left"."""
         done = progress.cost_done - self.before.cost_done
         left = progress.cost_left * (time.monotonic() - self.start) / done if done > 0 else None
         counts = progress.counts

@@ -58,7 +58,9 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         raise SettingError(f"draw.fixed_rho={fixed_rho:g} is not among the swept ascent.rho {rhos}.")
     # All runs, not only one cell, must have a holdout: the table has refused a holdout that varies.
     unbiased: Protocol = "holdout" if table.runs["holdout_acc_final"].notna().any() else "loso"
-    rows, by_seed, notes = [], [], []
+    rows: list[dict[str, Any]] = []
+    by_seed: list[dict[str, Any]] = []
+    notes: list[str] = []
     for cell, sam, sgd in _cells(table):
         chosen = _complete(cell, sam, sgd, _asked(table, cell, sam), notes)
         if chosen is None:
@@ -71,7 +73,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
             "sgd_acc": sgd_acc.mean(),
             "sgd_std": _std(sgd_acc.to_numpy()),
         }
-        protocols: list[Protocol] = ["paper", "loso", "fixed"] + (["holdout"] if holdout is not None else [])
+        protocols: tuple[Protocol, ...] = ("paper", "holdout", "loso", "fixed")
         for protocol in protocols:
             pick = _rhos(protocol, sam_acc, holdout, fixed_rho)
             if pick is None:
@@ -119,7 +121,7 @@ def _asked(table: Table, cell: dict[str, Any], sam: pd.DataFrame) -> set[float]:
 def _groups(frame: pd.DataFrame, axes: list[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     if not axes:
         return [((), frame)]
-    return [(values, part) for values, part in frame.groupby(axes, sort=False, dropna=False)]  # type: ignore[misc]
+    return [(values, part) for values, part in frame.groupby(axes, sort=False, dropna=False)]
 
 
 def _complete(
@@ -171,7 +173,8 @@ def _rhos(
 
 def _best(accuracies: pd.DataFrame) -> float:
     # Rounded, so that two means that differ in the last bit are equal and the smaller rho wins on every machine.
-    return float(accuracies.mean(axis=1).round(9).idxmax())
+    means = accuracies.mean(axis=1).round(9)
+    return float(means.index[int(means.argmax())])
 
 
 def _summary(protocol: str, differences: np.ndarray) -> dict[str, float]:

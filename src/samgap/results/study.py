@@ -41,7 +41,8 @@ class Study:
     def data(self) -> str:
         """The data set, with the training images where they are a subset: "fashion_mnist (2000 images)"."""
         data = self.table.records[0].settings["data"]
-        return data["name"] + (f" ({data['train_size']:,} images)" if data.get("train_size") else "")
+        subset = f" ({data['train_size']:,} images)" if data.get("train_size") else ""
+        return f"{data['name']}{subset}"
 
     def says(self, verdict: Verdict) -> str:
         """The verdict in one line, always with scale and data set."""

@@ -70,11 +70,12 @@ class Progress:
         return self.cost_left * self.seconds_done / self.cost_done if self.cost_done else None
 
     def text(self) -> str:
-        """"12/48 done, 2 running, 1 failed"."""
+        """Such as "12/48 done, 2 running, 1 failed"."""
         parts = [f"{self.finished}/{self.total} done"]
-        for state in ("running", "failed", "damaged", "diverged", "unfinished", "missing"):
-            if self.counts[state]:  # type: ignore[index]
-                parts.append(f"{self.counts[state]} {state}")  # type: ignore[index]
+        order: tuple[State, ...] = ("running", "failed", "damaged", "diverged", "unfinished", "missing")
+        for state in order:
+            if self.counts[state]:
+                parts.append(f"{self.counts[state]} {state}")
         return ", ".join(parts)
 
 
@@ -170,7 +171,7 @@ class Watch:
 
 
 def clock(seconds: float) -> str:
-    """"1:02:03", or "4:05" below an hour."""
+    """Such as "1:02:03", or "4:05" below an hour."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)

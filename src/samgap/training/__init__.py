@@ -1,0 +1,1 @@
+"""One run: Lightning task, steps, checkpoint, record."""

@@ -46,4 +46,3 @@ class LastCheckpoint(Checkpoint):
         if time.monotonic() - self.saved >= self.interval and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             files.replace(self.path, lambda path: trainer.save_checkpoint(path))
             self.saved = time.monotonic()
-

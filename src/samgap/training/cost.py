@@ -24,7 +24,7 @@ def cost(config: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     operations = 3 * batch * flops(config["model"]["_target_"], model["width"], shape, data["classes"])
     passes = 2 if settings["ascent"].get("rho") else 1
     steps = settings["epochs"] * math.ceil(images / batch)
-    return steps * passes * (PASS_SECONDS + operations / RATE)
+    return float(steps * passes * (PASS_SECONDS + operations / RATE))
 
 
 @functools.cache

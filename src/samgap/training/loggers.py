@@ -19,7 +19,11 @@ def csv(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Logg
 
 @contextlib.contextmanager
 def wandb(
-    settings: Mapping[str, Any], config: Mapping[str, Any], project: str, entity: str | None = None, mode: str | None = None
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    project: str,
+    entity: str | None = None,
+    mode: str | None = None,
 ) -> Iterator[Logger | None]:
     """One W&B run, named after the run's folder, tagged by its cell, closed on the way out.
 
@@ -54,7 +58,7 @@ def wandb(
         tags=[*tags, f"{config['name']}/{config['scale']}"],
         config=identity.flat(settings) | {"arm": arm},
         dir=config["root"],
-        mode=mode or os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),
+        mode=mode or os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),  # type: ignore[arg-type]
         # A second init in one process would otherwise return the first run, with the first run's config.
         reinit="create_new",
         settings=wandb.Settings(silent=True, console="off"),

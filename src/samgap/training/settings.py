@@ -13,7 +13,6 @@ from typing import Any
 
 from samgap.errors import SettingError
 from samgap.identity import flat
-from samgap.models import count
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 SCALARS = ("epochs", "batch_size", "eval_every", "precision", "seed")
@@ -49,6 +48,9 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optimizer.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to but not including 1"),
     "optimizer.weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "trainer.devices": (lambda v: v == 1, "1 (one run, one device)"),
+    "trainer.threads": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
 }
 
@@ -68,7 +70,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     for group in GROUPS:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
     settings |= {key: _plain(config[key]) for key in SCALARS}
-    _check(settings)
+    _check(flat(settings))
+    _check({f"trainer.{key}": value for key, value in config.get("trainer", {}).items()})
     params = settings["model"].pop("params", None)
     if params is not None:
         settings["model"]["width"] = _width(config["model"]["_target_"], params, _shape(settings), _classes(settings))
@@ -87,8 +90,8 @@ def locate(target: str) -> Any:
     return found
 
 
-def _check(settings: Mapping[str, Any]) -> None:
-    for key, value in flat(settings).items():
+def _check(leaves: Mapping[str, Any]) -> None:
+    for key, value in leaves.items():
         right, wanted = RULES.get(key, (lambda _: True, ""))
         if not right(value):
             raise SettingError(f"{key} must be {wanted}, got {json.dumps(value)}.")
@@ -112,6 +115,8 @@ def _classes(settings: Mapping[str, Any]) -> int:
 
 @functools.cache
 def _width(target: str, params: float, shape: tuple[int, int, int], classes: int) -> float:
+    from samgap.models import count  # brings torch, which a study without model.params need not wait for
+
     model = locate(target)
     step = locate(f"{model.__module__}.WIDTH_STEP")
     width = count.nearest_width(lambda width: model(shape, classes, width), params, step)

@@ -13,7 +13,7 @@ class StepResult(NamedTuple):
 
     loss: Tensor  # (), mean over the batch
     correct: Tensor  # (), int64
-    count: int  # B
+    size: int  # B
 
 
 class EagerStepper:
@@ -23,7 +23,11 @@ class EagerStepper:
     """
 
     def __init__(
-        self, net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], optimizer: Any, backward: Callable[[Tensor], None]
+        self,
+        net: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Any,
+        backward: Callable[[Tensor], None],
     ) -> None:
         """
         Args:

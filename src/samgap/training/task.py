@@ -20,7 +20,8 @@ Row = dict[str, float | int | None]
 
 class GapTask(LightningModule):
     """Trains one net. Manual optimization: SAM needs two passes a step, and one `step` call keeps Lightning's count
-    of steps, checkpoints and schedulers right in both arms."""
+    of steps, checkpoints and schedulers right in both arms.
+    """
 
     def __init__(
         self,
@@ -79,10 +80,10 @@ class GapTask(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """One SGD or SAM step."""
         result = self.stepper.step(batch)
-        self._loss_sum += result.loss * result.count
+        self._loss_sum += result.loss * result.size
         self._correct += result.correct
-        self._seen += result.count
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self._seen += result.size
+        self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the curve; stop a run whose loss is no number any more, in both arms alike."""

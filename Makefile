@@ -1,0 +1,62 @@
+# Everything a user types. `make help` explains; `make reproduce-fig8` and `make test` need Python 3.11, make and git.
+
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN ?= .venv/bin
+SCALE ?= smoke
+LAUNCHER ?= cores
+OVERRIDES ?=
+ROOT ?= multirun
+
+FIGURES := $(notdir $(wildcard conf/figure/*))
+READY := $(if $(filter .venv/bin,$(BIN)),.venv/ready)
+
+# Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help env test lint clean reproduce-all status
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@echo "Usage: make TARGET [SCALE=smoke|cpu|paper] [LAUNCHER=cores|basic] [OVERRIDES=\"key=value ...\"]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  SCALE      smoke: minutes, bundled data; cpu: an hour or two, real data; paper: as published, GPUs"
+	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process"
+	@echo "  OVERRIDES  Hydra overrides for the sweep, such as \"seed=0,1 logger=wandb\""
+	@echo "  ROOT       where results go and are drawn from (default multirun)"
+	@echo "  BIN        folder of a python that has everything already, such as \$$CONDA_PREFIX/bin; no .venv is made then"
+	@echo
+	@echo "  Figures: $(FIGURES)"
+
+reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
+	@test -e conf/figure/$*/$(SCALE).yaml || { echo "samgap: no figure $* at scale $(SCALE); conf/figure/ has: $$(cd conf/figure && ls */*.yaml | grep -v base | sed 's/.yaml//' | xargs)" >&2; exit 1; }
+	$(BIN)/python -m samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) root=$(ROOT) $(OVERRIDES)
+	$(BIN)/python -m samgap.draw figure=$*/$(SCALE) root=$(ROOT)
+
+reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other
+
+status: $(READY) ## every sweep: done, running, failed, missing, time left
+	@$(BIN)/python -m samgap.status root=$(ROOT)
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest -n 2 tests
+
+lint: $(READY) ## style, format, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+env: $(READY) ## the environment alone: .venv with pinned packages
+
+clean: ## remove the environment and caches, never results
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/ready: pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "samgap: $(PYTHON) not found; install Python 3.11 or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@

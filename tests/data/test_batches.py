@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from samgap.data import digits
+from samgap.data.batches import Draw, TensorImages, batches
+from samgap.data.sets import Data, assemble
+
+CPU = torch.device("cpu")
+
+
+def make(**options: Any) -> Data:
+    return assemble(digits.load, Path(), channels=1, classes=10, size=8, mean=[0], std=[1], **options)
+
+
+def epoch(data: Data, number: int, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    loader = batches(data, 128, seed, CPU)
+    loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+    return list(loader)
+
+
+def test_an_epoch_has_every_image_once_and_a_smaller_last_batch() -> None:
+    data = make(train_size=300)
+    found = epoch(data, 0)
+    assert [len(labels) for _, labels in found] == [128, 128, 44]
+    images = torch.cat([images for images, _ in found])
+    assert {i.numpy().tobytes() for i in images} == {i.numpy().tobytes() for i in data.scale(data.train.images)}
+
+
+def test_order_follows_seed_and_epoch_alone() -> None:
+    data = make(train_size=300)
+    first = epoch(data, 3, seed=0)
+    torch.manual_seed(99)
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(first, epoch(data, 3, seed=0), strict=True))
+    assert not torch.equal(first[0][1], epoch(data, 4, seed=0)[0][1])
+    assert not torch.equal(first[0][1], epoch(data, 3, seed=1)[0][1])
+
+
+def test_batches_leave_the_global_generator_alone() -> None:
+    data = make(train_size=300, crop=1, flip=True)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    epoch(data, 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_crop_and_flip_equal_the_plain_loop() -> None:
+    data = make(crop=2, flip=True)
+    generator = torch.Generator().manual_seed(1)
+    draw = Draw(
+        torch.randint(0, len(data.train), (64,), generator=generator),
+        torch.randint(0, 5, (64, 2), generator=generator),
+        torch.rand(64, generator=generator) < 0.5,
+    )
+    images, labels = TensorImages(data, CPU)[draw]
+    for row, (position, (top, left), flip) in enumerate(zip(*draw, strict=True)):
+        padded = F.pad(data.train.images[position].float(), [2, 2, 2, 2])
+        wanted = padded[:, top : top + 8, left : left + 8] / 16
+        assert torch.equal(images[row], wanted.flip(2) if flip else wanted)
+        assert labels[row] == data.train.labels[position]
+
+
+def test_augmentation_uses_every_offset_and_both_sides() -> None:
+    data = make(crop=1, flip=True)
+    draws = list(batches(data, 128, 0, CPU).sampler)
+    offsets, flips = torch.cat([d.offsets for d in draws]), torch.cat([d.flips for d in draws])
+    assert torch.equal(torch.bincount(offsets.flatten()) > 300, torch.tensor([True] * 3))
+    assert 400 < int(flips.sum()) < 800
+
+
+def test_without_augmentation_images_come_as_they_are() -> None:
+    data = make(crop=0, flip=False)
+    draws = list(batches(data, 128, 0, CPU).sampler)
+    assert not any(d.offsets.any() or d.flips.any() for d in draws)

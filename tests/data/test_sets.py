@@ -1,0 +1,116 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from samgap.data import digits
+from samgap.data.sets import Data, Raw, Split, add_noise, assemble
+from samgap.errors import SettingError
+
+OPTIONS: dict[str, Any] = {"channels": 1, "classes": 10, "size": 8, "mean": [0], "std": [1]}
+
+
+def make(**options: Any) -> Data:
+    return assemble(digits.load, Path(), **(OPTIONS | options))
+
+
+def same(a: Split, b: Split) -> bool:
+    return torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+def rows(split: Split) -> set[bytes]:
+    return {image.numpy().tobytes() for image in split.images}
+
+
+def test_digits_are_all_there_and_split_once_for_all() -> None:
+    raw = digits.load(Path())
+    assert (len(raw.train), len(raw.test)) == (1200, 597)
+    assert same(raw.train, digits.load(Path()).train)
+    assert len(rows(raw.train) | rows(raw.test)) == 1797
+    assert raw.train.images.max() == raw.levels == 16
+
+
+def test_parts_do_not_overlap_and_leave_the_test_alone() -> None:
+    data = make(train_size=900, holdout=200)
+    assert (len(data.train), len(data.test)) == (900, 597)
+    assert data.holdout is not None
+    assert len(data.holdout) == 200
+    assert not rows(data.train) & rows(data.holdout)
+    assert same(data.test, digits.load(Path()).test)
+
+
+def test_without_a_size_training_takes_what_the_holdout_leaves() -> None:
+    assert len(make(holdout=200).train) == 1000
+    assert make().holdout is None
+
+
+def test_a_larger_subset_holds_the_smaller_one() -> None:
+    assert rows(make(train_size=100).train) < rows(make(train_size=300).train)
+
+
+def test_the_deal_depends_on_its_seed() -> None:
+    assert same(make(train_size=100, seed=0).train, make(train_size=100, seed=0).train)
+    assert not same(make(train_size=100, seed=0).train, make(train_size=100, seed=1).train)
+
+
+@pytest.mark.parametrize(("train_size", "holdout"), [(1200, 1), (1201, 0), (None, 1200)])
+def test_parts_that_do_not_fit_are_refused(train_size: int | None, holdout: int) -> None:
+    with pytest.raises(SettingError, match=r"lower data\.train_size or data\.holdout"):
+        make(train_size=train_size, holdout=holdout)
+
+
+@pytest.mark.parametrize("rate", [0, 0.1, 0.25, 0.5, 0.75, 1])
+@pytest.mark.parametrize("count", [10, 997])
+def test_noise_replaces_exactly_its_share(rate: float, count: int) -> None:
+    labels = torch.arange(count) % 10
+    noisy = add_noise(labels, rate, 10, seed=3)
+    assert int((noisy != labels).sum()) == round(rate * count)
+    assert noisy.min() >= 0
+    assert noisy.max() <= 9
+
+
+def test_noise_is_uniform_over_the_wrong_classes() -> None:
+    noisy = add_noise(torch.full((90_000,), 4), 1.0, 10, seed=0)
+    counts = torch.bincount(noisy, minlength=10)
+    assert counts[4] == 0
+    # 10,000 expected each, standard deviation 94.
+    assert (counts[torch.arange(10) != 4] - 10_000).abs().max() < 400
+
+
+def test_less_noise_is_a_part_of_more() -> None:
+    labels = torch.arange(1000) % 10
+    less, more = (add_noise(labels, rate, 10, seed=0) for rate in (0.25, 0.5))
+    changed = less != labels
+    assert torch.equal(less[changed], more[changed])
+
+
+def test_held_out_labels_stay_clean() -> None:
+    clean, noisy = make(holdout=200), make(holdout=200, label_noise=0.5)
+    assert clean.holdout is not None
+    assert noisy.holdout is not None
+    assert same(clean.holdout, noisy.holdout)
+    assert same(clean.test, noisy.test)
+    assert torch.equal(clean.train.images, noisy.train.images)
+    assert int((clean.train.labels != noisy.train.labels).sum()) == 500
+
+
+def test_resizing_averages() -> None:
+    data = make(size=4)
+    assert data.shape == (1, 4, 4)
+    whole = make()
+    assert data.test.images[5, 0, 1, 2].item() == pytest.approx(whole.test.images[5, 0, 2:4, 4:6].float().mean().item())
+
+
+def test_scaling_standardizes_by_channel() -> None:
+    split = Split(torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8), torch.tensor([0]))
+    data = Data(split, None, split, 1, 255, mean=(0.5, 0.2), std=(0.5, 0.1), crop=0, flip=False)
+    assert torch.allclose(data.scale(split.images), torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), atol=1e-6)
+
+
+def test_a_data_set_that_is_another_is_refused() -> None:
+    def load(folder: Path) -> Raw:
+        return digits.load(folder)
+
+    with pytest.raises(SettingError, match=r"Wanted 3 channel\(s\) and 10 classes"):
+        assemble(load, Path(), **(OPTIONS | {"channels": 3}))

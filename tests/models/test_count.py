@@ -1,0 +1,120 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from samgap.errors import SettingError
+from samgap.models.count import count, nearest_width
+from samgap.models.init import initialize
+from samgap.models.mlp import MLP
+from samgap.models.resnet18 import ResNet18
+
+# (width, kernels, total), computed from the paper's description by hand.
+RESNET18 = [
+    (2, 11110, 11420), (4, 44012, 44622), (6, 98706, 99616), (8, 175192, 176402), (12, 393540, 395350),
+    (16, 699056, 701466), (24, 1571592, 1575202), (32, 2792800, 2797610), (48, 6281232, 6288442),
+    (64, 11164352, 11173962), (96, 25114656, 25129066), (128, 44643712, 44662922), (256, 178547456, 178585866),
+]  # fmt: skip
+MLPS = [
+    (0.0625, 14314), (0.1, 23970), (0.125, 29631), (0.25, 61035), (0.5, 125810), (1, 266610), (2, 593210),
+    (3, 979810), (4, 1426410), (5, 1933010), (8, 3812810), (10, 5366010), (20, 16732010),
+]  # fmt: skip
+
+
+def resnet18(width: float) -> nn.Module:
+    return ResNet18((3, 32, 32), 10, width)
+
+
+def mlp(width: float) -> nn.Module:
+    return MLP((1, 28, 28), 10, width)
+
+
+@pytest.mark.parametrize(("width", "kernels", "total"), RESNET18)
+def test_resnet18_counts(width: int, kernels: int, total: int) -> None:
+    with torch.device("meta"):
+        counts = count(resnet18(width))
+    assert (counts.prunable, counts.total) == (kernels, total)
+
+
+@pytest.mark.parametrize(("width", "total"), MLPS)
+def test_mlp_counts(width: float, total: int) -> None:
+    with torch.device("meta"):
+        assert count(mlp(width)).total == total
+
+
+def test_mlp_width_is_not_lost_to_rounding() -> None:
+    # 100 * 0.29 is 28.999999999999996
+    assert [layer.out_features for layer in mlp(0.29).layers if isinstance(layer, nn.Linear)] == [87, 29, 10]
+
+
+def test_the_stem_scales_with_the_width() -> None:
+    # timm's own ResNet keeps 64 channels there.
+    assert resnet18(16).stem[0].out_channels == 16
+
+
+@pytest.mark.parametrize("size", [8, 14, 28, 32, 33])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resnet18_takes_any_image(size: int, channels: int) -> None:
+    net = ResNet18((channels, size, size), 7, 4)
+    assert net(torch.randn(2, channels, size, size)).shape == (2, 7)
+
+
+def test_nearest_width_finds_the_published_nets() -> None:
+    for width, _, total in RESNET18[:8]:
+        assert nearest_width(resnet18, total, 1) == width
+    for width, total in MLPS:
+        if round(width * 100) == width * 100:
+            assert nearest_width(mlp, total, 0.01) == width
+
+
+def test_nearest_width_of_two_takes_the_nearer() -> None:
+    below, above = 44_622, 69_395  # 4 and 5 filters
+    with torch.device("meta"):
+        assert count(resnet18(5)).total == above
+    assert nearest_width(resnet18, (below + above) / 2 - 1, 1) == 4
+    assert nearest_width(resnet18, (below + above) / 2 + 1, 1) == 5
+
+
+def test_nearest_width_refuses_what_no_net_comes_near() -> None:
+    with pytest.raises(SettingError, match=r"model\.params=10 is too few"):
+        nearest_width(resnet18, 10, 1)
+
+
+@pytest.mark.parametrize("width", [0, -1, 2.5])
+def test_resnet18_wants_whole_filters(width: float) -> None:
+    with pytest.raises(SettingError, match=r"model\.width.*whole number"):
+        resnet18(width)
+
+
+def test_mlp_wants_neurons() -> None:
+    with pytest.raises(SettingError, match=r"model\.width must be at least 0\.01"):
+        mlp(0.005)
+
+
+def test_lecun_normal_is_flax_default() -> None:
+    torch.manual_seed(0)
+    net = mlp(4)
+    initialize(net, "lecun_normal")
+    for layer in net.layers:
+        if isinstance(layer, nn.Linear) and layer.weight.numel() > 100_000:
+            std = math.sqrt(1 / layer.in_features)
+            assert layer.weight.std().item() == pytest.approx(std, rel=0.01)
+            # Truncated at two standard deviations of the parent normal, which is wider by 1 / 0.8796.
+            assert layer.weight.abs().max().item() <= 2 * std / 0.87962566 + 1e-6
+            assert layer.weight.abs().max().item() > 1.95 * std / 0.87962566
+        if isinstance(layer, nn.Linear):
+            assert not layer.bias.any()
+
+
+def test_torch_init_is_left_as_drawn() -> None:
+    torch.manual_seed(0)
+    net = mlp(1)
+    before = [weight.clone() for weight in net.parameters()]
+    initialize(net, "torch")
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_unknown_init() -> None:
+    with pytest.raises(SettingError, match=r"model\.init must be lecun_normal or torch, got 'he'"):
+        initialize(mlp(0.1), "he")

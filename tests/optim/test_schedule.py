@@ -1,0 +1,33 @@
+import math
+
+import pytest
+
+from samgap.optim.schedule import constant, cosine, step
+
+
+def test_constant() -> None:
+    assert [constant(t, 10) for t in (0, 5, 9)] == [1.0] * 3
+
+
+def test_step_decays_at_half_and_three_quarters() -> None:
+    # 200 epochs of 391 steps: the official boundaries for CIFAR-10 are 39,100 and 58,650.
+    steps = 78_200
+    assert step(39_099, steps) == 1
+    assert step(39_100, steps) == pytest.approx(0.1)
+    assert step(58_649, steps) == pytest.approx(0.1)
+    assert step(58_650, steps) == pytest.approx(0.01)
+
+
+def test_step_takes_the_official_milestones() -> None:
+    # 100 epochs of 469 steps: 11,725, 23,450, 35,175 in the official MNIST config.
+    factors = [step(t, 46_900, milestones=(0.25, 0.5, 0.75)) for t in (11_724, 11_725, 23_450, 35_175)]
+    assert factors == pytest.approx([1, 0.1, 0.01, 0.001])
+
+
+def test_cosine_warms_up_and_ends_at_zero() -> None:
+    assert cosine(0, 100, warmup_steps=10) == 0
+    assert cosine(5, 100, warmup_steps=10) == pytest.approx(0.5)
+    assert cosine(10, 100, warmup_steps=10) == pytest.approx(1)
+    assert cosine(55, 100, warmup_steps=10) == pytest.approx(0.5)
+    assert cosine(100, 100, warmup_steps=10) == pytest.approx(0)
+    assert cosine(25, 100) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)

@@ -1,0 +1,123 @@
+"""Gaps against numbers worked out by hand."""
+
+import math
+
+import pytest
+
+from samgap.errors import SettingError
+from samgap.results.gaps import gaps
+from tests.results.tables import table
+
+# One width, two seeds a column: SGD, rho .1, rho .2.
+HAND = {(0, 0): 0.90, (0.1, 0): 0.91, (0.2, 0): 0.93, (0, 1): 0.92, (0.1, 1): 0.95, (0.2, 1): 0.94, (0, 2): 0.91,
+        (0.1, 2): 0.92, (0.2, 2): 0.90}  # fmt: skip
+
+
+def hand(width: float, rho: float, seed: int) -> float:
+    return HAND[rho, seed]
+
+
+def test_the_paper_s_rule() -> None:
+    # Means over seeds: rho .1 92.667, rho .2 92.333; so rho* = .1 and gaps 1, 3, 1.
+    cell = gaps(table(hand, widths=[1])).cells.iloc[0]
+    assert cell["paper_rho"] == 0.1
+    assert cell["paper_gap"] == pytest.approx(5 / 3)
+    # Standard deviation of 1, 3, 1 is 1.1547; Student's t for two degrees of freedom is 4.3027.
+    assert cell["paper_se"] == pytest.approx(2 / 3)
+    assert cell["paper_low"] == pytest.approx(5 / 3 - 4.302653 * 2 / 3)
+    assert cell["paper_high"] == pytest.approx(5 / 3 + 4.302653 * 2 / 3)
+    assert (cell["sgd_acc"], cell["sam_acc"]) == pytest.approx((91.0, 278 / 3))
+    assert (cell["sgd_std"], cell["n"]) == (pytest.approx(1.0), 3)
+
+
+def test_leaving_one_seed_out() -> None:
+    # Seed 0: others' means .1 93.5, .2 92 -> .1, gap 1. Seed 1: .1 91.5, .2 91.5, a tie -> the smaller, gap 3.
+    # Seed 2: .1 93, .2 93.5 -> .2, gap -1.
+    found = gaps(table(hand, widths=[1]))
+    mine = found.by_seed[found.by_seed["protocol"] == "loso"]
+    assert mine["rho"].tolist() == [0.1, 0.1, 0.2]
+    assert mine["gap"].tolist() == pytest.approx([1, 3, -1])
+    assert found.cells.iloc[0]["loso_gap"] == pytest.approx(1)
+    assert found.unbiased == "loso"
+
+
+def test_a_holdout_chooses_and_the_test_set_only_reports() -> None:
+    found = gaps(table(hand, widths=[1], holdout=lambda width, rho, seed: 0.5 + rho))
+    cell = found.cells.iloc[0]
+    assert found.unbiased == "holdout"
+    assert cell["holdout_rho"] == 0.2
+    assert cell["holdout_gap"] == pytest.approx((3 + 2 - 1) / 3)
+    assert cell["paper_rho"] == 0.1
+
+
+def test_a_fixed_rho_is_the_same_in_all_cells() -> None:
+    found = gaps(table(hand), fixed_rho=0.2)
+    assert found.cells["fixed_gap"].tolist() == pytest.approx([4 / 3] * 3)
+    assert gaps(table(hand)).fixed_rho == 0.2  # the median of those swept, the upper of two
+
+
+def test_choosing_on_the_test_set_is_biased_upward_and_the_others_are_less() -> None:
+    # Every run is noise around one accuracy: the true gap is 0 in every cell.
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    noise = {}
+
+    def test(width: float, rho: float, seed: int) -> float:
+        return noise.setdefault((width, rho, seed), 0.9 + 0.01 * random.standard_normal())
+
+    rhos = [0, *(round(0.01 * k, 2) for k in range(1, 10))]
+    found = gaps(table(test, widths=[1, 2, 3, 4, 5], rhos=rhos, seeds=range(40))).cells
+    error = found["loso_se"].mean() / math.sqrt(5)
+    assert found["paper_gap"].mean() > 0.2
+    assert abs(found["loso_gap"].mean()) < 3 * error
+
+
+def test_one_seed_gives_a_gap_without_an_interval() -> None:
+    cell = gaps(table(hand, widths=[1], seeds=[1])).cells.iloc[0]
+    assert cell["paper_gap"] == pytest.approx(3)
+    assert math.isnan(cell["paper_se"])
+    assert math.isnan(cell["paper_low"])
+    assert "loso_gap" not in cell
+
+
+def test_a_seed_that_lacks_a_run_waits() -> None:
+    found = gaps(table(hand, missing=[(2, 0.2, 1)]))
+    assert found.cells["n"].tolist() == [3, 2, 3]
+    assert found.notes == ["model.width=2: seed 1 left out, runs are missing"]
+
+
+def test_a_cell_without_any_whole_seed_is_left_out_and_named() -> None:
+    found = gaps(table(hand, missing=[(2, 0, seed) for seed in range(3)]))
+    assert found.cells["model.width"].tolist() == [1, 3]
+
+
+def test_a_diverged_sam_run_bars_its_rho() -> None:
+    found = gaps(table(lambda w, rho, seed: None if (w, rho, seed) == (1, 0.1, 2) else hand(w, rho, seed)))
+    first = found.cells.iloc[0]
+    assert (first["n"], first["paper_rho"], first["diverged"]) == (3, 0.2, 1)
+    assert found.notes == ["model.width=1: rho 0.1 cannot be chosen, SAM diverged"]
+    assert found.cells.iloc[1]["paper_rho"] == 0.1
+
+
+def test_a_diverged_sgd_run_takes_its_seed_out() -> None:
+    found = gaps(table(lambda w, rho, seed: None if (w, rho, seed) == (1, 0, 0) else hand(w, rho, seed)))
+    assert found.cells.iloc[0]["n"] == 2
+    assert found.notes == ["model.width=1: seed 0 left out, SGD diverged"]
+    assert found.cells.iloc[0]["sgd_acc"] == pytest.approx(91.5)
+
+
+@pytest.mark.parametrize("rhos", [[0], [0.1, 0.2]])
+def test_a_gap_wants_both_arms(rhos: list[float]) -> None:
+    with pytest.raises(SettingError, match=r"sweep ascent\.rho over 0 and at least one other value"):
+        gaps(table(hand, rhos=rhos))
+
+
+def test_a_fixed_rho_that_was_not_swept() -> None:
+    with pytest.raises(SettingError, match=r"draw\.fixed_rho=0\.3 is not among the swept ascent\.rho"):
+        gaps(table(hand), fixed_rho=0.3)
+
+
+def test_interpolation_is_said_from_final_training_accuracy() -> None:
+    assert gaps(table(hand, train=1.0)).cells["interpolates"].all()
+    assert not gaps(table(hand, train=0.99)).cells["interpolates"].any()

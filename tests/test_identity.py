@@ -1,0 +1,102 @@
+from typing import Any
+
+import pytest
+
+from samgap.identity import canonical, flat, folder, identity
+from samgap.training.settings import resolve
+from tests.conftest import config
+
+# Known identities. A change here orphans every result that anyone has: it needs a very good reason.
+KNOWN = {
+    (): "21c7eae3c3a6",
+    ("ascent.rho=0",): "PIN",
+    ("seed=1",): "PIN",
+    ("data.label_noise=0.5", "data.holdout=100", "data.train_size=500"): "PIN",
+    ("pruner.sparsity=0.9",): "PIN",
+    ("ascent=sam_unnormalized", "loss=squared", "schedule=cosine"): "PIN",
+    ("figure=fig7/smoke", "model.width=0.25", "ascent.rho=0.1"): "PIN",
+    ("figure=fig7/paper", "model.width=10"): "PIN",
+    ("figure=fig8/smoke", "model.width=8", "seed=2"): "PIN",
+    ("figure=fig8/paper", "model.width=256", "ascent.rho=0.005"): "PIN",
+}
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    return resolve(config(*overrides))
+
+
+def of(*overrides: str) -> str:
+    return identity(settings(*overrides))
+
+
+@pytest.mark.parametrize("overrides", KNOWN)
+def test_known_identities(overrides: tuple[str, ...]) -> None:
+    assert of(*overrides) == KNOWN[overrides]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer=gpu", "trainer.threads=4", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true", "logger=wandb",
+        "logger.project=other", "root=elsewhere", "data_dir=/data", "hydra/launcher=cores", "hydra/launcher=basic",
+        "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss", "model.width=1.0", "epochs=30.0",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
+    # `logger.project` wants logger=wandb first.
+    extra = ("logger=wandb",) if override.startswith("logger.") else ()
+    assert of(*extra, override) == of()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1", "epochs=31", "batch_size=64", "eval_every=2", "precision=64-true", "model=resnet18", "model.width=2",
+        "model.init=torch", "ascent.rho=0.1", "ascent=sam_unnormalized", "loss=squared", "schedule=constant",
+        "schedule.factor=0.2", "schedule.milestones=[0.5]", "optimizer.lr=0.2", "optimizer.momentum=0",
+        "optimizer.weight_decay=0", "data.size=7", "data.train_size=100", "data.holdout=10", "data.label_noise=0.1",
+        "data.seed=1", "data.crop=1", "data.flip=true", "pruner.sparsity=0.5", "data.mean=[0.1]",
+    ],
+)  # fmt: skip
+def test_what_is_scientific_moves_it(override: str) -> None:
+    assert of(override) != of()
+
+
+def test_no_ascent_is_rho_zero_whatever_the_ascent() -> None:
+    assert of("ascent.rho=0") == of("ascent=none") == of("ascent=sam_unnormalized", "ascent.rho=0")
+
+
+def test_sparsity_zero_is_the_dense_net_whatever_the_mask() -> None:
+    assert of("pruner.sparsity=0", "pruner.seed=5") == of()
+    assert of("pruner.sparsity=0.5", "pruner.seed=5") != of("pruner.sparsity=0.5")
+
+
+def test_params_become_the_nearest_width_before_hashing() -> None:
+    assert of("model=resnet18", "data.channels=3", "model.params=45e3") == of(
+        "model=resnet18", "data.channels=3", "model.width=4"
+    )
+
+
+def test_a_new_setting_that_is_off_changes_nothing() -> None:
+    old = settings()
+    for off in (None, False, 0, 0.0):
+        new = old | {"ascent": old["ascent"] | {"m": off}, "clip": off, "extra": {"on": off}}
+        assert identity(new) == identity(old)
+    assert identity(old | {"clip": 1}) != identity(old)
+
+
+def test_one_spelling_a_meaning() -> None:
+    assert canonical({"a": 1.0, "b": (1, 2.0), "c": {"d": 0}, "e": False}) == {"a": 1, "b": [1, 2]}
+
+
+def test_folders_are_readable() -> None:
+    assert folder(settings()) == "digits-mlp-w1-sam0.05-seed0-21c7eae3c3a6"
+    assert folder(settings("ascent=none", "seed=3")).startswith("digits-mlp-w1-sgd-seed3-")
+    noisy = settings("data.label_noise=0.5", "pruner.sparsity=0.9", "ascent=sam_unnormalized")
+    assert folder(noisy).startswith("digits-mlp-w1-noise0.5-random0.9-sam_unnormalized0.05-seed0-")
+
+
+def test_flat_has_the_keys_as_typed() -> None:
+    assert flat(settings())["model.width"] == 1
+    assert flat(settings())["schedule.milestones"] == [0.5, 0.75]

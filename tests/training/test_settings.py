@@ -1,0 +1,64 @@
+import pytest
+
+from samgap.errors import SettingError
+from samgap.training.settings import locate, resolve
+from tests.conftest import config
+
+BAD = [
+    ("seed=1.5", "seed must be a whole number from 0, got 1.5."),
+    ("seed=-1", "seed must be a whole number from 0, got -1."),
+    ("seed=abc", 'seed must be a whole number from 0, got "abc".'),
+    ("seed=true", "seed must be a whole number from 0, got true."),
+    ("seed=null", "seed must be a whole number from 0, got null."),
+    ("epochs=0", "epochs must be a whole number from 1, got 0."),
+    ("batch_size=0", "batch_size must be a whole number from 1, got 0."),
+    ("eval_every=0", "eval_every must be a whole number from 1, got 0."),
+    ("precision=16-mixed", 'precision must be one of 32-true, 64-true, bf16-mixed, got "16-mixed".'),
+    ("ascent.rho=-0.1", "ascent.rho must be a number from 0, got -0.1."),
+    ("ascent.rho=big", 'ascent.rho must be a number from 0, got "big".'),
+    ("ascent.rho=nan", "ascent.rho must be a number from 0, got NaN."),
+    ("ascent.rho=inf", "ascent.rho must be a number from 0, got Infinity."),
+    ("model.width=0", "model.width must be a number above 0, got 0."),
+    ("model.width=wide", 'model.width must be a number above 0, got "wide".'),
+    ("model.params=0", "model.params must be a number from 1, or null for model.width, got 0."),
+    ("pruner.sparsity=1", "pruner.sparsity must be a share from 0 up to but not including 1, got 1."),
+    ("pruner.sparsity=-0.5", "pruner.sparsity must be a share from 0 up to but not including 1, got -0.5."),
+    ("data.label_noise=1.1", "data.label_noise must be a share from 0 to 1, got 1.1."),
+    ("data.train_size=0", "data.train_size must be a whole number from 1, or null for all, got 0."),
+    ("data.holdout=-1", "data.holdout must be a whole number from 0, got -1."),
+    ("data.crop=-1", "data.crop must be a whole number from 0, got -1."),
+    ("data.flip=1", "data.flip must be true or false, got 1."),
+    ("optimizer.lr=0", "optimizer.lr must be a number above 0, got 0."),
+    ("optimizer.momentum=1", "optimizer.momentum must be a number from 0 up to but not including 1, got 1."),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay must be a number from 0, got -1."),
+    ("trainer.devices=2", "trainer.devices must be 1 (one run, one device), got 2."),
+    ("trainer.threads=0", "trainer.threads must be a whole number from 1, got 0."),
+]
+
+
+@pytest.mark.parametrize(("override", "sentence"), BAD, ids=[override for override, _ in BAD])
+def test_a_wrong_value_is_one_sentence_with_its_key(override: str, sentence: str) -> None:
+    with pytest.raises(SettingError) as info:
+        resolve(config(override))
+    assert str(info.value) == sentence
+
+
+def test_zero_is_a_seed() -> None:
+    assert resolve(config("seed=0"))["seed"] == 0
+
+
+def test_whole_floats_become_whole_numbers() -> None:
+    settings = resolve(config("seed=2.0", "model.width=4.0"))
+    assert (settings["seed"], settings["model"]["width"]) == (2, 4)
+    assert isinstance(settings["seed"], int)
+
+
+def test_params_become_a_width() -> None:
+    settings = resolve(config("model.params=266610", "data=mnist"))
+    assert settings["model"]["width"] == 1
+    assert "params" not in settings["model"]
+
+
+def test_a_target_that_does_not_exist() -> None:
+    with pytest.raises(SettingError, match=r"_target_ must be the dotted path of something importable, got 'samgap\.no'"):
+        locate("samgap.no")
