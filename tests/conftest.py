@@ -43,7 +43,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         import importlib
 
         main = importlib.import_module(f"samgap.{name}").main
-        monkeypatch.delenv(cli.FULL, raising=False)
+        monkeypatch.setenv(cli.FULL, "0")  # the command sets it for this process; put back after the test
         monkeypatch.setattr(sys, "argv", [f"samgap.{name}", *arguments])
         capfd.readouterr()
         code = 0

@@ -1,5 +1,6 @@
 """What the commands share: where the config lies, and how they end when something is wrong."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,22 +14,34 @@ from samgap.errors import SettingError
 CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
 
+tracebacks = False  # whether the user asked for them
+
 
 def command(main: Callable[[], object]) -> None:
     """Run `main` and leave the process: 0 done, 1 wrong input or failed runs, 130 stopped by Ctrl-C.
 
     With HYDRA_FULL_ERROR=1 in the environment, whatever went wrong shows its traceback.
     """
-    if os.environ.get(FULL) == "1":
-        main()
-        return
+    global tracebacks
+    tracebacks = os.environ.get(FULL) == "1"
     os.environ[FULL] = "1"  # Hydra hands errors on instead of printing a traceback of its own
     try:
-        main()
+        with sentences():
+            main()
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
+
+
+@contextlib.contextmanager
+def sentences() -> Iterator[None]:
+    """Leave the process with one sentence when what happens inside is the user's to put right.
+
+    Also used inside Hydra's job: an error that gets through to Hydra is announced by a line of its own.
+    """
+    try:
+        yield
     except Exception as error:
-        sentence = explain(error)
+        sentence = None if tracebacks else explain(error)
         if sentence is None:
             raise
         _leave(sentence, 1)

@@ -20,6 +20,12 @@ naming.register()
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="draw")
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone."""
+    with cli.sentences():
+        draw(config)
+
+
+def draw(config: DictConfig) -> None:
+    """Write figure, table and statistics into the sweep's folder and print table and verdict."""
     values = naming.plain(config, "root", "name", "scale", "draw", "protocol")
     root, settings = Path(values["root"]), values["draw"]
     study = studies.evaluate(root, values["name"], values["scale"], settings, values["protocol"])

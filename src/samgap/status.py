@@ -13,7 +13,12 @@ from samgap.results.sweeps import Watch, clock
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="status")
 def main(config: DictConfig) -> None:
     """Print a line for each sweep below `root`, and a sentence for each of its runs that failed."""
-    root = Path(config.root)
+    with cli.sentences():
+        show(Path(config.root))
+
+
+def show(root: Path) -> None:
+    """Print the state of every sweep below `root`."""
     found = sweeps.find(root)
     if not found:
         print(f"No sweep in {root} yet.")

@@ -27,7 +27,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
-        print(summary(run(values, folder, bar=sys.stderr.isatty()), Path(os.path.relpath(folder))))
+        with cli.sentences():
+            record = run(values, folder, bar=sys.stderr.isatty())
+        print(summary(record, Path(os.path.relpath(folder))))
         return {}
     try:
         return {"folder": folder.name, "status": run(values, folder).status}

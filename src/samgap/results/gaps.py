@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from samgap.errors import SettingError
-from samgap.results.table import RHO, SEED, Table
+from samgap.results.table import RHO, SEED, Table, words
 
 Protocol = Literal["paper", "holdout", "loso", "fixed"]
 INTERPOLATES = 0.999  # final training accuracy from which a net counts as interpolating
@@ -35,6 +35,7 @@ class Gaps:
     by_seed: pd.DataFrame
     axes: list[str]  # of a cell
     unbiased: Protocol  # holdout where there is one, else loso
+    rhos: int  # how many of them SAM could choose from
     fixed_rho: float
     notes: list[str]
 
@@ -92,7 +93,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     axes = table.cell_axes
     order = [*(axis for axis in axes if axis != "model.width"), "params_total", "params_live"]
     cells = pd.DataFrame(rows).sort_values(order).reset_index(drop=True)
-    return Gaps(cells, pd.DataFrame(by_seed), axes, unbiased, float(fixed_rho), notes)
+    return Gaps(cells, pd.DataFrame(by_seed), axes, unbiased, len(rhos), float(fixed_rho), notes)
 
 
 def _cells(table: Table) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
@@ -132,7 +133,7 @@ def _complete(
     A seed that lacks a run would be compared under fewer rhos than the others, so it waits. A rho at which a run
     diverged has no mean and cannot be chosen; a diverged SGD run takes its seed out.
     """
-    name = ", ".join(f"{axis}={value}" for axis, value in cell.items()) or "the one cell"
+    name = words(cell) or "the one cell"
     have = sam.groupby(SEED)[RHO].nunique()
     seeds = [seed for seed in sorted(sgd[SEED].unique()) if have.get(seed, 0) == len(rhos)]
     waiting = sorted((set(sam[SEED]) | set(sgd[SEED])) - set(seeds))

@@ -72,7 +72,8 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     if f"{protocol}_gap" not in found.cells:
         need = "runs with data.holdout above 0" if protocol == "holdout" else "two seeds or more"
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
-    x = settings["x"] or ("params_total" if "model.width" in found.axes or not found.axes else found.axes[0])
+    numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
+    x = settings["x"] or ("params_total" if "model.width" in found.axes or not numeric else numeric[0])
     if x not in found.cells:
         raise SettingError(f"draw.x must be params_total, params_live or one of {found.axes}, got {x!r}.")
     reference = published.load(settings["published"]) if settings["published"] else None

@@ -1,5 +1,6 @@
 """From the records of a sweep to one table, a row a run, and the list of what is not in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
                 f"{key} varies among the runs ({values[0]} and {values[1]}) and is no axis of the sweep: "
                 "sweep it in one command, or give the studies different names (name=...)."
             )
+
+
+def words(cell: Mapping[str, Any]) -> str:
+    """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
+    return ", ".join(f"{axis}={value if isinstance(value, str) else format(value, 'g')}" for axis, value in cell.items())
 
 
 def _row(record: RunRecord, axes: list[str]) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
             enable_progress_bar=bar,
             enable_model_summary=False,
             logger=logger if logger is not None else False,
+            log_every_n_steps=1,  # we log by epoch; Lightning warns of short epochs otherwise
             default_root_dir=folder,
         )
         seeds.seed_globals(settings["seed"], "training")

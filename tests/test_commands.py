@@ -1,0 +1,332 @@
+"""The real commands: sweeps, figures, status, bad input, kills. In this process where that changes nothing, else as
+processes of their own."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from samgap import records
+from tests.training.test_run import PASSING
+
+Command = Callable[..., tuple[int, str, str]]
+TINY_FIGURE = ("epochs=1", "data.train_size=128", "data.holdout=64", "seed=0,1")
+
+
+def lasting(root: Path) -> dict[str, dict[str, Any]]:
+    """All records below `root` without what may differ from try to try."""
+    found = {}
+    for path in sorted((root / "runs").glob("*/record.json")):
+        record = records.read(path.parent)
+        assert record is not None
+        found[path.parent.name] = {k: v for k, v in dataclasses.asdict(record).items() if k not in PASSING}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("figure", "widths", "last"), [("fig7", "0.25,0.5,1", ("10", "5366010")), ("fig8", "1,2,4", ("256", "178585866"))]
+)
+def test_a_figure_from_sweep_to_verdict(
+    command: Command, tmp_path: Path, figure: str, widths: str, last: tuple[str, str]
+) -> None:
+    grid = (f"figure={figure}/smoke", f"root={tmp_path}", *TINY_FIGURE, f"model.width={widths}", "ascent.rho=0,0.1")
+    code, _, err = command("train", "-m", *grid)
+    assert code == 0, err
+    assert f"{figure}/smoke: 12/12 done" in err
+
+    code, out, err = command("draw", f"figure={figure}/smoke", f"root={tmp_path}")
+    assert code == 0, err
+    assert f"{figure}/smoke on digits (128 images)" in out
+    assert any(answer in out for answer in ("REPRODUCED:", "NOT REPRODUCED:", "INCONCLUSIVE:"))
+    assert "Smoke scale proves the road; it is no evidence." in out
+    folder = tmp_path / figure / "smoke"
+    assert {f"{figure}.{ending}" for ending in ("pdf", "png", "csv", "json")} < {p.name for p in folder.iterdir()}
+    assert (folder / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+    rows = list(csv.DictReader((folder / f"{figure}.csv").read_text().splitlines()))
+    ours = [row for row in rows if row["n"]]
+    assert [row["n"] for row in ours] == ["2.0"] * 3
+    assert rows[-1]["model.width"].removesuffix(".0") == last[0]
+    assert rows[-1]["published_params"].removesuffix(".0") == last[1]
+    assert not rows[-1]["n"]
+    # The numbers are those of the records.
+    done = lasting(tmp_path)
+    sgd = [r["test_acc_final"] for r in done.values() if r["arm"] == "SGD" and r["settings"]["model"]["width"] == 1]
+    mine = next(row for row in ours if float(row["model.width"]) == 1)
+    assert float(mine["sgd_acc"]) == pytest.approx(100 * sum(sgd) / 2, abs=1e-5)
+
+    report = json.loads((folder / f"{figure}.json").read_text())
+    assert report["runs"] == {"asked": 12, "with_record": 12, "diverged": [], "missing": {}}
+    assert report["provenance"]["versions"]["torch"]
+    assert report["verdicts"][0]["seeds"] == 2
+
+
+def test_a_sweep_started_again_does_nothing_and_an_extension_only_the_new(command: Command, tmp_path: Path) -> None:
+    grid = ("figure=fig7/smoke", f"root={tmp_path}", *TINY_FIGURE, "model.width=0.1")
+    assert command("train", "-m", *grid, "ascent.rho=0,0.1")[0] == 0
+    dates = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/record.json")}
+    code, _, err = command("train", "-m", *grid, "ascent.rho=0,0.1")
+    assert code == 0
+    assert "4/4 done" in err
+    code, _, err = command("train", "-m", *grid, "ascent.rho=0,0.1,0.2")
+    assert code == 0
+    assert "4/6 done, 2 missing" in err
+    assert {path: path.stat().st_mtime_ns for path in dates} == dates
+
+
+def test_a_sweep_of_one_s_own(command: Command, tmp_path: Path) -> None:
+    code, _, err = command(
+        "train", "-m", "name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64",
+        "model.params=2e3,8e3", "ascent.rho=0,0.1", "pruner.sparsity=0,0.5", "seed=0,1,2",
+    )  # fmt: skip
+    assert code == 0, err
+    sweep = yaml.safe_load((tmp_path / "mine" / "own" / "sweep.yaml").read_text())
+    assert sweep["axes"] == ["model.width", "ascent.rho", "pruner.sparsity", "seed"]
+    assert len(sweep["members"]) == 24
+    code, out, err = command("draw", "name=mine", f"root={tmp_path}")
+    assert code == 0, err
+    # A line of cells for each sparsity, and a verdict each.
+    assert "pruner.sparsity=0:" in out
+    assert "pruner.sparsity=0.5:" in out
+    assert "protocol=paper" in out
+    assert (tmp_path / "mine" / "own" / "mine.png").exists()
+
+
+def test_an_axis_of_the_ascent_is_compared_with_the_same_sgd_runs(command: Command, tmp_path: Path) -> None:
+    code, _, err = command(
+        "train", "-m", "name=both", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1",
+        "ascent=sam,sam_unnormalized", "ascent.rho=0,0.1", "seed=0,1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "6/6 done" in err
+    code, out, err = command("draw", "name=both", f"root={tmp_path}")
+    assert code == 0, err
+    assert "ascent.name=sam:" in out
+    assert "ascent.name=sam_unnormalized:" in out
+
+
+def test_one_run_says_what_came_out(command: Command, tmp_path: Path) -> None:
+    code, out, err = command("train", f"root={tmp_path}", "epochs=1", "data.train_size=64", "ascent.rho=0.1", "seed=3")
+    assert code == 0, err
+    assert out.startswith("SAM, 50,610 parameters, test accuracy ")
+    folder = tmp_path / "runs" / out.strip().splitlines()[-1].rpartition("/")[2]
+    assert (folder / "record.json").exists()
+    assert (folder / ".hydra" / "overrides.yaml").exists()
+
+
+def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
+    assert command("status", f"root={tmp_path}")[1] == f"No sweep in {tmp_path} yet.\n"
+    # One width has too many pixels of padding to be a data set: it fails, the others do not.
+    command("train", "-m", "name=a", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "seed=0,1")
+    code, _, err = command(
+        "train", "-m", "name=b", f"root={tmp_path}", "epochs=1", "data.train_size=64,5000", "model.width=0.1"
+    )
+    assert code == 1
+    assert "1 of 2 runs of b/own failed, the others are done" in err
+    assert "lower data.train_size or data.holdout" in err
+    assert "Traceback" not in err
+    code, out, _ = command("status", f"root={tmp_path}")
+    assert code == 0
+    assert "a/own: 2/2 done\n" in out
+    assert "b/own: 1/2 done, 1 failed" in out
+    assert "of one worker left" in out
+    assert "wants more than the 1200 that the training part has" in out
+
+
+BAD_TRAIN = [
+    (["optimiser.lr=1"], "optimiser"),
+    (["ascent.rhoo=1"], "rhoo"),
+    (["model=vgg"], "vgg"),
+    (["ascent=none", "ascent.rho=0.1"], "rho"),
+    (["seed=x"], 'seed must be a whole number from 0, got "x".'),
+    (["ascent.rho=-1"], "ascent.rho must be a number from 0, got -1."),
+    (["model.width=0"], "model.width must be a number above 0, got 0."),
+    (["pruner.sparsity=1"], "pruner.sparsity must be a share from 0"),
+    (["model=resnet18", "model.width=1.5"], "model.width (filters of a resnet18) must be a whole number from 1"),
+    (["data=mnist", "data_dir=/nowhere/else"], "set data_dir"),
+    (["figure=fig99/smoke"], "fig99"),
+    (["-m", "figure=fig7/smoke", "seed=0,x"], 'seed must be a whole number from 0, got "x".'),
+    (["model.width=wide"], 'model.width must be a number above 0, got "wide".'),
+]
+
+
+@pytest.mark.parametrize(("arguments", "part"), BAD_TRAIN, ids=[" ".join(a) for a, _ in BAD_TRAIN])
+def test_bad_input_is_one_sentence_and_writes_no_record(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], part: str
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", _no_network)
+    code, out, err = command("train", *arguments, f"root={tmp_path}/multirun")
+    assert code == 1
+    lines = [line for line in err.splitlines() if line.startswith("samgap: ")]
+    assert len(lines) == 1
+    assert part in lines[0]
+    assert "Traceback" not in out + err
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def _no_network(*_: object) -> None:
+    raise RuntimeError("no network")
+
+
+def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["epochs=1"], ["-m", "epochs=1", "seed=0,1"]):
+        code, out, err = command("train", *arguments, f"root={tmp_path}/file")
+        assert code == 1
+        assert "cannot be used" in err
+        assert "set root to a folder that can be written" in err
+        assert "Traceback" not in out + err
+
+
+def test_drawing_what_is_not_there(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("draw", "figure=fig7/smoke", f"root={tmp_path}")
+    assert code == 1
+    assert err.startswith(f"samgap: No runs of fig7/smoke in {tmp_path}: start the sweep first")
+    assert "python -m samgap.train -m figure=fig7/smoke" in err
+    code, _, err = command("draw", "name=mine", f"root={tmp_path}")
+    assert "python -m samgap.train -m name=mine" in err
+
+
+def test_a_damaged_record_is_named_everywhere_and_stays(command: Command, tmp_path: Path) -> None:
+    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
+    assert command("train", "-m", *grid)[0] == 0
+    path = sorted((tmp_path / "runs").glob("*/record.json"))[0]
+    path.write_text('{"identity": 1')
+    for name, arguments in (("draw", grid[:2]), ("train", ["-m", *grid])):
+        code, _, err = command(name, *arguments)
+        assert code == 1
+        assert f"{path} is damaged" in err
+        assert "move it away and start the run again" in err
+        assert "Traceback" not in err
+    assert "1 damaged" in command("status", f"root={tmp_path}")[1]
+    assert path.read_text() == '{"identity": 1'
+
+
+def test_a_record_of_other_settings_is_refused(command: Command, tmp_path: Path) -> None:
+    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
+    assert command("train", "-m", *grid)[0] == 0
+    path = sorted((tmp_path / "runs").glob("*/record.json"))[0]
+    path.write_text(path.read_text().replace('"epochs": 1,', '"epochs": 2,', 1))
+    code, _, err = command("draw", *grid[:2])
+    assert code == 1
+    assert "holds the record of other settings" in err
+
+
+def test_protocols(command: Command, tmp_path: Path) -> None:
+    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
+    assert command("train", "-m", *grid, "seed=0,1")[0] == 0
+    assert "rho* by protocol=loso" in command("draw", *grid[:2], "protocol=loso")[1]
+    code, _, err = command("draw", *grid[:2], "protocol=holdout")
+    assert code == 1
+    assert "protocol=holdout wants runs with data.holdout above 0" in err
+    assert "protocol must be paper, holdout or loso" in command("draw", *grid[:2], "protocol=best")[2]
+
+
+def test_wandb_offline_keeps_the_runs_of_one_process_apart(command: Command, tmp_path: Path) -> None:
+    code, _, err = command(
+        "train", "-m", "name=mine", f"root={tmp_path}", "epochs=2", "data.train_size=64", "model.width=0.1",
+        "ascent.rho=0,0.1", "seed=0,1", "logger=wandb",
+    )  # fmt: skip
+    assert code == 0, err
+    done = lasting(tmp_path)
+    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(folders) == len(done) == 4
+    by_identity = {record["identity"]: record for record in done.values()}
+    for folder in folders:
+        run = _inspect(folder)
+        record = by_identity.pop(folder.name.rpartition("-")[2])
+        assert run["config"]["seed"] == record["settings"]["seed"]
+        assert run["config"]["ascent.rho"] == record["settings"]["ascent"]["rho"]
+        assert run["config"]["arm"] == record["arm"]
+        assert run["name"] == record["folder"]
+        assert run["summary"]["test_acc"] == pytest.approx(record["test_acc_final"])
+        assert run["exit_code"] == 0
+    assert not by_identity
+
+
+def _inspect(folder: Path) -> dict[str, Any]:
+    """A run as W&B's own reader sees it."""
+    result = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", folder],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(result.stdout)
+
+
+def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """A sweep as a process of its own, in its own process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    while not happened():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.02)
+
+
+LONG = ("name=mine", "epochs=40", "data.train_size=1000", "data.holdout=100", "model.width=1", "ascent.rho=0,0.1",
+        "seed=0,1", "trainer.checkpoint_seconds=0", "eval_every=20")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    process = start(root, *LONG)
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    return lasting(root)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "cores"])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_was_stopped_goes_on_and_ends_the_same(
+    command: Command, tmp_path: Path, undisturbed: dict[str, Any], launcher: str, ending: signal.Signals
+) -> None:
+    arguments = (*LONG, f"hydra/launcher={launcher}")
+    process = start(tmp_path, *arguments)
+    # Inside a run, after another is done.
+    wait_for(lambda: any(tmp_path.glob("runs/*/record.json")) and any(tmp_path.glob("runs/*/last.ckpt")), process)
+    os.killpg(process.pid, ending)
+    err = process.communicate()[1]
+    assert process.returncode in (130, -9), err
+    if ending == signal.SIGINT:
+        assert "samgap: Stopped. The same command goes on where it was." in err
+        assert "Traceback" not in err
+    first = lasting(tmp_path)
+    assert 0 < len(first) < 4
+    assert any(tmp_path.glob("runs/*/last.ckpt"))
+
+    dates = {name: (tmp_path / "runs" / name / "record.json").stat().st_mtime_ns for name in first}
+    code, _, err = command("train", "-m", f"root={tmp_path}", *LONG)
+    assert code == 0, err
+    assert lasting(tmp_path) == undisturbed
+    assert {name: (tmp_path / "runs" / name / "record.json").stat().st_mtime_ns for name in first} == dates
+    assert not any(tmp_path.glob("runs/*/last.ckpt"))
+
+
+def test_a_worker_that_is_killed_ends_the_sweep_in_one_sentence(tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, "hydra/launcher=cores")
+    wait_for(lambda: any(tmp_path.glob("runs/*/last.ckpt")), process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [int(child) for child in children if "loky" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert workers
+    os.kill(workers[-1], signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "samgap: A worker was killed" in err
+    assert "the same command goes on where it was" in err
+    assert "Traceback" not in err

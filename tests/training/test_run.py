@@ -1,0 +1,212 @@
+"""One run: what it leaves, and that a stopped one ends as if it had never been stopped."""
+
+import csv
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from samgap import records
+from samgap.errors import SettingError
+from samgap.records import RunRecord
+from samgap.training import checkpoint
+from samgap.training import run as runs
+from samgap.training.run import Busy, run
+from samgap.training.task import GapTask
+
+Tiny = Callable[..., dict[str, Any]]
+PASSING = ("seconds", "started", "finished", "host")
+
+
+def lasting(record: RunRecord) -> dict[str, Any]:
+    """A record without what may differ from try to try."""
+    return {key: value for key, value in dataclasses.asdict(record).items() if key not in PASSING}
+
+
+def curve(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def test_a_run_leaves_record_and_curve(tiny: Tiny, tmp_path: Path) -> None:
+    record = run(tiny("epochs=5", "eval_every=2", "ascent.rho=0.1"), tmp_path)
+    assert records.read(tmp_path) == record
+    assert (record.status, record.arm, record.epochs, record.steps) == ("done", "SAM", 5, 15)
+    assert record.params_total == record.params_live == 64 * 30 + 30 + 30 * 10 + 10 + 10 * 10 + 10
+    rows = curve(tmp_path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [bool(row["test_acc"]) for row in rows] == [False, True, False, True, True]
+    assert float(rows[-1]["test_acc"]) == record.test_acc_final
+    assert max(float(row["test_acc"]) for row in rows if row["test_acc"]) == record.test_acc_best
+    # 96 images in batches of 32, decay at half of 15 steps and at three quarters.
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_logged_loss_and_accuracy_are_of_the_first_pass(tiny: Tiny, tmp_path: Path) -> None:
+    # T18: with one batch an epoch, the first row is the untrained net, whatever the ascent.
+    rows = []
+    for rho in (0, 5):
+        folder = tmp_path / str(rho)
+        run(tiny("batch_size=96", "epochs=1", f"ascent.rho={rho}"), folder)
+        rows.append(curve(folder)[0])
+    assert rows[0]["train_loss"] == rows[1]["train_loss"]
+    assert rows[0]["train_acc"] == rows[1]["train_acc"]
+
+
+def test_training_learns(tiny: Tiny, tmp_path: Path) -> None:
+    record = run(tiny("epochs=20", "data.train_size=900", "model.width=0.5"), tmp_path)
+    assert record.test_acc_final is not None
+    assert record.test_acc_final > 0.9
+    assert record.train_acc_final is not None
+    assert record.train_acc_final > 0.95
+
+
+def test_a_run_with_a_record_is_not_done_again(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = run(tiny(), tmp_path)
+    monkeypatch.setattr(runs, "_train", lambda *_: pytest.fail("trained again"))
+    assert run(tiny(), tmp_path) == record
+
+
+def test_runs_in_one_process_do_not_touch_each_other(tiny: Tiny, tmp_path: Path) -> None:
+    # T49
+    first = run(tiny("seed=1"), tmp_path / "a")
+    run(tiny("seed=2", "model=resnet18", "model.width=2"), tmp_path / "b")
+    assert lasting(run(tiny("seed=1"), tmp_path / "c")) == lasting(first)
+
+
+def test_seeds_differ_and_zero_is_one(tiny: Tiny, tmp_path: Path) -> None:
+    losses = [run(tiny(f"seed={seed}"), tmp_path / str(seed)).train_loss_final for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_arms_start_from_the_same_net_and_see_the_same_batches(tiny: Tiny, tmp_path: Path) -> None:
+    # rho so small that float32 cannot tell: the trajectories agree to rounding, so init and order are shared.
+    sgd, sam = (run(tiny(f"ascent.rho={rho}"), tmp_path / str(rho)) for rho in (0, 1e-6))
+    assert sam.train_loss_final == pytest.approx(sgd.train_loss_final, rel=1e-3)
+    assert (sgd.arm, sam.arm) == ("SGD", "SAM")
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize("ascent", ["ascent.rho=0", "ascent.rho=0.1", "ascent=sam_unnormalized"])
+@pytest.mark.parametrize("model", ["mlp", "resnet18"])
+def test_a_stopped_run_ends_like_an_undisturbed_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ascent: str, model: str
+) -> None:
+    config = tiny(ascent, f"model={model}", "model.width=2", "epochs=6", "trainer.checkpoint_seconds=0",
+                  "data.crop=1", "data.flip=true", "pruner.sparsity=0.5", "schedule=cosine")  # fmt: skip
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    undisturbed = run(config, whole)
+
+    original = GapTask.training_step
+
+    def training_step(self: GapTask, batch: Any, index: int) -> None:
+        if self.current_epoch == 3 and index == 1:
+            raise Stop
+        original(self, batch, index)
+
+    monkeypatch.setattr(GapTask, "training_step", training_step)
+    with pytest.raises(Stop):
+        run(config, stopped)
+    assert (stopped / "last.ckpt").exists()
+    assert "Stop" in (stopped / "error.txt").read_text()
+    monkeypatch.setattr(GapTask, "training_step", original)
+    # The steps before the checkpoint must not be done again.
+    epochs: list[int] = []
+    start = GapTask.on_train_epoch_start
+    monkeypatch.setattr(GapTask, "on_train_epoch_start", lambda self: (epochs.append(self.current_epoch), start(self)))
+    again = run(config, stopped)
+    assert epochs == [3, 4, 5]
+    assert lasting(again) == lasting(undisturbed)
+    assert curve(stopped) == curve(whole)
+    assert not (stopped / "last.ckpt").exists()
+    assert not (stopped / "error.txt").exists()
+
+
+def test_seconds_go_on_counting(tiny: Tiny, tmp_path: Path) -> None:
+    last = checkpoint.LastCheckpoint(tmp_path, 0)
+    last.load_state_dict({"seconds": 100.0})
+    assert last.elapsed >= 100
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"half")
+    with pytest.raises(SettingError, match=r"last\.ckpt is damaged: move it away"):
+        run(tiny(), tmp_path)
+
+
+def test_weights_are_kept_when_asked(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("trainer.keep_weights=true", "pruner.sparsity=0.9")
+    record = run(config, tmp_path)
+    weights = torch.load(tmp_path / "last.ckpt")
+    assert list(weights) == [f"layers.{n}.{part}" for n in (1, 3, 5) for part in ("weight", "bias")]
+    live = sum(int((w != 0).sum()) for name, w in weights.items() if name.endswith("weight"))
+    kernels = 64 * 30 + 30 * 10 + 10 * 10
+    assert live <= round(0.1 * kernels)
+    assert record.params_live == record.params_total - kernels + round(0.1 * kernels)
+
+
+def test_a_diverged_run_is_recorded_as_diverged(tiny: Tiny, tmp_path: Path) -> None:
+    for rho in (0, 0.1):
+        record = run(tiny("optimizer.lr=1e30", f"ascent.rho={rho}", "epochs=5"), tmp_path / str(rho))
+        assert record.status == "diverged"
+        assert record.test_acc_final is record.test_acc_best is record.train_acc_final is None
+        assert record.epochs < 5
+        assert records.read(tmp_path / str(rho)) == record
+
+
+def test_two_processes_do_not_do_the_same_run(tiny: Tiny, tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(Busy, match="being worked on by another process"):
+        run(tiny(), tmp_path)
+    assert not (tmp_path / "error.txt").exists()
+
+
+def test_a_wrong_setting_writes_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="seed must be"):
+        run(tiny("seed=-1"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_that_is_not_there(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingError, match=r"trainer=gpu wants a CUDA device .* set trainer=cpu"):
+        run(tiny("trainer=gpu"), tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_other_precisions_train(tiny: Tiny, tmp_path: Path, precision: str) -> None:
+    record = run(tiny(f"precision={precision}", "epochs=10", "data.train_size=900"), tmp_path)
+    assert record.test_acc_final is not None
+    assert record.test_acc_final > 0.6
+
+
+def test_label_noise_is_trained_on_and_tested_without(tiny: Tiny, tmp_path: Path) -> None:
+    record = run(tiny("data.label_noise=1", "epochs=30", "model.width=1", "data.train_size=900"), tmp_path)
+    # All training labels wrong: the net learns none of the true ones.
+    assert record.train_acc_final is not None
+    assert record.test_acc_final is not None
+    assert record.train_acc_final > record.test_acc_final
+    assert record.test_acc_final < 0.1
+
+
+def test_the_record_names_its_data(tiny: Tiny, tmp_path: Path) -> None:
+    digests = [run(tiny(*o), tmp_path / str(i)).data_sha256 for i, o in enumerate([(), ("seed=1",), ("data.seed=1",)])]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_checkpoint_has_plain_keys(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "write", lambda record, folder: shutil.copy(folder / "last.ckpt", tmp_path / "kept.ckpt"))
+    run(tiny("trainer.checkpoint_seconds=0", "epochs=3", "ascent.rho=0.1"), tmp_path / "run")
+    state = torch.load(tmp_path / "kept.ckpt", weights_only=True)
+    assert "net.layers.1.weight" in state["state_dict"]
+    assert "momentum_buffer" in state["optimizer_states"][0]["state"][0]
+    assert state["global_step"] == 6
+    json.dumps(state["samgap"]["curve"])
