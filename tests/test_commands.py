@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from samgap import records
+from samgap.data import fashion_mnist
 from tests.training.test_run import PASSING
 
 Command = Callable[..., tuple[int, str, str]]
@@ -127,7 +128,9 @@ def test_one_run_says_what_came_out(command: Command, tmp_path: Path) -> None:
 def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
     assert command("status", f"root={tmp_path}")[1] == f"No sweep in {tmp_path} yet.\n"
     # One width has too many pixels of padding to be a data set: it fails, the others do not.
-    command("train", "-m", "name=a", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "seed=0,1")
+    command(
+        "train", "-m", "name=a", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "seed=0,1"
+    )
     code, _, err = command(
         "train", "-m", "name=b", f"root={tmp_path}", "epochs=1", "data.train_size=64,5000", "model.width=0.1"
     )
@@ -261,6 +264,26 @@ def _inspect(folder: Path) -> dict[str, Any]:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(result.stdout)
+
+
+@pytest.mark.skipif(
+    not (fashion_mnist.DEBIAN.exists() or os.environ.get("CI")),
+    reason="wants Debian's package dataset-fashion-mnist, which CI installs",
+)
+def test_a_short_sweep_on_real_fashion_mnist(command: Command, tmp_path: Path) -> None:
+    grid = ("name=fashion", f"root={tmp_path}", f"data_dir={tmp_path}/data")
+    code, _, err = command(
+        "train", "-m", "figure=fig7/smoke", *grid, "scale=own", "data=fashion_mnist", "data.train_size=2000",
+        "data.holdout=500", "epochs=3", "seed=0,1", "model.width=0.1,0.25,0.5", "ascent.rho=0,0.1",
+    )  # fmt: skip
+    assert code == 0, err
+    accuracies = {name: record["test_acc_final"] for name, record in lasting(tmp_path).items()}
+    assert len(accuracies) == 12
+    # Three epochs on 2,000 of 60,000 images: far above chance, far below what all of them give.
+    assert all(0.5 < acc < 0.9 for acc in accuracies.values())
+    code, out, err = command("draw", *grid[:2])
+    assert code == 0, err
+    assert "fashion/own on fashion_mnist (2,000 images): " in out
 
 
 def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":

@@ -60,7 +60,9 @@ def broken(change: Any) -> str:
 )  # fmt: skip
 def test_a_damaged_record_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
-    with pytest.raises(SettingError, match=r"record\.json is damaged .*: move it away and start the run again\.$") as info:
+    with pytest.raises(
+        SettingError, match=r"record\.json is damaged .*: move it away and start the run again\.$"
+    ) as info:
         records.read(tmp_path)
     assert "\n" not in str(info.value)
 

@@ -87,7 +87,9 @@ def equal_states(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("make", [lambda p: SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3), lambda p: Adam(p, lr=0.01)])
+@pytest.mark.parametrize(
+    "make", [lambda p: SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3), lambda p: Adam(p, lr=0.01)]
+)
 def test_rho_zero_is_the_base_bit_for_bit(variant: type[SAM], make: Callable[[Any], Optimizer]) -> None:
     # Batch norm once (T4, T6), same dropout mask (T7), no loss in restoring (T3): anything else would show here.
     plain, wrapped = noisy_net(), noisy_net()
@@ -166,7 +168,9 @@ def test_weights_come_back_bit_for_bit() -> None:
 def test_a_second_pass_that_raises_leaves_everything_as_it_was() -> None:
     net = noisy_net()
     optimizer = SAM(SGD(net.parameters(), lr=0.1), 0.3, module=net)
-    before = {key: value.clone() for key, value in net.state_dict().items() if "running" not in key and "num_" not in key}
+    before = {
+        key: value.clone() for key, value in net.state_dict().items() if "running" not in key and "num_" not in key
+    }
     calls = 0
 
     def closure() -> Tensor:

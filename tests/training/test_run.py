@@ -203,7 +203,9 @@ def test_the_record_names_its_data(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_has_plain_keys(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "write", lambda record, folder: shutil.copy(folder / "last.ckpt", tmp_path / "kept.ckpt"))
+    monkeypatch.setattr(
+        records, "write", lambda record, folder: shutil.copy(folder / "last.ckpt", tmp_path / "kept.ckpt")
+    )
     run(tiny("trainer.checkpoint_seconds=0", "epochs=3", "ascent.rho=0.1"), tmp_path / "run")
     state = torch.load(tmp_path / "kept.ckpt", weights_only=True)
     assert "net.layers.1.weight" in state["state_dict"]

@@ -60,5 +60,7 @@ def test_params_become_a_width() -> None:
 
 
 def test_a_target_that_does_not_exist() -> None:
-    with pytest.raises(SettingError, match=r"_target_ must be the dotted path of something importable, got 'samgap\.no'"):
+    with pytest.raises(
+        SettingError, match=r"_target_ must be the dotted path of something importable, got 'samgap\.no'"
+    ):
         locate("samgap.no")

@@ -30,7 +30,7 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
 
     Args:
         study: gaps and published numbers.
-        settings: the `draw` group; `title` is used.
+        settings: the `draw` group; `title` and `published_data` are used.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.2), layout="constrained")
     groups = series(study.gaps, study.x)
@@ -39,7 +39,7 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         _gap(left, study, prefix, cells.sort_values(study.x), look)
         _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
     if study.published is not None and study.x.startswith("params"):
-        _published(left, right, study.published)
+        _published(left, right, study.published, settings["published_data"])
     left.axhline(0, color="#606060", linewidth=0.8, zorder=1)
     left.set(ylabel="SAM minus SGD (percentage points)", title="what SAM gains")
     right.set(ylabel="test accuracy (%)", title="both arms")
@@ -49,7 +49,7 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
             style.parameter_axis(axes, AXES[study.x])
         else:
             axes.set_xlabel(study.x)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=1)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1 if axes is left else 2)
     figure.suptitle(f"{settings['title']} — {_where(study)}", fontweight="bold")
     return figure
 
@@ -57,7 +57,7 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
 def _where(study: Study) -> str:
     """Data set, scale and number of seeds, for the title."""
     seeds = sorted({int(n) for n in study.gaps.cells["n"]})
-    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
     scale = "smoke scale, no evidence" if study.sweep.scale == "smoke" else f"{study.sweep.scale} scale"
     return f"{study.data}, {count}, {scale}"
 
@@ -68,9 +68,7 @@ def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look)
     axes.fill_between(x, gap - error, gap + error, color=look.color, alpha=0.2, linewidth=0)
     axes.plot(x, gap, marker=look.marker, color=look.color, zorder=3, label=f"{prefix}ours ± s.e., {RULES[drawn]}")
     for place, top, rho in zip(x, gap + error, cells[f"{drawn}_rho"], strict=True):
-        axes.annotate(
-            f"ρ*={rho:g}", (place, top), (0, 5), textcoords="offset points", ha="center", fontsize=9, zorder=4
-        )
+        style.note(axes, f"ρ*={rho:g}", place, top)
     if unbiased != drawn and f"{unbiased}_gap" in cells:
         middle = cells[f"{unbiased}_gap"].to_numpy()
         reach = np.nan_to_num(cells[f"{unbiased}_high"].to_numpy() - middle)
@@ -92,12 +90,12 @@ def _accuracies(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look
         axes.plot(x, acc, dashes, marker=mine.marker, color=mine.color, markerfacecolor=face, label=label)
 
 
-def _published(left: Axes, right: Axes, published: pd.DataFrame) -> None:
+def _published(left: Axes, right: Axes, published: pd.DataFrame, data: str) -> None:
     x, gap, band = published["params"], published["gap"], published["gap_band"]
     gray = style.PUBLISHED
     left.fill_between(x, gap - band, gap + band, color=gray, alpha=0.25, linewidth=0)
-    left.plot(x, gap, "-.", marker="x", color=gray, label="published (band as drawn in the paper)")
+    left.plot(x, gap, "-.", marker="x", color=gray, label=f"published on {data}, band as drawn in the paper")
     for key, arm, dashes in (("sgd", "SGD", ":"), ("sam", "SAM", "-.")):
         acc, std = published[f"{key}_acc"], published[f"{key}_std"]
         right.fill_between(x, acc - std, acc + std, color=gray, alpha=0.2, linewidth=0)
-        right.plot(x, acc, dashes, marker="x", color=gray, label=f"{arm}, published")
+        right.plot(x, acc, dashes, marker="x", color=gray, label=f"{arm}, published on {data}")

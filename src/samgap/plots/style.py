@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -60,6 +61,12 @@ def parameter_axis(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
+
+
+def note(axes: Axes, text: str, x: float, y: float) -> None:
+    """A small text right above (x, y) that stays readable on top of lines."""
+    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
+    axes.annotate(text, (x, y), (4, 3), textcoords="offset points", fontsize=9, path_effects=halo, zorder=5)
 
 
 def short(count: float) -> str:

@@ -89,7 +89,9 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
 
 def words(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
-    return ", ".join(f"{axis}={value if isinstance(value, str) else format(value, 'g')}" for axis, value in cell.items())
+    return ", ".join(
+        f"{axis}={value if isinstance(value, str) else format(value, 'g')}" for axis, value in cell.items()
+    )
 
 
 def _row(record: RunRecord, axes: list[str]) -> dict[str, Any]:

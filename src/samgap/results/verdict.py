@@ -127,7 +127,8 @@ def trend(values: np.ndarray, protocol: str, rhos: int) -> tuple[float, float, f
 @functools.lru_cache(maxsize=32)
 def null_distribution(seeds: int, cells: int, rhos: int) -> np.ndarray:
     """Page's L, sorted, in 20,000 simulated studies in which every run is the same noise and each seed's rho is the
-    best of the other seeds. L is made of ranks, so the noise's size does not matter."""
+    best of the other seeds. L is made of ranks, so the noise's size does not matter.
+    """
     random = np.random.default_rng(0)
     statistics = []
     for _ in range(20):  # in parts, to bound memory

@@ -1,0 +1,116 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from samgap.figures.gap import draw
+from samgap.plots import style
+from samgap.results import published
+from samgap.results.gaps import gaps
+from samgap.results.study import Study, side_by_side
+from samgap.results.table import Table
+from samgap.results.verdict import verdicts
+from tests.results.tables import table
+from tests.test_records import make
+
+SETTINGS = {"title": "Figure 8: what SAM gains", "published_data": "CIFAR-10"}
+
+
+def study(reference: str | None = "fig8", protocol: str = "paper", **options: Any) -> Study:
+    def acc(width: float, rho: float, seed: int) -> float:
+        return 0.8 + 0.02 * width + rho * width / 50 + 0.001 * seed
+
+    found: Table = table(acc, **options)
+    found.records.append(make())
+    known = gaps(found)
+    theirs = published.load(reference) if reference else None
+    return Study(found, known, verdicts(known, "params_total", theirs), theirs, "params_total", protocol)  # type: ignore[arg-type]
+
+
+def drawn(**options: Any) -> Figure:
+    with style.style():
+        return draw(study(**options), SETTINGS)
+
+
+def labels(figure: Figure, panel: int) -> list[str]:
+    return [text.get_text() for text in figure.axes[panel].get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+def test_the_title_says_scale_data_and_seeds() -> None:
+    title = drawn().get_suptitle()
+    assert title == "Figure 8: what SAM gains — digits, 3 seeds, own scale"
+
+
+def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
+    figure = drawn()
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert "biases and batch norm included" in axes.get_xlabel()
+    assert labels(figure, 0) == [
+        "ours ± s.e., ρ* best on the test set (as in the paper)",
+        "published on CIFAR-10, band as drawn in the paper",
+        "ours with 95 % interval, ρ* chosen on the other seeds",
+    ]
+    # Bands: ours, the published. Rho* at each of our cells.
+    assert len([c for c in axes.collections if "FillBetween" in type(c).__name__]) == 2
+    assert [text.get_text() for text in axes.texts] == ["ρ*=0.2"] * 3
+
+
+def test_the_numbers_drawn_are_the_table_s() -> None:
+    figure, known = drawn(), study().gaps.cells
+    line = figure.axes[0].get_lines()[0]
+    assert np.allclose(line.get_xdata(), known["params_total"])
+    assert np.allclose(line.get_ydata(), known["paper_gap"])
+    theirs = next(line for line in figure.axes[0].get_lines() if "published" in str(line.get_label()))
+    assert np.allclose(theirs.get_ydata(), published.load("fig8")["gap"])
+
+
+def test_the_second_panel_has_both_arms() -> None:
+    ours = ["SGD, ours ± s.d.", "SAM, ours ± s.d."]
+    assert labels(drawn(), 1) == [*ours, "SGD, published on CIFAR-10", "SAM, published on CIFAR-10"]
+
+
+def test_lines_are_told_apart_without_color() -> None:
+    for axes in drawn().axes:
+        looks = [
+            (line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white")
+            for line in axes.get_lines()
+            if line.get_marker() not in ("None", "", "_") and len(np.atleast_1d(line.get_xdata())) > 2
+        ]
+        assert len(looks) == len(set(looks)) >= 3
+
+
+def test_a_study_without_published_numbers_draws_too() -> None:
+    assert not any("published" in label for panel in (0, 1) for label in labels(drawn(reference=None), panel))
+
+
+def test_one_seed_draws_without_bands_of_nan() -> None:
+    assert drawn(seeds=[0]).get_suptitle().endswith("digits, 1 seed, own scale")
+
+
+@pytest.mark.parametrize("ending", ["pdf", "png"])
+def test_the_figure_can_be_saved(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"figure.{ending}"
+    drawn().savefig(path)
+    assert path.stat().st_size > 10_000
+
+
+def test_side_by_side_keeps_every_cell_of_both() -> None:
+    both = side_by_side(study(widths=[2, 4], protocol="paper"))
+    # Ours: widths 2 and 4; published: 4 to 256.
+    assert both["model.width"].tolist() == [2, 4, 8, 16, 32, 64, 128, 256]
+    assert both["n"].notna().tolist() == [True, True, *[False] * 6]
+    four = both[both["model.width"] == 4].iloc[0]
+    assert (four["published_gap"], four["published_best_rho"]) == (0.36, 0.005)
+
+
+def test_parameter_counts_are_short() -> None:
+    assert [style.short(n) for n in (512, 44_622, 11_173_962, 178_585_866, 2e9)] == [
+        "512",
+        "44.6k",
+        "11.2M",
+        "179M",
+        "2B",
+    ]

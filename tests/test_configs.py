@@ -1,0 +1,186 @@
+"""Every YAML in conf composes, every figure runs at its tiniest, and each says what it claims."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from samgap import cli
+from samgap.data.sets import Raw, Split
+from samgap.errors import SettingError
+from samgap.models.count import count
+from samgap.results import published
+from samgap.training import run as runs
+from samgap.training.run import run
+from samgap.training.settings import locate, resolve
+from tests.conftest import config
+
+CONF = Path(cli.CONF)
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+CHOICES = [path for path in FILES if len(path.parts) > 1 and path.name != "base.yaml"]
+FIGURES = sorted(
+    "/".join(path.with_suffix("").parts[1:]) for path in FILES if path.parts[0] == "figure" and path.name != "base.yaml"
+)
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=str)
+def test_every_choice_composes_and_resolves(path: Path) -> None:
+    group, name = str(path.parent), path.stem
+    if group.startswith("figure"):
+        group, name = "figure", f"{path.parent.name}/{name}"
+    resolve(config(f"{group}={name}"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_every_file_opens_with_what_it_is(path: Path) -> None:
+    lines = [line for line in (CONF / path).read_text().splitlines() if line != "# @package _global_"]
+    assert re.match(r"# \w", lines[0])
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra")], ids=str)
+def test_a_choice_is_named_after_its_file(path: Path) -> None:
+    assert yaml.safe_load((CONF / path).read_text())["name"] == path.stem
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra")], ids=str)
+def test_every_target_can_be_imported(path: Path) -> None:
+    target = yaml.safe_load((CONF / path).read_text()).get("_target_")
+    if target is not None:
+        assert callable(locate(target))
+
+
+def sweep(figure: str) -> dict[str, list[Any]]:
+    """The axes of a figure, as values."""
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        composed = compose("train", overrides=[f"figure={figure}"], return_hydra_config=True)
+    parser = OverridesParser.create()
+    texts = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
+    return {o.get_key_element(): list(o.sweep_iterator()) for o in parser.parse_overrides(texts)}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> None:
+    text = (CONF / "figure" / f"{figure}.yaml").read_text()
+    name, scale = figure.split("/")
+    for word in ("CLAIM", "SOURCE", "COMMAND", "TIME", "RESULT", "CHOICES"):
+        assert f"# {word} " in text
+    suffix = "" if scale == "smoke" else f" SCALE={scale}"
+    assert f"make reproduce-{name}{suffix}\n" in text
+    values = config(f"figure={figure}")
+    assert (values["name"], values["scale"]) == (name, scale)
+    published.load(values["draw"]["published"])
+    assert callable(locate(values["draw"]["_target_"]))
+    grid = sweep(figure)
+    assert 0 in grid["ascent.rho"]
+    assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
+    # A trend wants three cells, an interval three seeds.
+    assert len(grid["model.width"]) >= 3
+    assert len(grid["seed"]) >= 3
+
+
+def test_the_paper_s_grids_and_settings() -> None:
+    # UAI 2025, appendix A.1, tables 2 and 3.
+    fig7, fig8 = config("figure=fig7/paper"), config("figure=fig8/paper")
+    assert sweep("fig7/paper") == {
+        "model.width": [0.25, 0.5, 1, 4, 10], "ascent.rho": [0, 0.01, 0.02, 0.05, 0.1, 0.2], "seed": [0, 1, 2],
+    }  # fmt: skip
+    assert sweep("fig8/paper") == {
+        "model.width": [4, 8, 16, 32, 64, 128, 256],
+        "ascent.rho": [0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1],
+        "seed": [0, 1, 2],
+    }
+    for values, data, epochs, decay in ((fig7, "mnist", 100, 1e-4), (fig8, "cifar10", 200, 5e-4)):
+        assert values["data"]["name"] == data
+        assert (values["data"]["train_size"], values["data"]["holdout"], values["data"]["label_noise"]) == (None, 0, 0)
+        assert (values["epochs"], values["batch_size"]) == (epochs, 128)
+        assert values["optimizer"] == {
+            "name": "sgd", "_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": decay,
+        }  # fmt: skip
+        assert (values["schedule"]["milestones"], values["schedule"]["factor"]) == ([0.5, 0.75], 0.1)
+        assert values["ascent"]["name"] == "sam"
+        assert values["model"]["init"] == "lecun_normal"
+    assert (fig8["data"]["crop"], fig8["data"]["flip"]) == (4, True)
+    assert not fig7["data"]["flip"]
+
+
+@pytest.mark.parametrize("name", ["fig7", "fig8"])
+def test_published_widths_have_the_published_parameter_counts(name: str) -> None:
+    values = config(f"figure={name}/paper")
+    data = values["data"]
+    table = published.load(name)
+    assert table["width"].tolist() == sweep(f"{name}/paper")["model.width"]
+    for width, params in zip(table["width"], table["params"], strict=True):
+        with torch.device("meta"):
+            net = locate(values["model"]["_target_"])((data["channels"], data["size"], data["size"]), 10, width)
+        assert count(net).total == params
+
+
+def generated(channels: int, size: int, levels: int) -> Raw:
+    """Images of the right shape, with a bright spot that tells the class."""
+    draw = torch.Generator().manual_seed(0)
+
+    def split(images: int) -> Split:
+        labels = torch.arange(images) % 10
+        pixels = torch.randint(0, levels // 4, (images, channels, size, size), generator=draw, dtype=torch.uint8)
+        pixels[torch.arange(images), :, labels % 5, labels // 5] = levels
+        return Split(pixels, labels)
+
+    return Raw(split(1500), split(20), levels)
+
+
+def tiniest(figure: str) -> list[tuple[str, ...]]:
+    """Overrides of the two ends of a figure's grid: smallest net without ascent, largest with the largest rho."""
+    grid = sweep(figure)
+    widths, rhos = grid["model.width"], grid["ascent.rho"]
+    return [(f"model.width={min(widths)}", "ascent.rho=0"), (f"model.width={max(widths)}", f"ascent.rho={max(rhos)}")]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_runs_at_its_tiniest(
+    figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., dict[str, Any]]
+) -> None:
+    """A few real steps of the figure's own nets on images of the right shape: batches of 128, or of 4 for the net of
+    178 million parameters."""
+    data = config(f"figure={figure}")["data"]
+    levels = 16 if data["name"] == "digits" else 255
+    monkeypatch.setattr(runs, "_data", lambda target, folder, options: _assemble(options, data, levels))
+    for number, overrides in enumerate(tiniest(figure)):
+        big = "model.width=256" in overrides
+        shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384"]
+        values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv")
+        record = run(values, tmp_path / str(number))
+        assert record.steps == (2 if big else 3)
+        assert record.status in ("done", "diverged")
+        assert record.settings["model"]["width"] == values["model"]["width"]
+
+
+def _assemble(options: str, data: dict[str, Any], levels: int) -> Any:
+    import json
+
+    from samgap.data.sets import assemble
+
+    values = {key: value for key, value in json.loads(options).items() if key != "name"}
+    return assemble(lambda folder: generated(data["channels"], data["size"], levels), Path(), **values)
+
+
+def test_a_choice_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Exception, match="Could not find 'model/vgg'"):
+        config("model=vgg")
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(Exception, match="optimizer\\.learning_rate"):
+        config("optimizer.learning_rate=0.1")
+
+
+def test_no_ascent_has_no_rho() -> None:
+    with pytest.raises(Exception, match=r"ascent\.rho"):
+        config("ascent=none", "ascent.rho=0.1")
+    with pytest.raises(SettingError):
+        resolve(config("ascent.rho=-1"))

@@ -1,0 +1,153 @@
+"""What every member of a config group must do. The folder is the registry: a new YAML is tested without a new test."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from samgap import cli
+from samgap.models.count import count
+from samgap.models.init import initialize
+from samgap.models.mlp import MLP
+from samgap.pruning import mask
+from samgap.training.settings import locate
+from tests.conftest import config
+
+
+def choices(group: str, *without: str) -> list[str]:
+    return sorted(path.stem for path in (Path(cli.CONF) / group).glob("*.yaml") if path.stem not in without)
+
+
+def options(group: str, name: str) -> tuple[Any, dict[str, Any]]:
+    """(target, arguments) of a choice."""
+    values = config(f"{group}={name}")[group]
+    return locate(values["_target_"]), {k: v for k, v in values.items() if k not in ("name", "_target_")}
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_data_sets_have_the_same_keys(name: str) -> None:
+    assert config(f"data={name}")["data"].keys() == config("data=digits")["data"].keys()
+    data = config(f"data={name}")["data"]
+    assert len(data["mean"]) == len(data["std"]) == data["channels"]
+    # Off by default, so that a study says what it changes.
+    assert (data["train_size"], data["holdout"], data["label_noise"], data["seed"]) == (None, 0, 0, 0)
+
+
+@pytest.mark.parametrize("name", choices("model"))
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
+def test_models_grow_with_width_and_give_logits(name: str, shape: tuple[int, int, int]) -> None:
+    target, _ = options("model", name)
+    step = locate(f"{target.__module__}.WIDTH_STEP")
+    with torch.device("meta"):
+        totals = [count(target(shape, 10, width=k * step)).total for k in (3, 10, 11, 40)]
+    assert totals == sorted(set(totals))
+    net = target(shape, 7, width=10 * step)
+    assert net(torch.randn(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_two_models_of_one_seed_are_equal(name: str) -> None:
+    target, arguments = options("model", name)
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        nets.append(target((1, 8, 8), 10, width=2))
+        initialize(nets[-1], arguments["init"])
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", choices("pruner"))
+def test_pruners_meet_the_count_nest_and_follow_their_seed(name: str) -> None:
+    target, _ = options("pruner", name)
+    net = MLP((1, 8, 8), 10, 0.3)
+    kernels = count(net).prunable
+    masks = {sparsity: target(net, sparsity=sparsity, seed=1) for sparsity in (0.5, 0.9)}
+    for sparsity, found in masks.items():
+        assert sum(int(m.sum()) for m in found.values()) == mask.live_kernels(kernels, sparsity)
+        again = target(net, sparsity=sparsity, seed=1)
+        assert all(torch.equal(found[key], again[key]) for key in found)
+    assert all((masks[0.9][key] <= masks[0.5][key]).all() for key in masks[0.5])
+
+
+def quadratic(weight: nn.Parameter, optimizer: Optimizer, calls: list[torch.Tensor]) -> Any:
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        calls.append(weight.detach().clone())
+        loss = (torch.arange(1, 6) * weight.square()).sum() / 2
+        loss.backward()
+        return loss
+
+    return closure
+
+
+@pytest.mark.parametrize("name", choices("ascent", "none"))
+@pytest.mark.parametrize("start", [torch.ones(5), torch.zeros(5)], ids=["slope", "minimum"])
+def test_ascents_return_to_the_weights_before_the_descent(name: str, start: torch.Tensor) -> None:
+    target, arguments = options("ascent", name)
+    weight = nn.Parameter(start.clone())
+    optimizer = target(SGD([weight], lr=0.0), **(arguments | {"rho": 0.1}))
+    calls: list[torch.Tensor] = []
+    loss = optimizer.step(quadratic(weight, optimizer, calls))
+    assert torch.equal(weight, start)
+    assert loss.item() == pytest.approx(float((torch.arange(1, 6) * start.square()).sum() / 2))
+    assert len(calls) == 2
+    assert torch.equal(calls[0], start)
+    # Uphill, unless there is no slope.
+    assert torch.equal(calls[1], start) == (not start.any())
+    assert torch.isfinite(calls[1]).all()
+
+
+@pytest.mark.parametrize("name", choices("ascent", "none"))
+def test_ascents_of_radius_zero_are_the_base(name: str) -> None:
+    target, arguments = options("ascent", name)
+    results = []
+    for wrap in (lambda base: base, lambda base: target(base, **(arguments | {"rho": 0}))):
+        weight = nn.Parameter(torch.ones(5))
+        optimizer = wrap(SGD([weight], lr=0.03, momentum=0.9, weight_decay=0.01))
+        for _ in range(20):
+            optimizer.step(quadratic(weight, optimizer, []))
+        results.append(weight.detach().clone())
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", choices("loss"))
+def test_losses_are_means_over_the_batch_and_small_when_right(name: str) -> None:
+    target, _ = options("loss", name)
+    labels = torch.tensor([0, 1, 2, 1])
+    right = (
+        30.0 * nn.functional.one_hot(labels, 3) if name == "cross_entropy" else nn.functional.one_hot(labels, 3).float()
+    )
+    assert target(right.float(), labels).item() == pytest.approx(0, abs=1e-6)
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    assert target(logits, labels) > 0.1
+    doubled = target(torch.cat([logits, logits]), torch.cat([labels, labels]))
+    assert doubled.item() == pytest.approx(target(logits, labels).item())
+
+
+def test_the_squared_loss_by_hand() -> None:
+    target, _ = options("loss", "squared")
+    # (0.5 - 1)^2 + 1^2 and 0^2 + (1 - 1)^2, mean 0.625.
+    assert target(torch.tensor([[0.5, 1.0], [0.0, 1.0]]), torch.tensor([0, 1])).item() == pytest.approx(0.625)
+
+
+@pytest.mark.parametrize("name", choices("schedule"))
+def test_schedules_stay_between_zero_and_the_base_rate(name: str) -> None:
+    target, arguments = options("schedule", name)
+    factors = [target(step, 100, **arguments) for step in range(101)]
+    assert factors[0] == 1
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert factors == sorted(factors, reverse=True)
+
+
+@pytest.mark.parametrize("name", choices("trainer"))
+def test_trainers_have_the_same_keys(name: str) -> None:
+    assert config(f"trainer={name}")["trainer"].keys() == config("trainer=cpu")["trainer"].keys()
+
+
+@pytest.mark.parametrize("name", choices("optimizer"))
+def test_optimizers_are_torch_optimizers(name: str) -> None:
+    target, arguments = options("optimizer", name)
+    assert isinstance(target([nn.Parameter(torch.ones(2))], **arguments), Optimizer)

@@ -1,0 +1,75 @@
+"""Promises of the repository itself: layers, pins, the two commands, no leftovers."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+TOP = Path(__file__).parents[1]
+
+
+def text(name: str) -> str:
+    return (TOP / name).read_text()
+
+
+def test_imports_go_down_the_floors() -> None:
+    result = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=TOP, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_direct_pins_are_the_locked_ones() -> None:
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    direct = project["dependencies"] + project["optional-dependencies"]["dev"]
+    locked = {line.lower() for line in text("requirements.lock").splitlines()}
+    assert all("==" in pin for pin in direct)
+    assert {pin.lower() for pin in direct} <= locked
+
+
+def test_conda_users_get_the_same_pins() -> None:
+    environment = yaml.safe_load(text("environment.yml"))
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert pip == ["--constraint requirements.lock", "--editable .[dev]"]
+    requires = tomllib.loads(text("pyproject.toml"))["project"]["requires-python"]
+    assert requires == ">=3.11,<3.12"
+    assert "python=3.11" in environment["dependencies"]
+
+
+def test_help_explains_every_target() -> None:
+    targets = set(re.findall(r"^([a-z%-]+):", text("Makefile"), flags=re.M))
+    help_ = subprocess.run(["make", "help"], cwd=TOP, capture_output=True, text=True, check=True).stdout
+    for target in targets:
+        assert re.search(rf"^  {re.escape(target)} +\S", help_, flags=re.M), target
+
+
+def test_an_unknown_figure_or_scale_is_one_sentence() -> None:
+    for arguments in (["reproduce-fig99"], ["reproduce-fig8", "SCALE=huge"]):
+        result = subprocess.run(
+            ["make", *arguments, f"BIN={Path(sys.executable).parent}"], cwd=TOP, capture_output=True, text=True
+        )
+        assert result.returncode != 0
+        assert "samgap: no figure" in result.stderr
+        assert "fig8/smoke" in result.stderr
+
+
+def test_the_readme_opens_with_the_two_commands_that_ci_runs() -> None:
+    first = text("README.md")[:3000]
+    for command in ("make reproduce-fig8", "make test"):
+        assert command in first
+        assert command in text(".ci/run")
+
+
+def test_every_trap_that_is_guarded_names_tests_that_exist() -> None:
+    page = text("docs/traps.md")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) >= 20
+    for file, test in named:
+        assert f"def {test}(" in text(file), f"{file}::{test}"
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "src").rglob("*.py")), ids=lambda path: str(path.relative_to(TOP)))
+def test_no_assert_outside_tests(path: Path) -> None:
+    assert not re.search(r"^\s*assert ", path.read_text(), flags=re.M)
