@@ -18,11 +18,11 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@echo "Usage: make TARGET [SCALE=smoke|cpu|paper] [LAUNCHER=cores|basic] [OVERRIDES=\"key=value ...\"]"
+	@echo "Usage: make TARGET [SCALE=smoke] [LAUNCHER=cores] [OVERRIDES=\"key=value ...\"]"
 	@echo
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  SCALE      smoke: minutes, bundled data; cpu: an hour or two, real data; paper: as published, GPUs"
+	@echo "  SCALE      smoke: minutes, bundled data (default); paper: as published, wants GPUs"
 	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process"
 	@echo "  OVERRIDES  Hydra overrides for the sweep, such as \"seed=0,1 logger=wandb\""
 	@echo "  ROOT       where results go and are drawn from (default multirun)"
@@ -57,6 +57,7 @@ clean: ## remove the environment and caches, never results
 
 .venv/ready: pyproject.toml requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "samgap: $(PYTHON) not found; install Python 3.11 or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing into .venv: about 6 GB, once. This takes some minutes."
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
 	@touch $@

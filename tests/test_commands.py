@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> No
         code, out, err = command("train", *arguments, f"root={tmp_path}/file")
         assert code == 1
         assert "cannot be used" in err
-        assert "set root to a folder that can be written" in err
+        assert "set root or data_dir to a folder that can be written" in err
         assert "Traceback" not in out + err
 
 
@@ -233,6 +233,34 @@ def test_protocols(command: Command, tmp_path: Path) -> None:
     assert code == 1
     assert "protocol=holdout wants runs with data.holdout above 0" in err
     assert "protocol must be paper, holdout or loso" in command("draw", *grid[:2], "protocol=best")[2]
+
+
+def test_one_seed_and_one_cell_still_give_a_table(command: Command, tmp_path: Path) -> None:
+    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
+    assert command("train", "-m", *grid)[0] == 0
+    code, out, err = command("draw", *grid[:2])
+    assert code == 0, err
+    assert "INCONCLUSIVE: mine/own on digits (64 images): a trend wants 2 seeds and 3 cells, there are 0 and 1." in out
+    assert "nan" not in out
+
+
+def test_a_sweep_that_is_not_over_draws_what_is_there_and_says_so(command: Command, tmp_path: Path) -> None:
+    grid = (
+        "name=mine",
+        f"root={tmp_path}",
+        "epochs=1",
+        "data.train_size=64",
+        "model.width=0.1,0.2",
+        "ascent.rho=0,0.1",
+    )
+    assert command("train", "-m", *grid, "seed=0,1")[0] == 0
+    sorted((tmp_path / "runs").glob("*-sgd-seed1-*/record.json"))[0].unlink()
+    code, out, err = command("draw", *grid[:2])
+    assert code == 0, err
+    assert "Note: model.width=0.1: seed 1 left out, runs are missing." in out
+    assert "Not in the table: 1 missing run(s)." in out
+    report = json.loads((tmp_path / "mine" / "own" / "mine.json").read_text())
+    assert len(report["runs"]["missing"]) == 1
 
 
 def test_wandb_offline_keeps_the_runs_of_one_process_apart(command: Command, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
 from samgap.models.count import count
 from samgap.results import published
-from samgap.training import run as runs
+from samgap.training import build
 from samgap.training.run import run
 from samgap.training.settings import locate, resolve
 from tests.conftest import config
@@ -149,7 +149,7 @@ def test_every_figure_runs_at_its_tiniest(
     178 million parameters."""
     data = config(f"figure={figure}")["data"]
     levels = 16 if data["name"] == "digits" else 255
-    monkeypatch.setattr(runs, "_data", lambda target, folder, options: _assemble(options, data, levels))
+    monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
     for number, overrides in enumerate(tiniest(figure)):
         big = "model.width=256" in overrides
         shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384"]

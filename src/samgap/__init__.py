@@ -3,6 +3,6 @@
 Data takes one road: config, data, net (width, mask), task (SGD or SAM step), record, table of gaps, figure and
 verdict. To read it in that order:
 
-conf/figure/fig7/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
-records.py, results/gaps.py, figures/gap.py.
+conf/figure/fig8/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
+training/run.py, records.py, results/gaps.py, figures/gap.py.
 """

@@ -55,7 +55,8 @@ def explain(error: BaseException) -> str | None:
             return str(cause)
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, FileNotFoundError):
-            return f"{cause.filename} cannot be used ({cause.strerror}): set root to a folder that can be written."
+            what = f"{cause.filename} cannot be used ({cause.strerror})"
+            return f"{what}: set root or data_dir to a folder that can be written."
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             return " ".join(_first_lines(chain))

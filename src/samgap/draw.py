@@ -49,8 +49,8 @@ def report(study: Study) -> str:
         "",
     ]
     lines += [
-        f"gap: rho* by protocol={study.protocol}; unbiased: rho* by {study.gaps.unbiased}, with its 95 % interval; "
-        f"fixed: rho = {study.gaps.fixed_rho:g} everywhere.",
+        f"gap: rho* by protocol={study.protocol}; unbiased: rho* by {study.gaps.unbiased}, 95 % interval from .. to; "
+        f"fixed: rho = {study.gaps.fixed_rho:g} everywhere; train: SGD's final training accuracy.",
     ]
     lines += [f"Note: {note}." for note in study.gaps.notes]
     if study.table.missing:
@@ -60,34 +60,40 @@ def report(study: Study) -> str:
 
 
 def _table(study: Study) -> str:
+    main, unbiased = study.protocol, study.gaps.unbiased
     rows = []
     for _, cell in studies.side_by_side(study).iterrows():
-        row = {axis.split(".")[-1]: _plain(cell[axis]) for axis in study.gaps.axes}
-        if pd.notna(cell.get("n")):
-            unbiased = study.gaps.unbiased
+        row = {axis.split(".")[-1]: _text(cell, axis, "g") for axis in study.gaps.axes}
+        ours = pd.notna(cell.get("n"))
+        row |= {
+            "parameters": short(cell["params_live" if ours else "published_params"]),
+            "n": _text(cell, "n", ".0f"),
+            "SGD %": _text(cell, "sgd_acc", ".2f"),
+            "SAM %": _text(cell, "sam_acc", ".2f"),
+            "gap": _text(cell, f"{main}_gap", "+.2f"),
+            "s.e.": _text(cell, f"{main}_se", ".2f"),
+            "rho*": _text(cell, f"{main}_rho", "g"),
+            "unbiased": _text(cell, f"{unbiased}_gap", "+.2f"),
+            "from": _text(cell, f"{unbiased}_low", "+.2f"),
+            "to": _text(cell, f"{unbiased}_high", "+.2f"),
+            "fixed": _text(cell, "fixed_gap", "+.2f"),
+            "train %": _text(cell, "sgd_train_acc", ".1f"),
+            "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
+        }
+        if study.published is not None:
             row |= {
-                "parameters": short(cell["params_live"]),
-                "n": f"{cell['n']:.0f}",
-                "SGD %": f"{cell['sgd_acc']:.2f}",
-                "SAM %": f"{cell['sam_acc']:.2f}",
-                "gap": f"{cell[f'{study.protocol}_gap']:+.2f} ± {cell[f'{study.protocol}_se']:.2f}",
-                "rho*": f"{cell[f'{study.protocol}_rho']:g}",
-                "unbiased": f"{cell[f'{unbiased}_gap']:+.2f}",
-                "95 %": f"[{cell[f'{unbiased}_low']:+.2f}, {cell[f'{unbiased}_high']:+.2f}]",
-                "fixed": f"{cell['fixed_gap']:+.2f}",
-                "train %": f"{cell['sgd_train_acc']:.1f}",
-                "interpolates": "yes" if cell["interpolates"] else "no",
+                "published": _text(cell, "published_gap", "+.2f"),
+                "at": short(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
-        else:
-            row["parameters"] = short(cell["published_params"])
-        if pd.notna(cell.get("published_gap")):
-            row |= {"published": f"{cell['published_gap']:+.2f}", "at": short(cell["published_params"])}
         rows.append(row)
-    return pd.DataFrame(rows).fillna("").to_string(index=False)
+    return pd.DataFrame(rows).to_string(index=False)
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _text(cell: pd.Series, key: str, spec: str) -> str:
+    value: Any = cell.get(key)
+    if isinstance(value, str):
+        return value
+    return format(value, spec) if pd.notna(value) else ""
 
 
 if __name__ == "__main__":

@@ -121,3 +121,9 @@ def test_a_fixed_rho_that_was_not_swept() -> None:
 def test_interpolation_is_said_from_final_training_accuracy() -> None:
     assert gaps(table(hand, train=1.0)).cells["interpolates"].all()
     assert not gaps(table(hand, train=0.99)).cells["interpolates"].any()
+
+
+def test_seconds_of_both_arms_are_kept() -> None:
+    # T50: the SAM runs of this table take twice as long.
+    cell = gaps(table(hand)).cells.iloc[0]
+    assert (cell["sgd_seconds"], cell["sam_seconds"]) == (1, 2)

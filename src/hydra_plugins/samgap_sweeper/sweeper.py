@@ -77,8 +77,9 @@ class ResumeSweeper(BasicSweeper):
         failures = [result.return_value for result in returns if result.return_value["status"] == "failed"]
         if failures:
             first = failures[0]
+            others = ", the others are done" if len(failures) < len(grid.members) else ""
             raise SettingError(
-                f"{len(failures)} of {len(grid.members)} runs of {grid.name}/{grid.scale} failed, the others are done; "
+                f"{len(failures)} of {len(grid.members)} runs of {grid.name}/{grid.scale} failed{others}; "
                 f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
             )
         return [returns]

@@ -20,7 +20,7 @@ from samgap import seeds
 from samgap.errors import SettingError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no truth value; a part equals itself alone
 class Split:
     """Images and labels of one part, as stored."""
 
@@ -39,7 +39,7 @@ class Split:
         return Split(self.images[positions], self.labels[positions])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Raw:
     """A data set as its makers split it."""
 
@@ -48,7 +48,7 @@ class Raw:
     levels: int  # the largest value that a pixel can have
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """The parts of a study, and how an image becomes input."""
 

@@ -55,11 +55,12 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
 
 
 def _where(study: Study) -> str:
-    """Data set, scale and number of seeds, for the title."""
+    """Data set, number of seeds, scale, and whether anything is missing, for the title."""
     seeds = sorted({int(n) for n in study.gaps.cells["n"]})
     count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
     scale = "smoke scale, no evidence" if study.sweep.scale == "smoke" else f"{study.sweep.scale} scale"
-    return f"{study.data}, {count}, {scale}"
+    missing = f", {len(study.table.missing)} runs missing" if study.table.missing else ""
+    return f"{study.data}, {count}, {scale}{missing}"
 
 
 def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look) -> None:

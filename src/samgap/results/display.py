@@ -11,6 +11,7 @@ from tqdm import tqdm
 from samgap.results.sweeps import Progress, Watch, clock
 
 LOOK_SECONDS = 1.0
+SHOWN = 3  # failures told of while the sweep goes on
 LINE_SECONDS = 15.0  # between lines where the output is no terminal
 
 
@@ -53,9 +54,15 @@ class Display:
         terminal = sys.stderr.isatty()
         bar = tqdm(total=len(self.watch.sweep.members), bar_format="{desc} |{bar}|", disable=not terminal)
         said = time.monotonic()
+        known = set(self.watch.problems)  # of earlier tries
         while True:
             over = self.stop.wait(LOOK_SECONDS)
             progress = self.watch.look()
+            for folder in [folder for folder in self.watch.problems if folder not in known]:
+                # The first few at once, so that a sweep that cannot succeed can be stopped; status has them all.
+                if len(known) < SHOWN:
+                    tqdm.write(f"{folder}: {self.watch.problems[folder]}", file=sys.stderr)
+                known.add(folder)
             bar.n = progress.finished
             bar.set_description_str(f"{label}: {self.text(progress)}")
             if not terminal and (over or time.monotonic() - said >= LINE_SECONDS):

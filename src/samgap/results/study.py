@@ -39,10 +39,12 @@ class Study:
 
     @property
     def data(self) -> str:
-        """The data set, with the training images where they are a subset: "fashion_mnist (2000 images)"."""
-        data = self.table.records[0].settings["data"]
-        subset = f" ({data['train_size']:,} images)" if data.get("train_size") else ""
-        return f"{data['name']}{subset}"
+        """The data set, with the training images where they are a subset: "fashion_mnist (2,000 images)"."""
+        names = []
+        for record in self.table.records:
+            data = record.settings["data"]
+            names.append(data["name"] + (f" ({data['train_size']:,} images)" if data.get("train_size") else ""))
+        return " and ".join(dict.fromkeys(names))
 
     def says(self, verdict: Verdict) -> str:
         """The verdict in one line, always with scale and data set."""

@@ -5,14 +5,12 @@ The only place that knows in which order things happen.
 
 import contextlib
 import csv
-import functools
-import json
 import logging
 import signal
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,16 +20,14 @@ import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
-from torch import nn
-from torch.optim import Optimizer
 
 from samgap import files, identity, provenance, records, seeds
 from samgap.data.batches import batches
-from samgap.data.sets import Data, assemble
+from samgap.data.sets import Data
 from samgap.errors import SettingError
-from samgap.models.init import initialize
 from samgap.pruning import mask
 from samgap.records import RunRecord
+from samgap.training import build
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.settings import locate, resolve
 from samgap.training.task import GapTask, Row
@@ -95,21 +91,22 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
     started = provenance.now()
     machine = Machine(**{key: value for key, value in config["trainer"].items() if key != "name"})
     torch.set_num_threads(machine.threads)
-    data = _data(config["data"]["_target_"], Path(config["data_dir"]), json.dumps(settings["data"]))
-    net, masks = build_net(config, settings, data)
-    loader = batches(data, settings["batch_size"], settings["seed"], _device(machine))
+    device = _device(machine)
+    data = build.data(config, settings)
+    net, masks = build.net(config, settings, data)
+    loader = batches(data, settings["batch_size"], settings["seed"], device)
     task = GapTask(
         net,
         loss=locate(config["loss"]["_target_"]),
-        optimizer=partial(build_optimizer, config, settings),
-        schedule=partial(locate(config["schedule"]["_target_"]), **_options(settings["schedule"])),
+        optimizer=partial(build.optimizer, config, settings),
+        schedule=build.schedule(config, settings),
         data=data,
         steps=settings["epochs"] * len(loader),
         eval_every=settings["eval_every"],
     )
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
     mirror = locate(config["logger"]["_target_"])
-    with mirror(settings, config, **_options(config["logger"])) as logger, _quiet():
+    with mirror(settings, config, **build.options(config["logger"])) as logger, _quiet():
         trainer = Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
@@ -136,31 +133,6 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
     else:
         (folder / LAST).unlink(missing_ok=True)
     return record
-
-
-def build_net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> tuple[nn.Module, mask.Masks]:
-    """The initialized and pruned net of a run, and its masks (none when dense)."""
-    seeds.seed_globals(settings["seed"], "init")
-    model = _options(settings["model"])
-    init = model.pop("init")
-    net: nn.Module = locate(config["model"]["_target_"])(data.shape, data.classes, **model)
-    initialize(net, init)
-    pruner = _options(settings["pruner"])
-    if not pruner.get("sparsity"):
-        return net, {}
-    seed = pruner.pop("seed")
-    masks = locate(config["pruner"]["_target_"])(net, seed=settings["seed"] if seed is None else seed, **pruner)
-    mask.apply(net, masks)
-    return net, masks
-
-
-def build_optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Optimizer:
-    """The base optimizer, wrapped by the ascent unless rho is 0: that is the SGD arm, one pass a step."""
-    base: Optimizer = locate(config["optimizer"]["_target_"])(net.parameters(), **_options(settings["optimizer"]))
-    if not settings["ascent"].get("rho"):
-        return base
-    wrapped: Optimizer = locate(config["ascent"]["_target_"])(base, module=net, **_options(settings["ascent"]))
-    return wrapped
 
 
 def write_curve(curve: list[Row], path: Path) -> None:
@@ -213,7 +185,7 @@ def _record(
         params_live=mask.params_live(task.net, masks),
         epochs=len(task.curve),
         steps=int(final["step"] or 0),
-        data_sha256=_sha256(data),
+        data_sha256=build.sha256(data),
         seconds=round(last.elapsed, 3),
         device=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else task.device.type,
         host=provenance.host(),
@@ -223,22 +195,6 @@ def _record(
         dirty=dirty,
         versions=provenance.versions(),
     )
-
-
-def _options(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
-
-
-@functools.lru_cache(maxsize=1)
-def _data(target: str, folder: Path, options: str) -> Data:
-    # The runs of a sweep in one process share one copy; nothing writes to it.
-    load: Callable[[Path], Any] = locate(target)
-    return assemble(load, folder, **_options(json.loads(options)))
-
-
-@functools.lru_cache(maxsize=1)
-def _sha256(data: Data) -> str:
-    return data.sha256()
 
 
 def _device(machine: Machine) -> torch.device:

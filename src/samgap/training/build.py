@@ -1,0 +1,71 @@
+"""The parts of a run, made from its config: data, net, optimizer, schedule.
+
+A part is called with its settings: the keys of its YAML without `name` and `_target_`.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from samgap import seeds
+from samgap.data.sets import Data, assemble
+from samgap.models.init import initialize
+from samgap.pruning import mask
+from samgap.training.settings import locate
+
+
+def data(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Data:
+    """The parts of the data set; runs of one process that want the same share one copy, to which nothing writes."""
+    return _data(config["data"]["_target_"], Path(config["data_dir"]), json.dumps(settings["data"]))
+
+
+def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> tuple[nn.Module, mask.Masks]:
+    """The initialized and pruned net of a run, and its masks (none when dense)."""
+    seeds.seed_globals(settings["seed"], "init")
+    model = options(settings["model"])
+    init = model.pop("init")
+    net: nn.Module = locate(config["model"]["_target_"])(data.shape, data.classes, **model)
+    initialize(net, init)
+    pruner = options(settings["pruner"])
+    if not pruner.get("sparsity"):
+        return net, {}
+    seed = pruner.pop("seed")
+    masks = locate(config["pruner"]["_target_"])(net, seed=settings["seed"] if seed is None else seed, **pruner)
+    mask.apply(net, masks)
+    return net, masks
+
+
+def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Optimizer:
+    """The base optimizer, wrapped by the ascent unless rho is 0: that is the SGD arm, one pass a step."""
+    base: Optimizer = locate(config["optimizer"]["_target_"])(net.parameters(), **options(settings["optimizer"]))
+    if not settings["ascent"].get("rho"):
+        return base
+    wrapped: Optimizer = locate(config["ascent"]["_target_"])(base, module=net, **options(settings["ascent"]))
+    return wrapped
+
+
+def schedule(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Callable[[int, int], float]:
+    """(step, steps) to the factor on the learning rate."""
+    return partial(locate(config["schedule"]["_target_"]), **options(settings["schedule"]))
+
+
+def options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a part."""
+    return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
+
+
+@functools.lru_cache(maxsize=1)
+def _data(target: str, folder: Path, settings: str) -> Data:
+    return assemble(locate(target), folder, **options(json.loads(settings)))
+
+
+@functools.lru_cache(maxsize=1)
+def sha256(data: Data) -> str:
+    """Digest of the data, once for the runs of one process."""
+    return data.sha256()
