@@ -109,11 +109,31 @@ def test_an_axis_of_the_ascent_is_compared_with_the_same_sgd_runs(command: Comma
         "ascent=sam,sam_unnormalized", "ascent.rho=0,0.1", "seed=0,1",
     )  # fmt: skip
     assert code == 0, err
+    # Eight points of the grid, two of which share their SGD run with two others.
     assert "6/6 done" in err
     code, out, err = command("draw", "name=both", f"root={tmp_path}")
     assert code == 0, err
     assert "ascent.name=sam:" in out
     assert "ascent.name=sam_unnormalized:" in out
+
+
+def test_axes_of_any_kind_can_be_drawn(command: Command, tmp_path: Path) -> None:
+    # Text, null, a list, a seed of its own, a trainer key that is no axis, and records left by an earlier sweep.
+    base = (f"root={tmp_path}", "epochs=1", "model.width=0.1", "ascent.rho=0,0.1", "seed=0,1")
+    assert command("train", "-m", "name=first", *base, "ascent=sam_unnormalized", "data.train_size=64")[0] == 0
+    for name, axes, cells in (
+        ("size", ["data.train_size=64,null"], 2),
+        ("decay", ["data.train_size=64", "schedule.milestones=[0.5],[0.25,0.5]"], 2),
+        ("masks", ["data.train_size=64", "pruner.seed=1,7", "pruner.sparsity=0,0.5"], 4),
+        ("threads", ["data.train_size=64", "trainer.threads=1,2"], 1),
+    ):
+        code, _, err = command("train", "-m", f"name={name}", *base, *axes)
+        assert code == 0, err
+        code, out, err = command("draw", f"name={name}", f"root={tmp_path}")
+        assert code == 0, err
+        rows = list(csv.DictReader((tmp_path / name / "own" / f"{name}.csv").read_text().splitlines()))
+        assert len(rows) == cells, out
+        assert all(row["n"] == "2" for row in rows)
 
 
 def test_one_run_says_what_came_out(command: Command, tmp_path: Path) -> None:
@@ -231,7 +251,7 @@ def test_protocols(command: Command, tmp_path: Path) -> None:
     assert "rho* by protocol=loso" in command("draw", *grid[:2], "protocol=loso")[1]
     code, _, err = command("draw", *grid[:2], "protocol=holdout")
     assert code == 1
-    assert "protocol=holdout wants runs with data.holdout above 0" in err
+    assert "protocol=holdout wants two seeds or more with data.holdout above 0" in err
     assert "protocol must be paper, holdout or loso" in command("draw", *grid[:2], "protocol=best")[2]
 
 

@@ -72,6 +72,11 @@ def test_sparsity_zero_is_the_dense_net_whatever_the_mask() -> None:
     assert of("pruner.sparsity=0.5", "pruner.seed=5") != of("pruner.sparsity=0.5")
 
 
+def test_the_mask_s_seed_follows_the_seed_unless_told() -> None:
+    assert of("pruner.sparsity=0.5", "seed=3", "pruner.seed=3") == of("pruner.sparsity=0.5", "seed=3")
+    assert of("pruner.sparsity=0.5", "seed=3", "pruner.seed=0") != of("pruner.sparsity=0.5", "seed=3")
+
+
 def test_params_become_the_nearest_width_before_hashing() -> None:
     assert of("model=resnet18", "data.channels=3", "model.params=45e3") == of(
         "model=resnet18", "data.channels=3", "model.width=4"

@@ -63,13 +63,13 @@ def _table(study: Study) -> str:
     main, unbiased = study.protocol, study.gaps.unbiased
     rows = []
     for _, cell in studies.side_by_side(study).iterrows():
-        row = {axis.split(".")[-1]: _text(cell, axis, "g") for axis in study.gaps.axes}
+        row = {_short(axis): _text(cell, axis, "g") for axis in study.gaps.axes}
         ours = pd.notna(cell.get("n"))
         row |= {
             "parameters": short(cell["params_live" if ours else "published_params"]),
             "n": _text(cell, "n", ".0f"),
             "SGD %": _text(cell, "sgd_acc", ".2f"),
-            "SAM %": _text(cell, "sam_acc", ".2f"),
+            "SAM %": _text(cell, f"{main}_acc", ".2f"),
             "gap": _text(cell, f"{main}_gap", "+.2f"),
             "s.e.": _text(cell, f"{main}_se", ".2f"),
             "rho*": _text(cell, f"{main}_rho", "g"),
@@ -87,6 +87,11 @@ def _table(study: Study) -> str:
             }
         rows.append(row)
     return pd.DataFrame(rows).to_string(index=False)
+
+
+def _short(axis: str) -> str:
+    last = axis.split(".")[-1]
+    return axis if last in ("name", "seed") else last
 
 
 def _text(cell: pd.Series, key: str, spec: str) -> str:

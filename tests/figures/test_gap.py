@@ -26,7 +26,8 @@ def study(reference: str | None = "fig8", protocol: str = "paper", **options: An
     found.records.append(make())
     known = gaps(found)
     theirs = published.load(reference) if reference else None
-    return Study(found, known, verdicts(known, "params_total", theirs), theirs, "params_total", protocol)  # type: ignore[arg-type]
+    judged = verdicts(known, "params_total", None, theirs)
+    return Study(found, known, judged, theirs, "params_total", None, protocol)  # type: ignore[arg-type]
 
 
 def drawn(**options: Any) -> Figure:
@@ -104,6 +105,27 @@ def test_side_by_side_keeps_every_cell_of_both() -> None:
     assert both["n"].notna().tolist() == [True, True, *[False] * 6]
     four = both[both["model.width"] == 4].iloc[0]
     assert (four["published_gap"], four["published_best_rho"]) == (0.36, 0.005)
+
+
+def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
+    both = side_by_side(study(widths=[1, 4], extra={"pruner.sparsity": [0, 0.5]}))
+    sparse = both[both["pruner.sparsity"] == 0.5]
+    assert sparse["model.width"].tolist() == [1, 4]
+    assert not sparse["published_gap"].notna().any()
+    # 2 of ours dense, of which one is published, 6 more published, 2 sparse.
+    assert len(both) == 10
+
+
+def test_whole_widths_do_not_round_published_ones() -> None:
+    both = side_by_side(study("fig7", widths=[1, 4]))
+    assert both["model.width"].tolist() == [0.25, 0.5, 1, 4, 10]
+
+
+def test_the_accuracies_drawn_are_of_the_protocol_drawn() -> None:
+    figure = drawn(protocol="loso")
+    line = next(line for line in figure.axes[1].get_lines() if line.get_label() == "SAM, ours ± s.d.")
+    assert np.allclose(line.get_ydata(), study().gaps.cells["loso_acc"])
+    assert "ρ* chosen on the other seeds" in labels(figure, 0)[0]
 
 
 def test_parameter_counts_are_short() -> None:

@@ -165,6 +165,46 @@ def test_weights_come_back_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
 
 
+def test_weights_that_change_their_precision_come_back_exactly() -> None:
+    net = noisy_net()
+    optimizer = SAM(SGD(net.parameters(), lr=0.0), 0.3, module=net)
+    optimizer.step(batch_closure(net, optimizer, 0))
+    weight = nn.Parameter(torch.full((3,), 0.1))
+    optimizer = SAM(SGD([weight], lr=0.0), 0.3)
+    for dtype in (torch.float32, torch.float64):
+        weight.data = torch.full((3,), 0.1, dtype=dtype)
+        optimizer.zero_grad()
+        optimizer.step(quadratic(torch.eye(3, dtype=dtype), [weight], optimizer))
+        assert torch.equal(weight, torch.full((3,), 0.1, dtype=dtype))
+
+
+def test_the_second_pass_sees_the_perturbed_weights_under_autocast() -> None:
+    # Autocast keeps low-precision copies of weights for the length of its block.
+    torch.manual_seed(0)
+    net = nn.Linear(8, 8)
+    optimizer = SAM(SGD(net.parameters(), lr=0.1), 5.0, module=net)
+    losses = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = net(torch.ones(4, 8)).float().square().mean()
+        losses.append(loss.item())
+        loss.backward()
+        return loss
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        optimizer.step(closure)
+    assert losses[1] > 2 * losses[0]
+
+
+def test_a_deep_copy_keeps_its_base() -> None:
+    matrix, weights = problem()
+    both = copy.deepcopy((weights, SAM(SGD(weights, lr=0.1, momentum=0.9), 0.2)))
+    assert both[1].param_groups is both[1].base.param_groups
+    both[1].step(quadratic(matrix, both[0], both[1]))
+    assert not torch.equal(both[0][0], weights[0])
+
+
 def test_a_second_pass_that_raises_leaves_everything_as_it_was() -> None:
     net = noisy_net()
     optimizer = SAM(SGD(net.parameters(), lr=0.1), 0.3, module=net)

@@ -18,7 +18,8 @@ def sweep(root: Path, *overrides: str, axes: tuple[str, ...] = ("ascent.rho", "s
     members = []
     for override in overrides:
         record = make(override)
-        members.append(Member(record.identity, record.folder, {}, 2.0))
+        axes = {"ascent.rho": record.rho, "seed": record.settings["seed"]}
+        members.append(Member(record.identity, record.folder, axes, 2.0))
     return Sweep("mine", "own", list(axes), "command", "abc", "now", members)
 
 
@@ -80,7 +81,9 @@ def test_the_table_has_only_what_the_sweep_asked_for(tmp_path: Path) -> None:
         record = make(override)
         records.write(record, sweeps.runs(tmp_path) / record.folder)
     table = collect(asked, tmp_path)
-    assert table.runs["ascent.rho"].tolist() == [0, 0.1]
+    assert table.runs["ascent.rho"].tolist() == [0, 0.1, 0.2]
+    assert table.runs["status"].tolist() == ["done", "done", "missing"]
+    assert len(table.records) == 2
     assert table.missing == {asked.members[2].folder: "missing"}
 
 
@@ -116,6 +119,26 @@ def test_published_numbers_are_carried(name: str, rows: int, first: float) -> No
     assert (len(table), table["gap"].iloc[0]) == (rows, first)
     # The gap is the difference of the published accuracies, to their rounding.
     assert ((table["sam_acc"] - table["sgd_acc"]) - table["gap"]).abs().max() < 0.0021
+
+
+def test_what_means_nothing_may_vary() -> None:
+    # An SGD run first carried out for another ascent, a dense one for another pruner, and masks that follow the seed.
+    def run(ascent: str, rho: float, pruner: str, sparsity: float, seed: int, mask: int) -> dict[str, Any]:
+        return {
+            "ascent": {"name": ascent, "rho": rho}, "seed": seed,
+            "pruner": {"name": pruner, "sparsity": sparsity, "seed": mask},
+        }  # fmt: skip
+
+    alike = [
+        run("sam", 0.1, "random", 0.5, 0, 0),
+        run("sam", 0.1, "random", 0.5, 3, 3),
+        run("none", 0, "snip", 0, 0, 7),
+    ]
+    refuse_stray(["pruner.sparsity"], alike)
+    with pytest.raises(SettingError, match=r"ascent\.name varies"):
+        refuse_stray(["pruner.sparsity"], [*alike, run("asam", 0.1, "random", 0.5, 0, 0)])
+    with pytest.raises(SettingError, match=r"pruner\.seed varies"):
+        refuse_stray(["pruner.sparsity"], [*alike, run("sam", 0.1, "random", 0.5, 1, 0)])
 
 
 def test_an_unknown_published_table() -> None:

@@ -146,7 +146,8 @@ def test_a_damaged_checkpoint_is_one_sentence(tiny: Tiny, tmp_path: Path) -> Non
 def test_weights_are_kept_when_asked(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny("trainer.keep_weights=true", "pruner.sparsity=0.9")
     record = run(config, tmp_path)
-    weights = torch.load(tmp_path / "last.ckpt")
+    weights = torch.load(tmp_path / "weights.pt")
+    assert not (tmp_path / "last.ckpt").exists()
     assert list(weights) == [f"layers.{n}.{part}" for n in (1, 3, 5) for part in ("weight", "bias")]
     live = sum(int((w != 0).sum()) for name, w in weights.items() if name.endswith("weight"))
     kernels = 64 * 30 + 30 * 10 + 10 * 10
@@ -161,6 +162,13 @@ def test_a_diverged_run_is_recorded_as_diverged(tiny: Tiny, tmp_path: Path) -> N
         assert record.test_acc_final is record.test_acc_best is record.train_acc_final is None
         assert record.epochs < 5
         assert records.read(tmp_path / str(rho)) == record
+
+
+def test_a_last_batch_of_one_is_refused_where_batch_norm_would_fail(tiny: Tiny, tmp_path: Path) -> None:
+    single = ("data.train_size=97", "batch_size=32")
+    with pytest.raises(SettingError, match=r"last batch of 97 images in batches of 32 is a single one"):
+        run(tiny(*single, "model=resnet18", "model.width=2"), tmp_path / "a")
+    assert run(tiny(*single), tmp_path / "b").status == "done"
 
 
 def test_two_processes_do_not_do_the_same_run(tiny: Tiny, tmp_path: Path) -> None:

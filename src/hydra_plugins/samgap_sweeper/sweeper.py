@@ -1,5 +1,6 @@
 """hydra/sweeper=resume: Hydra's grid sweeper that leaves out what is done and starts the longest first."""
 
+import json
 import shlex
 import sys
 from concurrent.futures import BrokenExecutor
@@ -62,7 +63,9 @@ class ResumeSweeper(BasicSweeper):
         path = sweeps.write(grid, root)
         watch = sweeps.Watch(grid, root)
         before = watch.look()
-        left = [(member, job) for member, job in jobs if member.folder not in watch.records]
+        # Two points of the grid with one identity are one run: the first of them is launched.
+        runs = {member.folder: (member, job) for member, job in reversed(jobs)}
+        left = [(member, job) for member, job in runs.values() if member.folder not in watch.records]
         print(f"{path}: {before.text()}", file=sys.stderr)
         returns: Any = []
         if left:
@@ -77,9 +80,9 @@ class ResumeSweeper(BasicSweeper):
         failures = [result.return_value for result in returns if result.return_value["status"] == "failed"]
         if failures:
             first = failures[0]
-            others = ", the others are done" if len(failures) < len(grid.members) else ""
+            others = ", the others are done" if len(failures) < len(runs) else ""
             raise SettingError(
-                f"{len(failures)} of {len(grid.members)} runs of {grid.name}/{grid.scale} failed{others}; "
+                f"{len(failures)} of {len(runs)} runs of {grid.name}/{grid.scale} failed{others}; "
                 f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
             )
         return [returns]
@@ -89,25 +92,24 @@ class ResumeSweeper(BasicSweeper):
         return parser.parse_overrides([*self._parse_config(), *arguments])
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
-        # Composing every job here checks all of them before the first starts. Two jobs with one identity are one run.
+        # Composing every job here checks all of them before the first starts.
         from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
 
-        axes = self._axes(arguments)
-        found: dict[str, tuple[Member, list[str]]] = {}
+        keys = dict.fromkeys([*self._axes(arguments), sweeps.RHO, sweeps.SEED])
+        jobs = []
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
             settings = resolve(values)
-            leaves = identity.flat(settings)
-            name = identity.identity(settings)
+            leaves = {sweeps.RHO: 0} | identity.flat(settings)
             member = Member(
-                identity=name,
+                identity=identity.identity(settings),
                 folder=identity.folder(settings),
-                axes={axis: leaves.get(axis) for axis in axes},
+                axes={key: _label(leaves.get(key)) for key in keys},
                 cost=round(cost(values, settings), 3),
             )
-            found.setdefault(name, (member, list(job)))
-        return list(found.values())
+            jobs.append((member, list(job)))
+        return jobs
 
     def _axes(self, arguments: list[str]) -> list[str]:
         # As keys of the settings: a swept group is its name, model.params ends as a width. Device, paths and the like
@@ -116,6 +118,11 @@ class ResumeSweeper(BasicSweeper):
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
             key = f"{key}.name" if key in GROUPS else {"model.params": "model.width"}.get(key, key)
-            if key.split(".")[0] in (*GROUPS, *SCALARS, "trainer"):
+            if key.split(".")[0] in (*GROUPS, *SCALARS):
                 swept[key] = override.is_sweep_override()
         return [key for key, several in swept.items() if several]
+
+
+def _label(value: Any) -> float | str:
+    """A value of an axis as a table can hold and sort it: a number, or a text such as "null" or "[0.5, 0.75]"."""
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else json.dumps(value)

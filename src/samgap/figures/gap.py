@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from samgap.plots import style
 from samgap.plots.style import Look
 from samgap.results.study import Study
+from samgap.results.table import words
 from samgap.results.verdict import series
 
 RULES = {
@@ -33,9 +34,9 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         settings: the `draw` group; `title` and `published_data` are used.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.2), layout="constrained")
-    groups = series(study.gaps, study.x)
-    for (name, cells), look in zip(groups, style.looks(len(groups)), strict=True):
-        prefix = f"{name}: " if name else ""
+    groups = series(study.gaps, study.x, study.over)
+    for (named, cells), look in zip(groups, style.looks(len(groups)), strict=True):
+        prefix = f"{words(named)}: " if named else ""
         _gap(left, study, prefix, cells.sort_values(study.x), look)
         _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
     if study.published is not None and study.x.startswith("params"):
@@ -84,7 +85,8 @@ def _accuracies(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look
     x = cells[study.x].to_numpy()
     # One series has room for a color an arm; several keep theirs and tell the arms apart by dash and filling.
     sgd = style.SGD if alone else Look(look.color, look.marker)
-    for key, arm, mine, dashes, face in (("sgd", "SGD", sgd, "--", "white"), ("sam", "SAM", look, "-", look.color)):
+    arms = (("sgd", "SGD", sgd, "--", "white"), (study.protocol, "SAM", look, "-", look.color))
+    for key, arm, mine, dashes, face in arms:
         acc, std = cells[f"{key}_acc"].to_numpy(), np.nan_to_num(cells[f"{key}_std"].to_numpy())
         axes.fill_between(x, acc - std, acc + std, color=mine.color, alpha=0.15, linewidth=0)
         label = f"{prefix}{arm}, ours ± s.d."

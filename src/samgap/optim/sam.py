@@ -73,11 +73,14 @@ class SAM(Optimizer):
             saved = self._save(weights)
             try:
                 torch._foreach_add_(weights, self.ascent([w.grad for w in weights]))
+                # Autocast keeps low-precision copies of weights for a whole block; they are those of the first pass.
+                torch.clear_autocast_cache()
                 _set_random_state(random)
                 with self._statistics_held():
                     closure()
             finally:
                 torch._foreach_copy_(weights, saved)
+                torch.clear_autocast_cache()
         self.base.step()
         return loss
 
@@ -90,13 +93,18 @@ class SAM(Optimizer):
         self.base.load_state_dict(state_dict)
         self._share()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # torch's own would copy groups and state without the base that they belong to.
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"base": self.base, "rho": self.rho, "_tracking": self._tracking, "_saved": []}
+
     def _share(self) -> None:
         self.param_groups = self.base.param_groups
         self.state = self.base.state
 
     def _save(self, weights: list[Tensor]) -> list[Tensor]:
         # The same memory every step; made anew only where the set of weights with gradients changes.
-        if [copy.shape for copy in self._saved] != [w.shape for w in weights]:
+        if [_kind(copy) for copy in self._saved] != [_kind(w) for w in weights]:
             self._saved = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._saved, weights)
         return self._saved
@@ -119,6 +127,10 @@ def global_norm(tensors: list[Tensor]) -> Tensor:
     norms = torch._foreach_norm([t if t.dtype == torch.float64 else t.float() for t in tensors])
     norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
     return norm
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _tracks(module: nn.Module) -> bool:

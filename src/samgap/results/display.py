@@ -52,7 +52,7 @@ class Display:
     def _follow(self) -> None:
         label = f"{self.watch.sweep.name}/{self.watch.sweep.scale}"
         terminal = sys.stderr.isatty()
-        bar = tqdm(total=len(self.watch.sweep.members), bar_format="{desc} |{bar}|", disable=not terminal)
+        bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
         said = time.monotonic()
         known = set(self.watch.problems)  # of earlier tries
         while True:

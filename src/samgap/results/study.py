@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from samgap import provenance
@@ -18,7 +19,7 @@ from samgap.results import published, sweeps
 from samgap.results.gaps import Gaps, Protocol, gaps
 from samgap.results.sweeps import Sweep
 from samgap.results.table import Table, collect
-from samgap.results.verdict import Verdict, verdicts
+from samgap.results.verdict import Verdict, plain, verdicts
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Study:
     verdicts: list[Verdict]
     published: pd.DataFrame | None
     x: str  # column of gaps.cells on the horizontal axis
+    over: list[str] | None  # axes that make a series, see verdict.series
     protocol: Protocol  # how the drawn rho was chosen
 
     @property
@@ -50,6 +52,8 @@ class Study:
         """The verdict in one line, always with scale and data set."""
         where = f"{self.sweep.name}/{self.sweep.scale} on {self.data}"
         text = f"{verdict.answer.upper()}: {where}{', ' + verdict.series if verdict.series else ''}: {verdict.reason}."
+        if self.table.missing:
+            text += f" Provisional: {len(self.table.missing)} runs are missing."
         if self.sweep.scale == "smoke":
             text += " Smoke scale proves the road; it is no evidence."
         return text
@@ -61,7 +65,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: the `draw` group: x, published, fixed_rho.
+        settings: the `draw` group: x, series, published, fixed_rho.
         protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
 
     Raises:
@@ -72,24 +76,39 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     if protocol not in ("paper", "holdout", "loso"):
         raise SettingError(f"protocol must be paper, holdout or loso, got {protocol!r}.")
     if f"{protocol}_gap" not in found.cells:
-        need = "runs with data.holdout above 0" if protocol == "holdout" else "two seeds or more"
+        need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
-    numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
-    x = settings["x"] or ("params_total" if "model.width" in found.axes or not numeric else numeric[0])
-    if x not in found.cells:
-        raise SettingError(f"draw.x must be params_total, params_live or one of {found.axes}, got {x!r}.")
+    x, over = _axes(found, settings["x"], settings["series"])
     reference = published.load(settings["published"]) if settings["published"] else None
-    return Study(table, found, verdicts(found, x, reference), reference, x, protocol)  # type: ignore[arg-type]
+    found_verdicts = verdicts(found, x, over, reference)
+    return Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
+
+
+def _axes(found: Gaps, x: str | None, over: list[str] | None) -> tuple[str, list[str] | None]:
+    numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
+    if x is None:
+        measures = [axis for axis in numeric if not axis.endswith("seed")]
+        x = "params_total" if "model.width" in found.axes or not measures else measures[0]
+    if x not in ("params_total", "params_live", *numeric):
+        raise SettingError(f"draw.x must be params_total, params_live or one of {numeric}, got {x!r}.")
+    if over is not None and not set(over) <= set(found.axes):
+        raise SettingError(f"draw.series must be null or a list of some of {found.axes}, got {over!r}.")
+    return x, over
 
 
 def side_by_side(study: Study) -> pd.DataFrame:
-    """Our cells with the published numbers of the same width beside them; published widths that we lack follow."""
+    """Our cells with the published numbers of the same width beside those that are plain; published widths that we
+    lack follow.
+    """
     ours = study.gaps.cells
     if study.published is None or "model.width" not in ours:
         return ours
     theirs = study.published.add_prefix("published_").rename(columns={"published_width": "model.width"})
-    theirs["model.width"] = theirs["model.width"].astype(ours["model.width"].dtype, errors="ignore")
-    return ours.merge(theirs, on="model.width", how="outer", sort=False).sort_values("model.width")
+    theirs, ours = (frame.astype({"model.width": float}) for frame in (theirs, ours))
+    others = [axis for axis in study.gaps.axes if axis != "model.width"]
+    alike = np.array([plain({axis: cell[axis] for axis in others}) for _, cell in ours.iterrows()])
+    both = ours[alike].merge(theirs, on="model.width", how="outer", sort=True)
+    return pd.concat([both, ours[~alike]], ignore_index=True)
 
 
 def write(study: Study, folder: Path) -> None:
@@ -115,9 +134,9 @@ def report(study: Study) -> dict[str, Any]:
         "gaps_by_seed": study.gaps.by_seed.to_dict("records"),
         "notes": study.gaps.notes,
         "runs": {
-            "asked": len(study.sweep.members),
+            "asked": len(study.sweep.unique()),
             "with_record": len(records),
-            "diverged": study.table.diverged,
+            "diverged": [record.folder for record in records if record.status == "diverged"],
             "missing": study.table.missing,
         },
         "provenance": {

@@ -15,16 +15,18 @@ from samgap.files import replace_text
 from samgap.records import RunRecord
 
 State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
+FINISHED: tuple[State, ...] = ("done", "diverged")
 SWEEP = "sweep.yaml"
+RHO, SEED = "ascent.rho", "seed"
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run that a sweep asked for."""
+    """One point of a sweep's grid, and the run that answers it."""
 
     identity: str
     folder: str  # below multirun/runs/
-    axes: dict[str, Any]  # dotted key -> value, of the swept keys
+    axes: dict[str, Any]  # dotted key -> number or text, of the swept keys, ascent.rho and seed
     cost: float  # seconds of one CPU thread, roughly
 
 
@@ -43,6 +45,10 @@ class Sweep:
     def folder(self, root: Path) -> Path:
         """multirun/<name>/<scale>/"""
         return root / self.name / self.scale
+
+    def unique(self) -> list[Member]:
+        """A member for each run; points of the grid may share one."""
+        return list({member.folder: member for member in self.members}.values())
 
 
 @dataclass
@@ -144,7 +150,7 @@ class Watch:
     """Follows a sweep; a run that has its record is looked at once."""
 
     def __init__(self, sweep: Sweep, root: Path) -> None:
-        self.sweep, self.runs = sweep, runs(root)
+        self.sweep, self.members, self.runs = sweep, sweep.unique(), runs(root)
         self.records: dict[str, RunRecord] = {}
         self.problems: dict[str, str] = {}  # folder -> sentence, of the last look
 
@@ -152,7 +158,7 @@ class Watch:
         """The present progress."""
         progress = Progress()
         self.problems = {}
-        for member in self.sweep.members:
+        for member in self.members:
             record = self.records.get(member.folder)
             if record is not None:
                 now: State = record.status

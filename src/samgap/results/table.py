@@ -1,4 +1,4 @@
-"""From the records of a sweep to one table, a row a run, and the list of what is not in it."""
+"""From the records of a sweep to one table: a row for each run that was asked for, finished or not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,24 +11,25 @@ from samgap import identity
 from samgap.errors import SettingError
 from samgap.records import RunRecord
 from samgap.results import sweeps
-from samgap.results.sweeps import Sweep
+from samgap.results.sweeps import RHO, SEED, Sweep
 
-RHO, SEED = "ascent.rho", "seed"
+NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "seconds", "params_total",
+           "params_live")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Table:
     """The runs of one sweep.
 
-    `runs` has a column for each axis and, always, ascent.rho and seed; then the numbers of the record. A diverged
-    run is a row without accuracies. `missing` maps the folder of a run without a record to its state.
+    `runs` has a row a point of the grid: a column for each axis, ascent.rho and seed always among them; `status`, the
+    state of the run; and the numbers of its record, nan where there is none. Two points may share a run: the SGD arm
+    does not know the ascent, the dense net not the pruner. A diverged run has no accuracies.
     """
 
     sweep: Sweep
     runs: pd.DataFrame
-    records: list[RunRecord]
-    missing: dict[str, str]
-    diverged: list[str]
+    records: list[RunRecord]  # each once
+    missing: dict[str, str]  # folder of a run without a record -> its state
 
     @property
     def cell_axes(self) -> list[str]:
@@ -43,9 +44,9 @@ def collect(sweep: Sweep, root: Path) -> Table:
         SettingError: there is no record at all, one is damaged or belongs to other settings, or a setting that is
             no axis varies among them.
     """
-    records: list[RunRecord] = []
+    found: dict[str, RunRecord] = {}
     missing: dict[str, str] = {}
-    for member in sweep.members:
+    for member in sweep.unique():
         folder = sweeps.runs(root) / member.folder
         state, record, problem = sweeps.state(folder)
         if state == "damaged":
@@ -55,19 +56,26 @@ def collect(sweep: Sweep, root: Path) -> Table:
             continue
         if not member.identity == record.identity == identity.identity(record.settings):
             raise SettingError(f"{folder} holds the record of other settings: move it away and start the run again.")
-        records.append(record)
-    if not records:
+        found[member.folder] = record
+    if not found:
         raise SettingError(
             f"No run of {sweep.name}/{sweep.scale} in {root} has a record yet: carry out the sweep with "
             f"python -m samgap.train -m {sweeps.hint(sweep.name, sweep.scale)}."
         )
-    refuse_stray(sweep.axes, [record.settings for record in records])
-    frame = pd.DataFrame([_row(record, sweep.axes) for record in records])
-    return Table(sweep, frame, records, missing, [r.folder for r in records if r.status == "diverged"])
+    refuse_stray(sweep.axes, [record.settings for record in found.values()])
+    rows = []
+    for member in sweep.members:
+        record = found.get(member.folder)
+        status = record.status if record else missing[member.folder]
+        rows.append(member.axes | {"status": status} | {name: getattr(record, name, None) for name in NUMBERS})
+    return Table(sweep, pd.DataFrame(rows), list(found.values()), missing)
 
 
 def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
     """Refuse runs that differ in something that is no axis: their gaps would mix two effects.
+
+    The ascent of an SGD run and the pruner of a dense one mean nothing and are not compared: such a run may have been
+    carried out first for another sweep, under another name. A seed that follows `seed` follows it.
 
     Raises:
         SettingError: names the setting and two of its values.
@@ -75,27 +83,23 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
     swept = {*axes, RHO, SEED}
     # A swept group (its name is an axis) brings its own keys along.
     groups = tuple(axis.removesuffix("name") for axis in axes if axis.endswith(".name"))
-    leaves = [identity.flat(setting) for setting in settings]
-    for key in dict.fromkeys(key for leaf in leaves for key in leaf):
-        if key in swept or (groups and key.startswith(groups)):
-            continue
-        values = list(dict.fromkeys(repr(leaf.get(key)) for leaf in leaves))
-        if len(values) > 1:
+    values: dict[str, list[Any]] = {}
+    follows: dict[str, bool] = {}
+    for setting in settings:
+        meant = identity.canonical(setting)
+        for key, value in identity.flat({k: v for k, v in setting.items() if k in meant}).items():
+            values.setdefault(key, []).append(repr(value))
+            follows[key] = follows.get(key, key.endswith(".seed")) and value == setting["seed"]
+    for key, found in values.items():
+        several = list(dict.fromkeys(found))
+        if len(several) > 1 and key not in swept and not follows[key] and not (groups and key.startswith(groups)):
             raise SettingError(
-                f"{key} varies among the runs ({values[0]} and {values[1]}) and is no axis of the sweep: "
+                f"{key} varies among the runs ({several[0]} and {several[1]}) and is no axis of the sweep: "
                 "sweep it in one command, or give the studies different names (name=...)."
             )
 
 
 def words(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
-    return ", ".join(
-        f"{axis}={value if isinstance(value, str) else format(value, 'g')}" for axis, value in cell.items()
-    )
-
-
-def _row(record: RunRecord, axes: list[str]) -> dict[str, Any]:
-    leaves = identity.flat(record.settings)
-    row = {axis: leaves.get(axis) for axis in axes} | {RHO: record.rho, SEED: record.settings["seed"]}
-    numbers = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "seconds", "status")
-    return row | {name: getattr(record, name) for name in (*numbers, "params_total", "params_live")}
+    parts = ((axis, value if isinstance(value, str) else format(value, "g")) for axis, value in cell.items())
+    return ", ".join(f"{axis}={value}" for axis, value in parts)

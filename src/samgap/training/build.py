@@ -35,8 +35,7 @@ def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> t
     pruner = options(settings["pruner"])
     if not pruner.get("sparsity"):
         return net, {}
-    seed = pruner.pop("seed")
-    masks = locate(config["pruner"]["_target_"])(net, seed=settings["seed"] if seed is None else seed, **pruner)
+    masks = locate(config["pruner"]["_target_"])(net, **pruner)
     mask.apply(net, masks)
     return net, masks
 

@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import nn
 
 from samgap import files, identity, provenance, records, seeds
 from samgap.data.batches import batches
@@ -32,7 +33,7 @@ from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.settings import locate, resolve
 from samgap.training.task import GapTask, Row
 
-ERROR, LOCK, METRICS = "error.txt", ".lock", "metrics.csv"
+ERROR, LOCK, METRICS, WEIGHTS = "error.txt", ".lock", "metrics.csv", "weights.pt"
 
 
 class Busy(SettingError):
@@ -94,6 +95,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
     device = _device(machine)
     data = build.data(config, settings)
     net, masks = build.net(config, settings, data)
+    _refuse_single(net, len(data.train), settings["batch_size"])
     loader = batches(data, settings["batch_size"], settings["seed"], device)
     task = GapTask(
         net,
@@ -126,12 +128,11 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
         record = _record(settings, task, data, masks, last, started, machine)
         if logger is not None:
             logger.log_metrics({"train_acc_final": record.train_acc_final or 0.0}, step=record.steps)
+    if machine.keep_weights:
+        files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
     write_curve(task.curve, folder / METRICS)
     records.write(record, folder)
-    if machine.keep_weights:
-        files.replace(folder / LAST, lambda path: torch.save(net.state_dict(), path))
-    else:
-        (folder / LAST).unlink(missing_ok=True)
+    (folder / LAST).unlink(missing_ok=True)
     return record
 
 
@@ -203,6 +204,14 @@ def _device(machine: Machine) -> torch.device:
             raise SettingError("trainer=gpu wants a CUDA device and torch finds none here: set trainer=cpu.")
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def _refuse_single(net: nn.Module, images: int, batch_size: int) -> None:
+    if images % batch_size == 1 and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+        raise SettingError(
+            f"The last batch of {images} images in batches of {batch_size} is a single one, and batch norm wants two: "
+            "change data.train_size or batch_size."
+        )
 
 
 def _checkpoint(folder: Path) -> Path | None:

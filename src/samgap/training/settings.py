@@ -44,7 +44,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.width": (lambda v: _number(v) and v > 0, "a number above 0"),
     "model.params": (lambda v: v is None or (_number(v) and v >= 1), "a number from 1, or null for model.width"),
     "pruner.sparsity": (lambda v: _number(v) and 0 <= v < 1, "a share from 0 up to but not including 1"),
-    "pruner.seed": (lambda v: v is None or (_whole(v) and v >= 0), "a whole number from 0, or null for seed"),
+    "pruner.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optimizer.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to but not including 1"),
     "optimizer.weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0"),
@@ -66,10 +66,10 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SettingError: a value is not what its key wants.
     """
-    settings: dict[str, Any] = {}
+    # Scalars first: a group that follows one of them is not to blame for its value.
+    settings: dict[str, Any] = {key: _plain(config[key]) for key in SCALARS}
     for group in GROUPS:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
-    settings |= {key: _plain(config[key]) for key in SCALARS}
     _check(flat(settings))
     _check({f"trainer.{key}": value for key, value in config.get("trainer", {}).items()})
     params = settings["model"].pop("params", None)
