@@ -36,6 +36,17 @@ def test_page_s_l_of_the_null_studies_varies_more_than_independent_seeds_would()
     assert studies.var() > 1.1 * seeds * cells**2 * (cells + 1) ** 2 * (cells - 1) / 144
 
 
+@pytest.mark.parametrize(("seeds", "error", "covered"), [(3, 0.07, 0.93), (8, 0.08, 0.89)])
+def test_what_independence_would_have_promised(seeds: int, error: float, covered: float) -> None:
+    # The numbers of docs/statistics.md: Page's p and Student's t on studies in which seeds choose for each other.
+    l_values, independent = null.page(seeds, 5, 5), null.page(seeds, 5, 1)
+    p = 1 - np.searchsorted(independent, l_values) / len(independent)
+    assert (p < 0.05).mean() == pytest.approx(error, abs=0.01)
+    gaps = null.gaps(seeds, 1, 5)[..., 0]
+    reach = stats.t.ppf(0.975, seeds - 1) * gaps.std(axis=1, ddof=1) / math.sqrt(seeds)
+    assert (np.abs(gaps.mean(axis=1)) <= reach).mean() == pytest.approx(covered, abs=0.01)
+
+
 def test_with_one_rho_there_is_nothing_to_choose_and_seeds_are_independent() -> None:
     studies = null.page(3, 4, 1)
     assert studies.var() == pytest.approx(3 * 16 * 25 * 3 / 144, rel=0.03)

@@ -17,7 +17,7 @@ from samgap.results.verdict import series
 
 RULES = {
     "paper": "ρ* best on the test set (as in the paper)",
-    "holdout": "ρ* chosen on held-out images",
+    "holdout": "ρ* chosen on held-out images of the other seeds",
     "loso": "ρ* chosen on the other seeds",
 }
 AXES = {
