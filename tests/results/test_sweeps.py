@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ def test_a_damaged_sweep_is_one_sentence(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(SettingError, match=r"sweep\.yaml is damaged .*: start the same sweep again"):
         sweeps.read(tmp_path, "mine", "own")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "runs", "None", "with space", "."])
+def test_a_name_must_be_a_folder_of_its_own(tmp_path: Path, name: str) -> None:
+    asked = dataclasses.replace(sweep(tmp_path, "seed=0"), name=name)
+    with pytest.raises(SettingError, match="name must be a word"):
+        sweeps.write(asked, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_state_is_seen(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,20 @@ def test_a_damaged_checkpoint_is_one_sentence(tiny: Tiny, tmp_path: Path) -> Non
     (tmp_path / "last.ckpt").write_bytes(b"half")
     with pytest.raises(SettingError, match=r"last\.ckpt is damaged: move it away"):
         run(tiny(), tmp_path)
+
+
+def test_a_flipped_byte_in_a_checkpoint_is_seen(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny("trainer.checkpoint_seconds=0", "epochs=3")
+    kept = tmp_path / "kept.ckpt"
+    monkeypatch.setattr(records, "write", lambda record, folder: shutil.copy(folder / "last.ckpt", kept))
+    run(config, tmp_path / "run")
+    with zipfile.ZipFile(kept) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    content = bytearray(kept.read_bytes())
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 255
+    (tmp_path / "run" / "last.ckpt").write_bytes(content)
+    with pytest.raises(SettingError, match=r"last\.ckpt is damaged"):
+        run(config, tmp_path / "run")
 
 
 def test_weights_are_kept_when_asked(tiny: Tiny, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a sweep asked for (sweep.yaml) and how far it is, read from the run folders alone."""
 
 import dataclasses
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,16 @@ def runs(root: Path) -> Path:
 
 
 def write(sweep: Sweep, root: Path) -> Path:
-    """Write sweep.yaml in one step and return its path."""
+    """Write sweep.yaml in one step and return its path.
+
+    Raises:
+        SettingError: name or scale cannot be a folder of its own below `root`.
+    """
+    for key, value in (("name", sweep.name), ("scale", sweep.scale)):
+        if not re.fullmatch(r"\w[\w.-]*", value) or value in ("runs", "wandb", "None"):
+            raise SettingError(
+                f"{key} must be a word of letters, digits, _, - and . (and not runs or wandb), got {value!r}."
+            )
     path = sweep.folder(root) / SWEEP
     replace_text(path, yaml.safe_dump(dataclasses.asdict(sweep), sort_keys=False, allow_unicode=True))
     return path

@@ -218,7 +218,7 @@ def _checkpoint(folder: Path) -> Path | None:
     path = folder / LAST
     if not path.exists():
         return None
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is not None:
         raise SettingError(f"{path} is damaged: move it away, and the run starts from the beginning.")
     return path
 
