@@ -44,6 +44,13 @@ def test_the_title_says_scale_data_and_seeds() -> None:
     assert title == "Figure 8: what SAM gains — digits, 3 seeds, own scale"
 
 
+def test_the_title_says_what_diverged() -> None:
+    bad = study()
+    bad.table.records.append(make("seed=1", status="diverged", acc=None, train_acc_final=None))
+    with style.style():
+        assert draw(bad, SETTINGS).get_suptitle().endswith("own scale, 1 runs diverged")
+
+
 def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
     figure = drawn()
     axes = figure.axes[0]

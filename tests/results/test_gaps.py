@@ -139,6 +139,11 @@ def test_a_diverged_sam_run_bars_its_rho() -> None:
     assert found.cells.iloc[1]["paper_rho"] == 0.1
 
 
+def test_a_study_that_diverged_says_so() -> None:
+    with pytest.raises(SettingError, match=r"model\.width=1: seed 0, 1, 2 left out, SGD diverged"):
+        gaps(table(lambda *run: None))
+
+
 def test_a_diverged_sgd_run_takes_its_seed_out() -> None:
     found = gaps(table(lambda w, rho, seed: None if (w, rho, seed) == (1, 0, 0) else hand(w, rho, seed)))
     assert found.cells.iloc[0]["n"] == 2

@@ -61,7 +61,8 @@ def _where(study: Study) -> str:
     count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
     scale = "smoke scale, no evidence" if study.sweep.scale == "smoke" else f"{study.sweep.scale} scale"
     missing = f", {len(study.table.missing)} runs missing" if study.table.missing else ""
-    return f"{study.data}, {count}, {scale}{missing}"
+    diverged = sum(record.status == "diverged" for record in study.table.records)
+    return f"{study.data}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
 
 
 def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look) -> None:

@@ -78,7 +78,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     notes: list[str] = []
     cells = [cell for axes, sam, sgd in _arms(table) if (cell := _whole(axes, sam, sgd, notes)) is not None]
     if not cells:
-        raise SettingError("No cell has both arms for one seed yet: let the sweep go on, or see samgap.status.")
+        raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
     rows: list[dict[str, Any]] = []
     by_seed: list[dict[str, Any]] = []
     for cell in cells:
