@@ -83,12 +83,19 @@ def quadratic(weight: nn.Parameter, optimizer: Optimizer, calls: list[torch.Tens
     return closure
 
 
+def ascent(name: str, base: Optimizer, weight: nn.Parameter, **changed: float) -> Optimizer:
+    target, arguments = options("ascent", name)
+    assert arguments.pop("m") is None
+    module = nn.Module()
+    module.weight = weight
+    return target(base, module=module, **(arguments | changed))
+
+
 @pytest.mark.parametrize("name", choices("ascent", "none"))
 @pytest.mark.parametrize("start", [torch.ones(5), torch.zeros(5)], ids=["slope", "minimum"])
 def test_ascents_return_to_the_weights_before_the_descent(name: str, start: torch.Tensor) -> None:
-    target, arguments = options("ascent", name)
     weight = nn.Parameter(start.clone())
-    optimizer = target(SGD([weight], lr=0.0), **(arguments | {"rho": 0.1}))
+    optimizer = ascent(name, SGD([weight], lr=0.0), weight, rho=0.1)
     calls: list[torch.Tensor] = []
     loss = optimizer.step(quadratic(weight, optimizer, calls))
     assert torch.equal(weight, start)
@@ -102,11 +109,13 @@ def test_ascents_return_to_the_weights_before_the_descent(name: str, start: torc
 
 @pytest.mark.parametrize("name", choices("ascent", "none"))
 def test_ascents_of_radius_zero_are_the_base(name: str) -> None:
-    target, arguments = options("ascent", name)
     results = []
-    for wrap in (lambda base: base, lambda base: target(base, **(arguments | {"rho": 0}))):
+    for wrap in (False, True):
         weight = nn.Parameter(torch.ones(5))
-        optimizer = wrap(SGD([weight], lr=0.03, momentum=0.9, weight_decay=0.01))
+        optimizer = base = SGD([weight], lr=0.03, momentum=0.9, weight_decay=0.01)
+        if wrap:
+            # GSAM without its second rule: that one is no ascent.
+            optimizer = ascent(name, base, weight, rho=0, **({"alpha": 0} if name == "gsam" else {}))
         for _ in range(20):
             optimizer.step(quadratic(weight, optimizer, []))
         results.append(weight.detach().clone())

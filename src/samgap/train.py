@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from samgap import cli, naming
 from samgap.records import RunRecord
+from samgap.training import ranks
 from samgap.training.run import run
 
 naming.register()
@@ -29,7 +30,8 @@ def main(config: DictConfig) -> dict[str, Any]:
     if hydra_config.mode != RunMode.MULTIRUN:
         with cli.sentences():
             record = run(values, folder, bar=sys.stderr.isatty())
-        print(summary(record, Path(os.path.relpath(folder))))
+        if ranks.rank() == 0:
+            print(summary(record, Path(os.path.relpath(folder))))
         return {}
     try:
         return {"folder": folder.name, "status": run(values, folder).status}

@@ -1,11 +1,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from samgap.data import digits
-from samgap.data.batches import Draw, TensorImages, batches
+from samgap.data.batches import Batch, Draw, TensorImages, batches
 from samgap.data.sets import Data, assemble
 
 CPU = torch.device("cpu")
@@ -15,7 +16,7 @@ def make(**options: Any) -> Data:
     return assemble(digits.load, Path(), channels=1, classes=10, size=8, mean=[0], std=[1], **options)
 
 
-def epoch(data: Data, number: int, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def epoch(data: Data, number: int, seed: int = 0) -> list[Batch]:
     loader = batches(data, 128, seed, CPU)
     loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
     return list(loader)
@@ -24,8 +25,8 @@ def epoch(data: Data, number: int, seed: int = 0) -> list[tuple[torch.Tensor, to
 def test_an_epoch_has_every_image_once_and_a_smaller_last_batch() -> None:
     data = make(train_size=300)
     found = epoch(data, 0)
-    assert [len(labels) for _, labels in found] == [128, 128, 44]
-    images = torch.cat([images for images, _ in found])
+    assert [len(batch.labels) for batch in found] == [128, 128, 44] == [batch.size for batch in found]
+    images = torch.cat([batch.images for batch in found])
     assert {i.numpy().tobytes() for i in images} == {i.numpy().tobytes() for i in data.scale(data.train.images)}
 
 
@@ -50,12 +51,13 @@ def test_crop_and_flip_equal_the_plain_loop() -> None:
     data = make(crop=2, flip=True)
     generator = torch.Generator().manual_seed(1)
     draw = Draw(
+        64,
         torch.randint(0, len(data.train), (64,), generator=generator),
         torch.randint(0, 5, (64, 2), generator=generator),
         torch.rand(64, generator=generator) < 0.5,
     )
-    images, labels = TensorImages(data, CPU)[draw]
-    for row, (position, (top, left), flip) in enumerate(zip(*draw, strict=True)):
+    images, labels, _ = TensorImages(data, CPU)[draw]
+    for row, (position, (top, left), flip) in enumerate(zip(*draw[1:], strict=True)):
         padded = F.pad(data.train.images[position].float(), [2, 2, 2, 2])
         wanted = padded[:, top : top + 8, left : left + 8] / 16
         assert torch.equal(images[row], wanted.flip(2) if flip else wanted)
@@ -74,3 +76,15 @@ def test_without_augmentation_images_come_as_they_are() -> None:
     data = make(crop=0, flip=False)
     draws = list(batches(data, 128, 0, CPU).sampler)
     assert not any(d.offsets.any() or d.flips.any() for d in draws)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_have_consecutive_parts_of_the_same_batches(ranks: int) -> None:
+    # The last batch has 44 images: with four ranks of 32, the second has 12 and the others none.
+    data = make(train_size=300, crop=1, flip=True)
+    parts = [list(batches(data, 128, 0, CPU, rank, ranks)) for rank in range(ranks)]
+    for whole, *dealt in zip(batches(data, 128, 0, CPU), *parts, strict=True):
+        assert torch.equal(whole.images, torch.cat([part.images for part in dealt]))
+        assert torch.equal(whole.labels, torch.cat([part.labels for part in dealt]))
+        assert {part.size for part in dealt} == {whole.size}
+    assert [len(part[-1].labels) for part in parts] == ([44, 0] if ranks == 2 else [32, 12, 0, 0])

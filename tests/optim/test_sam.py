@@ -11,10 +11,22 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from samgap.optim.sam import SAM, global_norm
+from samgap.optim.asam import ASAM
+from samgap.optim.gsam import GSAM
+from samgap.optim.sam import SAM, STEPS, global_norm
 from samgap.optim.sam_unnormalized import SAMUnnormalized
+from samgap.optim.wrapper import Wrapper
 
-VARIANTS: list[type[SAM]] = [SAM, SAMUnnormalized]
+VARIANTS: list[type[SAM]] = [SAM, SAMUnnormalized, ASAM, GSAM]
+
+
+class Weights(nn.Module):
+    """Parameters with names, as ASAM wants them; those called bias_... are not scaled."""
+
+    def __init__(self, weights: list[nn.Parameter], kind: str = "weight") -> None:
+        super().__init__()
+        for number, weight in enumerate(weights):
+            self.register_parameter(f"{kind}_{number}", weight)
 
 
 def quadratic(matrix: Tensor, weights: list[Tensor], optimizer: Optimizer) -> Callable[[], Tensor]:
@@ -37,22 +49,232 @@ def problem() -> tuple[Tensor, list[nn.Parameter]]:
     return root @ root.T, [nn.Parameter(w[:2].clone()), nn.Parameter(w[2:].clone())]
 
 
-@pytest.mark.parametrize("normalized", [True, False])
-def test_a_quadratic_follows_the_closed_form(normalized: bool) -> None:
-    # g = A w, eps = rho g / |g| (or rho g), v = mu v + A (w + eps) + lambda w, w = w - eta v
+RHO, ETA, ALPHA = 0.1, 0.05, 0.3
+
+
+def closed_form(variant: type[SAM], matrix: Tensor, w: Tensor) -> Tensor:
+    """The gradient that the base gets, from the papers' formulas, for L(w) = w' A w / 2."""
+    g = matrix @ w
+    t = torch.cat([w[:2].abs() + ETA, torch.ones(3, dtype=w.dtype)])
+    eps = {
+        SAM: RHO * g / g.norm(),
+        SAMUnnormalized: RHO * g,
+        ASAM: RHO * t**2 * g / (t * g).norm(),
+        GSAM: RHO * g / g.norm(),
+    }[variant]
+    p = matrix @ (w + eps)
+    unit = p / p.norm()
+    return p - ALPHA * (g - (g @ unit) * unit) if variant is GSAM else p
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("interval", [None, 3])
+def test_a_quadratic_follows_the_closed_form(variant: type[SAM], interval: int | None) -> None:
+    # v = mu v + (gradient of the variant) + lambda w, w = w - lr v; plain gradients off the interval
     matrix, weights = problem()
-    eta, mu, decay, rho = 0.03, 0.9, 0.01, 0.1
-    base = SGD(weights, lr=eta, momentum=mu, weight_decay=decay)
-    optimizer = (SAM if normalized else SAMUnnormalized)(base, rho)
+    module = nn.Module()
+    module.weight, module.bias = weights
+    lr, mu, decay = 0.03, 0.9, 0.01
+    own: dict[str, Any] = {ASAM: {"eta": ETA}, GSAM: {"alpha": ALPHA}}.get(variant, {})
+    base = SGD(weights, lr=lr, momentum=mu, weight_decay=decay)
+    optimizer = variant(base, RHO, module, interval=interval, **own)
     w, v = torch.cat([p.detach().clone() for p in weights]), torch.zeros(5, dtype=torch.float64)
-    for _ in range(25):
+    for step in range(25):
         loss = optimizer.step(quadratic(matrix, weights, optimizer))
         assert loss.item() == pytest.approx((0.5 * w @ matrix @ w).item(), rel=1e-12)
-        g = matrix @ w
-        eps = rho * g / g.norm() if normalized else rho * g
-        v = mu * v + matrix @ (w + eps) + decay * w
-        w = w - eta * v
-        torch.testing.assert_close(torch.cat([p.detach() for p in weights]), w, rtol=1e-12, atol=1e-13)
+        plain = interval is not None and step % interval
+        v = mu * v + (matrix @ w if plain else closed_form(variant, matrix, w)) + decay * w
+        w = w - lr * v
+        torch.testing.assert_close(torch.cat([p.detach() for p in weights]), w, rtol=1e-11, atol=1e-13)
+    assert optimizer.ascents == (25 if interval is None else 9)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_measured_is_what_happened(variant: type[SAM]) -> None:
+    matrix, weights = problem()
+    module = nn.Module()
+    module.weight, module.bias = weights
+    optimizer = variant(SGD(weights, lr=0.0), RHO, module)
+    w = torch.cat([p.detach() for p in weights])
+    optimizer.step(quadratic(matrix, weights, optimizer))
+    assert optimizer.measured is None
+    optimizer.measuring = True
+    optimizer.step(quadratic(matrix, weights, optimizer))
+    measured = optimizer.measured
+    assert measured is not None
+    assert not optimizer.measuring
+    g = matrix @ w
+    eps = optimizer.ascent(weights, list(g.split([2, 3])))
+    moved = w + torch.cat(eps)
+    assert measured.radius.item() == pytest.approx(RHO, rel=1e-9)
+    assert measured.grad_norm.item() == pytest.approx(g.norm().item())
+    assert measured.eps_norm.item() == pytest.approx(torch.cat(eps).norm().item())
+    assert measured.loss_rise.item() == pytest.approx((moved @ matrix @ moved - w @ matrix @ w).item() / 2)
+    assert measured.cosine.item() == pytest.approx(torch.cosine_similarity(g, matrix @ moved, dim=0).item())
+
+
+def test_gsam_closes_the_gap_and_leaves_the_perturbed_loss_alone() -> None:
+    # Zhuang et al. 2022, section 4.2: its extra term is orthogonal to the gradient at w + eps, and against g.
+    matrix, weights = problem()
+    optimizer = GSAM(SGD(weights, lr=0.0), 1.0, alpha=0.5)
+    optimizer.step(quadratic(matrix, weights, optimizer))
+    w = torch.cat([p.detach() for p in weights])
+    g = matrix @ w
+    p = matrix @ (w + g / g.norm())
+    extra = torch.cat([x.grad for x in weights if x.grad is not None]) - p
+    assert abs(float(extra @ p)) < 1e-10 * float(extra.norm() * p.norm())
+    assert float(extra @ g) < 0
+
+
+def test_gsam_without_alpha_is_sam_bit_for_bit() -> None:
+    nets = []
+    for variant, own in ((SAM, {}), (GSAM, {"alpha": 0.0})):
+        net = noisy_net()
+        torch.manual_seed(1)
+        train(net, variant(SGD(net.parameters(), lr=0.1, momentum=0.9), 0.3, net, **own), 20)
+        nets.append(net.state_dict())
+    assert equal_states(*nets)
+
+
+def test_asam_is_sam_where_nothing_is_a_weight() -> None:
+    results = []
+    for variant in (SAM, ASAM):
+        matrix, weights = problem()
+        optimizer = variant(SGD(weights, lr=0.1), 0.3, Weights(weights, kind="bias"))
+        optimizer.step(quadratic(matrix, weights, optimizer))
+        results.append(torch.cat([w.detach() for w in weights]))
+    assert torch.equal(*results)
+
+
+def test_asam_does_not_see_a_layer_s_scale() -> None:
+    # Kwon et al. 2021, definition 1: (2 w1, w2 / 2) is the same function; so is its ascent, with eta = 0.
+    moved = []
+    for factor in (1.0, 2.0):
+        a, b = (nn.Parameter(torch.tensor([x], dtype=torch.float64)) for x in (1.5 * factor, -0.7 / factor))
+        optimizer = ASAM(SGD([a, b], lr=0.0), 0.2, Weights([a, b]), eta=0.0)
+        products = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()  # noqa: B023
+            product = a * b  # noqa: B023
+            products.append(product.item())  # noqa: B023
+            loss = (product - 1).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        moved.append(products)
+    assert moved[0] == pytest.approx(moved[1], rel=1e-12)
+
+
+def test_asam_wants_names() -> None:
+    with pytest.raises(ValueError, match="ASAM wants the module"):
+        ASAM(SGD([nn.Parameter(torch.ones(1))], lr=0.1), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("variant", "own", "message"),
+    [
+        (ASAM, {"eta": -1.0}, r"ascent\.eta must be a number from 0, got -1\.0"),
+        (GSAM, {"alpha": float("nan")}, r"ascent\.alpha must be a number from 0, got nan"),
+        (SAM, {"interval": 0}, r"ascent\.interval must be a whole number from 1, or null, got 0"),
+        (SAM, {"interval": 2.0}, r"ascent\.interval must be a whole number from 1, or null, got 2\.0"),
+    ],
+)
+def test_settings_of_the_variants_are_checked(variant: type[SAM], own: dict[str, Any], message: str) -> None:
+    weights = [nn.Parameter(torch.ones(1))]
+    with pytest.raises(ValueError, match=message):
+        variant(SGD(weights, lr=0.1), 0.1, Weights(weights), **own)
+
+
+def test_an_interval_of_one_is_sam_and_its_other_steps_are_the_base_s() -> None:
+    nets = {}
+    for name, wrap in {
+        "sam": lambda base, net: SAM(base, 0.3, net),
+        "every": lambda base, net: SAM(base, 0.3, net, interval=1),
+        "never again": lambda base, net: SAM(base, 0.0, net, interval=1000),
+        "base": lambda base, net: base,
+    }.items():
+        net = noisy_net()
+        torch.manual_seed(1)
+        train(net, wrap(SGD(net.parameters(), lr=0.1, momentum=0.9), net), 10)
+        nets[name] = net.state_dict()
+    assert equal_states(nets["sam"], nets["every"])
+    assert equal_states(nets["base"], nets["never again"])
+    assert not equal_states(nets["sam"], nets["base"])
+
+
+def test_where_an_interval_stands_survives_a_checkpoint() -> None:
+    matrix, weights = problem()
+    optimizer = SAM(SGD(weights, lr=0.1), 0.1, interval=3)
+    for _ in range(4):
+        optimizer.step(quadratic(matrix, weights, optimizer))
+    saved = copy.deepcopy(optimizer.state_dict())
+    assert saved["param_groups"][0][STEPS] == 4
+    again = SAM(SGD(weights, lr=0.1), 0.1, interval=3)
+    again.load_state_dict(saved)
+    active = []
+    for _ in range(5):
+        again.ascents = 0
+        again.step(quadratic(matrix, weights, again))
+        active.append(again.ascents)
+    assert active == [0, 0, 1, 0, 0]  # steps 4 to 8
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_groups_of_examples_each_have_an_ascent_of_their_own(variant: type[SAM]) -> None:
+    # m-sharpness: the sum by share of what each group alone would give.
+    generator = torch.Generator().manual_seed(4)
+    x, y = torch.randn(10, 5, generator=generator).double(), torch.randn(10, generator=generator).double()
+    weight = nn.Parameter(torch.randn(5, generator=generator).double())
+    optimizer = variant(SGD([weight], lr=0.0), 0.3, Weights([weight]))
+
+    def closure(part: slice) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            optimizer.zero_grad()
+            loss = (x[part] @ weight - y[part]).square().mean()
+            loss.backward()
+            return loss
+
+        return run
+
+    alone, losses = [], []
+    parts = [slice(0, 4), slice(4, 8), slice(8, 10)]
+    for part in parts:
+        losses.append(optimizer.step(closure(part)).item())
+        alone.append(weight.grad.clone())
+    loss = optimizer.step(groups=[(len(y[part]) / 10, closure(part)) for part in parts])
+    torch.testing.assert_close(weight.grad, 0.4 * alone[0] + 0.4 * alone[1] + 0.2 * alone[2], rtol=1e-12, atol=0)
+    assert loss.item() == pytest.approx(0.4 * losses[0] + 0.4 * losses[1] + 0.2 * losses[2])
+
+
+def test_a_step_wants_a_closure() -> None:
+    with pytest.raises(ValueError, match="wants a closure"):
+        Wrapper(SGD([nn.Parameter(torch.ones(1))], lr=0.1)).step()
+
+
+def test_the_plain_wrapper_is_the_base_bit_for_bit() -> None:
+    nets = []
+    for wrap in (lambda base: base, Wrapper):
+        net = noisy_net()
+        torch.manual_seed(1)
+        train(net, wrap(Adam(net.parameters(), lr=0.01)), 20)
+        nets.append(net.state_dict())
+    assert equal_states(*nets)
+
+
+def test_a_pre_hook_of_the_base_sees_the_final_gradient() -> None:
+    # Where clipping belongs: before the ascent it would do nothing, between the passes it would bend it.
+    matrix, weights = problem()
+    base = SGD(weights, lr=0.1)
+    optimizer = SAM(base, 1.0)
+    seen = []
+    base.register_step_pre_hook(lambda *_: seen.append(torch.cat([w.grad.clone() for w in weights])))
+    w = torch.cat([p.detach().clone() for p in weights])
+    optimizer.step(quadratic(matrix, weights, optimizer))
+    g = matrix @ w
+    torch.testing.assert_close(seen[0], matrix @ (w + g / g.norm()), rtol=1e-12, atol=0)
+    assert len(seen) == 1
 
 
 def noisy_net() -> nn.Module:
@@ -94,7 +316,8 @@ def test_rho_zero_is_the_base_bit_for_bit(variant: type[SAM], make: Callable[[An
     # Batch norm once (T4, T6), same dropout mask (T7), no loss in restoring (T3): anything else would show here.
     plain, wrapped = noisy_net(), noisy_net()
     base = make(plain.parameters())
-    sam = variant(make(wrapped.parameters()), 0.0, module=wrapped)
+    # GSAM has a second rule, which rounds where both gradients are equal.
+    sam = variant(make(wrapped.parameters()), 0.0, wrapped, **({"alpha": 0} if variant is GSAM else {}))
     torch.manual_seed(1)
     train(plain, base, 20)
     torch.manual_seed(1)
@@ -107,8 +330,8 @@ class Spy(SAM):
 
     eps: list[Tensor]
 
-    def ascent(self, gradients: list[Tensor]) -> list[Tensor]:
-        self.eps = super().ascent(gradients)
+    def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        self.eps = super().ascent(weights, gradients)
         return self.eps
 
 
@@ -134,7 +357,7 @@ def test_a_tiny_gradient_still_gives_the_full_ascent() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_zero_gradient_gives_no_ascent_and_no_nan(variant: type[SAM]) -> None:
     weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2))]
-    optimizer = variant(SGD(weights, lr=0.1), 0.1)
+    optimizer = variant(SGD(weights, lr=0.1), 0.1, Weights(weights))
     optimizer.step(quadratic(torch.eye(5), weights, optimizer))
     assert not any(w.any() for w in weights)
 

@@ -31,7 +31,12 @@ BAD = [
     ("optimizer.lr=0", "optimizer.lr must be a number above 0, got 0."),
     ("optimizer.momentum=1", "optimizer.momentum must be a number from 0 up to but not including 1, got 1."),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay must be a number from 0, got -1."),
-    ("trainer.devices=2", "trainer.devices must be 1 (one run, one device), got 2."),
+    ("clip_norm=0", "clip_norm must be a number above 0, or null for none, got 0."),
+    ("ascent.m=0", "ascent.m must be a whole number from 1, or null for the whole batch, got 0."),
+    ("ascent.interval=1.5", "ascent.interval must be a whole number from 1, or null for every step, got 1.5."),
+    ("trainer.devices=0", "trainer.devices must be a whole number from 1, got 0."),
+    ("trainer.devices=3", "batch_size must be a multiple of trainer.devices (3), got 128."),
+    ("trainer.micro_batch=0", "trainer.micro_batch must be a whole number from 1, or null, got 0."),
     ("trainer.threads=0", "trainer.threads must be a whole number from 1, got 0."),
 ]
 

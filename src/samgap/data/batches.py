@@ -16,19 +16,34 @@ from samgap import seeds
 from samgap.data.sets import Data
 
 
+class Batch(NamedTuple):
+    """What one process trains on in one step."""
+
+    images: Tensor  # (B, c, h, w), float32
+    labels: Tensor  # (B,), int64
+    size: int  # images of the batch in all processes together
+
+
 class Draw(NamedTuple):
     """Which images make a batch, and how each is augmented."""
 
+    size: int  # of the batch in all processes together
     positions: Tensor  # (B,)
     offsets: Tensor  # (B, 2), upper left corner of the crop in the padded image
     flips: Tensor  # (B,), bool
 
 
 class EpochSampler(Sampler[Draw]):
-    """All training images once, in a new order each epoch; the last batch may be smaller."""
+    """All training images once, in a new order each epoch; the last batch may be smaller.
 
-    def __init__(self, images: int, batch_size: int, crop: int, flip: bool, seed: int) -> None:
+    Of several ranks each yields its own consecutive part of every batch.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, crop: int, flip: bool, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.images, self.batch_size, self.crop, self.flip, self.seed = images, batch_size, crop, flip, seed
+        self.rank, self.local = rank, batch_size // ranks
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -44,12 +59,14 @@ class EpochSampler(Sampler[Draw]):
         offsets = torch.randint(0, 2 * self.crop + 1, (self.images, 2), generator=draw)
         flips = (torch.rand(self.images, generator=draw) < 0.5) & self.flip
         for start in range(0, self.images, self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield Draw(order[part], offsets[part], flips[part])
+            stop = min(start + self.batch_size, self.images)
+            first = min(start + self.rank * self.local, stop)
+            part = slice(first, min(first + self.local, stop))
+            yield Draw(stop - start, order[part], offsets[part], flips[part])
 
 
-class TensorImages(Dataset[tuple[Tensor, Tensor]]):
-    """The training part on a device. Indexed by a whole `Draw`, it gives a batch: (B, c, h, w) float32, (B,) int64."""
+class TensorImages(Dataset[Batch]):
+    """The training part on a device. Indexed by a whole `Draw`, it gives a batch."""
 
     def __init__(self, data: Data, device: torch.device) -> None:
         self.data = data
@@ -57,7 +74,7 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
         # Zero padding comes before standardization, as in the official code: the border is black, not mean gray.
         self.images, self.labels = F.pad(part.images, [data.crop] * 4), part.labels
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: Draw) -> Batch:
         device = self.images.device
         positions = draw.positions.to(device)
         images = self.images[positions]
@@ -65,12 +82,14 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
             images = _crop(images, draw.offsets.to(device), self.data.shape[1], self.data.shape[2])
         if self.data.flip:
             images = torch.where(draw.flips.to(device)[:, None, None, None], images.flip(3), images)
-        return self.data.scale(images), self.labels[positions]
+        return Batch(self.data.scale(images), self.labels[positions], draw.size)
 
 
-def batches(data: Data, batch_size: int, seed: int, device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
-    """The training part as a loader of ready batches on `device`."""
-    sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed)
+def batches(
+    data: Data, batch_size: int, seed: int, device: torch.device, rank: int = 0, ranks: int = 1
+) -> DataLoader[Batch]:
+    """The training part as a loader of ready batches on `device`; of several ranks each gets its part of a batch."""
+    sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks)
     # batch_size=None: the sampler already yields whole batches. The generator keeps the loader from drawing on the
     # global one, which belongs to the layers.
     return DataLoader(TensorImages(data, device), sampler=sampler, batch_size=None, generator=torch.Generator())

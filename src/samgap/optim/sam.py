@@ -1,21 +1,35 @@
 """Sharpness-aware minimization as a wrapper around any torch optimizer.
 
-Foret et al. 2021, equations 2 and 4; the paper's update rule in its experiments. Needs nothing of this project.
+Foret et al. 2021, equations 2 and 4; the paper's update rule in its experiments. This folder needs nothing else of
+the project.
 """
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from samgap.optim.wrapper import Closure, Groups, Wrapper
+
 TRACKING = "track_running_stats"  # of batch norm and its relatives
+STEPS = "steps_taken"  # in param_groups: where an interval stands
 
 
-class SAM(Optimizer):
+class Measured(NamedTuple):
+    """What one ascent was, each a scalar () on the device."""
+
+    grad_norm: Tensor  # |g|, g = gradient at w
+    eps_norm: Tensor  # |eps|, of the move that the weights really made
+    radius: Tensor  # what equals rho where the step is what it claims to be; |eps| for SAM
+    loss_rise: Tensor  # L(w + eps) - L(w)
+    cosine: Tensor  # of the gradients at w and at w + eps
+
+
+class SAM(Wrapper):
     """One step: gradient at w, ascent to w + eps, gradient there, back to w, base step with the second gradient.
 
         eps = rho g / |g|,   g = grad L(w),   |g| over all parameters together
@@ -25,82 +39,94 @@ class SAM(Optimizer):
     statistics are those of the first pass. Weights come back by copy, bit for bit, also when the second pass raises.
     A parameter without gradient stays where it is. With rho = 0 a step is the base's, bit for bit.
 
-    Groups and state are the base's own objects: a scheduler on this optimizer moves the base, and `state_dict` is
-    the base's, momentum included.
+    A variant overrides `ascent`, `radius` or `combine`.
     """
 
-    def __init__(self, base: Optimizer, rho: float, module: nn.Module | None = None) -> None:
+    KEPT = (*Wrapper.KEPT, "rho", "interval", "measuring", "measured", "ascents", "_tracking")
+    COMBINES = False  # whether `combine` wants the first gradient
+
+    def __init__(
+        self, base: Optimizer, rho: float, module: nn.Module | None = None, *, interval: int | None = None
+    ) -> None:
         """
         Args:
             base: takes the descent step.
             rho: radius of the ascent, L2 norm over all parameters.
             module: the net, whose running statistics (batch norm) the second pass must leave alone.
+            interval: k, SAM in steps 0, k, 2k, ... and the base's own step in between, rho being the same; where it
+                stands is kept in `param_groups`, and so in `state_dict`. None is every step.
 
         Raises:
-            ValueError: rho is negative or not finite.
+            ValueError: rho is negative or not finite, or interval is no whole number from 1.
         """
         if not (math.isfinite(rho) and rho >= 0):
             raise ValueError(f"ascent.rho must be a finite number from 0, got {rho!r}.")
-        super().__init__(base.param_groups, dict(base.defaults))
-        self.base = base
-        self.rho = rho
+        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int) or interval < 1):
+            raise ValueError(f"ascent.interval must be a whole number from 1, or null, got {interval!r}.")
+        super().__init__(base)
+        self.rho, self.interval = rho, interval
+        self.measuring = False  # set to True, the next ascent leaves `measured` and sets it back
+        self.measured: Measured | None = None
+        self.ascents = 0  # steps with an ascent since this was last set to 0
         self._tracking = [part for part in module.modules() if _tracks(part)] if module is not None else []
         self._saved: list[Tensor] = []
-        self._share()
 
-    def ascent(self, gradients: list[Tensor]) -> list[Tensor]:
-        """Eps for these gradients, one tensor each; no transfer from the device, and no 0 / 0."""
-        norm = global_norm(gradients)
-        factor = torch.where(norm > 0, self.rho / norm, torch.zeros_like(norm))
-        return list(torch._foreach_mul(gradients, factor))
+    def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Eps at these weights, one tensor each; no transfer from the device, and no 0 / 0."""
+        return list(torch._foreach_mul(gradients, ratio(self.rho, global_norm(gradients))))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """One SAM step.
+    def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:
+        """The length that `ascent` promises to be rho, measured on the eps that was carried out."""
+        return global_norm(eps)
 
-        Args:
-            closure: clears the gradients, computes the loss at the present weights, its gradients, and returns it.
-                It is called twice.
+    def combine(self, weights: list[Tensor], first: list[Tensor]) -> None:
+        """Change `.grad`, the gradient at w + eps, with the help of the `first`, the gradient at w."""
 
-        Returns:
-            The loss at w (first pass).
-        """
-        closure = torch.enable_grad()(closure)
+    def gradient(self, closure: Closure) -> Tensor:
+        """Both passes: the closure is called twice, and the loss at w, of the first pass, returned."""
         random = _random_state(self.param_groups)
         loss = closure()
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
-        if weights:
-            saved = self._save(weights)
-            try:
-                torch._foreach_add_(weights, self.ascent([w.grad for w in weights]))
-                # Autocast keeps low-precision copies of weights for a whole block; they are those of the first pass.
-                torch.clear_autocast_cache()
-                _set_random_state(random)
-                with self._statistics_held():
-                    closure()
-            finally:
-                torch._foreach_copy_(weights, saved)
-                torch.clear_autocast_cache()
-        self.base.step()
+        if not weights or not self._active:
+            return loss
+        measuring, self.measuring = self.measuring, False
+        gradients = [w.grad for w in weights]
+        # A closure may clear gradients in place.
+        first = [g.clone() for g in gradients] if measuring or self.COMBINES else []
+        saved = self._save(weights)
+        try:
+            torch._foreach_add_(weights, self.ascent(weights, gradients))
+            eps = list(torch._foreach_sub(weights, saved)) if measuring else []
+            # Autocast keeps low-precision copies of weights for a whole block; they are those of the first pass.
+            torch.clear_autocast_cache()
+            _set_random_state(random)
+            with self._statistics_held():
+                risen = closure()
+        finally:
+            torch._foreach_copy_(weights, saved)
+            torch.clear_autocast_cache()
+        if measuring:
+            self.measured = self._measure(weights, first, eps, (risen - loss).detach())
+        if self.COMBINES:
+            self.combine(weights, first)
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
-        """The base's state; the ascent keeps none between steps."""
-        return self.base.state_dict()
+    def _gradients(self, groups: Groups) -> Tensor:
+        self.ascents += self._active
+        loss = super()._gradients(groups)
+        if self.interval is not None:
+            self.param_groups[0][STEPS] = self.param_groups[0].get(STEPS, 0) + 1
+        return loss
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the base's state."""
-        self.base.load_state_dict(state_dict)
-        self._share()
+    @property
+    def _active(self) -> bool:
+        return self.interval is None or self.param_groups[0].get(STEPS, 0) % self.interval == 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        # torch's own would copy groups and state without the base that they belong to.
-        state: dict[str, Any] = super().__getstate__()
-        return state | {"base": self.base, "rho": self.rho, "_tracking": self._tracking, "_saved": []}
-
-    def _share(self) -> None:
-        self.param_groups = self.base.param_groups
-        self.state = self.base.state
+    def _measure(self, weights: list[Tensor], first: list[Tensor], eps: list[Tensor], rise: Tensor) -> Measured:
+        second = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        grad_norm = global_norm(first)
+        cosine = inner(first, second) / (grad_norm * global_norm(second))
+        return Measured(grad_norm, global_norm(eps), self.radius(weights, first, eps), rise, cosine)
 
     def _save(self, weights: list[Tensor]) -> list[Tensor]:
         # The same memory every step; made anew only where the set of weights with gradients changes.
@@ -108,6 +134,9 @@ class SAM(Optimizer):
             self._saved = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._saved, weights)
         return self._saved
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_saved": []}
 
     @contextlib.contextmanager
     def _statistics_held(self) -> Iterator[None]:
@@ -124,9 +153,23 @@ class SAM(Optimizer):
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
     """L2 norm over all tensors together, in float32 or better: a half-precision sum of squares overflows."""
-    norms = torch._foreach_norm([t if t.dtype == torch.float64 else t.float() for t in tensors])
+    norms = torch._foreach_norm([_wide(t) for t in tensors])
     norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
     return norm
+
+
+def inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """Inner product over all tensors together, in float32 or better."""
+    return torch.stack([torch.sum(_wide(x) * _wide(y)) for x, y in zip(a, b, strict=True)]).sum()
+
+
+def ratio(length: float, norm: Tensor) -> Tensor:
+    """The factor that brings `norm` to `length`; 0 where there is nothing to scale."""
+    return torch.where(norm > 0, length / norm, torch.zeros_like(norm))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

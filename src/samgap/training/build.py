@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from samgap import seeds
 from samgap.data.sets import Data, assemble
 from samgap.models.init import initialize
+from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.training.settings import locate
 
@@ -30,6 +31,7 @@ def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> t
     seeds.seed_globals(settings["seed"], "init")
     model = options(settings["model"])
     init = model.pop("init")
+    model.pop("batch_norm_size", None)
     net: nn.Module = locate(config["model"]["_target_"])(data.shape, data.classes, **model)
     initialize(net, init)
     pruner = options(settings["pruner"])
@@ -40,12 +42,14 @@ def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> t
     return net, masks
 
 
-def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Optimizer:
-    """The base optimizer, wrapped by the ascent unless rho is 0: that is the SGD arm, one pass a step."""
+def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Wrapper:
+    """The base optimizer, wrapped by the ascent, or by nothing that does anything if rho is 0: the SGD arm."""
     base: Optimizer = locate(config["optimizer"]["_target_"])(net.parameters(), **options(settings["optimizer"]))
-    if not settings["ascent"].get("rho"):
-        return base
-    wrapped: Optimizer = locate(config["ascent"]["_target_"])(base, module=net, **options(settings["ascent"]))
+    arguments = options(settings["ascent"])
+    if not arguments.get("rho"):
+        return Wrapper(base)
+    arguments.pop("m", None)  # the stepper's, which deals out the examples
+    wrapped: Wrapper = locate(config["ascent"]["_target_"])(base, module=net, **arguments)
     return wrapped
 
 

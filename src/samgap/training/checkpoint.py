@@ -43,6 +43,12 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save when due; Lightning calls a `Checkpoint` after all other hooks of the epoch."""
-        if time.monotonic() - self.saved >= self.interval and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            files.replace(self.path, lambda path: trainer.save_checkpoint(path))
+        # Rank 0's clock decides for all, and rank 0 writes; what it writes is gathered from all.
+        due: bool = trainer.strategy.broadcast(time.monotonic() - self.saved >= self.interval)
+        if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            if trainer.is_global_zero:
+                files.replace(self.path, lambda path: trainer.save_checkpoint(path))
+            else:
+                trainer.save_checkpoint(self.path)
+            trainer.strategy.barrier()  # all ranks see the new file from here on
             self.saved = time.monotonic()

@@ -6,6 +6,7 @@ The only place that knows in which order things happen.
 import contextlib
 import csv
 import logging
+import os
 import signal
 import traceback
 import warnings
@@ -28,8 +29,9 @@ from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.pruning import mask
 from samgap.records import RunRecord
-from samgap.training import build
+from samgap.training import build, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
+from samgap.training.layout import Layout, layout
 from samgap.training.settings import locate, resolve
 from samgap.training.task import GapTask, Row
 
@@ -46,6 +48,7 @@ class Machine:
 
     accelerator: str
     devices: int
+    micro_batch: int | None
     threads: int
     deterministic: bool | str
     checkpoint_seconds: float
@@ -58,6 +61,8 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRec
     A run that was stopped goes on from last.ckpt and ends with the same record but for seconds, host and dates. A
     run that fails leaves its traceback in error.txt.
 
+    With trainer.devices above 1 every process that torchrun started calls this, and rank 0 writes.
+
     Args:
         config: a composed config as plain values.
         folder: the run's own; its lock keeps two processes from doing the same work.
@@ -68,22 +73,30 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRec
         Busy: another process is at it.
     """
     settings = resolve(config)
+    ranks.require(config["trainer"]["devices"])
     folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder) if ranks.rank() == 0 else contextlib.nullcontext():
+        try:
+            record = records.read(folder)
+            if record is None:
+                (folder / ERROR).unlink(missing_ok=True)
+                record = _train(config, settings, folder, bar)
+            return record
+        except Exception:
+            # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
+            files.replace_text(folder / ERROR, traceback.format_exc())
+            raise
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=1)  # `status` holds it for an instant when it looks
     except Timeout:
         raise Busy(f"{folder} is being worked on by another process: wait for it, or stop it.") from None
     try:
-        record = records.read(folder)
-        if record is None:
-            (folder / ERROR).unlink(missing_ok=True)
-            record = _train(config, settings, folder, bar)
-        return record
-    except Exception:
-        # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
-        files.replace_text(folder / ERROR, traceback.format_exc())
-        raise
+        yield
     finally:
         lock.release()
 
@@ -92,11 +105,15 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
     started = provenance.now()
     machine = Machine(**{key: value for key, value in config["trainer"].items() if key != "name"})
     torch.set_num_threads(machine.threads)
+    rank, dealt = ranks.rank(), layout(settings, config["trainer"])
     device = _device(machine)
+    synchronized = config["model"].get("batch_norm") == "synchronized" and dealt.span > 1
+    if synchronized and device.type == "cpu":
+        raise SettingError("model.batch_norm=synchronized wants CUDA devices: set model.batch_norm=local.")
     data = build.data(config, settings)
     net, masks = build.net(config, settings, data)
-    _refuse_single(net, len(data.train), settings["batch_size"])
-    loader = batches(data, settings["batch_size"], settings["seed"], device)
+    _refuse_single(net, len(data.train), dealt, synchronized)
+    loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks)
     task = GapTask(
         net,
         loss=locate(config["loss"]["_target_"]),
@@ -105,13 +122,18 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
         data=data,
         steps=settings["epochs"] * len(loader),
         eval_every=settings["eval_every"],
+        layout=dealt,
+        clip_norm=settings["clip_norm"],
+        identity=identity.identity(settings),
     )
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
-    mirror = locate(config["logger"]["_target_"])
-    with mirror(settings, config, **build.options(config["logger"])) as logger, _quiet():
+    with _logger(config, settings, rank) as logger, _quiet():
         trainer = Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices,
+            strategy=ranks.Joined() if dealt.ranks > 1 else "auto",
+            sync_batchnorm=synchronized,
+            use_distributed_sampler=False,  # ours deals out each batch
             deterministic=machine.deterministic,  # type: ignore[arg-type]
             precision=settings["precision"],
             max_epochs=settings["epochs"],
@@ -122,18 +144,26 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
             log_every_n_steps=1,  # we log by epoch; Lightning warns of short epochs otherwise
             default_root_dir=folder,
         )
-        seeds.seed_globals(settings["seed"], "training")
+        seeds.seed_globals(settings["seed"], "training", *([rank] if rank else []))
         with _interrupts_pass():
             trainer.fit(task, train_dataloaders=loader, ckpt_path=_checkpoint(folder))
         record = _record(settings, task, data, masks, last, started, machine)
         if logger is not None:
             logger.log_metrics({"train_acc_final": record.train_acc_final or 0.0}, step=record.steps)
+    if rank:
+        return record
     if machine.keep_weights:
         files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
     write_curve(task.curve, folder / METRICS)
     records.write(record, folder)
     (folder / LAST).unlink(missing_ok=True)
     return record
+
+
+def _logger(config: Mapping[str, Any], settings: dict[str, Any], rank: int) -> Any:
+    if rank:
+        return contextlib.nullcontext()
+    return locate(config["logger"]["_target_"])(settings, config, **build.options(config["logger"]))
 
 
 def write_curve(curve: list[Row], path: Path) -> None:
@@ -202,16 +232,24 @@ def _device(machine: Machine) -> torch.device:
     if machine.accelerator == "gpu":
         if not torch.cuda.is_available():
             raise SettingError("trainer=gpu wants a CUDA device and torch finds none here: set trainer=cpu.")
+        if machine.devices > 1:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
-def _refuse_single(net: nn.Module, images: int, batch_size: int) -> None:
-    if images % batch_size == 1 and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
-        raise SettingError(
-            f"The last batch of {images} images in batches of {batch_size} is a single one, and batch norm wants two: "
-            "change data.train_size or batch_size."
-        )
+def _refuse_single(net: nn.Module, images: int, dealt: Layout, synchronized: bool) -> None:
+    if synchronized or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+        return
+    sizes = {min(images, dealt.batch_size), images % dealt.batch_size} - {0}
+    for size in sizes:
+        for rank in range(dealt.ranks):
+            for group in dealt.groups(size, rank):
+                if (group.stop - group.start) % dealt.forward == 1 or dealt.forward == 1:
+                    raise SettingError(
+                        f"In a batch of {size} images a forward pass has a single one, and batch norm wants two: "
+                        "change data.train_size, batch_size, ascent.m or trainer.micro_batch."
+                    )
 
 
 def _checkpoint(folder: Path) -> Path | None:

@@ -13,10 +13,13 @@ from typing import Any
 
 from samgap.errors import SettingError
 from samgap.identity import flat
+from samgap.training.layout import Layout, layout
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
-SCALARS = ("epochs", "batch_size", "eval_every", "precision", "seed")
+SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "seed")
+# Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+BATCH_NORMS = ("local", "synchronized")
 
 
 def _number(value: Any) -> bool:
@@ -34,6 +37,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch_size": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "eval_every": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    "clip_norm": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null for none"),
     "data.size": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "data.train_size": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for all"),
     "data.holdout": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
@@ -43,15 +47,21 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "model.width": (lambda v: _number(v) and v > 0, "a number above 0"),
     "model.params": (lambda v: v is None or (_number(v) and v >= 1), "a number from 1, or null for model.width"),
+    "model.batch_norm": (lambda v: v in BATCH_NORMS, f"one of {', '.join(BATCH_NORMS)}"),
     "pruner.sparsity": (lambda v: _number(v) and 0 <= v < 1, "a share from 0 up to but not including 1"),
     "pruner.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optimizer.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to but not including 1"),
     "optimizer.weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0"),
-    "trainer.devices": (lambda v: v == 1, "1 (one run, one device)"),
+    "trainer.devices": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "trainer.micro_batch": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null"),
     "trainer.threads": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "ascent.eta": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "ascent.alpha": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "ascent.m": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for the whole batch"),
+    "ascent.interval": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for every step"),
 }
 
 
@@ -59,6 +69,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """The scientific settings of a run.
 
     `_target_` paths are left out, whole floats become ints, and `model.params` becomes the width that comes nearest.
+    What is the default by another name becomes null: an interval of 1, an m of the whole batch. `model.batch_norm`
+    becomes the number of examples over which batch norm takes its statistics, which is what it means for a result.
 
     Args:
         config: a composed config as plain values; only the groups and scalars above are read.
@@ -71,7 +83,16 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     for group in GROUPS:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
     _check(flat(settings))
-    _check({f"trainer.{key}": value for key, value in config.get("trainer", {}).items()})
+    trainer = config.get("trainer", {})
+    _check({f"trainer.{key}": value for key, value in trainer.items()})
+    dealt = layout(settings, trainer)
+    if settings["ascent"].get("m") and dealt.m == dealt.batch_size:
+        settings["ascent"]["m"] = None
+    if settings["ascent"].get("interval") == 1:
+        settings["ascent"]["interval"] = None
+    if norm := settings["model"].pop("batch_norm", None):
+        size = _batch_norm_size(norm, dealt)
+        settings["model"]["batch_norm_size"] = size if size < dealt.batch_size else None
     params = settings["model"].pop("params", None)
     if params is not None:
         settings["model"]["width"] = _width(config["model"]["_target_"], params, _shape(settings), _classes(settings))
@@ -88,6 +109,19 @@ def locate(target: str) -> Any:
     if found is None:
         raise SettingError(f"_target_ must be the dotted path of something importable, got {target!r}.")
     return found
+
+
+def _batch_norm_size(norm: str, dealt: Layout) -> int:
+    if norm == "local":
+        return dealt.forward
+    if dealt.forward < min(dealt.m, dealt.batch_size // dealt.ranks):
+        raise SettingError("model.batch_norm=synchronized wants undivided passes: set trainer.micro_batch=null.")
+    if 1 < dealt.span < dealt.ranks:
+        raise SettingError(
+            f"model.batch_norm=synchronized is over all devices, and ascent.m={dealt.m} over {dealt.span} of "
+            f"{dealt.ranks}: set model.batch_norm=local, or ascent.m=null."
+        )
+    return dealt.m
 
 
 def _check(leaves: Mapping[str, Any]) -> None:

@@ -1,25 +1,32 @@
 """One training step behind one call: `stepper.step(batch)`, whether the optimizer is SGD or SAM."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
-Batch = tuple[Tensor, Tensor]  # images (B, c, h, w), labels (B,)
+from samgap.data.batches import Batch
+from samgap.training.layout import Group, Layout
+from samgap.training.ranks import Ranks
 
 
 class StepResult(NamedTuple):
-    """Of the first pass, at the weights before the step; on the device."""
+    """Of the first pass over this rank's examples, at the weights before the step; on the device."""
 
-    loss: Tensor  # (), mean over the batch
+    loss: Tensor  # (), mean over the examples
     correct: Tensor  # (), int64
-    size: int  # B
+    size: int  # examples
 
 
 class EagerStepper:
     """Forward and backward by autograd; the optimizer decides how often.
 
-    SGD calls the closure once. SAM calls it twice, at w and at w + eps, and only the first counts for the metrics.
+    The SGD arm calls the closure of a group once. SAM calls it twice, at w and at w + eps, and only the first counts
+    for the metrics. A group larger than `layout.forward` goes through the net in parts, whose gradients add up
+    before an ascent or a step is made of them.
     """
 
     def __init__(
@@ -28,28 +35,60 @@ class EagerStepper:
         loss: Callable[[Tensor, Tensor], Tensor],
         optimizer: Any,
         backward: Callable[[Tensor], None],
+        layout: Layout,
+        clip_norm: float | None = None,
     ) -> None:
         """
         Args:
-            net, loss: what is trained, and how its logits (B, C) and labels (B,) become a scalar.
-            optimizer: anything with `zero_grad` and `step(closure=...)`.
+            net, loss: what is trained, and how its logits (B, C) and labels (B,) become a scalar, a mean.
+            optimizer: a `samgap.optim.wrapper.Wrapper`, or Lightning's cover of one.
             backward: computes gradients of a loss; Lightning's `manual_backward`.
+            layout: which examples share an ascent and a forward pass.
+            clip_norm: largest L2 norm of the final gradient; None does not clip.
         """
         self.net, self.loss, self.optimizer, self.backward = net, loss, optimizer, backward
+        self.layout, self.clip_norm = layout, clip_norm
+        self.ranks = Ranks(layout.span)
+        self.weights = [w for group in optimizer.param_groups for w in group["params"]]
+        optimizer.base.register_step_pre_hook(self._finish)
 
     def step(self, batch: Batch) -> StepResult:
         """One optimizer step on one batch."""
-        images, labels = batch
-        passes: list[StepResult] = []
+        seen: list[StepResult] = []
+        groups = self.layout.groups(batch.size, self.ranks.number)
+        self.optimizer.step(groups=[(group.share, self._closure(batch, group, seen)) for group in groups])
+        if len(seen) == 1:
+            return seen[0]
+        size = sum(part.size for part in seen)
+        zero = torch.zeros((), device=self.weights[0].device)
+        loss = sum((part.loss * (part.size / size) for part in seen), zero)
+        return StepResult(loss, sum((part.correct for part in seen), zero.long()), size)
 
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            logits = self.net(images)
-            loss = self.loss(logits, labels)
-            self.backward(loss)
-            correct = (logits.detach().argmax(dim=1) == labels).sum()
-            passes.append(StepResult(loss.detach(), correct, len(labels)))
-            return loss
+    def _closure(self, batch: Batch, group: Group, seen: list[StepResult]) -> Callable[[], Tensor]:
+        images, labels = (part[group.start : group.stop] for part in (batch.images, batch.labels))
+        return partial(self._pass, images, labels, group, seen, iter((True,)))
 
-        self.optimizer.step(closure=closure)
-        return passes[0]
+    def _pass(self, images: Tensor, labels: Tensor, group: Group, seen: list[StepResult], first: Any) -> Tensor:
+        is_first = next(first, False)
+        self.optimizer.zero_grad()
+        total: Tensor | None = None
+        for x, y in zip(*(torch.split(part, self.layout.forward) for part in (images, labels)), strict=True):
+            if not len(y):  # a rank without examples of its group
+                continue
+            logits = self.net(x)
+            loss = self.loss(logits, y)
+            part = loss if len(y) == group.size else loss * (len(y) / group.size)
+            self.backward(part)
+            if is_first:
+                correct = (logits.detach().argmax(dim=1) == y).sum()
+                seen.append(StepResult(loss.detach(), correct, len(y)))
+            total = part.detach() if total is None else total + part.detach()
+        if total is None:
+            total = torch.zeros((), device=images.device)
+        return self.ranks.sum_group(self.weights, total)
+
+    def _finish(self, *_: Any) -> None:
+        # Just before the base's step, so that neither ascent nor first pass is clipped.
+        self.ranks.sum_all(self.weights)
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.weights, self.clip_norm)

@@ -1,21 +1,27 @@
 """The Lightning module of every run: SGD or SAM steps, a curve by epoch, and a state that resumes bit for bit."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from samgap.data.batches import Batch
 from samgap.data.sets import Data
+from samgap.errors import SettingError
+from samgap.optim.sam import SAM
+from samgap.optim.wrapper import Wrapper
 from samgap.training.evaluate import Score, evaluate
-from samgap.training.steppers import Batch, EagerStepper
+from samgap.training.layout import Layout
+from samgap.training.steppers import EagerStepper
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Row = dict[str, float | int | None]
+RADIUS_TOLERANCE = 0.01  # of rho; adding a small eps to float32 weights costs some thousandths
 
 
 class GapTask(LightningModule):
@@ -27,30 +33,37 @@ class GapTask(LightningModule):
         self,
         net: nn.Module,
         loss: Loss,
-        optimizer: Callable[[nn.Module], Optimizer],
+        optimizer: Callable[[nn.Module], Wrapper],
         schedule: Callable[[int, int], float],
         data: Data,
         steps: int,
         eval_every: int,
+        layout: Layout,
+        clip_norm: float | None,
+        identity: str,
     ) -> None:
         """
         Args:
             net: takes images (B, c, h, w), gives logits (B, C).
             loss: of logits and labels (B,), mean over the batch.
-            optimizer: makes the SGD or SAM optimizer of a net.
+            optimizer: makes the optimizer of a net, `Wrapper` in the SGD arm and a `SAM` in the other.
             schedule: (step, steps) to the factor on the learning rate.
             data: parts to evaluate on.
             steps: of the whole training, for the schedule.
             eval_every: epochs from one evaluation to the next; the last epoch is always evaluated.
+            layout: which examples share an ascent and a forward pass.
+            clip_norm: largest norm of the final gradient, or None.
+            identity: of the run; its checkpoints carry it.
         """
         super().__init__()
         self.automatic_optimization = False
         self.net, self.loss = net, loss
         self.make_optimizer, self.schedule = optimizer, schedule
         self.data, self.steps, self.eval_every = data, steps, eval_every
+        self.layout, self.clip_norm, self.identity = layout, clip_norm, identity
         self.curve: list[Row] = []
         self.diverged = False
-        self._random: dict[str, Tensor] = {}
+        self._random: list[dict[str, Tensor]] = []
 
     def configure_optimizers(self) -> Any:
         """The optimizer of either arm and a schedule that moves once a step."""
@@ -62,20 +75,33 @@ class GapTask(LightningModule):
         self.parts = {"test": self.data.test.to(self.device)}
         if self.data.holdout is not None:
             self.parts["holdout"] = self.data.holdout.to(self.device)
-        self.stepper = EagerStepper(self.net, self.loss, self.optimizers(), self.manual_backward)
+        self.stepper = EagerStepper(
+            self.net, self.loss, self.optimizers(), self.manual_backward, self.layout, self.clip_norm
+        )
+        self.ranks = self.stepper.ranks
 
     def on_train_start(self) -> None:
         """Go on with the random state of a checkpoint, after all that Lightning may have drawn."""
-        if self._random:
-            torch.set_rng_state(self._random["cpu"])
-            if "cuda" in self._random:
-                torch.cuda.set_rng_state(self._random["cuda"], self.device)
+        if not self._random:
+            return
+        if len(self._random) != self.ranks.count:
+            raise SettingError(
+                f"last.ckpt was written by {len(self._random)} processes: set trainer.devices to that, "
+                "or move it away and the run starts from the beginning."
+            )
+        random = self._random[self.ranks.number]
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def on_train_epoch_start(self) -> None:
         """Start the sums of this epoch; they stay on the device, so that no step waits for it."""
         self._loss_sum = torch.zeros((), device=self.device)
         self._correct = torch.zeros((), device=self.device, dtype=torch.int64)
         self._seen = 0
+        if isinstance(sam := self._optimizer(), SAM):
+            # Of the first ascent in an epoch; they cost a copy of the gradient, and no pass.
+            sam.measuring, sam.measured, sam.ascents = True, None, 0
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """One SGD or SAM step."""
@@ -88,16 +114,19 @@ class GapTask(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the curve; stop a run whose loss is no number any more, in both arms alike."""
         epoch = self.current_epoch + 1
-        loss = float(self._loss_sum) / self._seen
+        loss_sum, correct, seen = self.ranks.sums(float(self._loss_sum), float(self._correct), self._seen)
+        loss = loss_sum / seen
         self.diverged = not math.isfinite(loss)
+        self.ranks.average_statistics(self.net)
         row: Row = {
             "epoch": epoch,
             "step": self.global_step,
             # Of the last step; the scheduler already stands at the next one.
             "lr": self._base_lr() * self.schedule(self.global_step - 1, self.steps),
             "train_loss": None if self.diverged else loss,
-            "train_acc": int(self._correct) / self._seen,
+            "train_acc": correct / seen,
         }
+        row |= self._ascent(sam) if isinstance(sam := self._optimizer(), SAM) else {}
         if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs):
             for name, part in self.parts.items():
                 score = self.score(name, part)
@@ -113,17 +142,47 @@ class GapTask(LightningModule):
         self.diverged = self.diverged or not math.isfinite(score.loss)
         return score
 
+    def _ascent(self, sam: SAM) -> Row:
+        """What the first ascent of the epoch was; a warning when it was not what the config says."""
+        row: Row = {"sam_active": sam.ascents / self.trainer.num_training_batches}
+        if sam.measured is None:
+            return row
+        norm, eps, radius, rise, cosine = (float(value) for value in sam.measured)
+        if norm > 0 and math.isfinite(norm) and not abs(radius - sam.rho) <= RADIUS_TOLERANCE * sam.rho:
+            warnings.warn(
+                f"In epoch {self.current_epoch + 1} the ascent had radius {radius:.4g}, and ascent.rho is {sam.rho:g}: "
+                "the weights are too coarse for so small a step (precision), or something moved them.",
+                stacklevel=2,
+            )
+        values = {"grad_norm": norm, "eps_norm": eps, "loss_rise": rise, "cosine": cosine}
+        return row | {key: value if math.isfinite(value) else None for key, value in values.items()}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what Lightning keeps (weights, momentum, schedule, progress): curve and random state."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
-        checkpoint["samgap"] = {"curve": self.curve, "random": random}
+        checkpoint["samgap"] = {
+            "identity": self.identity,
+            "curve": self.curve,
+            "random": self.ranks.gather(random),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The reverse."""
+        """The reverse.
+
+        Raises:
+            SettingError: the checkpoint is another run's.
+        """
+        if checkpoint["samgap"].get("identity") != self.identity:
+            raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         self.curve = list(checkpoint["samgap"]["curve"])
         self._random = checkpoint["samgap"]["random"]
+
+    def _optimizer(self) -> Wrapper:
+        cover: Any = self.optimizers()
+        wrapper: Wrapper = cover.optimizer
+        return wrapper
 
     def _base_lr(self) -> float:
         scheduler: Any = self.lr_schedulers()

@@ -1,0 +1,62 @@
+"""Adaptive SAM: the ascent in units of each weight's own size, so that rescaling a layer does not change sharpness.
+
+Kwon et al. 2021, equation 9.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from samgap.optim.sam import SAM, global_norm, ratio
+
+
+class ASAM(SAM):
+    """As `SAM`, with
+
+        eps = rho T^2 g / |T g|,   T = |w| + eta elementwise on weights, 1 on biases
+
+    so that |T^-1 eps| = rho. Weights are the parameters with "weight" in their own name, as in the authors' code.
+    Rho is not comparable with SAM's; the authors take 0.5 on CIFAR-10.
+    """
+
+    KEPT = (*SAM.KEPT, "eta", "_adaptive")
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: float,
+        module: nn.Module | None = None,
+        *,
+        interval: int | None = None,
+        eta: float = 0.01,
+    ) -> None:
+        """
+        Args:
+            base, rho, interval: as for `SAM`.
+            module: the net; its parameters' names tell weights from biases.
+            eta: added to |w|, so that a zero weight still moves.
+
+        Raises:
+            ValueError: as for `SAM`; no module; or eta is negative.
+        """
+        super().__init__(base, rho, module, interval=interval)
+        if module is None:
+            raise ValueError("ASAM wants the module: the names of its parameters tell weights from biases.")
+        if not eta >= 0:
+            raise ValueError(f"ascent.eta must be a number from 0, got {eta!r}.")
+        self.eta = eta
+        self._adaptive = [w for name, w in module.named_parameters() if "weight" in name.rpartition(".")[2]]
+
+    def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Eps at these weights, one tensor each."""
+        scales = self._scales(weights)
+        scaled = list(torch._foreach_mul(gradients, scales))
+        return list(torch._foreach_mul(torch._foreach_mul(scaled, scales), ratio(self.rho, global_norm(scaled))))
+
+    def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:
+        """|T^-1 eps|; where T is 0, eps is."""
+        return global_norm([torch.nan_to_num(e / t) for e, t in zip(eps, self._scales(weights), strict=True)])
+
+    def _scales(self, weights: list[Tensor]) -> list[Tensor]:
+        adaptive = {id(w): None for w in self._adaptive}
+        return [w.abs() + self.eta if id(w) in adaptive else torch.ones_like(w) for w in weights]

@@ -1,0 +1,75 @@
+"""How the examples of a batch are dealt to processes, to ascents and to forward passes.
+
+A batch of `batch_size` examples lies in consecutive parts on the ranks (processes, one a device). Ascents go by
+consecutive groups of m examples (m-sharpness, Foret et al. 2021, section 4.1), whatever the number of ranks: several
+groups on one rank, or several ranks on one group. The last batch of an epoch is dealt the same way and may leave a
+group short or a rank without examples; gradients are always averaged by example.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from samgap.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Group:
+    """The part of one ascent group that lies on a rank."""
+
+    start: int  # among the rank's examples
+    stop: int
+    size: int  # examples of the whole group, on all its ranks
+    share: float  # weight of this rank's gradient of the group in the sum over ranks and groups
+
+
+@dataclass(frozen=True)
+class Layout:
+    """See above; `forward` bounds the examples that a rank puts through the net at a time."""
+
+    batch_size: int
+    m: int
+    ranks: int
+    forward: int
+
+    @property
+    def span(self) -> int:
+        """Ranks that share one ascent group."""
+        return max(1, self.m * self.ranks // self.batch_size)
+
+    def groups(self, size: int, rank: int) -> list[Group]:
+        """The groups, or the part of one, that `rank` has of a batch of `size` examples."""
+        local = self.batch_size // self.ranks
+        first, last = min(size, rank * local), min(size, (rank + 1) * local)
+        if self.span == 1:
+            bounds = [(start, min(start + self.m, last)) for start in range(first, last, self.m)]
+            return [Group(start - first, stop - first, stop - start, (stop - start) / size) for start, stop in bounds]
+        start = rank // self.span * self.m
+        whole = min(size, start + self.m) - start
+        # All ranks of a group end up with its whole gradient. Where the sum over all ranks is still to come, each
+        # brings in one part of `span`.
+        parts = self.span if self.span < self.ranks else 1
+        return [Group(0, last - first, whole, whole / size / parts)] if whole > 0 else []
+
+
+def layout(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> Layout:
+    """The layout that these settings ask for.
+
+    Args:
+        settings: gives `batch_size` and `ascent.m`.
+        trainer: gives `devices` and `micro_batch`.
+
+    Raises:
+        SettingError: the numbers do not divide each other.
+    """
+    size, ranks = settings["batch_size"], trainer.get("devices") or 1
+    m = min(settings["ascent"].get("m") or size, size)
+    if size % ranks:
+        raise SettingError(f"batch_size must be a multiple of trainer.devices ({ranks}), got {size}.")
+    local = size // ranks
+    if local % m and (m % local or ranks % (m // local)) and ranks > 1:
+        raise SettingError(
+            f"ascent.m must divide the {local} examples of a device, or be a multiple of them that divides "
+            f"batch_size ({size}), got {m}: change ascent.m, batch_size or trainer.devices."
+        )
+    return Layout(size, m, ranks, min(m, local, trainer.get("micro_batch") or size))

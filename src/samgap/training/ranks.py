@@ -1,0 +1,116 @@
+"""Several processes on one run, one a device: which of them this is, and sums over them.
+
+torchrun starts the processes and Lightning joins them. Gradients are summed by us and not by DDP's wrapper, since an
+ascent over m examples wants the first pass summed over all ranks, over some or not at all.
+"""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from samgap.errors import SettingError
+
+
+def rank() -> int:
+    """The number of this process, 0 where there is only one."""
+    return int(os.environ.get("RANK", 0))
+
+
+def require(devices: int) -> None:
+    """Refuse a number of devices that is not the number of processes.
+
+    Raises:
+        SettingError: says how to start them.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes == 1 and devices > 1:
+        raise SettingError(f"trainer.devices={devices} wants a process each: {command(devices)} ...")
+    if processes != devices:
+        raise SettingError(f"{processes} processes were started for one run: set trainer.devices={processes}.")
+
+
+def command(devices: int) -> str:
+    """What starts a run on so many devices."""
+    return f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
+
+
+class Joined(DDPStrategy):
+    """Lightning's processes without DDP's wrapper around the net."""
+
+    def configure_ddp(self) -> None:
+        """Leave the net as it is."""
+
+
+class Ranks:
+    """Sums over the ranks of a run, for those who share an ascent and for all."""
+
+    def __init__(self, span: int) -> None:
+        """
+        Args:
+            span: ranks that share an ascent group.
+        """
+        self.joined = dist.is_initialized()
+        self.number = dist.get_rank() if self.joined else 0
+        self.count = dist.get_world_size() if self.joined else 1
+        self.span = span
+        self._mine: Any = None  # None is the group of all
+        if 1 < span < self.count:
+            # Every rank must make every group.
+            made = [dist.new_group(list(range(first, first + span))) for first in range(0, self.count, span)]
+            self._mine = made[self.number // span]
+
+    def sum_group(self, weights: list[Tensor], loss: Tensor) -> Tensor:
+        """Sum gradients and loss over the ranks that share an ascent group; returns the loss."""
+        return _sum_gradients(weights, loss, self._mine) if self.span > 1 else loss
+
+    def sum_all(self, weights: list[Tensor]) -> None:
+        """Sum gradients over all ranks, unless `sum_group` has done so."""
+        if self.span < self.count:
+            _sum_gradients(weights, torch.zeros(()), None)
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value summed over all ranks."""
+        if not self.joined:
+            return list(values)
+        device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def average_statistics(self, net: nn.Module) -> None:
+        """Average batch norm's running statistics over all ranks, as the official code does before it evaluates.
+
+        They are linear in what each batch adds, so that averaging once an epoch or once a step is the same.
+        """
+        if self.joined:
+            for buffer in net.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.count
+
+    def gather(self, value: object) -> list[object]:
+        """What each rank has, in order."""
+        if not self.joined:
+            return [value]
+        values: list[object] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+
+def _sum_gradients(weights: list[Tensor], loss: Tensor, group: Any) -> Tensor:
+    # One transfer: which weights have a gradient, the loss, the gradients. A weight that has none on any rank keeps
+    # none, since a zero would let weight decay move it.
+    like = weights[0]
+    present = torch.tensor([w.grad is not None for w in weights], dtype=like.dtype, device=like.device)
+    parts = [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
+    flat = torch.cat([present, loss.detach().to(present).view(1), *parts])
+    dist.all_reduce(flat, group=group)
+    have = flat[: len(weights)].tolist()
+    gradients = torch.split(flat[len(weights) + 1 :], [w.numel() for w in weights])
+    for w, gradient, somewhere in zip(weights, gradients, have, strict=True):
+        w.grad = gradient.view_as(w) if somewhere else None
+    return flat[len(weights)]

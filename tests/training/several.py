@@ -1,0 +1,51 @@
+"""What a process of tests/training/test_ranks.py does: torchrun starts several of it. `several.py FOLDER CASE ...`."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from samgap.training.ranks import rank
+from samgap.training.run import run
+from samgap.training.task import GapTask
+from tests.conftest import config
+
+STEP = GapTask.training_step
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def train(folder: Path, devices: int, case: str) -> None:
+    """One run of the case; its net and curve go to FOLDER/<rank>.pt. A word "stop" stops it once, in epoch 4."""
+
+    def keep(self: GapTask) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"net": self.net.state_dict(), "curve": self.curve}, folder / f"{rank()}.pt")
+
+    GapTask.on_train_end = keep  # type: ignore[method-assign]
+    words = case.split()
+    values: dict[str, Any] = config(*(word for word in words if word != "stop"), f"trainer.devices={devices}")
+    if "stop" in words:
+        GapTask.training_step = stop  # type: ignore[method-assign]
+        with contextlib.suppress(Stop):
+            run(values, folder / "run")
+        GapTask.training_step = STEP  # type: ignore[method-assign]
+    run(values, folder / "run")
+
+
+def stop(self: GapTask, batch: Any, index: int) -> None:
+    """In place of a training step."""
+    if self.current_epoch == 4:
+        raise Stop
+    STEP(self, batch, index)
+
+
+if __name__ == "__main__":
+    folder, *cases = sys.argv[1:]
+    for number, case in enumerate(cases):
+        train(Path(folder) / str(number), int(os.environ["WORLD_SIZE"]), case)

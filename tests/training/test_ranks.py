@@ -1,0 +1,126 @@
+"""Several processes on one run: the same study as one process, and weights that never part."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from samgap import records
+from samgap.errors import SettingError
+from samgap.training import ranks
+from samgap.training.run import run
+from samgap.training.task import GapTask
+from tests.training.several import train
+
+# 300 images in batches of 64: the last one has 44 and leaves ranks short, of four even without examples.
+BASE = (
+    "data.train_size=300 data.holdout=40 batch_size=64 epochs=10 model.width=0.1 precision=64-true optimizer.lr=0.05 "
+    "ascent.rho=0.1 eval_every=5 "
+)
+TWO = {
+    "SGD": "ascent.rho=0",
+    "m of the batch": "",
+    "m of a rank": "ascent.m=32",
+    "groups on a rank": "ascent.m=8",
+    "micro-batches": "trainer.micro_batch=5 ascent.m=16",
+    "clipped": "clip_norm=0.5 ascent.m=32",
+    "GSAM": "ascent=gsam ascent.m=32",
+    "ASAM": "ascent=asam ascent.interval=3",
+    "sparse": "pruner.sparsity=0.8 ascent.m=32 data.crop=1",
+    "batch norm": "model=resnet18 model.width=2 ascent.m=32 epochs=2 optimizer.lr=0.02",
+    "single precision": "precision=32-true epochs=10",
+}
+FOUR = {
+    "m of two ranks": "ascent.m=32",
+    "m of a rank": "ascent.m=16",
+    "m of the batch": "",
+    "GSAM": "ascent=gsam ascent.m=32",
+    "stopped": "ascent.m=16 trainer.checkpoint_seconds=0 stop",
+}
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(count: int, folder: Path, cases: dict[str, str]) -> None:
+    """All cases in one go, since starting costs more than training."""
+    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
+    work = [str(ROOT / "tests/training/several.py"), str(folder), *(BASE + case for case in cases.values())]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(start + work, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """All cases on so many ranks, once."""
+    done: dict[int, Path] = {}
+
+    def get(count: int) -> Path:
+        if count not in done:
+            done[count] = tmp_path_factory.mktemp(f"ranks{count}")
+            torchrun(count, done[count], TWO if count == 2 else FOUR)
+        return done[count]
+
+    return get
+
+
+CASES = [(2, name) for name in TWO] + [(4, name) for name in FOUR]
+
+
+def of(folder: Path, count: int, name: str) -> tuple[Path, str]:
+    cases = TWO if count == 2 else FOUR
+    return folder / str(list(cases).index(name)), BASE + cases[name]
+
+
+@pytest.mark.xdist_group("ranks")
+@pytest.mark.parametrize(("count", "name"), CASES)
+def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int, name: str) -> None:
+    # T3, T20. 50 steps; buffers too, which are averaged before each evaluation.
+    folder, _ = of(several(count), count, name)
+    first, *others = (torch.load(folder / f"{rank}.pt") for rank in range(count))
+    for other in others:
+        assert all(torch.equal(first["net"][key], other["net"][key]) for key in first["net"])
+        assert {k: [r[k] for r in first["curve"]] for k in ("train_loss", "train_acc")} == {
+            k: [r[k] for r in other["curve"]] for k in ("train_loss", "train_acc")
+        }
+
+
+@pytest.mark.xdist_group("ranks")
+@pytest.mark.parametrize(("count", "name"), [case for case in CASES if case[1] not in ("single precision", "stopped")])
+def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
+    # Finding 9 and T20 of published code: m is a number of examples, not of devices.
+    folder, case = of(several(count), count, name)
+    monkeypatch.setattr(GapTask, "on_train_end", lambda self: None)  # put back what the worker's code sets here
+    train(tmp_path, 1, case)
+    there, here = torch.load(folder / "0.pt"), torch.load(tmp_path / "0.pt")
+    trained = [key for key in there["net"] if "running" not in key and "num_batches" not in key]
+    for key in trained:
+        torch.testing.assert_close(there["net"][key], here["net"][key], rtol=1e-7, atol=1e-9)
+    for a, b in zip(there["curve"], here["curve"], strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)
+        assert a["train_acc"] == b["train_acc"]
+    # Also one identity: where the study went on does not matter.
+    assert records.read(folder / "run").identity == records.read(tmp_path / "run").identity
+
+
+@pytest.mark.xdist_group("ranks")
+def test_a_stopped_run_goes_on_on_all_ranks(several: Any) -> None:
+    whole, stopped = (torch.load(of(several(4), 4, name)[0] / "1.pt") for name in ("m of a rank", "stopped"))
+    assert all(torch.equal(whole["net"][key], stopped["net"][key]) for key in whole["net"])
+    assert whole["curve"] == stopped["curve"]
+
+
+def test_devices_want_torchrun(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"a process each: torchrun --nproc_per_node=2 -m samgap\.train"):
+        run(tiny("trainer.devices=2"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_torchrun_wants_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingError, match=r"2 processes were started for one run: set trainer\.devices=2"):
+        ranks.require(1)
