@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from samgap.errors import SettingError
 from samgap.identity import canonical, flat, folder, identity
 from samgap.training.settings import resolve
 from tests.conftest import config
@@ -39,6 +40,7 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
     [
         "trainer=gpu", "trainer.threads=4", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true", "logger=wandb",
         "logger.project=other", "root=elsewhere", "data_dir=/data", "hydra/launcher=cores", "hydra/launcher=basic",
+        "trainer.micro_batch=16", "trainer.devices=2", "ascent.m=128", "ascent.m=1000", "ascent.interval=1",
         "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss", "model.width=1.0", "epochs=30.0",
     ],
     ids=str,
@@ -56,6 +58,7 @@ def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
         "model.init=torch", "ascent.rho=0.1", "ascent=sam_unnormalized", "loss=squared", "schedule=constant",
         "schedule.factor=0.2", "schedule.milestones=[0.5]", "optimizer.lr=0.2", "optimizer.momentum=0",
         "optimizer.weight_decay=0", "data.size=7", "data.train_size=100", "data.holdout=10", "data.label_noise=0.1",
+        "ascent.m=64", "ascent.interval=2", "ascent=asam", "ascent=gsam", "clip_norm=1",
         "data.seed=1", "data.crop=1", "data.flip=true", "pruner.sparsity=0.5", "data.mean=[0.1]",
     ],
 )  # fmt: skip
@@ -81,6 +84,29 @@ def test_params_become_the_nearest_width_before_hashing() -> None:
     assert of("model=resnet18", "data.channels=3", "model.params=45e3") == of(
         "model=resnet18", "data.channels=3", "model.width=4"
     )
+
+
+def test_what_batch_norm_sees_is_scientific_however_it_comes_about() -> None:
+    net = ("model=resnet18", "model.width=2")
+    halves = of(*net, "trainer.micro_batch=64")
+    assert halves != of(*net)
+    assert halves == of(*net, "trainer.devices=2")
+    assert of(*net, "trainer.devices=2", "model.batch_norm=synchronized") == of(*net)
+    # Also for the arm without ascents: both arms then see the same.
+    assert of(*net, "ascent.rho=0", "ascent.m=64") == of(*net, "ascent.rho=0", "trainer.micro_batch=64")
+    assert settings(*net, "ascent.m=32", "trainer.devices=2")["model"]["batch_norm_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("trainer.micro_batch=8",), r"wants undivided passes: set trainer\.micro_batch=null"),
+        (("trainer.devices=4", "ascent.m=64"), r"over all devices, and ascent\.m=64 over 2 of 4"),
+    ],
+)
+def test_batch_norm_that_cannot_be_synchronized(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        of("model=resnet18", "model.batch_norm=synchronized", *overrides)
 
 
 def test_a_new_setting_that_is_off_changes_nothing() -> None:

@@ -109,7 +109,7 @@ def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: An
 
 @pytest.mark.xdist_group("ranks")
 def test_a_stopped_run_goes_on_on_all_ranks(several: Any) -> None:
-    whole, stopped = (torch.load(of(several(4), 4, name)[0] / "1.pt") for name in ("m of a rank", "stopped"))
+    whole, stopped = (torch.load(of(several(4), 4, name)[0] / "0.pt") for name in ("m of a rank", "stopped"))
     assert all(torch.equal(whole["net"][key], stopped["net"][key]) for key in whole["net"])
     assert whole["curve"] == stopped["curve"]
 

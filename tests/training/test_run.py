@@ -15,10 +15,12 @@ from filelock import FileLock
 
 from samgap import records
 from samgap.errors import SettingError
+from samgap.optim.sam import SAM
 from samgap.records import RunRecord
-from samgap.training import checkpoint
+from samgap.training import build, checkpoint
 from samgap.training import run as runs
 from samgap.training.run import Busy, run
+from samgap.training.settings import resolve
 from samgap.training.task import GapTask
 
 Tiny = Callable[..., dict[str, Any]]
@@ -97,12 +99,22 @@ class Stop(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.mark.parametrize("ascent", ["ascent.rho=0", "ascent.rho=0.1", "ascent=sam_unnormalized"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "ascent.rho=0",
+        "ascent.rho=0.1",
+        "ascent=sam_unnormalized",
+        "ascent=gsam ascent.interval=2 ascent.m=16",
+        "ascent=asam precision=64-true clip_norm=0.5",
+        "precision=bf16-mixed trainer.micro_batch=16",
+    ],
+)
 @pytest.mark.parametrize("model", ["mlp", "resnet18"])
 def test_a_stopped_run_ends_like_an_undisturbed_one(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ascent: str, model: str
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, model: str
 ) -> None:
-    config = tiny(ascent, f"model={model}", "model.width=2", "epochs=6", "trainer.checkpoint_seconds=0",
+    config = tiny(*settings.split(), f"model={model}", "model.width=2", "epochs=6", "trainer.checkpoint_seconds=0",
                   "data.crop=1", "data.flip=true", "pruner.sparsity=0.5", "schedule=cosine")  # fmt: skip
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     undisturbed = run(config, whole)
@@ -235,3 +247,83 @@ def test_the_checkpoint_has_plain_keys(tiny: Tiny, tmp_path: Path, monkeypatch: 
     assert "momentum_buffer" in state["optimizer_states"][0]["state"][0]
     assert state["global_step"] == 6
     json.dumps(state["samgap"]["curve"])
+
+
+def test_the_curve_tells_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None:
+    run(tiny("ascent.rho=0.2", "epochs=2", "ascent.interval=2"), tmp_path / "sam")
+    run(tiny("ascent.rho=0"), tmp_path / "sgd")
+    for row in curve(tmp_path / "sam"):
+        assert float(row["eps_norm"]) == pytest.approx(0.2, rel=1e-3)
+        assert 0 < float(row["loss_rise"]) < 1
+        assert 0.5 < float(row["cosine"]) <= 1
+        assert float(row["grad_norm"]) > 0
+    # Three steps an epoch: ascents in steps 0, 2 and 4.
+    assert [row["sam_active"] for row in curve(tmp_path / "sam")] == [str(2 / 3), str(1 / 3)]
+    assert "eps_norm" not in curve(tmp_path / "sgd")[0]
+
+
+def test_an_ascent_of_another_length_than_rho_is_told(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What masking weights but not gradients, or weights of half precision, would do.
+    ascent = SAM.ascent
+    monkeypatch.setattr(SAM, "ascent", lambda *values: [0.9 * eps for eps in ascent(*values)])
+    with pytest.warns(UserWarning, match=r"In epoch 1 the ascent had radius 0\.18, and ascent\.rho is 0\.2"):
+        run(tiny("ascent.rho=0.2", "epochs=1"), tmp_path)
+
+
+def test_sam_is_active_where_masks_are(tiny: Tiny, tmp_path: Path) -> None:
+    # T1: warnings are errors here, and one would say that pruned coordinates had a share of rho.
+    run(tiny("ascent.rho=0.2", "pruner.sparsity=0.95", "model.width=1"), tmp_path)
+    assert float(curve(tmp_path)[-1]["eps_norm"]) == pytest.approx(0.2, rel=1e-3)
+
+
+@pytest.mark.parametrize("rho", [0, 0.2])
+@pytest.mark.parametrize("split", ["trainer.micro_batch=7", "trainer.micro_batch=1"])
+def test_accumulated_gradients_are_those_of_the_batch(tiny: Tiny, tmp_path: Path, rho: float, split: str) -> None:
+    # One ascent over all micro-batches: 7 leaves a last one of 4.
+    records_ = [
+        run(tiny(f"ascent.rho={rho}", "precision=64-true", "epochs=4", *more), tmp_path / str(len(more)))
+        for more in ((), (split,))
+    ]
+    assert records_[0].train_loss_final == pytest.approx(records_[1].train_loss_final, rel=1e-9)
+    assert records_[0].identity == records_[1].identity
+
+
+def test_the_final_gradient_alone_is_clipped(tiny: Tiny, tmp_path: Path) -> None:
+    # No momentum, no decay: a step is lr times the clipped gradient, and the ascent has its full radius.
+    plain = ("optimizer.momentum=0", "optimizer.weight_decay=0", "epochs=1", "batch_size=96", "schedule=constant")
+    moves = []
+    for clip in ("null", "0.01"):
+        folder = tmp_path / clip
+        run(tiny(*plain, "ascent.rho=0.2", f"clip_norm={clip}", "trainer.keep_weights=true"), folder)
+        moves.append(torch.load(folder / "weights.pt"))
+        assert float(curve(folder)[0]["eps_norm"]) == pytest.approx(0.2, rel=1e-3)
+    start = build_net(tiny(*plain))
+    lengths = [
+        torch.cat([(weights[f"layers.{n}.{part}"] - start[f"layers.{n}.{part}"]).flatten()
+                   for n in (1, 3, 5) for part in ("weight", "bias")]).norm().item()
+        for weights in moves
+    ]  # fmt: skip
+    assert lengths[1] == pytest.approx(0.1 * 0.01, rel=1e-3)
+    assert lengths[0] > 10 * lengths[1]
+
+
+def build_net(config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    settings = resolve(config)
+    return build.net(config, settings, build.data(config, settings))[0].state_dict()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "write", lambda record, folder: shutil.copy(folder / "last.ckpt", tmp_path / "kept"))
+    run(tiny("trainer.checkpoint_seconds=0", "epochs=3"), tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    shutil.copy(tmp_path / "kept", tmp_path / "other" / "last.ckpt")
+    with pytest.raises(SettingError, match="is of another run: move it away"):
+        run(tiny("trainer.checkpoint_seconds=0", "epochs=3", "ascent.rho=0.3"), tmp_path / "other")
+
+
+def test_synchronized_batch_norm_wants_cuda(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingError, match="synchronized wants CUDA devices"):
+        run(tiny("model=resnet18", "model.batch_norm=synchronized", "trainer.devices=2"), tmp_path)

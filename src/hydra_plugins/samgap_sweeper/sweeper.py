@@ -93,7 +93,8 @@ class ResumeSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
         # Composing every job here checks all of them before the first starts.
-        from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
+        from samgap.training import ranks  # brings torch; Hydra imports this file for every command
+        from samgap.training.cost import cost
 
         keys = dict.fromkeys([*self._axes(arguments), sweeps.RHO, sweeps.SEED])
         jobs = []
@@ -101,6 +102,11 @@ class ResumeSweeper(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
             settings = resolve(values)
+            if (devices := values["trainer"]["devices"]) > 1:
+                raise SettingError(
+                    f"trainer.devices={devices} in a sweep: the processes of a run are not the sweeper's to start. "
+                    f"One run at a time: {ranks.command(devices)} {shlex.join(job)}"
+                )
             leaves = {sweeps.RHO: 0} | identity.flat(settings)
             member = Member(
                 identity=identity.identity(settings),

@@ -112,6 +112,8 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
         raise SettingError("model.batch_norm=synchronized wants CUDA devices: set model.batch_norm=local.")
     data = build.data(config, settings)
     net, masks = build.net(config, settings, data)
+    if settings["precision"] == "64-true":
+        net.double()  # Lightning would do so after it has loaded a checkpoint, and round what is in it
     _refuse_single(net, len(data.train), dealt, synchronized)
     loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks)
     task = GapTask(

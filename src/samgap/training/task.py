@@ -96,7 +96,7 @@ class GapTask(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the sums of this epoch; they stay on the device, so that no step waits for it."""
-        self._loss_sum = torch.zeros((), device=self.device)
+        self._loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self._correct = torch.zeros((), device=self.device, dtype=torch.int64)
         self._seen = 0
         if isinstance(sam := self._optimizer(), SAM):
