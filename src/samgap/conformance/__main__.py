@@ -1,0 +1,52 @@
+"""`python -m samgap.conformance package.module:Class`: one row a property, and exit code 1 when one does not hold."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import torch
+
+from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, detect, load
+from samgap.conformance.suite import Row, examine
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m samgap.conformance", description=__doc__)
+    parser.add_argument("target", help="the class, as package.module:Class")
+    parser.add_argument("--adapter", help=f"{', '.join(ADAPTERS)} or package.module:Class (default: by its looks)")
+    parser.add_argument("--ascent", choices=ASCENTS, default="sam", help="what eps should be (default: rho g / |g|)")
+    parser.add_argument("--own", default="{}", help="further arguments of the class, as JSON")
+    parser.add_argument("--json", action="store_true", help="the rows as JSON")
+    given = parser.parse_args(arguments)
+    try:
+        own = json.loads(given.own)
+        subject = Subject(given.target, given.adapter or detect(load(given.target)), given.ascent, own)
+        subject.style  # noqa: B018  # an adapter that cannot be imported is told before anything is run
+    except ValueError as error:
+        parser.error(str(error))
+    rows = examine(subject)
+    print(_json(subject, rows) if given.json else _table(subject, rows))
+    return int(any(row.verdict == "fails" for row in rows))
+
+
+def _table(subject: Subject, rows: list[Row]) -> str:
+    widths = [max(len(getattr(row, key)) for row in rows) for key in ("verdict", "property", "wanted")]
+    cells = [("", "property", "wanted", "came"), *((r.verdict, r.property, r.wanted, r.came) for r in rows)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]) for line in cells
+    ]
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("holds", "fails", "n/a")}
+    total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return "\n".join([f"{subject.target} ({subject.adapter}), torch {torch.__version__}", "", *lines, "", total])
+
+
+def _json(subject: Subject, rows: list[Row]) -> str:
+    values: dict[str, Any] = dataclasses.asdict(subject) | {"torch": torch.__version__}
+    return json.dumps(values | {"rows": [dataclasses.asdict(row) for row in rows]}, indent=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

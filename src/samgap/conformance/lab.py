@@ -1,0 +1,150 @@
+"""What the properties are checked with: small nets, closures that look, and one observed step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+
+from samgap.conformance.subject import Subject
+
+RHO = 0.1
+
+
+class NotApplicable(Exception):
+    """The property means nothing for this class; says why."""
+
+
+class Unexpected(Exception):
+    """What came is not what a property needs to go on; says what came."""
+
+
+class Spy(SGD):
+    """SGD that notes weights and rate at which it is asked to step."""
+
+    seen: list[tuple[list[Tensor], float]]
+
+    def step(self, closure: Any = None) -> Any:
+        """As SGD."""
+        weights = [w.detach().clone() for group in self.param_groups for w in group["params"]]
+        type(self).seen.append((weights, self.param_groups[0]["lr"]))
+        return super().step(closure)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One observed step."""
+
+    before: list[Tensor]
+    passes: list[list[Tensor]]  # weights at each pass
+    gradients: list[list[Tensor]]  # that each pass left, where it left any
+    losses: list[float]
+    seen: list[list[Tensor]]  # weights whenever the base stepped
+    after: list[Tensor]
+    returned: Any
+
+    @property
+    def second(self) -> list[Tensor]:
+        """Weights of the second pass."""
+        if len(self.passes) != 2:
+            raise Unexpected(f"{len(self.passes)} passes")
+        return self.passes[1]
+
+    @property
+    def eps(self) -> list[Tensor]:
+        """How far the second pass was from the weights."""
+        return [there - here for there, here in zip(self.second, self.before, strict=True)]
+
+
+def observe(subject: Subject, net: nn.Module, loss: Callable[[], Tensor], rho: float = RHO, **options: Any) -> Step:
+    """Make an optimizer over `net` and take one step; options are the base's, without them a rate of 0."""
+    Spy.seen = []
+    optimizer = subject.make(net, Spy, rho, **({"lr": 0.0} | options))
+    weights = list(net.parameters())
+    passes, gradients, losses = [], [], []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        passes.append(copies(weights))
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        gradients.append([w.grad.clone() for w in weights if w.grad is not None])
+        losses.append(float(value.detach()))
+        return value
+
+    before = copies(weights)
+    returned = subject.style.step(optimizer, closure)
+    return Step(before, passes, gradients, losses, [w for w, _ in Spy.seen], copies(weights), returned)
+
+
+def copies(weights: list[Any]) -> list[Tensor]:
+    """Detached copies."""
+    return [w.detach().clone() for w in weights]
+
+
+def norm(tensors: list[Tensor]) -> float:
+    """L2 norm over all together, in float64."""
+    return float(torch.cat([t.detach().double().flatten() for t in tensors]).norm())
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Equal bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+class Quadratic(nn.Module):
+    """L(w) = w' A w / 2 over two parameters of two and three numbers, in float64."""
+
+    def __init__(self, scale: float = 1.0, at_minimum: bool = False) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        root = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+        self.matrix = scale * (root @ root.T)
+        w = torch.randn(5, generator=generator, dtype=torch.float64) * (not at_minimum)
+        self.weight, self.bias = nn.Parameter(w[:2].clone()), nn.Parameter(w[2:].clone())
+
+    def forward(self) -> Tensor:
+        """L."""
+        w = torch.cat([self.weight, self.bias])
+        return 0.5 * w @ self.matrix @ w
+
+
+def bag(**weights: Tensor) -> Any:
+    """A module that has these parameters and nothing else."""
+    module = nn.Module()
+    for name, weight in weights.items():
+        module.register_parameter(name, nn.Parameter(weight))
+    return module
+
+
+def layers(*, noisy: bool) -> Any:
+    """A small classifier; noisy with what a second pass could disturb: batch norm and dropout."""
+    torch.manual_seed(0)
+    extra = [nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)] if noisy else [nn.ReLU()]
+    return nn.Sequential(nn.Linear(6, 16), *extra, nn.Linear(16, 3))
+
+
+def batch(number: int, size: int = 12) -> tuple[Tensor, Tensor]:
+    """Inputs (size, 6) and labels (size,)."""
+    generator = torch.Generator().manual_seed(number)
+    return torch.randn(size, 6, generator=generator), torch.randint(0, 3, (size,), generator=generator)
+
+
+def train(subject: Subject | None, net: nn.Module, optimizer: Any, steps: int, first: int = 0) -> None:
+    """Steps `first` to `first + steps` of classifying batches; without subject, by torch's own closure."""
+    for step in range(first, first + steps):
+        x, y = batch(step)
+
+        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        if subject is None:
+            optimizer.step(closure)
+        else:
+            subject.style.step(optimizer, closure)

@@ -1,0 +1,69 @@
+"""Several processes: two of gloo on this machine train one net under DistributedDataParallel."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch import multiprocessing as processes
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from samgap.conformance.lab import batch, layers
+from samgap.conformance.properties import Found, wanted
+from samgap.conformance.subject import Subject
+
+COUNT, STEPS = 2, 20
+
+
+@wanted("ranks agree", "weights equal bit for bit after 20 steps, 2 processes under DDP")
+def ranks_agree(subject: Subject) -> Found:
+    """Both passes averaged over the processes."""
+    return _agree(subject, local=False)
+
+
+@wanted("ranks agree with an ascent each", "the same, pass 1 under no_sync (m-sharpness)")
+def ranks_agree_local(subject: Subject) -> Found:
+    """Each process perturbs its own way; what is not restored exactly drifts apart, and DDP never averages weights."""
+    return _agree(subject, local=True)
+
+
+def _agree(subject: Subject, *, local: bool) -> Found:
+    """Train on other examples in each process; how many weights differ at the end, and whether none does.
+
+    Args:
+        subject: made anew in each process.
+        local: pass 1 without averaging, so that each process has its own ascent.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        processes.spawn(_train, (subject, local, folder), nprocs=COUNT)  # type: ignore[attr-defined, no-untyped-call]
+        first, second = (torch.load(Path(folder) / f"{rank}.pt") for rank in range(COUNT))
+    changed = sum(int((first[key] != second[key]).sum()) for key in first)
+    return Found(f"{changed} of {sum(w.numel() for w in first.values())} weights differ", changed == 0)
+
+
+def _train(rank: int, subject: Subject, local: bool, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=COUNT)
+    net = layers(noisy=False)
+    covered = DistributedDataParallel(net)
+    optimizer = subject.make(net, SGD, 0.3, lr=0.1, momentum=0.9)
+    for step in range(STEPS):
+        x, y = batch(step * COUNT + rank)
+        calls: list[bool] = []
+
+        def closure(x: Tensor = x, y: Tensor = y, calls: list[bool] = calls) -> Tensor:
+            calls.append(True)
+            optimizer.zero_grad()
+            alone = covered.no_sync() if local and len(calls) == 1 else contextlib.nullcontext()
+            with alone:
+                loss = F.cross_entropy(covered(x), y)
+                loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        subject.style.step(optimizer, closure)
+    torch.save(net.state_dict(), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()

@@ -1,0 +1,41 @@
+"""All properties, and a class put through them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from samgap.conformance import ascent, citizen, descent, passes, ranks
+from samgap.conformance.lab import NotApplicable, Unexpected
+from samgap.conformance.properties import CHECKS, Property
+from samgap.conformance.subject import Subject
+
+# In the order of a step, then what is around it.
+CHAPTERS = (ascent, descent, passes, citizen, ranks)
+PROPERTIES = [each for chapter in CHAPTERS for each in CHECKS if each.check.__module__ == chapter.__name__]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One property of one class."""
+
+    property: str
+    wanted: str
+    came: str
+    verdict: Literal["holds", "fails", "n/a"]
+
+
+def examine(subject: Subject) -> list[Row]:
+    """All properties of a class."""
+    return [_row(subject, each) for each in PROPERTIES]
+
+
+def _row(subject: Subject, each: Property) -> Row:
+    try:
+        found = each.check(subject)
+        return Row(each.name, each.wanted, found.came, "holds" if found.holds else "fails")
+    except NotApplicable as reason:
+        return Row(each.name, each.wanted, str(reason), "n/a")
+    except Unexpected as came:
+        return Row(each.name, each.wanted, str(came), "fails")
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        return Row(each.name, each.wanted, f"{type(error).__name__}: {lines[-1] if lines else ''}"[:80], "fails")
