@@ -401,3 +401,24 @@ def test_a_worker_that_is_killed_ends_the_sweep_in_one_sentence(tmp_path: Path) 
     assert "samgap: A worker was killed" in err
     assert "the same command goes on where it was" in err
     assert "Traceback" not in err
+
+
+def test_several_devices_in_a_sweep_are_refused_with_what_to_type(command: Command, tmp_path: Path) -> None:
+    arguments = ("-m", "name=mine", f"root={tmp_path}/multirun", "trainer.devices=2", "seed=0,1", "ascent.m=64")
+    code, _, err = command("train", *arguments)
+    assert code == 1
+    assert "One run at a time: torchrun --nproc_per_node=2 -m samgap.train trainer.devices=2 " in err
+    assert "seed=0 ascent.m=64" in err
+    assert not (tmp_path / "multirun").exists()
+
+
+@pytest.mark.xdist_group("ranks")
+def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "samgap.train"]
+    run = ["trainer.devices=2", "epochs=2", "data.train_size=128", "ascent.m=64", f"root={tmp_path}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(start + run, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("SAM, ") == 1  # rank 0 alone speaks
+    (record,) = lasting(tmp_path).values()
+    assert (record["status"], record["steps"]) == ("done", 2)

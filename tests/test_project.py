@@ -70,6 +70,18 @@ def test_every_trap_that_is_guarded_names_tests_that_exist() -> None:
         assert f"def {test}(" in text(file), f"{file}::{test}"
 
 
+PAGES = ["README.md", "multirun/README.md", *(f"docs/{path.name}" for path in sorted((TOP / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_in_the_docs_exist(page: str) -> None:
+    folder = (TOP / page).parent
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text(page)) if "://" not in link]
+    paths = re.findall(r"`((?:src|conf|docs|tests)/[\w/.]+\w)", text(page))
+    assert [link for link in links if not (folder / link).exists()] == []
+    assert [path for path in paths if not (TOP / path).exists()] == []
+
+
 @pytest.mark.parametrize("path", sorted((TOP / "src").rglob("*.py")), ids=lambda path: str(path.relative_to(TOP)))
 def test_no_assert_outside_tests(path: Path) -> None:
     assert not re.search(r"^\s*assert ", path.read_text(), flags=re.M)

@@ -2,6 +2,7 @@
 
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,11 @@ def test_a_peer_s_verdicts() -> None:
     rows = examine(Subject("pytorch_optimizer:SAM", "two-step"))
     assert {row.property: row.came for row in rows if row.verdict == "fails"} == PEER_FAILS
     assert {row.property for row in rows if row.verdict == "n/a"} == PEER_NOT_APPLICABLE
+    # As the page about the step has it.
+    page = " ".join(Path("docs/sam.md").read_text().split())
+    holds = sum(row.verdict == "holds" for row in rows)
+    told = f"pytorch_optimizer {PEER_VERSION}'s SAM, {holds} of {len(rows)} properties hold and {len(PEER_FAILS)} do"
+    assert told in page
 
 
 def test_the_peer_by_its_closure() -> None:
