@@ -422,3 +422,33 @@ def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
     assert done.stdout.count("SAM, ") == 1  # rank 0 alone speaks
     (record,) = lasting(tmp_path).values()
     assert (record["status"], record["steps"]) == ("done", 2)
+
+
+def test_a_smaller_grid_of_the_same_name_is_told(command: Command, tmp_path: Path) -> None:
+    grid = ("-m", "name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1")
+    assert "grid before" not in command("train", *grid, "seed=0,1,2")[2]
+    assert "2 runs of the grid before are not in this one; their records stay." in command("train", *grid, "seed=0")[2]
+    assert len(lasting(tmp_path)) == 3
+
+
+def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "own").mkdir(parents=True)
+        (tmp_path / name / "own" / "sweep.yaml").write_text("{")
+    code, out, _ = command("status", f"root={tmp_path}")
+    assert code == 0
+    assert out.count("is damaged") == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("draw.published=fig1", "draw.published wants a table of gaps by width and parameters, and 'fig1' is none."),
+        ("draw.fixed_rho=foo", "draw.fixed_rho must be a number, or null for the median of those swept, got 'foo'."),
+    ],
+)
+def test_a_drawing_that_cannot_be(command: Command, tmp_path: Path, override: str, message: str) -> None:
+    grid = (f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "seed=0,1", "ascent.rho=0,0.1")
+    assert command("train", "-m", "name=mine", *grid)[0] == 0
+    code, _, err = command("draw", "name=mine", f"root={tmp_path}", override)
+    assert (code, err.strip()) == (1, f"samgap: {message}")

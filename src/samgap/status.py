@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from samgap import cli
+from samgap.errors import SettingError
 from samgap.results import sweeps
 from samgap.results.sweeps import Watch, clock
 
@@ -23,7 +24,11 @@ def show(root: Path) -> None:
     if not found:
         print(f"No sweep in {root} yet.")
     for name, scale in found:
-        watch = Watch(sweeps.read(root, name, scale), root)
+        try:
+            watch = Watch(sweeps.read(root, name, scale), root)
+        except SettingError as error:
+            print(f"{name}/{scale}: {error}")
+            continue
         progress = watch.look()
         line = f"{name}/{scale}: {progress.text()}"
         if progress.cost_left and (left := progress.seconds_left) is not None:

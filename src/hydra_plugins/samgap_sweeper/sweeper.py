@@ -60,6 +60,7 @@ class ResumeSweeper(BasicSweeper):
             created=provenance.now(),
             members=[member for member, _ in jobs],
         )
+        dropped = _no_more(grid, root)
         path = sweeps.write(grid, root)
         watch = sweeps.Watch(grid, root)
         before = watch.look()
@@ -67,6 +68,8 @@ class ResumeSweeper(BasicSweeper):
         runs = {member.folder: (member, job) for member, job in reversed(jobs)}
         left = [(member, job) for member, job in runs.values() if member.folder not in watch.records]
         print(f"{path}: {before.text()}", file=sys.stderr)
+        if dropped:
+            print(f"{dropped} runs of the grid before are not in this one; their records stay.", file=sys.stderr)
         returns: Any = []
         if left:
             left.sort(key=lambda pair: -pair[0].cost)
@@ -127,6 +130,14 @@ class ResumeSweeper(BasicSweeper):
             if key.split(".")[0] in (*GROUPS, *SCALARS):
                 swept[key] = override.is_sweep_override()
         return [key for key, several in swept.items() if several]
+
+
+def _no_more(grid: Sweep, root: Path) -> int:
+    try:
+        before = sweeps.read(root, grid.name, grid.scale)
+    except SettingError:
+        return 0
+    return len({member.folder for member in before.members} - {member.folder for member in grid.members})
 
 
 def _label(value: Any) -> float | str:

@@ -71,8 +71,11 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     Raises:
         SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
     """
+    fixed = settings["fixed_rho"]
+    if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
+        raise SettingError(f"draw.fixed_rho must be a number, or null for the median of those swept, got {fixed!r}.")
     table = collect(sweeps.read(root, name, scale), root)
-    found = gaps(table, settings["fixed_rho"])
+    found = gaps(table, fixed)
     if protocol not in ("paper", "holdout", "loso"):
         raise SettingError(f"protocol must be paper, holdout or loso, got {protocol!r}.")
     if f"{protocol}_gap" not in found.cells:

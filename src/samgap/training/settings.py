@@ -19,6 +19,7 @@ GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "seed")
 # Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+WANDB_MODES = ("online", "offline", "disabled")
 BATCH_NORMS = ("local", "synchronized")
 
 
@@ -27,7 +28,15 @@ def _number(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return _number(value) and value == int(value)
+    return _number(value) and value == int(value) and abs(value) < 2**63
+
+
+def _numbers(value: Any, right: Callable[[float], bool] = lambda _: True) -> bool:
+    return isinstance(value, list) and all(_number(item) and right(item) for item in value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 # key -> (is it right, what is wanted). A part's own further settings are checked by the part.
@@ -42,6 +51,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.train_size": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for all"),
     "data.holdout": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "data.label_noise": (lambda v: _number(v) and 0 <= v <= 1, "a share from 0 to 1"),
+    "data.channels": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "data.classes": (lambda v: _whole(v) and v >= 2, "a whole number from 2"),
+    "data.mean": (_numbers, "a list of numbers, one a channel"),
+    "data.std": (lambda v: _numbers(v, lambda std: std > 0), "a list of numbers above 0, one a channel"),
     "data.crop": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "data.flip": (lambda v: isinstance(v, bool), "true or false"),
     "data.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
@@ -53,10 +66,20 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optimizer.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to but not including 1"),
     "optimizer.weight_decay": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "schedule.milestones": (lambda v: _numbers(v, lambda at: 0 <= at <= 1), "a list of shares from 0 to 1"),
+    "schedule.factor": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "schedule.warmup_steps": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "trainer.accelerator": (lambda v: v in ("cpu", "gpu"), "cpu or gpu"),
+    "trainer.deterministic": (lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
+    "trainer.keep_weights": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "trainer.micro_batch": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null"),
     "trainer.threads": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
+    "logger.project": (_text, "a text"),
+    "root": (_text, "a folder"),
+    "data_dir": (_text, "a folder"),
     "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.eta": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.alpha": (lambda v: _number(v) and v >= 0, "a number from 0"),
@@ -84,7 +107,13 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
     _check(flat(settings))
     trainer = config.get("trainer", {})
-    _check({f"trainer.{key}": value for key, value in trainer.items()})
+    _check(flat({key: config[key] for key in ("trainer", "logger", "root", "data_dir") if key in config}))
+    for key in ("mean", "std"):
+        if len(settings["data"][key]) != settings["data"]["channels"]:
+            raise SettingError(
+                f"data.{key} must have a number for each of {settings['data']['channels']} channels (data.channels), "
+                f"got {settings['data'][key]}."
+            )
     dealt = layout(settings, trainer)
     if settings["ascent"].get("m") and dealt.m == dealt.batch_size:
         settings["ascent"]["m"] = None
@@ -132,7 +161,7 @@ def _check(leaves: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
