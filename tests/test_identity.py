@@ -81,9 +81,8 @@ def test_the_mask_s_seed_follows_the_seed_unless_told() -> None:
 
 
 def test_params_become_the_nearest_width_before_hashing() -> None:
-    assert of("model=resnet18", "data.channels=3", "model.params=45e3") == of(
-        "model=resnet18", "data.channels=3", "model.width=4"
-    )
+    color = ("model=resnet18", "data.channels=3", "data.mean=[0,0,0]", "data.std=[1,1,1]")
+    assert of(*color, "model.params=45e3") == of(*color, "model.width=4")
 
 
 def test_what_batch_norm_sees_is_scientific_however_it_comes_about() -> None:

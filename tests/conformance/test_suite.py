@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samgap.conformance.__main__ import main
-from samgap.conformance.subject import Subject, detect, load
+from samgap.conformance.subject import Subject, fitting
 from samgap.conformance.suite import PROPERTIES, Row, _row, examine
 
 OURS = [
@@ -93,14 +93,16 @@ def test_a_peer_s_verdicts() -> None:
 
 
 def test_the_peer_by_its_closure() -> None:
-    subject = Subject("pytorch_optimizer:SAM", "closure")
+    subject = Subject("pytorch_optimizer:SAM", "backward-closure")
     assert check("direction of the ascent", subject).verdict == "holds"
     assert check("an error in pass 2", subject).verdict == "fails"
 
 
 @pytest.mark.parametrize(("fault", "name"), [(f, n) for f in FAULTS for n in sorted({FAULTS[f]} | ALSO.get(f, set()))])
 def test_a_fault_is_found(fault: str, name: str) -> None:
-    assert check(name, Subject(f"tests.conformance.faulty:{fault}", "wrapper")).verdict == "fails"
+    row = check(name, Subject(f"tests.conformance.faulty:{fault}", "wrapper"))
+    assert row.verdict == "fails"
+    assert fault == "CopiedWithoutBase" or "Error: " not in row.came  # found, and not just broken
 
 
 def test_every_check_can_fail() -> None:
@@ -132,7 +134,11 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
         (["samgap.optim.sam:SAN"], "'samgap.optim.sam:SAN' cannot be imported"),
         (["samgap.optim.sam:global_norm"], "is no class"),
         (["samgap.optim.sam"], "cannot be imported"),
-        (["samgap.optim.sam:SAM", "--adapter", "three-step"], "'three-step' cannot be imported"),
+        (["samgap.optim.sam:SAM", "--adapter", "three-step"], "wanted an adapter (wrapper, "),
+        (["samgap.optim.sam:SAM", "--adapter", "torch.nn:ReLU"], "'torch.nn:ReLU' is no samgap.conformance"),
+        (["samgap.optim.sam:SAM", "--adapter", "two-step"], "no optimizer can be made of samgap.optim.sam:SAM by"),
+        (["samgap.optim.sam:SAM", "--own", '{"roh": 1}'], "name another with --adapter, or give what it wants"),
+        (["torch.optim:SGD"], "no optimizer can be made of torch.optim:SGD"),
         (["samgap.optim.sam:SAM", "--own", "{rho"], "Expecting property name"),
     ],
 )
@@ -143,7 +149,18 @@ def test_bad_input_is_one_sentence(arguments: list[str], message: str, capsys: p
     assert message in capsys.readouterr().err
 
 
-def test_adapters_are_chosen_by_the_look_of_a_class() -> None:
-    assert detect(load("samgap.optim.sam:SAM")) == "wrapper"
-    assert detect(load("pytorch_optimizer:SAM")) == "two-step"
-    assert detect(load("torch.optim:SGD")) == "closure"
+@pytest.mark.parametrize(
+    ("target", "adapter"),
+    [
+        ("samgap.optim.sam:SAM", "wrapper"),
+        ("pytorch_optimizer:SAM", "two-step"),
+        ("tests.conformance.styles:Closure", "closure"),
+        ("tests.conformance.styles:BackwardClosure", "backward-closure"),
+        ("tests.conformance.styles:WrapperTwoStep", "wrapper-two-step"),
+    ],
+)
+def test_styles_are_told_apart_and_used_right(target: str, adapter: str) -> None:
+    subject = fitting(target, "sam", {}, None)
+    assert subject.adapter == adapter
+    for name in ("first pass", "direction of the ascent", "descent", "rho = 0", "weight decay"):
+        assert check(name, subject).verdict == "holds", name

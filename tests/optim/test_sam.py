@@ -1,7 +1,11 @@
 """SAM against closed forms, limits and invariants. Traps (docs/traps.md) are named where a test guards one."""
 
 import copy
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from samgap.optim import sam as sam_module
 from samgap.optim.asam import ASAM
 from samgap.optim.gsam import GSAM
 from samgap.optim.sam import SAM, STEPS, global_norm
@@ -598,3 +603,10 @@ def test_the_norm_of_half_precision_does_not_overflow() -> None:
 def test_rho_must_be_a_number_from_zero(rho: float) -> None:
     with pytest.raises(ValueError, match=r"ascent\.rho must be a finite number from 0"):
         SAM(SGD([nn.Parameter(torch.ones(1))], lr=0.1), rho)
+
+
+def test_the_folder_can_be_lifted_out(tmp_path: Path) -> None:
+    shutil.copytree(Path(sam_module.__file__).parent, tmp_path / "optim")
+    code = "import optim.sam, optim.asam, optim.gsam, optim.sam_unnormalized, sys; print('samgap' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

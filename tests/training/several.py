@@ -13,7 +13,7 @@ from samgap.training.run import run
 from samgap.training.task import GapTask
 from tests.conftest import config
 
-STEP = GapTask.training_step
+START, STEP, END = GapTask.on_train_epoch_start, GapTask.training_step, GapTask.on_train_end
 
 
 class Stop(Exception):
@@ -23,11 +23,18 @@ class Stop(Exception):
 def train(folder: Path, devices: int, case: str) -> None:
     """One run of the case; its net and curve go to FOLDER/<rank>.pt. A word "stop" stops it once, in epoch 4."""
 
-    def keep(self: GapTask) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"net": self.net.state_dict(), "curve": self.curve}, folder / f"{rank()}.pt")
+    epochs: list[int] = []
 
-    GapTask.on_train_end = keep  # type: ignore[method-assign]
+    def note(self: GapTask) -> None:
+        epochs.append(self.current_epoch)
+        START(self)
+
+    def keep(self: GapTask) -> None:
+        END(self)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"net": self.net.state_dict(), "curve": self.curve, "epochs": epochs}, folder / f"{rank()}.pt")
+
+    GapTask.on_train_epoch_start, GapTask.on_train_end = note, keep  # type: ignore[method-assign]
     words = case.split()
     values: dict[str, Any] = config(*(word for word in words if word != "stop"), f"trainer.devices={devices}")
     if "stop" in words:

@@ -10,8 +10,12 @@ from samgap.errors import SettingError
 from samgap.training.layout import Layout, layout
 
 
-def make(size: int, m: int | None, ranks: int, micro: int | None = None) -> Layout:
-    return layout({"batch_size": size, "ascent": {"m": m}}, {"devices": ranks, "micro_batch": micro})
+def make(
+    size: int, m: int | None, ranks: int, micro: int | None = None, rho: float = 0.1, batch_norm: bool = False
+) -> Layout:
+    model = {"batch_norm": "local"} if batch_norm else {}
+    settings = {"batch_size": size, "ascent": {"m": m, "rho": rho}, "model": model}
+    return layout(settings, {"devices": ranks, "micro_batch": micro})
 
 
 @pytest.mark.parametrize(
@@ -77,3 +81,16 @@ def test_a_rank_without_examples_has_a_part_of_its_group_or_none() -> None:
 def test_micro_batches_bound_the_forward_pass_alone() -> None:
     found = make(128, None, 2, micro=10)
     assert (found.m, found.forward) == (128, 10)
+
+
+def test_without_ascents_m_is_what_batch_norm_sees_or_nothing() -> None:
+    assert make(128, 32, 1, rho=0).m == 128
+    assert make(128, 32, 1, rho=0, batch_norm=True).m == 32
+
+
+def test_parts_that_batch_norm_would_see_are_equal() -> None:
+    # 18, 18, 12 and 18, 6, 18, 6 would both be called 18.
+    with pytest.raises(SettingError, match=r"micro_batch must divide the 48 examples .* got 18"):
+        make(48, None, 1, micro=18, batch_norm=True)
+    assert make(48, 24, 1, micro=12, batch_norm=True).forward == 12
+    assert make(48, None, 1, micro=18).forward == 18

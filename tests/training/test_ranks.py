@@ -94,7 +94,8 @@ def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int,
 def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
     # Finding 9 and T20 of published code: m is a number of examples, not of devices.
     folder, case = of(several(count), count, name)
-    monkeypatch.setattr(GapTask, "on_train_end", lambda self: None)  # put back what the worker's code sets here
+    for name_ in ("on_train_epoch_start", "on_train_end"):  # put back what the worker's code sets here
+        monkeypatch.setattr(GapTask, name_, getattr(GapTask, name_))
     train(tmp_path, 1, case)
     there, here = torch.load(folder / "0.pt"), torch.load(tmp_path / "0.pt")
     trained = [key for key in there["net"] if "running" not in key and "num_batches" not in key]
@@ -112,6 +113,7 @@ def test_a_stopped_run_goes_on_on_all_ranks(several: Any) -> None:
     whole, stopped = (torch.load(of(several(4), 4, name)[0] / "0.pt") for name in ("m of a rank", "stopped"))
     assert all(torch.equal(whole["net"][key], stopped["net"][key]) for key in whole["net"])
     assert whole["curve"] == stopped["curve"]
+    assert stopped["epochs"] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]  # stopped in the fifth, and nothing before it again
 
 
 def test_devices_want_torchrun(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from samgap.optim.sam import SAM
 from samgap.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
+from samgap.training.layout import Layout
 from samgap.training.run import Busy, run
 from samgap.training.settings import resolve
 from samgap.training.task import GapTask
@@ -265,17 +266,11 @@ def test_the_curve_tells_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None
 def test_an_ascent_of_another_length_than_rho_is_told(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What masking weights but not gradients, or weights of half precision, would do.
+    # As weights of half precision would have it.
     ascent = SAM.ascent
     monkeypatch.setattr(SAM, "ascent", lambda *values: [0.9 * eps for eps in ascent(*values)])
     with pytest.warns(UserWarning, match=r"In epoch 1 the ascent had radius 0\.18, and ascent\.rho is 0\.2"):
         run(tiny("ascent.rho=0.2", "epochs=1"), tmp_path)
-
-
-def test_sam_is_active_where_masks_are(tiny: Tiny, tmp_path: Path) -> None:
-    # T1: warnings are errors here, and one would say that pruned coordinates had a share of rho.
-    run(tiny("ascent.rho=0.2", "pruner.sparsity=0.95", "model.width=1"), tmp_path)
-    assert float(curve(tmp_path)[-1]["eps_norm"]) == pytest.approx(0.2, rel=1e-3)
 
 
 @pytest.mark.parametrize("rho", [0, 0.2])
@@ -299,7 +294,7 @@ def test_the_final_gradient_alone_is_clipped(tiny: Tiny, tmp_path: Path) -> None
         run(tiny(*plain, "ascent.rho=0.2", f"clip_norm={clip}", "trainer.keep_weights=true"), folder)
         moves.append(torch.load(folder / "weights.pt"))
         assert float(curve(folder)[0]["eps_norm"]) == pytest.approx(0.2, rel=1e-3)
-    start = build_net(tiny(*plain))
+    start = build_net(tiny(*plain)).state_dict()
     lengths = [
         torch.cat([(weights[f"layers.{n}.{part}"] - start[f"layers.{n}.{part}"]).flatten()
                    for n in (1, 3, 5) for part in ("weight", "bias")]).norm().item()
@@ -309,9 +304,9 @@ def test_the_final_gradient_alone_is_clipped(tiny: Tiny, tmp_path: Path) -> None
     assert lengths[0] > 10 * lengths[1]
 
 
-def build_net(config: dict[str, Any]) -> dict[str, torch.Tensor]:
+def build_net(config: dict[str, Any]) -> torch.nn.Module:
     settings = resolve(config)
-    return build.net(config, settings, build.data(config, settings))[0].state_dict()
+    return build.net(config, settings, build.data(config, settings))[0]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,3 +322,22 @@ def test_synchronized_batch_norm_wants_cuda(tiny: Tiny, tmp_path: Path, monkeypa
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingError, match="synchronized wants CUDA devices"):
         run(tiny("model=resnet18", "model.batch_norm=synchronized", "trainer.devices=2"), tmp_path)
+
+
+def test_a_device_without_images_is_refused_where_batch_norm_waits_for_all(tiny: Tiny) -> None:
+    net = build_net(tiny("model=resnet18", "model.width=2"))
+    with pytest.raises(SettingError, match=r"some device has none, and model\.batch_norm=synchronized wants all"):
+        runs._refuse_single(net, 64 + 20, Layout(64, 64, 2, 32), synchronized=True)
+    runs._refuse_single(net, 64 + 40, Layout(64, 64, 2, 32), synchronized=True)
+
+
+def test_the_training_part_is_scored_before_the_net_leaves_its_device(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Lightning moves it to the CPU before fit returns, where a large training set would take hours.
+    calls = []
+    score, cpu = GapTask.score, GapTask.cpu
+    monkeypatch.setattr(GapTask, "score", lambda self, name, part: calls.append(name) or score(self, name, part))
+    monkeypatch.setattr(GapTask, "cpu", lambda self: calls.append("leaves") or cpu(self))
+    run(tiny("epochs=1"), tmp_path)
+    assert calls.index("train") < calls.index("leaves")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, detect, load
+from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, fitting
 from samgap.conformance.suite import Row, examine
 
 
@@ -22,9 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     given = parser.parse_args(arguments)
     try:
-        own = json.loads(given.own)
-        subject = Subject(given.target, given.adapter or detect(load(given.target)), given.ascent, own)
-        subject.style  # noqa: B018  # an adapter that cannot be imported is told before anything is run
+        subject = fitting(given.target, given.ascent, json.loads(given.own), given.adapter)
     except ValueError as error:
         parser.error(str(error))
     rows = examine(subject)

@@ -1,5 +1,6 @@
 """The class under test: how it is made, how it is stepped, and what its ascent should be."""
 
+import contextlib
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -9,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 Dicts = list[dict[str, Any]]
+Own = Mapping[str, Any]
 Closure = Callable[[], Tensor]  # clears the gradients, computes loss and gradients at the present weights
 
 
@@ -22,23 +24,17 @@ class Adapter(ABC):
 
     @abstractmethod
     def make(
-        self,
-        kind: type,
-        net: nn.Module,
-        base: type[Optimizer],
-        groups: list[dict[str, Any]],
-        rho: float,
-        **options: Any,
+        self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
     ) -> Any:
         """An optimizer of `kind`.
 
         Args:
             kind: the class under test.
             net: what is trained; `groups` has its parameters.
-            base: class of the base optimizer.
+            base: class of the base optimizer; `options` are its arguments.
             groups: parameter groups.
             rho: radius of the ascent.
-            options: `own`, arguments of `kind`; all others are the base's.
+            own: further arguments of `kind`.
         """
 
     @abstractmethod
@@ -46,44 +42,38 @@ class Adapter(ABC):
         """One whole step; returns what the optimizer does."""
 
 
-class Wrapper(Adapter):
-    """`SAM(base_optimizer, rho=..., module=net)`, `step(closure)` calls the closure for both passes."""
+class _Built(Adapter):
+    """`SAM(base_optimizer, rho=..., module=net)`; the net where the constructor has an argument for it."""
 
     def make(
-        self,
-        kind: type,
-        net: nn.Module,
-        base: type[Optimizer],
-        groups: list[dict[str, Any]],
-        rho: float,
-        **options: Any,
+        self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
     ) -> Any:
-        """See `Adapter`; the net is handed over where the constructor has an argument for it."""
-        own = dict(options.pop("own", {}))
+        """See `Adapter`."""
         names = inspect.signature(kind).parameters
-        own |= {name: net for name in ("module", "model", "net") if name in names}
-        return kind(base(groups, **options), rho=rho, **own)
+        nets = {name: net for name in ("module", "model", "net") if name in names}
+        return kind(base(groups, **options), rho=rho, **nets, **own)
+
+
+class _Params(Adapter):
+    """`SAM(params, Base, rho=..., **base_options)`."""
+
+    def make(
+        self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
+    ) -> Any:
+        """See `Adapter`."""
+        return kind(groups, base, rho=rho, **own, **options)
+
+
+class _Closure(Adapter):
+    """`step(closure)` calls the closure for both passes."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
         return optimizer.step(closure)
 
 
-class Closured(Adapter):
-    """`SAM(params, Base, rho=..., **base_options)`, `step(closure)` after a first backward outside of it."""
-
-    def make(
-        self,
-        kind: type,
-        net: nn.Module,
-        base: type[Optimizer],
-        groups: list[dict[str, Any]],
-        rho: float,
-        **options: Any,
-    ) -> Any:
-        """See `Adapter`."""
-        own = dict(options.pop("own", {}))
-        return kind(groups, base, rho=rho, **own, **options)
+class _BackwardClosure(Adapter):
+    """`step(closure)` after a backward outside of it."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
@@ -91,8 +81,8 @@ class Closured(Adapter):
         return optimizer.step(closure)
 
 
-class TwoStep(Closured):
-    """As `Closured`, with `first_step()` and `second_step()` after a backward each."""
+class _TwoStep(Adapter):
+    """`first_step()` and `second_step()`, after a backward each."""
 
     between = False
 
@@ -104,7 +94,33 @@ class TwoStep(Closured):
         optimizer.second_step(zero_grad=True)
 
 
-ADAPTERS: dict[str, type[Adapter]] = {"wrapper": Wrapper, "closure": Closured, "two-step": TwoStep}
+class WrapperClosure(_Built, _Closure):
+    """A built base, and a closure for both passes."""
+
+
+class WrapperTwoStep(_Built, _TwoStep):
+    """A built base, and two calls."""
+
+
+class ParamsClosure(_Params, _Closure):
+    """Parameters and a base class, and a closure for both passes."""
+
+
+class ParamsBackwardClosure(_Params, _BackwardClosure):
+    """Parameters and a base class, and a closure for the second pass."""
+
+
+class ParamsTwoStep(_Params, _TwoStep):
+    """Parameters and a base class, and two calls."""
+
+
+ADAPTERS: dict[str, type[Adapter]] = {
+    "wrapper": WrapperClosure,
+    "wrapper-two-step": WrapperTwoStep,
+    "closure": ParamsClosure,
+    "backward-closure": ParamsBackwardClosure,
+    "two-step": ParamsTwoStep,
+}
 
 
 def _normalized(gradients: list[Tensor], rho: float) -> list[Tensor]:
@@ -141,15 +157,14 @@ class Subject:
     @property
     def style(self) -> Adapter:
         """Its adapter."""
-        style: Adapter = (ADAPTERS.get(self.adapter) or load(self.adapter))()
-        return style
+        return adapter(self.adapter)
 
     def make(
         self,
         net: nn.Module,
         base: type[Optimizer],
         rho: float,
-        groups: list[dict[str, Any]] | None = None,
+        groups: Dicts | None = None,
         **options: Any,
     ) -> Any:
         """An optimizer over `groups`, or all parameters of the net; `options` are the base's."""
@@ -173,9 +188,55 @@ def load(path: str) -> type:
     return found
 
 
-def detect(kind: type) -> str:
-    """The adapter that fits by the look of the class: two calls, a built base, or parameters and a base class."""
-    if hasattr(kind, "first_step") and hasattr(kind, "second_step"):
-        return "two-step"
-    first = next(iter(inspect.signature(kind).parameters), "")
-    return "closure" if first.startswith("param") else "wrapper"
+def adapter(name: str) -> Adapter:
+    """The adapter of this name, or at this path.
+
+    Raises:
+        ValueError: there is none.
+    """
+    kind = ADAPTERS.get(name)
+    if kind is None and ":" not in name:
+        raise ValueError(f"wanted an adapter ({', '.join(ADAPTERS)}, or package.module:Class), got {name!r}.")
+    found = (kind or load(name))()
+    if not isinstance(found, Adapter):
+        raise ValueError(f"wanted an adapter, and {name!r} is no samgap.conformance.subject.Adapter.")
+    return found
+
+
+def fitting(target: str, ascent: str, own: Own, name: str | None) -> Subject:
+    """The class with its adapter: the one named, or the first that fits by constructor, methods and a trial step.
+
+    Raises:
+        ValueError: the class cannot be imported, or no optimizer of it can be made.
+    """
+    kind = load(target)
+    params = next(iter(inspect.signature(kind).parameters), "").startswith("param")
+    two = hasattr(kind, "first_step") and hasattr(kind, "second_step")
+    guess = ("two-step" if params else "wrapper-two-step") if two else ("closure" if params else "wrapper")
+    subject = Subject(target, name or guess, ascent, own)
+    net = nn.Linear(2, 1)
+    try:
+        optimizer = subject.make(net, SGD, 0.05, lr=0.1)
+    except Exception as error:
+        raise ValueError(
+            f"no optimizer can be made of {target} by the adapter {subject.adapter!r} ({type(error).__name__}: "
+            f"{error}): name another with --adapter, or give what it wants with --own."
+        ) from error
+    if subject.adapter == "closure" and name is None and _passes(optimizer, net) < 2:
+        return Subject(target, "backward-closure", ascent, own)
+    return subject
+
+
+def _passes(optimizer: Any, net: nn.Module) -> int:
+    # Does the closure stand for both passes, or for the second alone?
+    calls: list[bool] = []
+
+    def closure() -> Tensor:
+        calls.append(True)
+        loss: Tensor = net(torch.ones(1, 2)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with contextlib.suppress(Exception):
+        optimizer.step(closure)
+    return len(calls)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samgap.optim.sam import SAM, global_norm, ratio
+from .sam import SAM, global_norm, ratio
 
 
 class ASAM(SAM):
@@ -15,7 +15,7 @@ class ASAM(SAM):
 
         eps = rho T^2 g / |T g|,   T = |w| + eta elementwise on weights, 1 on biases
 
-    so that |T^-1 eps| = rho. Weights are the parameters with "weight" in their own name, as in the authors' code.
+    so that |T^-1 eps| = rho. Weights are the parameters with "weight" in their name, as in the authors' code.
     Rho is not comparable with SAM's; the authors take 0.5 on CIFAR-10.
     """
 
@@ -45,7 +45,7 @@ class ASAM(SAM):
         if not eta >= 0:
             raise ValueError(f"ascent.eta must be a number from 0, got {eta!r}.")
         self.eta = eta
-        self._adaptive = [w for name, w in module.named_parameters() if "weight" in name.rpartition(".")[2]]
+        self._adaptive = [w for name, w in module.named_parameters() if "weight" in name]
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """Eps at these weights, one tensor each."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samgap.optim.sam import SAM, global_norm, inner, ratio
+from .sam import SAM, global_norm, inner, ratio
 
 
 class GSAM(SAM):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samgap.optim.wrapper import Closure, Groups, Wrapper
+from .wrapper import Closure, Groups, Wrapper
 
 TRACKING = "track_running_stats"  # of batch norm and its relatives
 STEPS = "steps_taken"  # in param_groups: where an interval stands
@@ -35,9 +35,10 @@ class SAM(Wrapper):
         eps = rho g / |g|,   g = grad L(w),   |g| over all parameters together
 
     What holds, whatever the net: weight decay, momentum and schedule are the base's and act at w, so the ascent does
-    not see them. A zero gradient gives no ascent. Both passes see the same random state (dropout masks). Running
-    statistics are those of the first pass. Weights come back by copy, bit for bit, also when the second pass raises.
-    A parameter without gradient stays where it is. With rho = 0 a step is the base's, bit for bit.
+    not see them. A zero gradient gives no ascent; in float32 that is one whose elements are below 1e-22. Both passes
+    see the same random state (dropout masks). Batch norm's running statistics are those of the first pass. Weights
+    come back by copy, bit for bit, also when the second pass raises. A parameter without gradient stays where it is.
+    With rho = 0 a step is the base's, bit for bit.
 
     A variant overrides `ascent`, `radius` or `combine`.
     """
@@ -50,7 +51,7 @@ class SAM(Wrapper):
     ) -> None:
         """
         Args:
-            base: takes the descent step.
+            base: takes the descent step; any optimizer whose step needs no closure.
             rho: radius of the ascent, L2 norm over all parameters.
             module: the net, whose running statistics (batch norm) the second pass must leave alone.
             interval: k, SAM in steps 0, k, 2k, ... and the base's own step in between, rho being the same; where it

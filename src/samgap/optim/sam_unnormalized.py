@@ -6,7 +6,7 @@ Lemmas 4 and 5, Theorem 6 and the stability bounds; Andriushchenko and Flammario
 import torch
 from torch import Tensor
 
-from samgap.optim.sam import SAM, global_norm
+from .sam import SAM, global_norm
 
 
 class SAMUnnormalized(SAM):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from samgap.training.layout import layout
 from samgap.training.settings import locate
 
 # Seconds of one CPU thread: what a pass costs whatever its size, and operations a second. Only ratios matter.
@@ -22,9 +23,11 @@ def cost(config: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     batch = min(settings["batch_size"], images)
     shape = (data["channels"], data["size"], data["size"])
     operations = 3 * batch * flops(config["model"]["_target_"], model["width"], shape, data["classes"])
-    passes = 2 if settings["ascent"].get("rho") else 1
+    ascent = settings["ascent"]
+    passes = 1 + (1 / (ascent.get("interval") or 1) if ascent.get("rho") else 0)
+    parts = math.ceil(batch / layout(settings, config.get("trainer", {})).forward)
     steps = settings["epochs"] * math.ceil(images / batch)
-    return float(steps * passes * (PASS_SECONDS + operations / RATE))
+    return float(steps * passes * (parts * PASS_SECONDS + operations / RATE))
 
 
 @functools.cache

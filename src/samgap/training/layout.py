@@ -56,14 +56,16 @@ def layout(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> Layout:
     """The layout that these settings ask for.
 
     Args:
-        settings: gives `batch_size` and `ascent.m`.
+        settings: gives `batch_size`, `ascent` and `model`.
         trainer: gives `devices` and `micro_batch`.
 
     Raises:
         SettingError: the numbers do not divide each other.
     """
     size, ranks = settings["batch_size"], trainer.get("devices") or 1
-    m = min(settings["ascent"].get("m") or size, size)
+    batch_norm = {"batch_norm", "batch_norm_size"} & {*settings["model"]}
+    # Without ascents m is what batch norm sees, or nothing.
+    m = min(settings["ascent"].get("m") or size, size) if batch_norm or settings["ascent"].get("rho") else size
     if size % ranks:
         raise SettingError(f"batch_size must be a multiple of trainer.devices ({ranks}), got {size}.")
     local = size // ranks
@@ -72,4 +74,10 @@ def layout(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> Layout:
             f"ascent.m must divide the {local} examples of a device, or be a multiple of them that divides "
             f"batch_size ({size}), got {m}: change ascent.m, batch_size or trainer.devices."
         )
-    return Layout(size, m, ranks, min(m, local, trainer.get("micro_batch") or size))
+    micro = trainer.get("micro_batch") or size
+    if batch_norm and micro < min(m, local) and min(m, local) % micro:
+        raise SettingError(
+            f"trainer.micro_batch must divide the {min(m, local)} examples that a device has for an ascent, since "
+            f"batch norm sees the parts: got {micro}."
+        )
+    return Layout(size, m, ranks, min(m, local, micro))

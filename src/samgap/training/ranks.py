@@ -105,11 +105,16 @@ def _sum_gradients(weights: list[Tensor], loss: Tensor, group: Any) -> Tensor:
     # One transfer: which weights have a gradient, the loss, the gradients. A weight that has none on any rank keeps
     # none, since a zero would let weight decay move it.
     like = weights[0]
-    present = torch.tensor([w.grad is not None for w in weights], dtype=like.dtype, device=like.device)
+    present = torch.ones(len(weights), dtype=like.dtype, device=like.device)
+    for number, w in enumerate(weights):
+        if w.grad is None:
+            present[number] = 0
     parts = [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
     flat = torch.cat([present, loss.detach().to(present).view(1), *parts])
     dist.all_reduce(flat, group=group)
-    have = flat[: len(weights)].tolist()
+    # Reading what came makes the device wait; only a rank that lacks a gradient needs to.
+    lacks = any(w.grad is None for w in weights)
+    have = flat[: len(weights)].tolist() if lacks else [1.0] * len(weights)
     gradients = torch.split(flat[len(weights) + 1 :], [w.numel() for w in weights])
     for w, gradient, somewhere in zip(weights, gradients, have, strict=True):
         w.grad = gradient.view_as(w) if somewhere else None

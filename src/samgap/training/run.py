@@ -84,7 +84,9 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRec
             return record
         except Exception:
             # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
-            files.replace_text(folder / ERROR, traceback.format_exc())
+            # Of several ranks the first to fail is to blame; the others lose their connection to it.
+            if config["trainer"]["devices"] == 1 or not (folder / ERROR).exists():
+                files.replace_text(folder / ERROR, traceback.format_exc())
             raise
 
 
@@ -149,7 +151,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
         seeds.seed_globals(settings["seed"], "training", *([rank] if rank else []))
         with _interrupts_pass():
             trainer.fit(task, train_dataloaders=loader, ckpt_path=_checkpoint(folder))
-        record = _record(settings, task, data, masks, last, started, machine)
+        record = _record(settings, task, data, masks, last, started, device)
         if logger is not None:
             logger.log_metrics({"train_acc_final": record.train_acc_final or 0.0}, step=record.steps)
     if rank:
@@ -188,9 +190,8 @@ def _record(
     masks: mask.Masks,
     last: LastCheckpoint,
     started: str,
-    machine: Machine,
+    device: torch.device,
 ) -> RunRecord:
-    train = task.score("train", data.train.to(task.device))
     final = task.curve[-1]
     done = not task.diverged
     commit, dirty = provenance.commit()
@@ -212,15 +213,15 @@ def _record(
         test_loss_final=value("test_loss"),
         holdout_acc_final=value("holdout_acc"),
         holdout_acc_best=best("holdout_acc") if done else None,
-        train_acc_final=train.acc if done else None,
-        train_loss_final=train.loss if done else None,
+        train_acc_final=task.train_score.acc if done else None,
+        train_loss_final=task.train_score.loss if done else None,
         params_total=sum(weight.numel() for weight in task.net.parameters()),
         params_live=mask.params_live(task.net, masks),
         epochs=len(task.curve),
         steps=int(final["step"] or 0),
         data_sha256=build.sha256(data),
         seconds=round(last.elapsed, 3),
-        device=torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else task.device.type,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         host=provenance.host(),
         started=started,
         finished=provenance.now(),
@@ -241,13 +242,19 @@ def _device(machine: Machine) -> torch.device:
 
 
 def _refuse_single(net: nn.Module, images: int, dealt: Layout, synchronized: bool) -> None:
-    if synchronized or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         return
     sizes = {min(images, dealt.batch_size), images % dealt.batch_size} - {0}
     for size in sizes:
         for rank in range(dealt.ranks):
-            for group in dealt.groups(size, rank):
-                if (group.stop - group.start) % dealt.forward == 1 or dealt.forward == 1:
+            groups = dealt.groups(size, rank)
+            if synchronized and sum(group.stop - group.start for group in groups) == 0:
+                raise SettingError(
+                    f"In a batch of {size} images some device has none, and model.batch_norm=synchronized wants all of "
+                    "them: change data.train_size or batch_size."
+                )
+            for group in groups:
+                if not synchronized and ((group.stop - group.start) % dealt.forward == 1 or dealt.forward == 1):
                     raise SettingError(
                         f"In a batch of {size} images a forward pass has a single one, and batch norm wants two: "
                         "change data.train_size, batch_size, ascent.m or trainer.micro_batch."

@@ -31,6 +31,10 @@ def _whole(value: Any) -> bool:
     return _number(value) and value == int(value) and abs(value) < 2**63
 
 
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _numbers(value: Any, right: Callable[[float], bool] = lambda _: True) -> bool:
     return isinstance(value, list) and all(_number(item) and right(item) for item in value)
 
@@ -72,9 +76,9 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.accelerator": (lambda v: v in ("cpu", "gpu"), "cpu or gpu"),
     "trainer.deterministic": (lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
     "trainer.keep_weights": (lambda v: isinstance(v, bool), "true or false"),
-    "trainer.devices": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
-    "trainer.micro_batch": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null"),
-    "trainer.threads": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "trainer.devices": (lambda v: _count(v), "a whole number from 1"),
+    "trainer.micro_batch": (lambda v: v is None or _count(v), "a whole number from 1, or null"),
+    "trainer.threads": (lambda v: _count(v), "a whole number from 1"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
     "logger.project": (_text, "a text"),

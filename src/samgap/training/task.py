@@ -136,6 +136,10 @@ class GapTask(LightningModule):
             self.trainer.logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=self.global_step)
         self.trainer.should_stop = self.diverged
 
+    def on_train_end(self) -> None:
+        """Score the training part while the net is still on its device."""
+        self.train_score = self.score("train", self.data.train.to(self.device))
+
     def score(self, name: str, part: Any) -> Score:
         """Loss and accuracy on a part; a loss that is no number marks the run as diverged."""
         score = evaluate(self.net, self.loss, self.data, part)

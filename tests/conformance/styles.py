@@ -1,0 +1,38 @@
+"""The same right SAM in the styles of other projects."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from samgap.optim.sam import SAM
+
+
+class Closure(SAM):
+    def __init__(self, params: Any, base: type[Optimizer], rho: float, **options: Any) -> None:
+        super().__init__(base(params, **options), rho)
+
+
+class WrapperTwoStep(SAM):
+    @torch.no_grad()
+    def first_step(self, zero_grad: bool = False) -> None:
+        self.moved = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
+        self.old = [w.detach().clone() for w in self.moved]
+        torch._foreach_add_(self.moved, self.ascent(self.moved, [w.grad for w in self.moved]))
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self, zero_grad: bool = False) -> None:
+        torch._foreach_copy_(self.moved, self.old)
+        self.base.step()
+
+
+class BackwardClosure(Closure):
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> None:
+        WrapperTwoStep.first_step(self)
+        with torch.enable_grad():
+            closure()
+        WrapperTwoStep.second_step(self)
