@@ -82,9 +82,16 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"])
-    reference = published.load(settings["published"]) if settings["published"] else None
+    reference = _published(settings["published"]) if settings["published"] else None
     found_verdicts = verdicts(found, x, over, reference)
     return Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
+
+
+def _published(name: str) -> pd.DataFrame:
+    table = published.load(name)
+    if not {"width", "params", "gap"} <= {*table.columns}:
+        raise SettingError(f"draw.published wants a table of gaps by width and parameters, and {name!r} is none.")
+    return table
 
 
 def _axes(found: Gaps, x: str | None, over: list[str] | None) -> tuple[str, list[str] | None]:
