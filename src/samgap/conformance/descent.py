@@ -54,7 +54,7 @@ def same_memory(subject: Subject) -> Found:
 
 @wanted("descent", "20 steps with momentum and decay by their formula, to 1e-6")
 def descent(subject: Subject) -> Found:
-    """V = mu v + A (w + eps) + lambda w, w = w - lr v."""
+    """With v = mu v + A (w + eps) + lambda w, w = w - lr v."""
     net = Quadratic()
     optimizer = subject.make(net, SGD, RHO, lr=0.03, momentum=0.9, weight_decay=0.01)
     w = torch.cat(copies([net.weight, net.bias]))

@@ -58,5 +58,5 @@ class ASAM(SAM):
         return global_norm([torch.nan_to_num(e / t) for e, t in zip(eps, self._scales(weights), strict=True)])
 
     def _scales(self, weights: list[Tensor]) -> list[Tensor]:
-        adaptive = {id(w): None for w in self._adaptive}
+        adaptive = {id(w) for w in self._adaptive}
         return [w.abs() + self.eta if id(w) in adaptive else torch.ones_like(w) for w in weights]
