@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from samgap.data import digits
-from samgap.data.sets import Data, Raw, Split, add_noise, assemble
+from samgap.data.sets import Data, Raw, Scale, Split, add_noise, assemble
 from samgap.errors import SettingError
 
 OPTIONS: dict[str, Any] = {"channels": 1, "classes": 10, "size": 8, "mean": [0], "std": [1]}
@@ -104,8 +104,8 @@ def test_resizing_averages() -> None:
 
 def test_scaling_standardizes_by_channel() -> None:
     split = Split(torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8), torch.tensor([0]))
-    data = Data(split, None, split, 1, 255, mean=(0.5, 0.2), std=(0.5, 0.1), crop=0, flip=False)
-    assert torch.allclose(data.scale(split.images), torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), atol=1e-6)
+    scale = Scale(255, mean=(0.5, 0.2), std=(0.5, 0.1))
+    assert torch.allclose(scale(split.images), torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), atol=1e-6)
 
 
 def test_a_data_set_that_is_another_is_refused() -> None:

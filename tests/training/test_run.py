@@ -122,10 +122,11 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
 
     original = GapTask.training_step
 
-    def training_step(self: GapTask, batch: Any, index: int) -> None:
-        if self.current_epoch == 3 and index == 1:
+    def training_step(self: GapTask, block: Any, index: int) -> None:
+        if self.current_epoch == 3:
+            original(self, block[:1], index)
             raise Stop
-        original(self, batch, index)
+        original(self, block, index)
 
     monkeypatch.setattr(GapTask, "training_step", training_step)
     with pytest.raises(Stop):

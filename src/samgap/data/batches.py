@@ -15,11 +15,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from samgap import seeds
 from samgap.data.sets import Data
 
+BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at a time
+
 
 class Batch(NamedTuple):
     """What one process trains on in one step."""
 
-    images: Tensor  # (B, c, h, w), float32
+    images: Tensor  # (B, c, h, w), float32 in levels; `Data.scale` makes input of them
     labels: Tensor  # (B,), int64
     size: int  # images of the batch in all processes together
 
@@ -77,22 +79,27 @@ class TensorImages(Dataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         device = self.images.device
         positions = draw.positions.to(device)
-        images = self.images[positions]
+        images = self.images.index_select(0, positions)
         if self.data.crop:
             images = _crop(images, draw.offsets.to(device), self.data.shape[1], self.data.shape[2])
         if self.data.flip:
             images = torch.where(draw.flips.to(device)[:, None, None, None], images.flip(3), images)
-        return Batch(self.data.scale(images), self.labels[positions], draw.size)
+        return Batch(images.float(), self.labels.index_select(0, positions), draw.size)
 
 
 def batches(
     data: Data, batch_size: int, seed: int, device: torch.device, rank: int = 0, ranks: int = 1
 ) -> DataLoader[Batch]:
-    """The training part as a loader of ready batches on `device`; of several ranks each gets its part of a batch."""
+    """The training part as a loader of blocks, each a list of batches on `device`, one a step.
+
+    Lightning's loop costs as much as a step of a small net; it turns once a block. Of several ranks each gets its
+    part of every batch.
+    """
+    images = TensorImages(data, device)
     sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks)
-    # batch_size=None: the sampler already yields whole batches. The generator keeps the loader from drawing on the
-    # global one, which belongs to the layers.
-    return DataLoader(TensorImages(data, device), sampler=sampler, batch_size=None, generator=torch.Generator())
+    block = max(1, min(BLOCK, BLOCK_BYTES // (batch_size * images.images[0].nbytes)))
+    # The generator keeps the loader from drawing on the global one, which belongs to the layers.
+    return DataLoader(images, block, sampler=sampler, collate_fn=list, generator=torch.Generator())
 
 
 def _crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 The journey of one image: `load` gives it as stored, in levels 0 to `levels`; `assemble` resizes it, deals it to a
 part and perhaps gives it a wrong label, by `data.seed` alone, so that all runs of a study see one data set; `Data`
-keeps it as a tensor on the device; `batches.Batches` gathers it, crops, flips and scales it, anew in every epoch.
+keeps it as a tensor on the device; `batches` gathers, crops and flips it, anew in every epoch, and `Scale` makes input
+of it.
 
 N images of a part, c channels, h by w pixels.
 """
@@ -11,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +50,20 @@ class Raw:
     levels: int  # the largest value that a pixel can have
 
 
+class Scale(NamedTuple):
+    """How stored images become input: levels to [0, 1], then standardized by channel."""
+
+    levels: int
+    mean: tuple[float, ...]  # by channel, of values in [0, 1]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Stored images (B, c, h, w) as float32 input."""
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images.float() / self.levels - mean) / std
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """The parts of a study, and how an image becomes input."""
@@ -56,9 +72,7 @@ class Data:
     holdout: Split | None
     test: Split
     classes: int
-    levels: int
-    mean: tuple[float, ...]  # by channel, of values in [0, 1]
-    std: tuple[float, ...]
+    scale: Scale
     crop: int  # zero padding of the random crop in pixels, 0 = no crop
     flip: bool  # random horizontal flip
 
@@ -67,12 +81,6 @@ class Data:
         """(channels, height, width) of an input."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
-
-    def scale(self, images: Tensor) -> Tensor:
-        """Stored images (B, c, h, w) as float32 input: levels to [0, 1], then standardized by channel."""
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
-        return (images.float() / self.levels - mean) / std
 
     def sha256(self) -> str:
         """Digest of every image and label of every part."""
@@ -136,9 +144,7 @@ def assemble(
         holdout=_resize(raw.train.take(order[pool - holdout :]), size) if holdout else None,
         test=_resize(raw.test, size),
         classes=classes,
-        levels=raw.levels,
-        mean=tuple(mean),
-        std=tuple(std),
+        scale=Scale(raw.levels, tuple(mean), tuple(std)),
         crop=crop,
         flip=flip,
     )

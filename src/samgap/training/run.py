@@ -11,7 +11,7 @@ import signal
 import traceback
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch import nn
 
 from samgap import files, identity, provenance, records, seeds
@@ -50,12 +50,13 @@ class Machine:
     devices: int
     micro_batch: int | None
     threads: int
+    stepper: str
     deterministic: bool | str
     checkpoint_seconds: float
     keep_weights: bool
 
 
-def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRecord:
+def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks: Sequence[Callback] = ()) -> RunRecord:
     """Carry out a run, or return its record when it has one.
 
     A run that was stopped goes on from last.ckpt and ends with the same record but for seconds, host and dates. A
@@ -67,6 +68,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRec
         config: a composed config as plain values.
         folder: the run's own; its lock keeps two processes from doing the same work.
         bar: show Lightning's progress bar.
+        callbacks: more of Lightning's, to look on.
 
     Raises:
         SettingError: a setting is wrong, or the folder's record is damaged.
@@ -80,7 +82,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False) -> RunRec
             record = records.read(folder)
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
-                record = _train(config, settings, folder, bar)
+                record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
             return record
         except Exception:
             # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
@@ -103,7 +105,7 @@ def _lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, bar: bool) -> RunRecord:
+def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, callbacks: list[Callback]) -> RunRecord:
     started = provenance.now()
     machine = Machine(**{key: value for key, value in config["trainer"].items() if key != "name"})
     torch.set_num_threads(machine.threads)
@@ -124,10 +126,12 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
         optimizer=partial(build.optimizer, config, settings),
         schedule=build.schedule(config, settings),
         data=data,
-        steps=settings["epochs"] * len(loader),
+        masks=masks,
+        steps=settings["epochs"] * len(loader.sampler),  # type: ignore[arg-type]
         eval_every=settings["eval_every"],
         layout=dealt,
         clip_norm=settings["clip_norm"],
+        stepper=machine.stepper,
         identity=identity.identity(settings),
     )
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
@@ -141,8 +145,8 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ba
             deterministic=machine.deterministic,  # type: ignore[arg-type]
             precision=settings["precision"],
             max_epochs=settings["epochs"],
-            callbacks=[last, TQDMProgressBar()] if bar else [last],
-            enable_progress_bar=bar,
+            callbacks=[last, *callbacks],
+            enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
             enable_model_summary=False,
             logger=logger if logger is not None else False,
             log_every_n_steps=1,  # we log by epoch; Lightning warns of short epochs otherwise

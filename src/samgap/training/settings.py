@@ -20,6 +20,7 @@ SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "seed
 # Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 WANDB_MODES = ("online", "offline", "disabled")
+STEPPERS = ("auto", "eager", "compiled")
 BATCH_NORMS = ("local", "synchronized")
 
 
@@ -78,6 +79,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.keep_weights": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: _count(v), "a whole number from 1"),
     "trainer.micro_batch": (lambda v: v is None or _count(v), "a whole number from 1, or null"),
+    "trainer.stepper": (lambda v: v in STEPPERS, f"one of {', '.join(STEPPERS)}"),
     "trainer.threads": (lambda v: _count(v), "a whole number from 1"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),

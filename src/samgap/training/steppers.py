@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from samgap.data.batches import Batch
+from samgap.data.sets import Scale
+from samgap.optim.wrapper import Wrapper
 from samgap.training.layout import Group, Layout
 from samgap.training.ranks import Ranks
 
@@ -29,12 +31,15 @@ class EagerStepper:
     before an ascent or a step is made of them.
     """
 
+    name = "eager"
+
     def __init__(
         self,
         net: nn.Module,
         loss: Callable[[Tensor, Tensor], Tensor],
         optimizer: Any,
         backward: Callable[[Tensor], None],
+        scale: Scale,
         layout: Layout,
         clip_norm: float | None = None,
     ) -> None:
@@ -43,14 +48,16 @@ class EagerStepper:
             net, loss: what is trained, and how its logits (B, C) and labels (B,) become a scalar, a mean.
             optimizer: a `samgap.optim.wrapper.Wrapper`, or Lightning's cover of one.
             backward: computes gradients of a loss; Lightning's `manual_backward`.
+            scale: makes input of images as stored.
             layout: which examples share an ascent and a forward pass.
             clip_norm: largest L2 norm of the final gradient; None does not clip.
         """
         self.net, self.loss, self.optimizer, self.backward = net, loss, optimizer, backward
-        self.layout, self.clip_norm = layout, clip_norm
+        self.scale, self.layout, self.clip_norm = scale, layout, clip_norm
+        self.wrapper: Wrapper = getattr(optimizer, "optimizer", optimizer)
         self.ranks = Ranks(layout.span)
         self.weights = [w for group in optimizer.param_groups for w in group["params"]]
-        optimizer.base.register_step_pre_hook(self._finish)
+        self.wrapper.base.register_step_pre_hook(self._finish)
 
     def step(self, batch: Batch) -> StepResult:
         """One optimizer step on one batch."""
@@ -75,7 +82,7 @@ class EagerStepper:
         for x, y in zip(*(torch.split(part, self.layout.forward) for part in (images, labels)), strict=True):
             if not len(y):  # a rank without examples of its group
                 continue
-            logits = self.net(x)
+            logits = self.net(self.scale(x).to(self.weights[0].dtype))
             loss = self.loss(logits, y)
             part = loss if len(y) == group.size else loss * (len(y) / group.size)
             self.backward(part)

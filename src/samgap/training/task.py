@@ -15,6 +15,8 @@ from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
+from samgap.pruning.mask import Masks
+from samgap.training import compiled
 from samgap.training.evaluate import Score, evaluate
 from samgap.training.layout import Layout
 from samgap.training.steppers import EagerStepper
@@ -36,10 +38,12 @@ class GapTask(LightningModule):
         optimizer: Callable[[nn.Module], Wrapper],
         schedule: Callable[[int, int], float],
         data: Data,
+        masks: Masks,
         steps: int,
         eval_every: int,
         layout: Layout,
         clip_norm: float | None,
+        stepper: str,
         identity: str,
     ) -> None:
         """
@@ -49,18 +53,21 @@ class GapTask(LightningModule):
             optimizer: makes the optimizer of a net, `Wrapper` in the SGD arm and a `SAM` in the other.
             schedule: (step, steps) to the factor on the learning rate.
             data: parts to evaluate on.
+            masks: of the pruned net, or empty.
             steps: of the whole training, for the schedule.
             eval_every: epochs from one evaluation to the next; the last epoch is always evaluated.
             layout: which examples share an ascent and a forward pass.
             clip_norm: largest norm of the final gradient, or None.
+            stepper: auto, eager or compiled; with auto a resumed run goes on as it began.
             identity: of the run; its checkpoints carry it.
         """
         super().__init__()
         self.automatic_optimization = False
         self.net, self.loss = net, loss
         self.make_optimizer, self.schedule = optimizer, schedule
-        self.data, self.steps, self.eval_every = data, steps, eval_every
+        self.data, self.masks, self.steps, self.eval_every = data, masks, steps, eval_every
         self.layout, self.clip_norm, self.identity = layout, clip_norm, identity
+        self.choice = stepper
         self.curve: list[Row] = []
         self.diverged = False
         self._random: list[dict[str, Tensor]] = []
@@ -75,9 +82,9 @@ class GapTask(LightningModule):
         self.parts = {"test": self.data.test.to(self.device)}
         if self.data.holdout is not None:
             self.parts["holdout"] = self.data.holdout.to(self.device)
-        self.stepper = EagerStepper(
-            self.net, self.loss, self.optimizers(), self.manual_backward, self.layout, self.clip_norm
-        )
+        optimizer, scale, backward = self.optimizers(), self.data.scale, self.manual_backward
+        eager = EagerStepper(self.net, self.loss, optimizer, backward, scale, self.layout, self.clip_norm)
+        self.stepper = compiled.choose(self.choice, self.steps, self.masks, str(self.trainer.precision), eager)
         self.ranks = self.stepper.ranks
 
     def on_train_start(self) -> None:
@@ -103,13 +110,18 @@ class GapTask(LightningModule):
             # Of the first ascent in an epoch; they cost a copy of the gradient, and no pass.
             sam.measuring, sam.measured, sam.ascents = True, None, 0
 
-    def training_step(self, batch: Batch, batch_index: int) -> None:
-        """One SGD or SAM step."""
-        result = self.stepper.step(batch)
-        self._loss_sum += result.loss * result.size
-        self._correct += result.correct
-        self._seen += result.size
-        self.lr_schedulers().step()  # type: ignore[union-attr]
+    def training_step(self, block: list[Batch], block_index: int) -> None:
+        """One SGD or SAM step for each batch."""
+        scheduler: Any = self.lr_schedulers()
+        results = []
+        for batch in block:
+            results.append(self.stepper.step(batch))
+            scheduler.step()
+        losses, correct, sizes = zip(*results, strict=True)
+        # One sum a block: a handful of small operations a step would show.
+        self._loss_sum += torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device)
+        self._correct += torch.stack(correct).sum()
+        self._seen += sum(sizes)
 
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the curve; stop a run whose loss is no number any more, in both arms alike."""
@@ -148,7 +160,7 @@ class GapTask(LightningModule):
 
     def _ascent(self, sam: SAM) -> Row:
         """What the first ascent of the epoch was; a warning when it was not what the config says."""
-        row: Row = {"sam_active": sam.ascents / self.trainer.num_training_batches}
+        row: Row = {"sam_active": sam.ascents * (self.trainer.max_epochs or 0) / self.steps}
         if sam.measured is None:
             return row
         norm, eps, radius, rise, cosine = (float(value) for value in sam.measured)
@@ -169,6 +181,7 @@ class GapTask(LightningModule):
         checkpoint["samgap"] = {
             "identity": self.identity,
             "curve": self.curve,
+            "stepper": self.stepper.name,
             "random": self.ranks.gather(random),
         }
 
@@ -180,6 +193,8 @@ class GapTask(LightningModule):
         """
         if checkpoint["samgap"].get("identity") != self.identity:
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
+        if self.choice == "auto":
+            self.choice = checkpoint["samgap"]["stepper"]
         self.curve = list(checkpoint["samgap"]["curve"])
         self._random = checkpoint["samgap"]["random"]
 

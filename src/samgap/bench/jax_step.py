@@ -1,0 +1,111 @@
+"""Peer: the paper's training step in JAX and Flax, one jitted function, as the official code has it.
+
+Two `value_and_grad`, an ascent of length rho in between, SGD with momentum by optax. B batch, c channels, C classes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from jax import numpy as jnp
+
+conv = partial(nn.Conv, use_bias=False, padding="SAME")
+
+
+class MLP(nn.Module):
+    """input - 300 p - 100 p - C."""
+
+    width: float
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """(B, h, w, c) to logits (B, C)."""
+        x = images.reshape(len(images), -1)
+        for neurons in (300, 100):
+            x = nn.relu(nn.Dense(int(neurons * self.width + 1e-9))(x))
+        return nn.Dense(self.classes)(x)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, h, w, c) to (B, h / stride, w / stride, channels)."""
+        norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5)
+        y = nn.relu(norm()(conv(self.channels, (3, 3), strides=self.stride)(x)))
+        y = norm()(conv(self.channels, (3, 3))(y))
+        if self.stride > 1:
+            x = norm()(conv(self.channels, (1, 1), strides=self.stride)(x))
+        return nn.relu(x + y)
+
+
+class ResNet18(nn.Module):
+    """Stem of f filters, four stages of two blocks, mean over pixels, linear."""
+
+    width: int
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """(B, h, w, c) to logits (B, C)."""
+        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(conv(self.width, (3, 3))(images))
+        x = nn.relu(x)
+        for stage in range(4):
+            for block in range(2):
+                x = Block(self.width * 2**stage, 2 if stage and not block else 1)(x)
+        return nn.Dense(self.classes)(x.mean(axis=(1, 2)))
+
+
+def stepper(
+    model: str, width: float, images: Any, labels: Any, *, rho: float, lr: float, momentum: float, weight_decay: float
+) -> tuple[Callable[[], float], Any]:
+    """A function that takes one step on always the same batch and waits for it.
+
+    Args:
+        model: mlp or resnet18.
+        width: p or f.
+        images, labels: numpy arrays (B, c, h, w) and (B,).
+        rho: radius of the ascent; 0 is SGD with one pass.
+        lr, momentum, weight_decay: of SGD.
+
+    Returns:
+        The function, which gives the loss before its step, and the initial variables.
+    """
+    net = MLP(width) if model == "mlp" else ResNet18(int(width))
+    x, y = jnp.asarray(images).transpose(0, 2, 3, 1), jnp.asarray(labels)
+    variables = net.init(jax.random.PRNGKey(0), x)
+    # Decay enters with the final gradient and not with the ascent, as in ours.
+    descent = optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(lr, momentum=momentum))
+
+    def loss(params: Any, statistics: Any) -> Any:
+        logits, changed = net.apply({"params": params, **statistics}, x, mutable=["batch_stats"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), changed
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def step(params: Any, statistics: Any, state: Any) -> Any:
+        (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(params, statistics)
+        if rho:
+            scale = rho / optax.global_norm(gradient)
+            risen = jax.tree.map(lambda w, g: w + scale * g, params, gradient)
+            gradient = jax.grad(lambda p, s: loss(p, s)[0])(risen, statistics)
+        updates, state = descent.update(gradient, state, params)
+        return optax.apply_updates(params, updates), changed, state, value
+
+    params = variables["params"]
+    statistics = {key: value for key, value in variables.items() if key != "params"}
+    # The first arguments are donated, and the caller keeps the variables.
+    now = [*jax.tree.map(jnp.array, (params, statistics)), descent.init(params)]
+
+    def once() -> float:
+        *now[:], value = step(*now)
+        return float(value)
+
+    return once, variables

@@ -1,0 +1,128 @@
+"""Peers in torch: an eager SAM with first_step and second_step, pytorch_optimizer's SAM, a plain Lightning loop."""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Optimizer
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+
+class TwoStepSAM(Optimizer):
+    """SAM as most repositories write it: two calls around a second pass of the user's."""
+
+    def __init__(self, params: Any, base: type[Optimizer], rho: float, **options: Any) -> None:
+        super().__init__(params, {"rho": rho, **options})
+        self.base = base(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def first_step(self) -> None:
+        """To w + eps."""
+        weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
+        norm = torch.norm(torch.stack([w.grad.norm() for w in weights]))  # type: ignore[union-attr]
+        scale = self.defaults["rho"] / (norm + 1e-12)
+        for w in weights:
+            self.state[w]["old"] = w.data.clone()
+            w.add_(w.grad * scale)
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        """Back, and the base's step."""
+        for group in self.param_groups:
+            for w in group["params"]:
+                if w.grad is not None:
+                    w.data = self.state[w]["old"]
+        self.base.step()
+        self.zero_grad()
+
+
+def two_step(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
+    """One step of a bare loop with `TwoStepSAM` on always the same batch."""
+    return _loop(net, x, y, TwoStepSAM(net.parameters(), SGD, rho, **sgd))
+
+
+def pytorch_optimizer(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
+    """The same with the package's SAM."""
+    from pytorch_optimizer import SAM
+
+    return _loop(net, x, y, SAM(net.parameters(), SGD, rho=rho, **sgd))
+
+
+def _loop(net: nn.Module, x: Tensor, y: Tensor, optimizer: Any) -> Callable[[], float]:
+    net.train()
+
+    def once() -> float:
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.first_step()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.second_step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    return once
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's data sets give them: one at a time, through PIL."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images.squeeze(1).numpy(), labels.numpy()
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(np.asarray(self.images[index]))), int(self.labels[index])
+
+
+class Plain(LightningModule):
+    """A SAM of two steps in Lightning, as a tutorial would have it."""
+
+    def __init__(self, net: nn.Module, rho: float, **sgd: float) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.net, self.rho, self.sgd = net, rho, sgd
+
+    def configure_optimizers(self) -> Any:
+        """`TwoStepSAM`."""
+        return TwoStepSAM(self.net.parameters(), SGD, self.rho, **self.sgd)
+
+    def training_step(self, batch: Any, index: int) -> None:
+        """Both passes."""
+        x, y = batch
+        optimizer: Any = self.optimizers()
+        logits = self.net(x)
+        loss = F.cross_entropy(logits, y)
+        self.manual_backward(loss)
+        optimizer.first_step()
+        self.manual_backward(F.cross_entropy(self.net(x), y))
+        optimizer.second_step()
+        self.log("train_loss", loss)
+        self.log("train_acc", (logits.argmax(dim=1) == y).float().mean())
+
+
+def lightning_seconds(net: nn.Module, images: Tensor, labels: Tensor, rho: float, **sgd: float) -> float:
+    """Seconds that a step takes in such a loop, over one epoch of batches of 128."""
+    loader = DataLoader(Pictures(images, labels), 128, shuffle=True, drop_last=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        )  # fmt: skip
+        task = Plain(net, rho, **sgd)
+        started = time.perf_counter()
+        trainer.fit(task, loader)
+    return (time.perf_counter() - started) / len(loader)

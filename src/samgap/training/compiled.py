@@ -1,0 +1,242 @@
+"""A whole SGD or SAM step as one function, traced once and compiled by torch's Inductor, for the CPU.
+
+Both passes, ascent, masks, weight decay and momentum lie in one graph, so that little between them goes through
+memory and no kernel waits for Python. It computes what `EagerStepper` does, to rounding; momentum lies in the base
+optimizer's state whichever steps, so that each can go on where the other stopped.
+"""
+
+import copy
+import logging
+import pickle
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import compile as inductor_compile
+from torch._inductor import config as inductor_config
+from torch._inductor import exc
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import SGD
+from torch.utils import _pytree as pytree
+
+from samgap.data.batches import Batch
+from samgap.data.sets import Scale
+from samgap.optim.sam import SAM, TRACKING
+from samgap.optim.sam_unnormalized import SAMUnnormalized
+from samgap.optim.wrapper import Wrapper
+from samgap.pruning.mask import Masks
+from samgap.training.steppers import EagerStepper, StepResult
+
+FROM = 2_000  # steps of a run from which compiling pays
+ASCENTS = (SAM, SAMUnnormalized)  # whose `ascent` is a function of rho and the gradients alone
+OPTIONS = {
+    "cpp_wrapper": True,  # the calls of kernels in C++ too
+    # Inductor would lay convolutions out channels last, where oneDNN's strided 1x1 convolution writes past its memory
+    # if it has fewer channels than a vector register holds (uxlfoundation/oneDNN#6035).
+    "layout_optimization": False,
+}
+Loss = Callable[[Tensor, Tensor], Tensor]
+Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
+
+
+def choose(choice: str, steps: int, masks: Masks, precision: str, eager: EagerStepper) -> EagerStepper:
+    """What carries out the steps of a run.
+
+    Args:
+        choice: eager; compiled; or auto, which compiles on the CPU if the run has 2,000 steps or more. What the
+            compiled step does not cover runs eagerly, and a warning says why.
+        steps: of the whole run.
+        masks: of the pruned net, or empty.
+        precision: of the run.
+        eager: what to use or to replace.
+    """
+    if choice == "eager" or (choice == "auto" and (steps < FROM or eager.weights[0].device.type != "cpu")):
+        return eager
+    if reason := uncovered(eager, precision):
+        warnings.warn(f"The step is not compiled and runs slower: {reason}.", stacklevel=2)
+        return eager
+    return CompiledStepper(eager, masks)
+
+
+def uncovered(eager: EagerStepper, precision: str) -> str | None:
+    """Why a step cannot be compiled, or None."""
+    wrapper, net, layout = eager.wrapper, eager.net, eager.layout
+    base, device = wrapper.base, eager.weights[0].device.type
+    odd = [key for key in ("dampening", "nesterov", "maximize") if base.defaults.get(key)]
+    reasons = {
+        f"it is for the CPU, not for {device}": device != "cpu",
+        f"it is not for precision={precision}": precision not in ("32-true", "64-true"),
+        "it is for one process": layout.ranks > 1,
+        "it takes a batch whole (ascent.m, trainer.micro_batch)": layout.forward < layout.batch_size,
+        "it does not clip (clip_norm)": eager.clip_norm is not None,
+        f"it does not know {type(wrapper).__name__}": type(wrapper) not in (Wrapper, *ASCENTS),
+        "it takes no ascent.interval": getattr(wrapper, "interval", None) is not None,
+        f"it does not know {type(base).__name__}": type(base) is not SGD,
+        f"it does not know SGD's {', '.join(odd)}": bool(odd),
+        "it wants one group of parameters": len(base.param_groups) != 1,
+        "it wants every parameter trained": not all(w.requires_grad for w in net.parameters()),
+        "it does not draw dropout": any(isinstance(part, nn.modules.dropout._DropoutNd) for part in net.modules()),
+        "there is no C++ compiler": not _has_compiler(),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+class CompiledStepper(EagerStepper):
+    """Full batches by the compiled function. The first step of a run, measured ascents and the last, smaller batch of
+    an epoch are eager.
+    """
+
+    name = "compiled"
+
+    def __init__(self, eager: EagerStepper, masks: Masks) -> None:
+        """
+        Args:
+            eager: whose parts are taken over.
+            masks: of the pruned net.
+        """
+        vars(self).update(vars(eager))
+        self.masks = masks
+        self.whole: Whole | None = None
+
+    def step(self, batch: Batch) -> StepResult:
+        """One optimizer step on one batch."""
+        sam = self.wrapper if isinstance(self.wrapper, SAM) else None
+        if batch.size < self.layout.batch_size or (sam and sam.measuring):
+            return super().step(batch)
+        if self.whole is None:
+            result = super().step(batch)  # makes the momentum
+            self.whole = self._compile(batch)
+            return result
+        if sam:
+            sam.ascents += 1
+        self.lr.fill_(self.wrapper.param_groups[0]["lr"])
+        # What Lightning does around an optimizer's step is to count it; its way through costs as much as a small step.
+        self.optimizer._on_before_step()
+        loss, correct = self.whole(batch.images, batch.labels, *self.flat)
+        self.optimizer._on_after_step()
+        return StepResult(loss, correct, batch.size)
+
+    def _compile(self, batch: Batch) -> Whole:
+        (group,) = self.wrapper.param_groups
+        weights, state = dict(self.net.named_parameters()), self.wrapper.base.state
+        numbers = group["lr"], group["momentum"], group["weight_decay"], getattr(self.wrapper, "rho", 0.0)
+        inputs = _State(
+            {name: w.detach() for name, w in weights.items()},
+            {name: state[w]["momentum_buffer"] for name, w in weights.items() if group["momentum"] and w in state},
+            dict(self.net.named_buffers()),
+            self.masks,
+            *(torch.tensor(number, dtype=self.weights[0].dtype) for number in numbers),
+        )
+        self.lr, self.flat = inputs.lr, pytree.tree_leaves(inputs)
+        ascent = type(self.wrapper) if isinstance(self.wrapper, SAM) else None
+        return _compiled(_Parts(self.net, self.loss, self.scale, ascent), batch.images, batch.labels, inputs)
+
+
+class _Parts(NamedTuple):
+    """What is constant in the graph."""
+
+    net: nn.Module
+    loss: Loss
+    scale: Scale
+    ascent: type[SAM] | None
+
+
+class _State(NamedTuple):
+    """What goes into the graph and is changed by it; tensors by the names that they have in the net."""
+
+    weights: dict[str, Tensor]
+    momenta: dict[str, Tensor]  # empty without momentum
+    buffers: dict[str, Tensor]
+    masks: Masks
+    lr: Tensor  # (), as the three below
+    momentum: Tensor
+    weight_decay: Tensor
+    rho: Tensor
+
+
+class _Rule(NamedTuple):
+    """In place of a SAM where its `ascent` is traced."""
+
+    rho: Tensor
+
+
+_kept: dict[bytes, Whole] = {}  # for the later runs of this process
+
+
+def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> Whole:
+    # Without storage a net is its structure alone, and two of the same have the same bytes.
+    parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
+    flat, spec = pytree.tree_flatten((images, labels, state))
+    key = pickle.dumps((parts, str(spec), [(t.shape, t.stride(), t.dtype) for t in flat]))
+    if key not in _kept:
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no CUDA
+        with torch.no_grad(), inductor_config.patch(compile_threads=1):
+            held = _held(parts.net)
+            graph = make_fx(
+                lambda *flat: _whole(parts, held, *pytree.tree_unflatten(flat, spec)),
+                {torch.ops.aten._foreach_norm.Scalar: _norms},
+                tracing_mode="fake",
+            )(*flat)
+            _kept[key] = inductor_compile(graph, flat, options=OPTIONS)
+    return _kept[key]
+
+
+def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state: _State) -> tuple[Tensor, Tensor]:
+    """One step on images (B, c, h, w) as stored and labels (B,): changes the state, gives loss () and correct ().
+
+    Args:
+        held: the net of the second pass.
+    """
+    weights = state.weights
+    x = parts.scale(images).to(state.lr.dtype)
+
+    def gradients(net: nn.Module, at: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        with torch.enable_grad():
+            leaves = {name: w.detach().requires_grad_() for name, w in at.items()}
+            logits = functional_call(net, leaves | state.buffers, (x,))
+            loss = parts.loss(logits, labels)
+            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        masked = {
+            name: g * state.masks[name] if name in state.masks else g
+            for name, g in zip(leaves, found, strict=True)
+            if g is not None
+        }
+        return loss.detach(), logits.detach(), masked
+
+    loss, logits, g = gradients(parts.net, weights)
+    if parts.ascent is not None:
+        eps = parts.ascent.ascent(cast(SAM, _Rule(state.rho)), [weights[name] for name in g], list(g.values()))
+        risen = weights | {name: weights[name] + e for name, e in zip(g, eps, strict=True)}
+        _, _, g = gradients(held, risen)
+    for name, descent in g.items():
+        descent = descent + state.weight_decay * weights[name]
+        if name in state.momenta:
+            descent = state.momenta[name].mul_(state.momentum).add_(descent)
+        weights[name].sub_(state.lr * descent)
+    return loss, (logits.argmax(dim=1) == labels).sum()
+
+
+def _held(net: nn.Module) -> nn.Module:
+    """A net like this whose running statistics (batch norm) do not move, as SAM's second pass wants it."""
+    net = copy.deepcopy(net)
+    for part in net.modules():
+        if hasattr(part, TRACKING):
+            setattr(part, TRACKING, False)
+    return net
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    # Inductor has no kernel for the norms of a list.
+    return [torch.linalg.vector_norm(t) for t in tensors]
+
+
+def _has_compiler() -> bool:
+    try:
+        get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return False
+    return True
