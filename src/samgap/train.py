@@ -12,8 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from samgap import cli, naming
 from samgap.records import RunRecord
-from samgap.training import ranks
-from samgap.training.run import run
 
 naming.register()
 
@@ -24,6 +22,10 @@ def main(config: DictConfig) -> dict[str, Any]:
 
     In a sweep an error is returned, not raised, so that it ends this run alone; the sweeper tells of it at the end.
     """
+    # Brings torch and Lightning, which a sweep that is done, or an error, need not wait for.
+    from samgap.training import ranks
+    from samgap.training.run import run
+
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)

@@ -11,7 +11,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext
 
+from hydra_plugins.samgap_sweeper.composer import Composer
 from samgap import identity, naming, provenance
 from samgap.errors import SettingError
 from samgap.results import sweeps
@@ -49,6 +51,9 @@ class ResumeSweeper(BasicSweeper):
         Raises:
             SettingError: a setting is wrong (nothing was started), or runs failed (all others were carried out).
         """
+        composer: Any = Composer(self.hydra_context.config_loader)
+        # The launcher composes each job again.
+        self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
         jobs = self._jobs(arguments)
         root = Path(self.config.root)
         grid = Sweep(
@@ -96,8 +101,7 @@ class ResumeSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
         # Composing every job here checks all of them before the first starts.
-        from samgap.training import ranks  # brings torch; Hydra imports this file for every command
-        from samgap.training.cost import cost
+        from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
 
         keys = dict.fromkeys([*self._axes(arguments), sweeps.RHO, sweeps.SEED])
         jobs = []
@@ -106,6 +110,8 @@ class ResumeSweeper(BasicSweeper):
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
             settings = resolve(values)
             if (devices := values["trainer"]["devices"]) > 1:
+                from samgap.training import ranks
+
                 raise SettingError(
                     f"trainer.devices={devices} in a sweep: the processes of a run are not the sweeper's to start. "
                     f"One run at a time: {ranks.command(devices)} {shlex.join(job)}"

@@ -1,0 +1,63 @@
+"""Composes the jobs of a sweep: from files for each choice of groups, by values alone from there on.
+
+Hydra reads and merges conf/ anew for every job, which takes longer than a small run. It applies overrides of values
+last, so they can as well be applied to a copy of what the same groups gave before.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class Composer:
+    """In place of Hydra's loader, whose composition it equals; everything else is the loader's."""
+
+    def __init__(self, loader: ConfigLoaderImpl) -> None:
+        self.loader = loader
+        self._kept: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":  # not there yet in a copy or an unpickled one
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"loader": self.loader, "_kept": {}}  # for a worker, which composes its own
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The config of one job.
+
+        Raises:
+            ConfigCompositionException: as Hydra's loader.
+        """
+        overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(sweep_overrides)
+        values = [override for override in overrides if self._is_value(override)]
+        files = tuple(str(override.input_line) for override in overrides if not self._is_value(override))
+        if files not in self._kept:
+            self._kept[files] = self.loader.load_sweep_config(master_config, list(files))
+        config = copy.deepcopy(self._kept[files])
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        except OmegaConfBaseException as error:
+            raise ConfigCompositionException(str(error)) from error
+        _note(config, [override for override in overrides if not override.is_hydra_override()])
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+    def _is_value(self, override: Override) -> bool:
+        # As Hydra tells them apart; what it is told about itself is left to it.
+        is_group = self.loader.repository.group_exists(override.key_or_group)
+        return (not is_group or isinstance(override.value(), dict)) and not override.is_hydra_override()
+
+
+def _note(config: DictConfig, overrides: Sequence[Override]) -> None:
+    job = config.hydra.job
+    config.hydra.overrides.task = [override.input_line for override in overrides]
+    job.override_dirname = get_overrides_dirname(list(overrides), **job.config.override_dirname)
