@@ -46,6 +46,7 @@ class RunRecord:
     commit: str
     dirty: bool  # the working tree had changes that are not in the commit
     versions: dict[str, str]
+    stepper: str = "eager"  # or compiled, which moves a result by rounding
     format: int = FORMAT
 
     @property

@@ -1,0 +1,1 @@
+"""Measured speed: the step against other code, sweeps against goals."""

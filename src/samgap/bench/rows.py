@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """Ratios come first; absolute numbers are context, since machines differ."""
+    """The ratio is what counts; absolute numbers are context, since machines differ."""
 
     what: str
+    against: str
     ours: float
     peer: float
     unit: str
     ratio: float  # ours / peer
-    goal: float | None  # that the ratio should not exceed
+    goal: float | None  # which the ratio should not exceed
     n: int  # pairs
+    profile: str = ""  # what took the time, where the goal is missed
 
     @property
     def holds(self) -> bool | None:
@@ -22,8 +24,13 @@ class Row:
         return None if self.goal is None else self.ratio <= self.goal
 
 
-def paired(what: str, ours: list[float], peer: list[float], goal: float | None) -> Row:
+def paired(what: str, against: str, ours: list[float], peer: list[float], goal: float | None) -> Row:
     """Seconds measured side by side: the median of the ratios, beside the medians in milliseconds."""
     ratios = [a / b for a, b in zip(ours, peer, strict=True)]
     middle = statistics.median
-    return Row(what, 1e3 * middle(ours), 1e3 * middle(peer), "ms", middle(ratios), goal, len(ratios))
+    return Row(what, against, 1e3 * middle(ours), 1e3 * middle(peer), "ms", middle(ratios), goal, len(ratios))
+
+
+def bounded(what: str, ours: float, bound: float, unit: str) -> Row:
+    """A measurement and what it should not exceed."""
+    return Row(what, "bound", ours, bound, unit, ours / bound, 1.0, 1)

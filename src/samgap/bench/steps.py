@@ -1,25 +1,32 @@
-"""What a step takes: ours inside a whole run, between its epochs the peers, so that all see the same machine."""
+"""What a step takes: ours inside a whole run, the peers between its epochs, so that all see the same machine."""
 
-import statistics
+import cProfile
+import dataclasses
+import io
+import os
+import pstats
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
 
-from samgap.bench import torch_steps
+from samgap.bench import images, jax_step, torch_steps
 from samgap.bench.rows import Row, paired
-from samgap.data.sets import assemble
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.training.run import run
-from samgap.training.settings import locate, resolve
 
+SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+RHO = 0.1
 Peer = Callable[[], object]  # one step
+Compose = Callable[..., dict[str, Any]]
 
 
 class Watch(Callback):
@@ -41,7 +48,7 @@ class Watch(Callback):
         steps = trainer.global_step - self.before
         taken = {"ours": (time.perf_counter() - self.started) / steps}
         for name, peer in self.peers.items():
-            peer()
+            peer()  # compiles, or warms the cache
             started = time.perf_counter()
             for _ in range(steps):
                 peer()
@@ -51,10 +58,128 @@ class Watch(Callback):
                 self.seconds[name].append(seconds)
 
 
-def watch(config: Mapping[str, Any], epochs: int, peers: Mapping[str, Peer]) -> dict[str, list[float]]:
-    """Train for one epoch and `epochs` more; seconds a step of ours and of each peer."""
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A net, how long it is watched, and its goal against JAX."""
+
+    model: str
+    width: float
+    epochs: int
+    images: int  # of an epoch
+    goal: float
+
+    @property
+    def label(self) -> str:
+        """As the table names it."""
+        return f"{'MLP p' if self.model == 'mlp' else 'ResNet-18 f'} = {self.width:g}"
+
+    @property
+    def data(self) -> str:
+        """Whose size the images have."""
+        return "mnist" if self.model == "mlp" else "cifar10"
+
+    def config(self, compose: Compose, rho: float, epochs: int) -> dict[str, Any]:
+        """A run of it."""
+        return compose(
+            f"data={self.data}", f"data._target_={images.__name__}.{self.data}", "data.holdout=0",
+            f"data.train_size={self.images}", f"model={self.model}", f"model.width={self.width:g}",
+            f"ascent.rho={rho:g}", f"epochs={epochs}", f"eval_every={epochs}", "trainer.stepper=compiled",
+            *(f"optimizer.{key}={value}" for key, value in SGD.items()),
+        )  # fmt: skip
+
+    def net(self) -> nn.Module:
+        """For a peer."""
+        return MLP((1, 28, 28), 10, self.width) if self.model == "mlp" else ResNet18((3, 32, 32), 10, int(self.width))
+
+
+CASES = (
+    Case("mlp", 0.1, epochs=10, images=60_000, goal=1.0),
+    Case("mlp", 1, epochs=4, images=60_000, goal=1.0),
+    Case("resnet18", 4, epochs=3, images=2_560, goal=0.6),
+    Case("resnet18", 8, epochs=3, images=2_560, goal=0.6),
+    Case("resnet18", 16, epochs=2, images=2_560, goal=0.6),
+)
+# Seconds instead of minutes, to see that everything runs; the numbers mean nothing.
+SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0),)
+
+
+def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
+    """Every step row; the first case is measured against all peers.
+
+    Args:
+        compose: overrides to a config.
+        cases: what to measure.
+    """
+    with one_core():
+        for number, case in enumerate(cases):
+            yield from _case(compose, case, everything=number == 0)
+
+
+def watch(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
+    """Train; seconds a step of ours and of each peer, by epoch, from the second one on."""
     clock = Watch(peers)
-    values = {**config, "epochs": epochs + 1, "eval_every": epochs + 1}
     with tempfile.TemporaryDirectory() as folder:
-        run(values, Path(folder) / "run", callbacks=[clock])
+        run(config, Path(folder) / "run", callbacks=[clock])
     return clock.seconds
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """One core for all threads of this process: what a library does with more is not in question here."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+
+
+def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
+    channels, size = (1, 28) if case.model == "mlp" else (3, 32)
+    x = torch.randn(128, channels, size, size, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(128) % 10
+    jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=RHO, **SGD)
+    peers: dict[str, Peer] = {"the JAX step": jax}
+    if everything:
+        peers["a bare two-step loop"] = torch_steps.two_step(case.net(), x, y, RHO, **SGD)
+        peers["pytorch_optimizer's SAM"] = torch_steps.pytorch_optimizer(case.net(), x, y, RHO, **SGD)
+    sam = case.config(compose, RHO, case.epochs + 1)
+    seconds = watch(sam, peers)
+    what = f"SAM step, {case.label}"
+    for name in peers:
+        row = paired(what, name, seconds["ours"], seconds[name], case.goal if name == "the JAX step" else None)
+        if row.holds is False:
+            row = dataclasses.replace(row, profile=profile(case.config(compose, RHO, 3)))
+        yield row
+    if everything:
+        noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
+        loop = [torch_steps.lightning_seconds(case.net(), noise.images, noise.labels, RHO, **SGD) for _ in range(3)]
+        again = [watch(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
+        yield paired(what, "a Lightning loop with a DataLoader", again, loop, 0.2)
+    yield _ratio(compose, case)
+
+
+def _ratio(compose: Compose, case: Case) -> Row:
+    # Short runs in turn; the function is compiled by now.
+    pairs = [[watch(case.config(compose, rho, 2), {})["ours"][0] for rho in (RHO, 0.0)] for _ in range(case.epochs + 1)]
+    sam, sgd = (list(column) for column in zip(*pairs[1:], strict=True))
+    return paired(f"SAM step, {case.label}", "our SGD step", sam, sgd, 2.05)
+
+
+def profile(config: Mapping[str, Any]) -> str:
+    """Where the time of a run goes: functions by their own time, as shares."""
+    profiler = cProfile.Profile()
+    profiler.runcall(partial(watch, config, {}))
+    stats = pstats.Stats(profiler, stream=io.StringIO())
+    entries = sorted(((own, calls, key) for key, (_, calls, own, _, _) in stats.stats.items()), reverse=True)[:8]  # type: ignore[attr-defined]
+    total: float = stats.total_tt  # type: ignore[attr-defined]
+    return "\n".join(f"{100 * own / total:5.1f} %  {calls:>7,} calls  {_name(key)}" for own, calls, key in entries)
+
+
+def _name(key: tuple[str, int, str]) -> str:
+    file, _, function = key
+    if "inductor_entry" in function:
+        return "the compiled step"
+    return f"{Path(file).name} {function}" if file != "~" else function

@@ -28,7 +28,7 @@ class TwoStepSAM(Optimizer):
     def first_step(self) -> None:
         """To w + eps."""
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
-        norm = torch.norm(torch.stack([w.grad.norm() for w in weights]))  # type: ignore[union-attr]
+        norm = torch.norm(torch.stack([w.grad.norm() for w in weights]))
         scale = self.defaults["rho"] / (norm + 1e-12)
         for w in weights:
             self.state[w]["old"] = w.data.clone()
@@ -55,7 +55,7 @@ def pytorch_optimizer(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: f
     """The same with the package's SAM."""
     from pytorch_optimizer import SAM
 
-    return _loop(net, x, y, SAM(net.parameters(), SGD, rho=rho, **sgd))
+    return _loop(net, x, y, SAM(net.parameters(), SGD, rho=rho, **sgd))  # type: ignore[arg-type]
 
 
 def _loop(net: nn.Module, x: Tensor, y: Tensor, optimizer: Any) -> Callable[[], float]:
@@ -63,9 +63,9 @@ def _loop(net: nn.Module, x: Tensor, y: Tensor, optimizer: Any) -> Callable[[], 
 
     def once() -> float:
         loss = F.cross_entropy(net(x), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.first_step()
-        F.cross_entropy(net(x), y).backward()
+        F.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
         optimizer.second_step()
         optimizer.zero_grad()
         return loss.item()

@@ -232,6 +232,7 @@ def _record(
         commit=commit,
         dirty=dirty,
         versions=provenance.versions(),
+        stepper=task.stepper.name,
     )
 
 
