@@ -86,8 +86,8 @@ def uncovered(eager: EagerStepper, precision: str) -> str | None:
 
 
 class CompiledStepper(EagerStepper):
-    """Full batches by the compiled function. The first step of a run, measured ascents and the last, smaller batch of
-    an epoch are eager.
+    """Full batches by the compiled function. The first step with momentum, measured ascents and the last,
+    smaller batch of an epoch are eager.
     """
 
     name = "compiled"
@@ -105,15 +105,16 @@ class CompiledStepper(EagerStepper):
     def step(self, batch: Batch) -> StepResult:
         """One optimizer step on one batch."""
         sam = self.wrapper if isinstance(self.wrapper, SAM) else None
-        if batch.size < self.layout.batch_size or (sam and sam.measuring):
+        (group,) = self.wrapper.param_groups
+        lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own step makes its momentum
+        if batch.size < self.layout.batch_size or (sam and sam.measuring) or lacking:
             return super().step(batch)
         if self.whole is None:
-            result = super().step(batch)  # makes the momentum
             self.whole = self._compile(batch)
-            return result
+            self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns of its first step
         if sam:
             sam.ascents += 1
-        self.lr.fill_(self.wrapper.param_groups[0]["lr"])
+        self.lr.fill_(group["lr"])
         # What Lightning does around an optimizer's step is to count it; its way through costs as much as a small step.
         self.optimizer._on_before_step()
         loss, correct = self.whole(batch.images, batch.labels, *self.flat)

@@ -1,0 +1,32 @@
+"""Small nets for tests, as a user would add them: named by `model._target_`."""
+
+from torch import Tensor, nn
+
+
+class Conv(nn.Module):
+    """A strided convolution with batch norm, and an unused parameter."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4) -> None:
+        super().__init__()
+        filters = int(width)
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape[0], filters, 3, stride=2, bias=False),
+            nn.BatchNorm2d(filters),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.LazyLinear(classes),
+        )
+        self.layers(Tensor(2, *shape).zero_())
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits
+
+
+class Dropping(Conv):
+    """The same with dropout."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4) -> None:
+        super().__init__(shape, classes, width)
+        self.layers.insert(3, nn.Dropout(0.5))

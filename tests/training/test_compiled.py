@@ -1,0 +1,200 @@
+"""The compiled step is the eager one, to rounding, and says where it is not used."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from samgap import losses
+from samgap.data.batches import Batch
+from samgap.data.sets import Scale
+from samgap.models.mlp import MLP
+from samgap.optim.sam import SAM
+from samgap.optim.sam_unnormalized import SAMUnnormalized
+from samgap.optim.wrapper import Wrapper
+from samgap.pruning import mask
+from samgap.pruning.random import prune
+from samgap.training import compiled
+from samgap.training.layout import Layout
+from samgap.training.run import run
+from samgap.training.steppers import EagerStepper
+from samgap.training.task import GapTask
+from tests.training.nets import Conv
+from tests.training.test_run import Stop, curve, lasting
+
+Tiny = Callable[..., dict[str, Any]]
+SHAPE, BATCH, STEPS = (1, 8, 8), 16, 50
+
+
+ARMS: dict[str, Callable[[SGD, nn.Module], Wrapper]] = {
+    "sgd": lambda base, net: Wrapper(base),
+    "sam": lambda base, net: SAM(base, 0.1, net),
+    "unnormalized": lambda base, net: SAMUnnormalized(base, 0.05, net),
+}
+
+
+@dataclasses.dataclass
+class Trained:
+    """What a stepper left after 50 steps."""
+
+    net: nn.Module
+    optimizer: Wrapper
+    losses: list[float]
+    correct: list[int]
+
+
+class Cover:
+    """What the steppers use of Lightning's cover of an optimizer."""
+
+    def __init__(self, optimizer: Wrapper) -> None:
+        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+        self.step, self.zero_grad = optimizer.step, optimizer.zero_grad
+        self._on_before_step = self._on_after_step = lambda: None
+
+
+def train(kind: str, net: nn.Module, arm: str, momentum: float, sparsity: float) -> Trained:
+    """50 steps on a copy of `net`, with weight decay, a schedule, smaller last batches and a measured ascent."""
+    net = copy.deepcopy(net)
+    masks = prune(net, sparsity=sparsity, seed=0) if sparsity else {}
+    mask.apply(net, masks)
+    optimizer = ARMS[arm](SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-2), net)
+    schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
+    scale, layout = Scale(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
+    stepper = EagerStepper(net, losses.cross_entropy, Cover(optimizer), Tensor.backward, scale, layout)
+    if kind == "compiled":
+        stepper = compiled.CompiledStepper(stepper, masks)
+    draw = torch.Generator().manual_seed(1)
+    results = []
+    for step in range(STEPS):
+        if step == 20 and isinstance(optimizer, SAM):
+            optimizer.measuring = True
+        size = 5 if step % 10 == 9 else BATCH
+        images = torch.randint(0, 17, (size, *SHAPE), generator=draw).float()
+        results.append(stepper.step(Batch(images, torch.randint(0, 10, (size,), generator=draw), size)))
+        schedule.step()
+    return Trained(net, optimizer, [float(r.loss) for r in results], [int(r.correct) for r in results])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("arm", "model", "momentum", "sparsity"),
+    [("sgd", "mlp", 0.9, 0), ("sam", "mlp", 0.9, 0.7), ("sam", "conv", 0.9, 0.5), ("unnormalized", "mlp", 0, 0)],
+)
+def test_fifty_steps_equal_the_eager_ones(
+    arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    net = (MLP(SHAPE, 10, 0.1) if model == "mlp" else Conv(SHAPE, 10)).to(dtype)
+    plain, fast = (train(kind, net, arm, momentum, sparsity) for kind in ("eager", "compiled"))
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-3
+    assert fast.losses == pytest.approx(plain.losses, rel=tolerance, abs=tolerance)
+    assert plain.losses[0] != plain.losses[-1]
+    for name, value in plain.net.state_dict().items():
+        assert torch.allclose(fast.net.state_dict()[name], value, rtol=tolerance, atol=tolerance), name
+        if sparsity:  # pruned weights stay 0
+            assert torch.equal(fast.net.state_dict()[name] == 0, value == 0), name
+    if dtype == torch.float64:
+        assert fast.correct == plain.correct
+    if isinstance(plain.optimizer, SAM) and isinstance(fast.optimizer, SAM):
+        assert fast.optimizer.ascents == STEPS
+        assert fast.optimizer.measured is not None
+        assert plain.optimizer.measured is not None
+        assert float(fast.optimizer.measured.cosine) == pytest.approx(float(plain.optimizer.measured.cosine), rel=1e-2)
+    states = [trained.optimizer.state_dict()["state"] for trained in (plain, fast)]
+    assert [list(state) for state in states[0].values()] == [list(state) for state in states[1].values()]
+
+
+# Four batches of 24 an epoch, of which the first of each epoch is measured in the SAM arm.
+SHORT = ("batch_size=24", "epochs=6", "precision=64-true", "trainer.checkpoint_seconds=0")
+
+
+@pytest.mark.parametrize(("first", "second"), [("compiled", "eager"), ("eager", "compiled"), ("compiled", "auto")])
+@pytest.mark.parametrize("rho", [0, 0.1])
+def test_one_goes_on_where_the_other_stopped(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str, rho: float
+) -> None:
+    words = (*SHORT, f"ascent.rho={rho}", "pruner.sparsity=0.5", "schedule=cosine")
+    whole = run(tiny(*words, f"trainer.stepper={first}"), tmp_path / "whole")
+    original = GapTask.training_step
+
+    def stop(self: GapTask, block: Any, index: int) -> None:
+        if self.current_epoch == 3:
+            raise Stop
+        original(self, block, index)
+
+    monkeypatch.setattr(GapTask, "training_step", stop)
+    with pytest.raises(Stop):
+        run(tiny(*words, f"trainer.stepper={first}"), tmp_path / "stopped")
+    monkeypatch.setattr(GapTask, "training_step", original)
+    again = run(tiny(*words, f"trainer.stepper={second}"), tmp_path / "stopped")
+    assert (whole.stepper, again.stepper) == (first, first if second == "auto" else second)
+    assert again.steps == whole.steps == 24
+    if second == "auto":  # goes on as it began, and bit for bit
+        assert lasting(again) == lasting(whole)
+        assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
+    assert again.train_loss_final == pytest.approx(whole.train_loss_final, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("ascent=asam", "it does not know ASAM"),
+        ("ascent=gsam", "it does not know GSAM"),
+        ("ascent.interval=2", "it takes no ascent.interval"),
+        ("ascent.m=8", "it takes a batch whole"),
+        ("trainer.micro_batch=8", "it takes a batch whole"),
+        ("precision=bf16-mixed", "it is not for precision=bf16-mixed"),
+        ("clip_norm=1", "it does not clip"),
+        ("optimizer.nesterov=true", "it does not know SGD's nesterov"),
+        ("model._target_=tests.training.nets.Dropping model.width=2", "it does not draw dropout"),
+    ],
+)
+def test_what_is_not_covered_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, settings: str, reason: str) -> None:
+    words = settings.replace("optimizer.nesterov", "+optimizer.nesterov").split()
+    eager = run(tiny(*words, "trainer.stepper=eager"), tmp_path / "eager")
+    with pytest.warns(UserWarning, match=f"The step is not compiled and runs slower: {reason}"):
+        record = run(tiny(*words, "trainer.stepper=compiled"), tmp_path / "compiled")
+    assert lasting(record) == lasting(eager)
+
+
+def test_without_a_compiler_a_run_is_eager(tiny: Tiny, tmp_path: Path) -> None:
+    with (
+        compiled.inductor_config.patch({"cpp.cxx": ("/nowhere/g++",)}),
+        pytest.warns(UserWarning, match=r"there is no C\+\+ compiler"),
+    ):
+        assert run(tiny("trainer.stepper=compiled"), tmp_path).stepper == "eager"
+
+
+def test_auto_compiles_long_runs_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(tiny("batch_size=24"), tmp_path / "short").stepper == "eager"
+    monkeypatch.setattr(compiled, "FROM", 8)  # 4 steps an epoch, 2 epochs
+    assert run(tiny("batch_size=24"), tmp_path / "long").stepper == "compiled"
+    assert run(tiny("batch_size=24", "trainer.stepper=eager"), tmp_path / "asked").stepper == "eager"
+
+
+def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    original = compiled.inductor_compile
+    monkeypatch.setattr(
+        compiled, "inductor_compile", lambda *args, **keys: (made.append(1), original(*args, **keys))[1]
+    )
+    monkeypatch.setattr(compiled, "_kept", {})
+    words = ("batch_size=24", "trainer.stepper=compiled")
+    for number, more in enumerate(
+        ("seed=0", "seed=1 ascent.rho=0.3", "seed=2 optimizer.lr=0.01 optimizer.weight_decay=0")
+    ):
+        run(tiny(*words, *more.split()), tmp_path / str(number))
+    assert len(made) == 1
+    run(tiny(*words, "model.width=0.2"), tmp_path / "wide")
+    assert len(made) == 2
+    # What was traced for one run is right for another: rho, learning rate and decay are no constants in it.
+    eager = run(tiny("batch_size=24", "trainer.stepper=eager", "seed=1", "ascent.rho=0.3"), tmp_path / "eager")
+    shared = run(tiny(*words, "seed=1", "ascent.rho=0.3"), tmp_path / "shared")
+    assert shared.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-4)
