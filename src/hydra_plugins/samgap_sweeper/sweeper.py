@@ -13,8 +13,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 
-from hydra_plugins.samgap_sweeper.composer import Composer
 from samgap import identity, naming, provenance
+from samgap.composer import Composer
 from samgap.errors import SettingError
 from samgap.results import sweeps
 from samgap.results.display import Display

@@ -93,7 +93,7 @@ def stepper(
     def step(params: Any, statistics: Any, state: Any) -> Any:
         (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(params, statistics)
         if rho:
-            scale = rho / optax.global_norm(gradient)
+            scale = rho / optax.tree.norm(gradient)
             risen = jax.tree.map(lambda w, g: w + scale * g, params, gradient)
             gradient = jax.grad(lambda p, s: loss(p, s)[0])(risen, statistics)
         updates, state = descent.update(gradient, state, params)

@@ -25,7 +25,7 @@ class TwoStepSAM(Optimizer):
         self.param_groups = self.base.param_groups
 
     @torch.no_grad()
-    def first_step(self) -> None:
+    def first_step(self, zero_grad: bool = False) -> None:
         """To w + eps."""
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
         norm = torch.norm(torch.stack([w.grad.norm() for w in weights]))
@@ -33,17 +33,19 @@ class TwoStepSAM(Optimizer):
         for w in weights:
             self.state[w]["old"] = w.data.clone()
             w.add_(w.grad * scale)
-        self.zero_grad()
+        if zero_grad:
+            self.zero_grad()
 
     @torch.no_grad()
-    def second_step(self) -> None:
+    def second_step(self, zero_grad: bool = False) -> None:
         """Back, and the base's step."""
         for group in self.param_groups:
             for w in group["params"]:
                 if w.grad is not None:
                     w.data = self.state[w]["old"]
         self.base.step()
-        self.zero_grad()
+        if zero_grad:
+            self.zero_grad()
 
 
 def two_step(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
@@ -64,10 +66,9 @@ def _loop(net: nn.Module, x: Tensor, y: Tensor, optimizer: Any) -> Callable[[], 
     def once() -> float:
         loss = F.cross_entropy(net(x), y)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.first_step()
+        optimizer.first_step(zero_grad=True)
         F.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
-        optimizer.second_step()
-        optimizer.zero_grad()
+        optimizer.second_step(zero_grad=True)
         return loss.item()
 
     return once
@@ -106,9 +107,9 @@ class Plain(LightningModule):
         logits = self.net(x)
         loss = F.cross_entropy(logits, y)
         self.manual_backward(loss)
-        optimizer.first_step()
+        optimizer.first_step(zero_grad=True)
         self.manual_backward(F.cross_entropy(self.net(x), y))
-        optimizer.second_step()
+        optimizer.second_step(zero_grad=True)
         self.log("train_loss", loss)
         self.log("train_acc", (logits.argmax(dim=1) == y).float().mean())
 

@@ -1,0 +1,100 @@
+"""The bench runs from end to end, and its peers take the steps that they are there to be measured by."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+
+from samgap.bench import jax_step, torch_steps
+from samgap.models.mlp import MLP
+from samgap.models.resnet18 import ResNet18
+from samgap.optim.sam import SAM
+
+STEP = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2}
+
+
+def test_every_row_is_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "samgap.bench", "--smoke", "--root", str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "bench" / "bench.json").read_text())
+    rows = result["rows"]
+    assert result["smoke"] is True
+    assert result["versions"]["torch"] == torch.__version__
+    assert [(row["what"], row["against"]) for row in rows] == [
+        ("SAM step, MLP p = 0.1", "the JAX step"),
+        ("SAM step, MLP p = 0.1", "a bare two-step loop"),
+        ("SAM step, MLP p = 0.1", "pytorch_optimizer's SAM"),
+        ("SAM step, MLP p = 0.1", "a Lightning loop with a DataLoader"),
+        ("SAM step, MLP p = 0.1", "our SGD step"),
+        ("a further run in a sweep, basic launcher", "bound"),
+        ("a finished sweep of 10 runs, started again", "bound"),
+        ("status over 10 records, after imports", "bound"),
+        ("draw over 10 records, after imports", "bound"),
+        ("runs on 2 cores", "1 core"),
+        ("peak memory, figure 7 at paper scale, p = 10", "bound"),
+    ]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"
+        assert row["holds"] == (None if row["goal"] is None else row["ratio"] <= row["goal"])
+    assert f"{sum(row['holds'] is False for row in rows)} of 9 goals missed" in done.stdout
+
+
+def problem() -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(32, 1, 8, 8, generator=draw), torch.randint(0, 10, (32,), generator=draw)
+
+
+def ours(net: nn.Module, rho: float, steps: int) -> list[float]:
+    x, y = problem()
+    optimizer = SAM(SGD(net.parameters(), **STEP), rho, net)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        return loss
+
+    return [optimizer.step(closure).item() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.2])
+def test_the_jax_step_takes_our_steps(rho: float) -> None:
+    # Another framework, another implementation: what both agree on is the algorithm.
+    x, y = problem()
+    step, variables = jax_step.stepper("mlp", 0.1, x.numpy(), y.numpy(), rho=rho, **STEP)
+    net = MLP((1, 8, 8), 10, 0.1)
+    linear = [layer for layer in net.layers if isinstance(layer, nn.Linear)]
+    for layer, values in zip(linear, variables["params"].values(), strict=True):
+        layer.weight.data = torch.tensor(np.array(values["kernel"]).T.copy())
+        layer.bias.data = torch.tensor(np.array(values["bias"]))
+    wanted = [step() for _ in range(20)]
+    assert wanted[-1] < 0.9 * wanted[0]
+    assert ours(net, rho, 20) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_jax_net_has_our_size() -> None:
+    x = np.zeros((2, 3, 8, 8), np.float32)
+    _, variables = jax_step.stepper("resnet18", 4, x, np.zeros(2, np.int64), rho=0.1, **STEP)
+    sizes = sorted(leaf.size for leaf in jax_step.jax.tree.leaves(variables["params"]))
+    assert sizes == sorted(w.numel() for w in ResNet18((3, 8, 8), 10, 4).parameters())
+
+
+@pytest.mark.parametrize("peer", [torch_steps.two_step, torch_steps.pytorch_optimizer])
+def test_the_torch_steps_are_ours(peer: object) -> None:
+    x, y = problem()
+    torch.manual_seed(0)
+    net, other = MLP((1, 8, 8), 10, 0.1), MLP((1, 8, 8), 10, 0.1)
+    other.load_state_dict(net.state_dict())
+    step = peer(other, x, y, 0.2, **STEP)  # type: ignore[operator]
+    assert ours(net, 0.2, 20) == pytest.approx([step() for _ in range(20)], rel=1e-4)
