@@ -14,7 +14,7 @@ READY := $(if $(filter .venv/bin,$(BIN)),.venv/ready)
 # Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env test lint clean reproduce-all status
+.PHONY: help env test lint bench clean reproduce-all status
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other
 
 status: $(READY) ## every sweep: done, running, failed, missing, time left
 	@$(BIN)/python -m samgap.status root=$(ROOT)
+
+bench: $(READY) ## what a step and a sweep cost, against other code and our goals: 20 minutes on a quiet machine
+	$(BIN)/python -m samgap.bench --root $(ROOT)
 
 test: $(READY) ## all tests
 	$(BIN)/python -m pytest -n 2 tests

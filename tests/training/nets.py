@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Conv(nn.Module):
-    """A strided convolution with batch norm, and an unused parameter."""
+    """Strided convolutions with batch norm, and an unused parameter."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4) -> None:
         super().__init__()
@@ -13,6 +13,7 @@ class Conv(nn.Module):
             nn.Conv2d(shape[0], filters, 3, stride=2, bias=False),
             nn.BatchNorm2d(filters),
             nn.ReLU(inplace=True),
+            nn.Conv2d(filters, 8, 1, stride=2),  # which channels last would write past its memory
             nn.Flatten(),
             nn.LazyLinear(classes),
         )
