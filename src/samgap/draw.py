@@ -34,6 +34,7 @@ def draw(config: DictConfig) -> None:
         figure = locate(settings["_target_"])(study, settings)
         for ending in ("pdf", "png"):
             files.replace(folder / f"{study.sweep.name}.{ending}", lambda path: figure.savefig(path))
+            figure.set_layout_engine("none")  # it is laid out now
         plt.close(figure)
     studies.write(study, folder)
     print(report(study))

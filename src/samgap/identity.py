@@ -52,7 +52,7 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """{"model.width": 4, "seed": 0, ...}: the settings with dotted keys, as they are typed."""
     leaves: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             leaves |= {f"{key}.{inner}": item for inner, item in flat(value).items()}
         else:
             leaves[key] = value
@@ -68,7 +68,7 @@ def _neutral(value: Any) -> bool:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):  # not Mapping, which takes ten times as long to ask for
         inner = {str(key): _value(item) for key, item in value.items()}
         return {key: item for key, item in inner.items() if not _neutral(item)}
     if isinstance(value, list | tuple):

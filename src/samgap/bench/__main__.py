@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +34,30 @@ def main(arguments: list[str] | None = None) -> int:
     naming.register()
     folder = Path(given.root) / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
     with cli.sentences():
-        for row in _rows(given.parts or PARTS, given.smoke):
-            print(text(row), flush=True)
-            rows.append(row)
-    result = {"commit": provenance.commit(), "host": provenance.host(), "created": provenance.now(),
-              "versions": provenance.versions(), "smoke": given.smoke,
-              "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows]}  # fmt: skip
-    files.replace_text(folder / "bench.json", json.dumps(result, indent=1) + "\n")
-    missed = [row for row in rows if row.holds is False]
-    print(f"\n{len(missed)} of {sum(row.goal is not None for row in rows)} goals missed; {folder / 'bench.json'}")
-    for row in missed:
-        if row.profile:
-            print(f"\n{row.what}, a profile of the whole run:\n{row.profile}")
+        results = {part: _measure(part, given.smoke) for part in given.parts or PARTS}
+    path = folder / "bench.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}  # a part that is not measured now
+    files.replace_text(path, json.dumps(kept | results, indent=1) + "\n")
+    print(f"\n{path}")
     return 0
+
+
+def _measure(part: str, smoke: bool) -> dict[str, Any]:
+    """The rows of a part, printed as they come, with what they were measured on."""
+    commit, dirty = provenance.commit()
+    rows = []
+    for row in _rows(part, smoke):
+        print(text(row), flush=True)
+        rows.append(row)
+    for row in rows:
+        if row.profile:
+            print(f"\n{row.what}, {row.against}: where a whole run spends its time\n{row.profile}\n")
+    return {
+        "commit": commit, "dirty": dirty, "created": provenance.now(), "host": provenance.host(),
+        "versions": provenance.versions(), "smoke": smoke,
+        "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
+    }  # fmt: skip
 
 
 def text(row: Row) -> str:
@@ -60,15 +69,14 @@ def text(row: Row) -> str:
     return f"{row.ratio:6.3f}  {goal:<10} {verdict:<7} {row.what}, {against} ({numbers}, n = {row.n})"
 
 
-def _rows(parts: Sequence[str], smoke: bool) -> Iterator[Row]:
-    if "steps" in parts:
+def _rows(part: str, smoke: bool) -> Iterator[Row]:
+    if part == "steps":
         from samgap.bench import steps
 
-        yield from steps.rows(_compose, steps.SMOKE if smoke else steps.CASES)
-    if "sweeps" in parts:
-        from samgap.bench import sweeps
+        return steps.rows(_compose, steps.SMOKE if smoke else steps.CASES)
+    from samgap.bench import sweeps
 
-        yield from sweeps.rows(_compose, smoke)
+    return sweeps.rows(_compose, smoke)
 
 
 def _compose(*overrides: str) -> dict[str, Any]:

@@ -31,6 +31,6 @@ def paired(what: str, against: str, ours: list[float], peer: list[float], goal: 
     return Row(what, against, 1e3 * middle(ours), 1e3 * middle(peer), "ms", middle(ratios), goal, len(ratios))
 
 
-def bounded(what: str, ours: float, bound: float, unit: str) -> Row:
+def bounded(what: str, ours: float, bound: float, unit: str, n: int = 1) -> Row:
     """A measurement and what it should not exceed."""
-    return Row(what, "bound", ours, bound, unit, ours / bound, 1.0, 1)
+    return Row(what, "bound", ours, bound, unit, ours / bound, 1.0, n)

@@ -5,6 +5,7 @@ Each command is a process of its own, as a user starts it.
 
 import dataclasses
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,15 +24,16 @@ from samgap.results import sweeps
 from samgap.training.run import run
 from samgap.training.settings import resolve
 
-TINY = ("name=bench", "epochs=1", "data.train_size=128", "model.width=0.1")
-RHO = "ascent.rho=0,0.05,0.1,0.2,0.3"
-MIB = 2**20
+TINY = ("name=bench", "epochs=1", "data.train_size=128")
+RHOS = (0.0, 0.05, 0.1, 0.2, 0.3)
+WIDTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
+SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.9)
 
 
 def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
     """Every row about sweeps; `smoke` makes them so small that their numbers mean nothing."""
     yield _further_run(4 if smoke else 20)
-    yield from _many_records(compose, 10 if smoke else 200, 10 if smoke else 1_000)
+    yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
     yield _cores(2 if smoke else 4, 1 if smoke else 60)
     yield _memory(1_000 if smoke else 60_000)
 
@@ -41,44 +43,57 @@ def _further_run(runs: int) -> Row:
     taken = []
     for seeds in (1, 1 + runs):
         with tempfile.TemporaryDirectory() as root:
-            seconds, _ = _seconds("train", "-m", *TINY, "ascent.rho=0.1", f"seed=range({seeds})",
+            seconds, _ = _seconds("train", "-m", *TINY, "model.width=0.1", "ascent.rho=0.1", f"seed=range({seeds})",
                                   "hydra/launcher=basic", f"root={root}")  # fmt: skip
             taken.append(seconds)
     return bounded("a further run in a sweep, basic launcher", (taken[1] - taken[0]) / runs, 0.5, "s")
 
 
 def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
+    """A restart over `few` records (5 rho, 5 widths), status and drawing over `many` (and 5 sparsities)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _forge(compose, root, few // 5)
-        seconds, said = _seconds("train", "-m", *TINY, RHO, f"seed=range({few // 5})", f"root={root}")
-        if f"{few}/{few} done" not in said:
-            raise SettingError(f"The sweep of {few} records was to be finished, and it said: {said}")
-        yield bounded(f"a finished sweep of {few} runs, started again", seconds, 15, "s")
-        _forge(compose, root, many // 5)
-        _seconds("train", "-m", *TINY, RHO, f"seed=range({many // 5})", f"root={root}")
-        for command, arguments in (("status", []), ("draw", ["name=bench"])):
-            imports, _ = _seconds(None, f"import samgap.{command}")
-            seconds, _ = _seconds(command, *arguments, f"root={root}")
-            yield bounded(f"{command} over {many:,} records, after imports", seconds - imports, 3, "s")
+        for records_, sparsities in ((few, SPARSITIES[:1]), (many, SPARSITIES)):
+            seeds = records_ // (len(RHOS) * len(WIDTHS) * len(sparsities))
+            _forge(compose, root, sparsities, seeds)
+            axes = {"ascent.rho": RHOS, "model.width": WIDTHS, "pruner.sparsity": sparsities}
+            grid = [f"{key}={','.join(map(str, values))}" for key, values in axes.items()]
+            seconds, said = _seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
+            if f"{records_}/{records_} done" not in said:
+                raise SettingError(f"The sweep of {records_} records was to be finished, and it said: {said}")
+            if records_ == few:
+                yield bounded(f"a finished sweep of {few} runs, started again", seconds, 15, "s")
+        # matplotlib imports what writes a PDF when it writes one.
+        late = ", matplotlib.backends.backend_agg, matplotlib.backends.backend_pdf, fontTools.subset"
+        for command, arguments, more in (("status", [], ""), ("draw", ["name=bench"], late)):
+            taken = [
+                _seconds(command, *arguments, f"root={root}")[0] - _seconds(None, f"import samgap.{command}{more}")[0]
+                for _ in range(3)
+            ]
+            yield bounded(f"{command} over {many:,} records, after imports", statistics.median(taken), 3, "s", n=3)
 
 
-def _forge(compose: Compose, root: Path, seeds: int) -> None:
+def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: int) -> None:
     """Records of a sweep as if it had run: one real run, copied to each point of the grid."""
-    config = compose(*TINY, f"root={root}")
+    config = compose(*TINY, f"model.width={WIDTHS[0]}", f"root={root}")
     with tempfile.TemporaryDirectory() as folder:
         real = run(config, Path(folder) / "run")
-    for rho, seed in product((float(rho) for rho in RHO.split("=")[1].split(",")), range(seeds)):
-        values: dict[str, Any] = config | {"seed": seed, "ascent": config["ascent"] | {"rho": rho}}
-        values["pruner"] = config["pruner"] | {"seed": seed}
+    for rho, width, sparsity, seed in product(RHOS, WIDTHS, sparsities, range(seeds)):
+        values: dict[str, Any] = config | {
+            "seed": seed,
+            "ascent": config["ascent"] | {"rho": rho},
+            "model": config["model"] | {"width": width},
+            "pruner": config["pruner"] | {"sparsity": sparsity, "seed": seed},
+        }
         settings = resolve(values)
         name = identity.folder(settings)
         (sweeps.runs(root) / name).mkdir(parents=True, exist_ok=True)
-        # Seeds differ a little, as they do.
-        accuracy = 0.5 + (seed * 37 % 101) / 1000 + rho / 10
+        accuracy = 0.5 + (seed * 37 % 101) / 1000 + rho / 10  # seeds differ, as they do
+        total = round(real.params_total * width / WIDTHS[0])
         record = dataclasses.replace(
             real, identity=identity.identity(settings), folder=name, settings=settings, arm="SAM" if rho else "SGD",
-            test_acc_final=accuracy, test_acc_best=accuracy,
+            test_acc_final=accuracy, test_acc_best=accuracy, params_total=total,
+            params_live=round(total * (1 - sparsity)),
         )  # fmt: skip
         records.write(record, sweeps.runs(root) / name)
 
@@ -98,18 +113,17 @@ def _cores(runs: int, epochs: int) -> Row:
 
 def _memory(train_size: int) -> Row:
     """Peak memory of one process of figure 7's largest net at paper scale; one epoch shows it all."""
+    # The process tells it itself: what the system counts for a child starts with the memory of its parent.
+    told = "import runpy, sys; sys.argv[0] = 'train'; runpy.run_module('samgap.train', run_name='__main__'); "
+    told += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
     with tempfile.TemporaryDirectory() as root:
-        command = _command(
-            "train", "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",
+        _, said = _seconds(
+            None, told, "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",
             f"data._target_={images.__name__}.mnist", f"data.train_size={train_size}", "epochs=1", "ascent.rho=0.1",
             f"root={root}",
         )  # fmt: skip
-        process = subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        _, status, usage = os.wait4(process.pid, 0)
-        said = process.stderr.read().decode() if process.stderr else ""
-    if status:
-        raise SettingError(f"{' '.join(command)} failed: {said}")
-    return bounded("peak memory, figure 7 at paper scale, p = 10", usage.ru_maxrss * 1024 / MIB, 1.5 * 1024, "MiB")
+    peak = int(said.split("VmHWM:")[1].split()[0]) / 1024
+    return bounded("peak memory, figure 7 at paper scale, p = 10", peak, 1.5 * 1024, "MiB")
 
 
 def _seconds(name: str | None, *arguments: str) -> tuple[float, str]:

@@ -164,8 +164,8 @@ def _rhos(protocol: Protocol, cell: _Cell, fixed_rho: float) -> dict[Any, float]
 
 def _best(accuracies: pd.DataFrame) -> float:
     # Rounded, so that two means that differ in the last bit are equal and the smaller rho wins on every machine.
-    means = accuracies.mean(axis=1).round(9)
-    return float(means.index[int(means.argmax())])
+    means = accuracies.to_numpy().mean(axis=1).round(9)
+    return float(accuracies.index[int(means.argmax())])
 
 
 def _summary(protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray, rhos: int) -> dict[str, float]:
