@@ -131,7 +131,7 @@ def generated(channels: int, size: int, levels: int) -> Raw:
         pixels[torch.arange(images), :, labels % 5, labels // 5] = levels
         return Split(pixels, labels)
 
-    return Raw(split(1500), split(20), levels)
+    return Raw(split(2500), split(20), levels)
 
 
 def tiniest(figure: str) -> list[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from scipy import stats
 from samgap.results import null, published
 from samgap.results.gaps import Gaps, gaps
 from samgap.results.table import words
-from samgap.results.verdict import Verdict, judge, position, series, slope, verdicts
+from samgap.results.verdict import Verdict, judge, position, published_for, series, slope, verdicts
 from tests.results.tables import PARAMS, table
 
 X = np.log10([1e3, 1e4, 1e5])
@@ -177,3 +177,16 @@ def test_a_true_rise_is_found() -> None:
     random = np.random.default_rng(0)
     answers = [study(random, 5, 5, 5, False, rise=0.3) for _ in range(30)]
     assert answers.count("reproduced") >= 27
+
+
+def test_published_rows_are_those_of_the_same_cells() -> None:
+    clean, noisy = published.load("fig8"), published.load("label_noise_cifar10")
+    assert len(published_for(clean, {})) == len(published_for(clean, {"pruner.sparsity": 0})) == len(clean)
+    assert (
+        len(published_for(clean, {"pruner.sparsity": 0.5})) == len(published_for(clean, {"data.label_noise": 0.5})) == 0
+    )
+    half = published_for(noisy, {"data.label_noise": 0.5})
+    assert half["gap"].tolist() == [1.68, 20.92, 38.74, 39.6]
+    assert half["params"].tolist() == [44622, 701466, 2797610, 11173962]
+    assert len(published_for(noisy, {})) == len(published_for(noisy, {"data.label_noise": 0})) == 0
+    assert len(published_for(noisy, {"data.label_noise": 0.5, "pruner.sparsity": 0.9})) == 0

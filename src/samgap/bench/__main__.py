@@ -34,11 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     naming.register()
     folder = Path(given.root) / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    with cli.sentences():
-        results = {part: _measure(part, given.smoke) for part in given.parts or PARTS}
     path = folder / "bench.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}  # a part that is not measured now
-    files.replace_text(path, json.dumps(kept | results, indent=1) + "\n")
+    for part in given.parts or PARTS:
+        with cli.sentences():
+            measured = _measure(part, given.smoke)
+        kept = json.loads(path.read_text()) if path.exists() else {}  # the other part
+        files.replace_text(path, json.dumps(kept | {part: measured}, indent=1) + "\n")
     print(f"\n{path}")
     return 0
 

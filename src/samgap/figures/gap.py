@@ -13,7 +13,7 @@ from samgap.plots import style
 from samgap.plots.style import Look
 from samgap.results.study import Study
 from samgap.results.table import words
-from samgap.results.verdict import series
+from samgap.results.verdict import published_for, series
 
 RULES = {
     "paper": "ρ* best on the test set (as in the paper)",
@@ -39,8 +39,10 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         prefix = f"{words(named)}: " if named else ""
         _gap(left, study, prefix, cells.sort_values(study.x), look)
         _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
-    if study.published is not None and study.x.startswith("params"):
-        _published(left, right, study.published, settings["published_data"])
+        if study.published is not None and study.x.startswith("params"):
+            theirs = published_for(study.published, named)
+            if len(theirs):
+                _published(left, right, theirs, prefix, settings["published_data"])
     left.axhline(0, color="#606060", linewidth=0.8, zorder=1)
     left.set(ylabel="SAM minus SGD (percentage points)", title="what SAM gains")
     right.set(ylabel="test accuracy (%)", title="both arms")
@@ -51,11 +53,11 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         else:
             axes.set_xlabel(study.x)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1 if axes is left else 2)
-    figure.suptitle(f"{settings['title']} — {_where(study)}", fontweight="bold")
+    figure.suptitle(f"{settings['title']} — {where(study)}", fontweight="bold")
     return figure
 
 
-def _where(study: Study) -> str:
+def where(study: Study) -> str:
     """Data set, number of seeds, scale, and whether anything is missing, for the title."""
     seeds = sorted({int(n) for n in study.gaps.cells["n"]})
     count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
@@ -94,12 +96,18 @@ def _accuracies(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look
         axes.plot(x, acc, dashes, marker=mine.marker, color=mine.color, markerfacecolor=face, label=label)
 
 
-def _published(left: Axes, right: Axes, published: pd.DataFrame, data: str) -> None:
-    x, gap, band = published["params"], published["gap"], published["gap_band"]
-    gray = style.PUBLISHED
-    left.fill_between(x, gap - band, gap + band, color=gray, alpha=0.25, linewidth=0)
-    left.plot(x, gap, "-.", marker="x", color=gray, label=f"published on {data}, band as drawn in the paper")
+def _published(left: Axes, right: Axes, published: pd.DataFrame, prefix: str, data: str) -> None:
+    x, gap, gray = published["params"], published["gap"], style.PUBLISHED
+    band = ""
+    if "gap_band" in published:
+        left.fill_between(
+            x, gap - published["gap_band"], gap + published["gap_band"], color=gray, alpha=0.25, linewidth=0
+        )
+        band = ", band as drawn in the paper"
+    left.plot(x, gap, "-.", marker="x", color=gray, label=f"{prefix}published on {data}{band}")
     for key, arm, dashes in (("sgd", "SGD", ":"), ("sam", "SAM", "-.")):
-        acc, std = published[f"{key}_acc"], published[f"{key}_std"]
-        right.fill_between(x, acc - std, acc + std, color=gray, alpha=0.2, linewidth=0)
-        right.plot(x, acc, dashes, marker="x", color=gray, label=f"{arm}, published on {data}")
+        acc = published[f"{key}_acc"]
+        if f"{key}_std" in published:
+            std = published[f"{key}_std"]
+            right.fill_between(x, acc - std, acc + std, color=gray, alpha=0.2, linewidth=0)
+        right.plot(x, acc, dashes, marker="x", color=gray, label=f"{prefix}{arm}, published on {data}")

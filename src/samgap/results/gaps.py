@@ -34,11 +34,13 @@ class Gaps:
 
     `cells` has a row a cell: the cell's axes, params_total, params_live, then, in percent and percentage points, the
     accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho.
-    `by_seed` has a row a cell, protocol and seed. `notes` says what was left out of both.
+    `by_seed` has a row a cell, protocol and seed. `best` has one a cell and seed: the rho that was best in that seed's
+    own runs, on held-out images where there are any. `notes` says what was left out of all three.
     """
 
     cells: pd.DataFrame
     by_seed: pd.DataFrame
+    best: pd.DataFrame
     axes: list[str]  # of a cell
     unbiased: Protocol  # holdout where there is one, else loso
     rhos: int  # how many of them SAM could choose from
@@ -81,6 +83,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
     rows: list[dict[str, Any]] = []
     by_seed: list[dict[str, Any]] = []
+    best: list[dict[str, Any]] = []
     for cell in cells:
         row = _context(cell)
         for protocol in PROTOCOLS:
@@ -94,10 +97,14 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
             for (seed, rho), difference in zip(chosen.items(), differences, strict=True):
                 by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})
         rows.append(row)
+        own = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc
+        best += [cell.axes | {"seed": seed, "rho": _best(own[[seed]])} for seed in own]
     unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
     order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
     frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
-    return Gaps(frame, pd.DataFrame(by_seed), table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes)
+    return Gaps(
+        frame, pd.DataFrame(by_seed), pd.DataFrame(best), table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes
+    )
 
 
 def _arms(table: Table) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:

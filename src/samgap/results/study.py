@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from samgap import provenance
@@ -19,7 +18,8 @@ from samgap.results import published, sweeps
 from samgap.results.gaps import Gaps, Protocol, gaps
 from samgap.results.sweeps import Sweep
 from samgap.results.table import Table, collect
-from samgap.results.verdict import Verdict, plain, verdicts
+from samgap.results.verdict import Verdict, published_for
+from samgap.training.settings import locate
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: the `draw` group: x, series, published, fixed_rho.
+        settings: the `draw` group: x, series, published, fixed_rho, verdict.
         protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
 
     Raises:
@@ -83,7 +83,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"])
     reference = _published(settings["published"]) if settings["published"] else None
-    found_verdicts = verdicts(found, x, over, reference)
+    found_verdicts = locate(settings["verdict"])(found, x, over, reference)
     return Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
 
 
@@ -107,18 +107,21 @@ def _axes(found: Gaps, x: str | None, over: list[str] | None) -> tuple[str, list
 
 
 def side_by_side(study: Study) -> pd.DataFrame:
-    """Our cells with the published numbers of the same width beside those that are plain; published widths that we
-    lack follow.
+    """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
+    of their series.
     """
     ours = study.gaps.cells
     if study.published is None or "model.width" not in ours:
         return ours
-    theirs = study.published.add_prefix("published_").rename(columns={"published_width": "model.width"})
-    theirs, ours = (frame.astype({"model.width": float}) for frame in (theirs, ours))
     others = [axis for axis in study.gaps.axes if axis != "model.width"]
-    alike = np.array([plain({axis: cell[axis] for axis in others}) for _, cell in ours.iterrows()])
-    both = ours[alike].merge(theirs, on="model.width", how="outer", sort=True)
-    return pd.concat([both, ours[~alike]], ignore_index=True)
+    parts = []
+    for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
+        theirs = published_for(study.published, axes := dict(zip(others, values, strict=True)))
+        theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
+        theirs = theirs.rename(columns={"published_width": "model.width"})
+        theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
+        parts.append(mine.merge(theirs, on="model.width", how="outer", sort=True).fillna(axes))
+    return pd.concat(parts, ignore_index=True)
 
 
 def write(study: Study, folder: Path) -> None:

@@ -14,6 +14,7 @@ from samgap.results.gaps import Gaps
 from samgap.results.table import words
 
 LEVEL = 0.05
+Answer = Literal["reproduced", "not reproduced", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Verdict:
     """
 
     series: str  # the cell's other axes, "" where there are none
-    answer: Literal["reproduced", "not reproduced", "inconclusive"]
+    answer: Answer
     reason: str
     protocol: str  # how rho was chosen
     seeds: int  # with all cells
@@ -46,15 +47,16 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         found: gaps; their unbiased protocol is used, since the paper's choice of rho lifts small gaps.
         x: column of `found.cells` that orders the cells and makes the slope's axis.
         over: axes that make a series, see `series`.
-        published: columns params and gap, or None. Its slope is compared with that of dense nets on clean labels.
+        published: a table of gaps, or None. Its slope is compared with that of the same cells, see `published_for`.
     """
     result = []
     for axes, cells in series(found, x, over):
         target = math.nan
-        if published is not None and x.startswith("params") and plain(axes):
-            target = slope(position("params", published["params"]), published["gap"])
+        if published is not None and x.startswith("params") and len(theirs := published_for(published, axes)) > 1:
+            target = slope(position("params", theirs["params"]), theirs["gap"])
         ordered = cells.sort_values(x)
-        values, places = matrix(found, ordered), position(x, ordered[x])
+        unbiased = found.by_seed[found.by_seed["protocol"] == found.unbiased]
+        values, places = matrix(unbiased, "gap", found.axes, ordered), position(x, ordered[x])
         result.append(judge(words(axes), values, places, x, found.unbiased, found.rhos, target))
     return result
 
@@ -78,9 +80,19 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
     return [(dict(zip(over, values, strict=True)), cells) for values, cells in groups]
 
 
-def plain(axes: Mapping[str, Any]) -> bool:
-    """Whether these axes leave a net as the published ones are: no sparsity, no noise."""
-    return all(value in (0, "null", "false") for value in axes.values())
+def published_for(published: pd.DataFrame, axes: Mapping[str, Any]) -> pd.DataFrame:
+    """The published rows of a series, none where nobody published it.
+
+    A column that is named like an axis, such as data.label_noise, says what its rows are for; where there is none, or
+    we did not sweep it, both must be off: no noise, no sparsity.
+    """
+    off = (0, "null", "false")
+    own = [column for column in map(str, published) if "." in column]
+    if any(value not in off for axis, value in axes.items() if axis not in own):
+        return published[:0]
+    for column in own:
+        published = published[published[column] == axes.get(column, 0)]
+    return published
 
 
 def position(x: str, values: Any) -> np.ndarray:
@@ -89,15 +101,16 @@ def position(x: str, values: Any) -> np.ndarray:
     return np.log10(numbers) if x.startswith("params") else numbers
 
 
-def matrix(found: Gaps, cells: pd.DataFrame) -> pd.DataFrame:
-    """Unbiased gaps by seed (rows) and cell (columns, in the order of `cells`); seeds that lack a cell are left out."""
-    rows = found.by_seed[found.by_seed["protocol"] == found.unbiased]
+def matrix(rows: pd.DataFrame, value: str, axes: list[str], cells: pd.DataFrame) -> pd.DataFrame:
+    """A column of `rows` by seed (rows) and cell (columns, in the order of `cells`); seeds that lack a cell are left
+    out.
+    """
     columns = {}
     for label, cell in cells.iterrows():
         mine = rows
-        for axis in found.axes:
+        for axis in axes:
             mine = mine[mine[axis] == cell[axis]]
-        columns[label] = mine.set_index("seed")["gap"]
+        columns[label] = mine.set_index("seed")[value]
     return pd.DataFrame(columns).dropna()
 
 
@@ -151,7 +164,7 @@ def _slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
 
 def _answer(
     seeds: int, cells: int, along: str, up: float, down: float, low: float, high: float, target: float
-) -> tuple[Literal["reproduced", "not reproduced", "inconclusive"], str]:
+) -> tuple[Answer, str]:
     if seeds < 2 or cells < 3:
         return "inconclusive", f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
     if up < LEVEL:

@@ -1,0 +1,87 @@
+"""The figure of the best rho (UAI version, figures 8 and 9): SAM's accuracy over rho by size, and rho* over size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from samgap.figures.gap import AXES, where
+from samgap.plots import style
+from samgap.results.study import Study
+from samgap.results.sweeps import RHO
+from samgap.results.table import words
+from samgap.results.verdict import published_for, series
+
+
+def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
+    """Two panels: accuracy over rho, a curve a cell with its best marked; the best rho over size.
+
+    Args:
+        study: gaps and published numbers.
+        settings: the `draw` group; `title` and `published_data` are used.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.6), layout="constrained")
+    _curves(left, study)
+    groups = series(study.gaps, study.x, study.over)
+    for (named, cells), look in zip(groups, style.looks(len(groups)), strict=True):
+        prefix = f"{words(named)}: " if named else ""
+        _best(right, study, prefix, cells.sort_values(study.x), look)
+        if study.published is not None and study.x.startswith("params"):
+            theirs = published_for(study.published, named)
+            if len(theirs):
+                label = f"{prefix}published on {settings['published_data']}"
+                right.plot(theirs["params"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=label)
+    left.set(xlabel="ρ (0 is SGD)", ylabel="test accuracy (%)", title="accuracy over ρ, best marked")
+    right.set(yscale="log", ylabel="best ρ", title="the best ρ")
+    rhos = sorted({*study.table.runs[RHO]} - {0})
+    right.set_yticks(rhos, [f"{rho:g}" for rho in rhos])
+    right.minorticks_off()
+    if study.x.startswith("params"):
+        style.parameter_axis(right, AXES[study.x])
+    else:
+        right.set_xlabel(study.x)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    figure.suptitle(f"{settings['title']} — {where(study)}", fontweight="bold")
+    return figure
+
+
+def _curves(axes: Axes, study: Study) -> None:
+    """A curve a cell over evenly spaced rhos, mean and standard error over seeds; darker is larger."""
+    runs = study.table.runs
+    rhos = sorted(runs[RHO].unique())
+    cells = study.gaps.cells.sort_values(study.x)
+    colors = plt.get_cmap("viridis_r")(np.linspace(0.15, 1, len(cells)))
+    for (_, cell), color in zip(cells.iterrows(), colors, strict=True):
+        mine = runs
+        for axis in study.gaps.axes:
+            mine = mine[mine[axis] == cell[axis]]
+        accuracies = 100 * mine.groupby(RHO)["test_acc_final"].agg(["mean", "sem"]).reindex(rhos)
+        label = f"{style.short(cell[study.x])}" + (f", {words(_others(study, cell))}" if _others(study, cell) else "")
+        axes.errorbar(range(len(rhos)), accuracies["mean"], accuracies["sem"], color=color, label=label, capsize=2)
+        best = rhos.index(cell["paper_rho"])
+        axes.plot(best, accuracies["mean"].iloc[best], "*", markersize=13, color=color)
+    axes.set_xticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])
+
+
+def _others(study: Study, cell: pd.Series) -> dict[str, Any]:
+    return {axis: cell[axis] for axis in study.gaps.axes if axis != "model.width"}
+
+
+def _best(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: style.Look) -> None:
+    """Best rho of the mean over seeds, and of each seed alone."""
+    x = cells[study.x].to_numpy()
+    axes.plot(
+        x, cells["paper_rho"], marker=look.marker, color=look.color, label=f"{prefix}ours, of the mean over seeds"
+    )
+    for place, (_, cell) in zip(x, cells.iterrows(), strict=True):
+        mine = study.gaps.best
+        for axis in study.gaps.axes:
+            mine = mine[mine[axis] == cell[axis]]
+        counts = mine["rho"].value_counts()
+        axes.scatter([place] * len(counts), counts.index, s=18 * counts, color=look.color, alpha=0.25, linewidths=0)
+    axes.scatter([], [], s=54, color=look.color, alpha=0.25, label=f"{prefix}ours, seeds alone; area is their number")

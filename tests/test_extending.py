@@ -1,0 +1,70 @@
+"""docs/extending.md does what it says: its files, in a copy of the project, with its commands."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+PAGE = (TOP / "docs" / "extending.md").read_text()
+FILES = dict(re.findall(r"^`([^`]+)`\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+COMMANDS = [
+    line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) for line in block.split("\n")
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with the files of the page."""
+    top = tmp_path_factory.mktemp("extended")
+    for name in ("src", "conf", "tests"):
+        shutil.copytree(TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(TOP / "pyproject.toml", top)
+    for path, text in FILES.items():
+        assert not (top / path).exists(), path
+        (top / path).parent.mkdir(exist_ok=True)
+        (top / path).write_text(text)
+    return top
+
+
+def call(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join((str(copy / "src"), str(copy)))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_every_kind_of_part_has_its_two_files() -> None:
+    for group, folder in (("model", "models"), ("data", "data"), ("ascent", "optim"), ("pruner", "pruning")):
+        assert sum(path.startswith(f"conf/{group}/") for path in FILES) == 1
+        assert sum(path.startswith(f"src/samgap/{folder}/") for path in FILES) == 1
+    assert len(COMMANDS) - COMMANDS.count("") == 5
+
+
+def test_the_commands_work(copy: Path) -> None:
+    said = ""
+    for command in filter(None, COMMANDS):
+        assert command.startswith("python ")
+        said += call(copy, *shlex.split(command)[1:]).stdout
+    assert "OneLayer" not in said
+    for drawn in ("multirun/mine/own/mine.png", "multirun/stripes/smoke/stripes.pdf"):
+        assert (copy / drawn).stat().st_size > 10_000
+    assert (copy / "src/samgap/optim/signed.py").exists()
+    assert "ascent had radius" not in said  # radius is rho
+
+
+def test_the_newcomers_pass_the_contracts(copy: Path) -> None:
+    names = [Path(path).stem for path in FILES if path.startswith("conf/") and "figure" not in path]
+    options = ("-v", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib")
+    said = call(copy, "-m", "pytest", *options, "tests/test_contracts.py", "-k", " or ".join(names)).stdout
+    for name in names:
+        assert re.search(rf"\[.*{name}.*\] PASSED", said), name
+    assert " failed" not in said
