@@ -18,6 +18,8 @@ from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.sam import SAM
 
+TOP = Path(__file__).parents[2]
+REFERENCE = TOP / "src/samgap/reference/results/bench"
 STEP = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2}
 
 
@@ -98,3 +100,12 @@ def test_the_torch_steps_are_ours(peer: object) -> None:
     other.load_state_dict(net.state_dict())
     step = peer(other, x, y, 0.2, **STEP)  # type: ignore[operator]
     assert ours(net, 0.2, 20) == pytest.approx([step() for _ in range(20)], rel=1e-4)
+
+
+def test_the_page_about_speed_shows_the_reference() -> None:
+    parts = json.loads((REFERENCE / "bench.json").read_text())
+    page = (TOP / "docs" / "speed.md").read_text()
+    for row in (row for part in parts.values() for row in part["rows"]):
+        against = "its goal" if row["against"] == "bound" else row["against"]
+        goal = "" if row["goal"] is None else f"{row['goal']:g}"
+        assert f"| {row['what']} | {against} | {row['ratio']:.2f} | {goal} |" in page

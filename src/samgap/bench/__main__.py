@@ -55,7 +55,7 @@ def _measure(part: str, smoke: bool) -> dict[str, Any]:
         if row.profile:
             print(f"\n{row.what}, {row.against}: where a whole run spends its time\n{row.profile}\n")
     return {
-        "commit": commit, "dirty": dirty, "created": provenance.now(), "host": provenance.host(),
+        "commit": commit, "dirty": dirty, "created": provenance.now(),
         "versions": provenance.versions(), "smoke": smoke,
         "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
     }  # fmt: skip
