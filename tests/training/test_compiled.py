@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor.utils import fresh_cache
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -29,6 +31,9 @@ from samgap.training.task import GapTask
 from tests.training.nets import Conv
 from tests.training.test_run import Stop, curve, lasting
 
+pytestmark = pytest.mark.skipif(
+    not compiled._has_compiler() and "CI" not in os.environ, reason="wants a C++ compiler, such as g++"
+)
 Tiny = Callable[..., dict[str, Any]]
 SHAPE, BATCH, STEPS = (1, 8, 8), 16, 50
 
@@ -170,6 +175,22 @@ def test_without_a_compiler_a_run_is_eager(tiny: Tiny, tmp_path: Path) -> None:
         pytest.warns(UserWarning, match=r"there is no C\+\+ compiler"),
     ):
         assert run(tiny("trainer.stepper=compiled"), tmp_path).stepper == "eager"
+
+
+def test_a_compiler_that_fails_leaves_a_run_eager(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "g++"
+    script = '[ "$1" = --version ] && exec g++ "$@"; echo "Python.h: not found" >&2; exit 1'
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(compiled, "_kept", {})
+    eager = run(tiny("trainer.stepper=eager"), tmp_path / "eager")
+    with (
+        fresh_cache(),
+        compiled.inductor_config.patch({"cpp.cxx": (str(compiler),)}),
+        pytest.warns(UserWarning, match=r"could not be compiled and runs slower: Python\.h: not found"),
+    ):
+        record = run(tiny("trainer.stepper=compiled"), tmp_path / "compiled")
+    assert lasting(record) == lasting(eager)
 
 
 def test_auto_compiles_long_runs_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

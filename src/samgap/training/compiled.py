@@ -107,10 +107,16 @@ class CompiledStepper(EagerStepper):
         sam = self.wrapper if isinstance(self.wrapper, SAM) else None
         (group,) = self.wrapper.param_groups
         lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own step makes its momentum
-        if batch.size < self.layout.batch_size or (sam and sam.measuring) or lacking:
+        if self.name == "eager" or batch.size < self.layout.batch_size or (sam and sam.measuring) or lacking:
             return super().step(batch)
         if self.whole is None:
-            self.whole = self._compile(batch)
+            try:
+                self.whole = self._compile(batch)
+            except exc.InductorError as error:
+                last = str(error).strip().splitlines()[-1]
+                warnings.warn(f"The step could not be compiled and runs slower: {last}", stacklevel=2)
+                self.name = "eager"
+                return super().step(batch)
             self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns of its first step
         if sam:
             sam.ascents += 1
