@@ -1,6 +1,7 @@
 """Small nets for tests, as a user would add them: named by `model._target_`."""
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Conv(nn.Module):
@@ -26,8 +27,15 @@ class Conv(nn.Module):
 
 
 class Dropping(Conv):
-    """The same with dropout."""
+    """The same with dropout that no module tells of."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4) -> None:
-        super().__init__(shape, classes, width)
-        self.layers.insert(3, nn.Dropout(0.5))
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(functional.dropout(images, 0.5, self.training))
+
+
+class Deciding(Conv):
+    """The same, and what it does depends on what it sees."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return logits if float(logits.detach().sum()) > 0 else 2 * logits

@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from samgap.data.batches import Batch
 from samgap.data.sets import Scale
+from samgap.errors import SettingError
 from samgap.optim.sam import SAM, TRACKING
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
@@ -79,7 +80,6 @@ def uncovered(eager: EagerStepper, precision: str) -> str | None:
         f"it does not know SGD's {', '.join(odd)}": bool(odd),
         "it wants one group of parameters": len(base.param_groups) != 1,
         "it wants every parameter trained": not all(w.requires_grad for w in net.parameters()),
-        "it does not draw dropout": any(isinstance(part, nn.modules.dropout._DropoutNd) for part in net.modules()),
         "there is no C++ compiler": not _has_compiler(),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
@@ -112,8 +112,8 @@ class CompiledStepper(EagerStepper):
         if self.whole is None:
             try:
                 self.whole = self._compile(batch)
-            except exc.InductorError as error:
-                last = str(error).strip().splitlines()[-1]
+            except Exception as error:  # whatever it is, the run need not end of it
+                last = (str(error).strip() or repr(error)).splitlines()[-1]
                 warnings.warn(f"The step could not be compiled and runs slower: {last}", stacklevel=2)
                 self.name = "eager"
                 return super().step(batch)
@@ -188,6 +188,8 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> W
                 {torch.ops.aten._foreach_norm.Scalar: _norms},
                 tracing_mode="fake",
             )(*flat)
+            if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
+                raise SettingError("the net draws random numbers, which both passes of SAM must share")
             _kept[key] = inductor_compile(graph, flat, options=OPTIONS)
     return _kept[key]
 
