@@ -4,6 +4,7 @@ A part is called with its settings: the keys of its YAML without `name` and `_ta
 """
 
 import functools
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 
 from samgap import seeds
 from samgap.data.sets import Data, assemble
+from samgap.errors import SettingError
 from samgap.models.init import initialize
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
@@ -32,24 +34,24 @@ def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> t
     model = options(settings["model"])
     init = model.pop("init")
     model.pop("batch_norm_size", None)
-    net: nn.Module = locate(config["model"]["_target_"])(data.shape, data.classes, **model)
+    net: nn.Module = _part(config, "model")(data.shape, data.classes, **model)
     initialize(net, init)
     pruner = options(settings["pruner"])
     if not pruner.get("sparsity"):
         return net, {}
-    masks = locate(config["pruner"]["_target_"])(net, **pruner)
+    masks = _part(config, "pruner")(net, **pruner)
     mask.apply(net, masks)
     return net, masks
 
 
 def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Wrapper:
     """The base optimizer, wrapped by the ascent, or by nothing that does anything if rho is 0: the SGD arm."""
-    base: Optimizer = locate(config["optimizer"]["_target_"])(net.parameters(), **options(settings["optimizer"]))
+    base: Optimizer = _part(config, "optimizer")(net.parameters(), **options(settings["optimizer"]))
     arguments = options(settings["ascent"])
     if not arguments.get("rho"):
         return Wrapper(base)
     arguments.pop("m", None)  # the stepper's, which deals out the examples
-    wrapped: Wrapper = locate(config["ascent"]["_target_"])(base, module=net, **arguments)
+    wrapped: Wrapper = _part(config, "ascent")(base, module=net, **arguments)
     return wrapped
 
 
@@ -63,9 +65,24 @@ def options(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
 
 
+def _part(config: Mapping[str, Any], group: str) -> Callable[..., Any]:
+    """What a group names."""
+    return functools.partial(_call, group, locate(config[group]["_target_"]))
+
+
+def _call(group: str, target: Callable[..., Any], /, *given: Any, **settings: Any) -> Any:
+    """Call a part with its settings; one that it does not take is the user's to put right."""
+    try:
+        inspect.signature(target).bind(*given, **settings)
+    except TypeError as error:
+        raise SettingError(f"The keys of {group} must be those of a file in conf/{group}/: {error}.") from error
+    return target(*given, **settings)
+
+
 @functools.lru_cache(maxsize=1)
 def _data(target: str, folder: Path, settings: str) -> Data:
-    return assemble(locate(target), folder, **options(json.loads(settings)))
+    data: Data = _call("data", assemble, locate(target), folder, **options(json.loads(settings)))
+    return data
 
 
 @functools.lru_cache(maxsize=1)
