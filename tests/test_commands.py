@@ -340,6 +340,8 @@ def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
         [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # Tests started in the background are deaf to Ctrl-C, and their children would be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -349,7 +351,7 @@ def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> 
         time.sleep(0.02)
 
 
-LONG = ("name=mine", "epochs=40", "data.train_size=1000", "data.holdout=100", "model.width=1", "ascent.rho=0,0.1",
+LONG = ("name=mine", "epochs=80", "data.train_size=1000", "data.holdout=100", "model.width=1", "ascent.rho=0,0.1",
         "seed=0,1", "trainer.checkpoint_seconds=0", "eval_every=20")  # fmt: skip
 
 
