@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,4 +80,3 @@ def test_a_worker_can_have_it(loader: ConfigLoaderImpl) -> None:
     for other in (copy.deepcopy(composer), pickle.loads(pickle.dumps(composer))):
         assert plain(other.load_sweep_config(asked, ["seed=1"])) == wanted
     assert composer.get_search_path() is loader.get_search_path()
-    assert Path(cli.CONF).exists()

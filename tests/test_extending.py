@@ -53,11 +53,10 @@ def test_the_commands_work(copy: Path) -> None:
     said = ""
     for command in filter(None, COMMANDS):
         assert command.startswith("python ")
-        said += call(copy, *shlex.split(command)[1:]).stdout
-    assert "OneLayer" not in said
+        done = call(copy, *shlex.split(command)[1:])
+        said += done.stdout + done.stderr
     for drawn in ("multirun/mine/own/mine.png", "multirun/stripes/smoke/stripes.pdf"):
         assert (copy / drawn).stat().st_size > 10_000
-    assert (copy / "src/samgap/optim/signed.py").exists()
     assert "ascent had radius" not in said  # radius is rho
 
 

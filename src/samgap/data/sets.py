@@ -51,14 +51,14 @@ class Raw:
 
 
 class Scale(NamedTuple):
-    """How stored images become input: levels to [0, 1], then standardized by channel."""
+    """How images become input: levels to [0, 1], then standardized by channel."""
 
     levels: int
     mean: tuple[float, ...]  # by channel, of values in [0, 1]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Stored images (B, c, h, w) as float32 input."""
+        """Images (B, c, h, w), in levels, as float32 input."""
         mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
         return (images.float() / self.levels - mean) / std

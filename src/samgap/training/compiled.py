@@ -195,7 +195,7 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> W
 
 
 def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state: _State) -> tuple[Tensor, Tensor]:
-    """One step on images (B, c, h, w) as stored and labels (B,): changes the state, gives loss () and correct ().
+    """One step on images (B, c, h, w) in levels and labels (B,): changes the state, gives loss () and correct ().
 
     Args:
         held: the net of the second pass.
