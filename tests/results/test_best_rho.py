@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from samgap.errors import SettingError
 from samgap.figures.rho import draw
 from samgap.plots import style
 from samgap.results import best_rho, published
@@ -38,6 +39,11 @@ def test_a_best_rho_that_grows_is_reproduced() -> None:
     assert verdict.published_slope > 0
     (falling,) = best_rho.verdicts(found({1: 0.2, 2: 0.1, 3: 0.05}), "params_total", None, None)
     assert (falling.answer, np.isnan(falling.published_slope)) == ("not reproduced", True)
+
+
+def test_a_published_table_without_a_best_rho_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"draw\.published must be a table with a best rho"):
+        best_rho.verdicts(found(GROWS), "params_total", None, published.load("label_noise_cifar10"))
 
 
 def test_a_best_rho_that_stays_shows_nothing() -> None:

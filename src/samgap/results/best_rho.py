@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from samgap.errors import SettingError
 from samgap.results.gaps import Gaps
 from samgap.results.table import words
 from samgap.results.verdict import LEVEL, Answer, Verdict, matrix, position, published_for, series, slope
@@ -24,7 +25,14 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         x: column of `found.cells` that orders the cells.
         over: axes that make a series.
         published: columns params and best_rho, or None.
+
+    Raises:
+        SettingError: the published table has no best rho.
     """
+    if published is not None and "best_rho" not in published:
+        raise SettingError(
+            "draw.published must be a table with a best rho (fig7, fig8, fig9) or null for this question."
+        )
     result = []
     for axes, cells in series(found, x, over):
         ordered = cells.sort_values(x)

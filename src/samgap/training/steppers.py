@@ -48,7 +48,7 @@ class EagerStepper:
             net, loss: what is trained, and how its logits (B, C) and labels (B,) become a scalar, a mean.
             optimizer: a `samgap.optim.wrapper.Wrapper`, or Lightning's cover of one.
             backward: computes gradients of a loss; Lightning's `manual_backward`.
-            scale: makes input of images as stored.
+            scale: makes input of images in levels.
             layout: which examples share an ascent and a forward pass.
             clip_norm: largest L2 norm of the final gradient; None does not clip.
         """

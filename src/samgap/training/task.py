@@ -198,7 +198,7 @@ class GapTask(LightningModule):
         if checkpoint["samgap"].get("identity") != self.identity:
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         if self.choice == "auto":
-            self.choice = checkpoint["samgap"]["stepper"]
+            self.choice = checkpoint["samgap"].get("stepper", "eager")  # of before there were two
         self.curve = list(checkpoint["samgap"]["curve"])
         self._random = checkpoint["samgap"]["random"]
 
