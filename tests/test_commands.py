@@ -336,13 +336,16 @@ def test_a_short_sweep_on_real_fashion_mnist(command: Command, tmp_path: Path) -
 
 def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
     """A sweep as a process of its own, in its own process group."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        # Tests started in the background are deaf to Ctrl-C, and their children would be.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    # Tests that were started in the background are deaf to Ctrl-C, and their children would be.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
