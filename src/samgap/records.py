@@ -47,6 +47,7 @@ class RunRecord:
     dirty: bool  # the working tree had changes that are not in the commit
     versions: dict[str, str]
     stepper: str = "eager"  # or compiled, which moves a result by rounding
+    sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
     format: int = FORMAT
 
     @property

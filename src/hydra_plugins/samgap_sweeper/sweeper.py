@@ -130,11 +130,16 @@ class ResumeSweeper(BasicSweeper):
         # As keys of the settings: a swept group is its name, model.params ends as a width. Device, paths and the like
         # make no difference to a result and are no axis.
         swept: dict[str, bool] = {}
+        renamed = {"model.params": "model.width", "pruner.live_params": "pruner.sparsity"}
+        live = self.config.pruner.get("live_params")
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
-            key = f"{key}.name" if key in GROUPS else {"model.params": "model.width"}.get(key, key)
+            live = override.value() if key == "pruner.live_params" else live
+            key = f"{key}.name" if key in GROUPS else renamed.get(key, key)
             if key.split(".")[0] in (*GROUPS, *SCALARS):
                 swept[key] = override.is_sweep_override()
+        if live is not None and swept.get("model.width"):
+            swept["pruner.sparsity"] = True  # every width has its own
         return [key for key, several in swept.items() if several]
 
 

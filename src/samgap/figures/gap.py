@@ -35,23 +35,19 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.2), layout="constrained")
     groups = series(study.gaps, study.x, study.over)
-    for (named, cells), look in zip(groups, style.looks(len(groups)), strict=True):
+    for number, ((named, cells), look) in enumerate(zip(groups, style.looks(len(groups)), strict=True)):
         prefix = f"{words(named)}: " if named else ""
-        _gap(left, study, prefix, cells.sort_values(study.x), look)
+        _gap(left, study, prefix, cells.sort_values(study.x), look, notes_below=number % 2 == 1)
         _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
-        if study.published is not None and study.x.startswith("params"):
-            theirs = published_for(study.published, named)
-            if len(theirs):
-                _published(left, right, theirs, prefix, settings["published_data"])
+        if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
+            marker = "x" if len(groups) == 1 else look.marker
+            _published(left, right, theirs, prefix, settings["published_data"], marker)
     left.axhline(0, color="#606060", linewidth=0.8, zorder=1)
     left.set(ylabel="SAM minus SGD (percentage points)", title="what SAM gains")
     right.set(ylabel="test accuracy (%)", title="both arms")
     for axes in (left, right):
         axes.margins(x=0.08, y=0.12)
-        if study.x.startswith("params"):
-            style.parameter_axis(axes, AXES[study.x])
-        else:
-            axes.set_xlabel(study.x)
+        horizontal(axes, study)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1 if axes is left else 2)
     figure.suptitle(f"{settings['title']} — {where(study)}", fontweight="bold")
     return figure
@@ -67,13 +63,30 @@ def where(study: Study) -> str:
     return f"{study.data}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
 
 
-def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look) -> None:
+def horizontal(axes: Axes, study: Study) -> None:
+    """The horizontal axis; it shows parameter counts whatever it is."""
+    cells = study.gaps.cells
+    if study.x.startswith("params"):
+        style.parameter_axis(axes, AXES[study.x])
+    elif study.x == "pruner.sparsity" and cells.groupby(study.x)["params_total"].nunique().max() == 1:
+        totals = cells.groupby(study.x)["params_total"].first()
+        axes.set_xticks(totals.index, [f"{sparsity:.2g}\n{style.short(total)}" for sparsity, total in totals.items()])
+        live = " to ".join(
+            style.short(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()})
+        )
+        axes.set_xlabel(f"sparsity, share of kernel weights removed; parameters before it, after it {live}")
+    else:
+        axes.set_xlabel(study.x)
+
+
+def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look, *, notes_below: bool) -> None:
     x, drawn, unbiased = cells[study.x].to_numpy(), study.protocol, study.gaps.unbiased
     gap, error = cells[f"{drawn}_gap"].to_numpy(), np.nan_to_num(cells[f"{drawn}_se"].to_numpy())
     axes.fill_between(x, gap - error, gap + error, color=look.color, alpha=0.2, linewidth=0)
     axes.plot(x, gap, marker=look.marker, color=look.color, zorder=3, label=f"{prefix}ours ± s.e., {RULES[drawn]}")
-    for place, top, rho in zip(x, gap + error, cells[f"{drawn}_rho"], strict=True):
-        style.note(axes, f"ρ*={rho:g}", place, top)
+    ends = gap - error if notes_below else gap + error
+    for place, end, rho in zip(x, ends, cells[f"{drawn}_rho"], strict=True):
+        style.note(axes, f"ρ*={rho:g}", place, end, below=notes_below)
     if unbiased != drawn and f"{unbiased}_gap" in cells:
         middle = cells[f"{unbiased}_gap"].to_numpy()
         reach = np.nan_to_num(cells[f"{unbiased}_high"].to_numpy() - middle)
@@ -96,18 +109,18 @@ def _accuracies(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look
         axes.plot(x, acc, dashes, marker=mine.marker, color=mine.color, markerfacecolor=face, label=label)
 
 
-def _published(left: Axes, right: Axes, published: pd.DataFrame, prefix: str, data: str) -> None:
-    x, gap, gray = published["params"], published["gap"], style.PUBLISHED
+def _published(left: Axes, right: Axes, published: pd.DataFrame, prefix: str, data: str, marker: str) -> None:
+    x, gap, gray = published["x"], published["gap"], style.PUBLISHED
     band = ""
     if "gap_band" in published:
         left.fill_between(
             x, gap - published["gap_band"], gap + published["gap_band"], color=gray, alpha=0.25, linewidth=0
         )
         band = ", band as drawn in the paper"
-    left.plot(x, gap, "-.", marker="x", color=gray, label=f"{prefix}published on {data}{band}")
+    left.plot(x, gap, "-.", marker=marker, color=gray, label=f"{prefix}published on {data}{band}")
     for key, arm, dashes in (("sgd", "SGD", ":"), ("sam", "SAM", "-.")):
         acc = published[f"{key}_acc"]
         if f"{key}_std" in published:
             std = published[f"{key}_std"]
             right.fill_between(x, acc - std, acc + std, color=gray, alpha=0.2, linewidth=0)
-        right.plot(x, acc, dashes, marker="x", color=gray, label=f"{prefix}{arm}, published on {data}")
+        right.plot(x, acc, dashes, marker=marker, color=gray, label=f"{prefix}{arm}, published on {data}")

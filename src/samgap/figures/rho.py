@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samgap.figures.gap import AXES, where
+from samgap.figures.gap import horizontal, where
 from samgap.plots import style
 from samgap.results.study import Study
 from samgap.results.sweeps import RHO
@@ -30,20 +30,15 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
     for (named, cells), look in zip(groups, style.looks(len(groups)), strict=True):
         prefix = f"{words(named)}: " if named else ""
         _best(right, study, prefix, cells.sort_values(study.x), look)
-        if study.published is not None and study.x.startswith("params"):
-            theirs = published_for(study.published, named)
-            if len(theirs):
-                label = f"{prefix}published on {settings['published_data']}"
-                right.plot(theirs["params"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=label)
+        if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
+            label = f"{prefix}published on {settings['published_data']}"
+            right.plot(theirs["x"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=label)
     left.set(xlabel="ρ (0 is SGD)", ylabel="test accuracy (%)", title="accuracy over ρ, best marked")
     right.set(yscale="log", ylabel="best ρ", title="the best ρ")
     rhos = sorted({*study.table.runs[RHO]} - {0})
     right.set_yticks(rhos, [f"{rho:g}" for rho in rhos])
     right.minorticks_off()
-    if study.x.startswith("params"):
-        style.parameter_axis(right, AXES[study.x])
-    else:
-        right.set_xlabel(study.x)
+    horizontal(right, study)
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
     figure.suptitle(f"{settings['title']} — {where(study)}", fontweight="bold")

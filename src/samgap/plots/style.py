@@ -63,10 +63,12 @@ def parameter_axis(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def note(axes: Axes, text: str, x: float, y: float) -> None:
-    """A small text right above (x, y) that stays readable on top of lines."""
+def note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
+    """A small text right above or below (x, y) that stays readable on top of lines."""
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
-    axes.annotate(text, (x, y), (4, 3), textcoords="offset points", fontsize=9, path_effects=halo, zorder=5)
+    axes.annotate(
+        text, (x, y), (4, -11 if below else 3), textcoords="offset points", fontsize=9, path_effects=halo, zorder=5
+    )
 
 
 def short(count: float) -> str:

@@ -27,31 +27,65 @@ def live_kernels(total: int, sparsity: float) -> int:
     return round((1 - sparsity) * total)
 
 
-def shares(sizes: list[int], live: int) -> list[int]:
-    """Deal `live` weights out to layers in proportion to their sizes, to the last weight (Webster's method).
+def shares(weights: list[int], live: int, sizes: list[int]) -> list[int]:
+    """Deal `live` weights out to layers in proportion to `weights`, to the last one (Webster's method).
 
     A divisor method: a layer never gets fewer when `live` grows, so masks of one seed are nested in sparsity.
 
     Args:
-        sizes: weights of each layer.
+        weights: what each layer's share is in proportion to.
         live: weights to deal out, at most the sum of `sizes`.
+        sizes: of the layers; one that is full leaves the rest to the others.
 
     Returns:
         Live weights of each layer; their sum is `live`.
     """
-    total = sum(sizes)
-    given = [(2 * live * size + total) // (2 * total) for size in sizes]  # nearest whole number, exactly
+    given = _near(weights, live, sizes)
     while missing := live - sum(given):
         step = 1 if missing > 0 else -1
-        # To get one: the layer with the largest size / (given + 1/2), of equals the first. To lose one: the layer
+        # To get one: the layer with the largest weight / (given + 1/2), of equals the first. To lose one: the layer
         # that would have been the last to get it.
-        able = [layer for layer, have in enumerate(given) if have + step >= 0]
-        given[max(able, key=lambda layer: (step * sizes[layer] / (given[layer] + step / 2), -step * layer))] += step
+        able = [layer for layer, have in enumerate(given) if 0 <= have + step <= sizes[layer]]
+        given[max(able, key=lambda layer: (step * weights[layer] / (given[layer] + step / 2), -step * layer))] += step
     return given
 
 
+def _near(weights: list[int], live: int, sizes: list[int]) -> list[int]:
+    # Full layers first, then for the rest the nearest whole number to its share, exactly.
+    full: set[int] = set()
+    while True:
+        rest = [layer for layer in range(len(sizes)) if layer not in full]
+        left, total = live - sum(sizes[layer] for layer in full), sum(weights[layer] for layer in rest)
+        over = {layer for layer in rest if left * weights[layer] >= sizes[layer] * total}
+        if not over:
+            return [
+                sizes[layer] if layer in full else (2 * left * weights[layer] + total) // (2 * total)
+                for layer in range(len(sizes))
+            ]
+        full |= over
+
+
+def by_layer(scores: Mapping[str, Tensor], live: list[int]) -> Masks:
+    """Masks of the largest scores of each layer, so many of each."""
+    return {name: keep_largest(layer, count) for (name, layer), count in zip(scores.items(), live, strict=True)}
+
+
+def globally(scores: Mapping[str, Tensor], live: int) -> Masks:
+    """Masks of the `live` largest scores of all layers together; of equal ones the first layer's win."""
+    sizes = [layer.numel() for layer in scores.values()]
+    kept = keep_largest(torch.cat([layer.flatten() for layer in scores.values()]), live)
+    parts = zip(scores.items(), torch.split(kept, sizes), strict=True)
+    return {name: part.view_as(layer) for (name, layer), part in parts}
+
+
 def keep_largest(scores: Tensor, live: int) -> Tensor:
-    """A mask of the `live` largest scores; of equal scores the first in memory wins."""
+    """A mask of the `live` largest scores; of equal scores the first in memory wins.
+
+    Raises:
+        SettingError: a score is no number.
+    """
+    if not torch.isfinite(scores).all():
+        raise SettingError(f"A pruner gave {int((~torch.isfinite(scores)).sum())} scores that are no numbers.")
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[scores.flatten().argsort(descending=True, stable=True)[:live]] = True
     return mask.view_as(scores)
@@ -79,6 +113,17 @@ def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:
 def layers(net: nn.Module) -> dict[str, int]:
     """Kernel names with their sizes, in the net's order."""
     return {name: weight.numel() for name, weight in prunable(net)}
+
+
+def sparsity_by_layer(masks: Mapping[str, Tensor]) -> dict[str, float]:
+    """The share of each kernel that is pruned."""
+    return {name: 1 - int(mask.sum()) / mask.numel() for name, mask in masks.items()}
+
+
+def load(masks: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """Make `masks`, which hooks hold, what they were when `kept` was made of them."""
+    for name, mask in masks.items():
+        mask.copy_(kept[name])
 
 
 class _Masked:

@@ -9,7 +9,7 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.results.gaps import Gaps
 from samgap.results.table import words
-from samgap.results.verdict import LEVEL, Answer, Verdict, matrix, position, published_for, series, slope
+from samgap.results.verdict import LEVEL, Answer, Verdict, matrix, position, published_slope, series, slope
 
 SHUFFLES = 20_000
 
@@ -37,10 +37,8 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     for axes, cells in series(found, x, over):
         ordered = cells.sort_values(x)
         values = np.log10(matrix(found.best, "rho", found.axes, ordered).to_numpy())
-        target = math.nan
-        theirs = published_for(published, axes) if published is not None and x.startswith("params") else None
-        if theirs is not None and len(theirs) > 1:
-            target = slope(position("params", theirs["params"]), np.log10(theirs["best_rho"]))
+        theirs = None if published is None else published.assign(decades=np.log10(published["best_rho"]))
+        target = published_slope(theirs, axes, x, "decades")
         result.append(_judge(words(axes), values, position(x, ordered[x]), x, target))
     return result
 

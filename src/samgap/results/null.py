@@ -42,6 +42,18 @@ def reach(values: np.ndarray) -> float:
     return float(np.quantile(np.abs(values.mean(axis=1)) / error, 0.95))
 
 
+def tails(values: np.ndarray, statistic: float) -> tuple[float, float]:
+    """The shares of studies whose mean over its standard error is at least, and at most, `statistic`.
+
+    Args:
+        values: (studies, seeds), with mean 0 in truth.
+        statistic: of the study that was made.
+    """
+    found = np.sort(values.mean(axis=1) / (values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])))
+    above, below = len(found) - np.searchsorted(found, statistic), np.searchsorted(found, statistic, side="right")
+    return float((1 + above) / (1 + len(found))), float((1 + below) / (1 + len(found)))
+
+
 @functools.lru_cache(maxsize=64)
 def reach_of_gaps(seeds: int, rhos: int) -> float:
     """`reach` for the gaps of one cell."""

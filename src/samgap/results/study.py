@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from samgap import provenance
+from samgap import identity, provenance
 from samgap.errors import SettingError
 from samgap.files import replace, replace_text
 from samgap.results import published, sweeps
@@ -82,16 +82,25 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"])
-    reference = _published(settings["published"]) if settings["published"] else None
+    reference = _published(settings["published"], table) if settings["published"] else None
     found_verdicts = locate(settings["verdict"])(found, x, over, reference)
     return Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
 
 
-def _published(name: str) -> pd.DataFrame:
-    table = published.load(name)
-    if not {"width", "params", "gap"} <= {*table.columns}:
-        raise SettingError(f"draw.published wants a table of gaps by width and parameters, and {name!r} is none.")
-    return table
+def _published(names: str | list[str], table: Table) -> pd.DataFrame:
+    """The published rows; what all our runs have in common, such as the pruner, theirs must have too."""
+    parts = []
+    for name in [names] if isinstance(names, str) else names:
+        parts.append(published.load(name))
+        if not {"width", "params", "gap"} <= {*parts[-1].columns}:
+            raise SettingError(f"draw.published wants tables of gaps by width and parameters, and {name!r} is none.")
+    rows = pd.concat(parts, ignore_index=True)
+    for column in [column for column in map(str, rows) if "." in column and column not in table.sweep.axes]:
+        # A dense run does not say which pruner it had.
+        meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
+        ours = {settings[column] for settings in meant if column in settings} or {0}
+        rows = rows[rows[column].isin(ours)].drop(columns=column)
+    return rows
 
 
 def _axes(found: Gaps, x: str | None, over: list[str] | None) -> tuple[str, list[str] | None]:
@@ -113,14 +122,17 @@ def side_by_side(study: Study) -> pd.DataFrame:
     ours = study.gaps.cells
     if study.published is None or "model.width" not in ours:
         return ours
-    others = [axis for axis in study.gaps.axes if axis != "model.width"]
+    others = [axis for axis in study.gaps.axes if axis not in ("model.width", study.x)]
     parts = []
     for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
-        theirs = published_for(study.published, axes := dict(zip(others, values, strict=True)))
+        theirs = published_for(study.published, axes := dict(zip(others, values, strict=True)), study.x)
         theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
         theirs = theirs.rename(columns={"published_width": "model.width"})
         theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
-        parts.append(mine.merge(theirs, on="model.width", how="outer", sort=True).fillna(axes))
+        both = mine.merge(theirs, on="model.width", how="outer", sort=True).fillna(axes)
+        if study.x in study.gaps.axes:
+            both[study.x] = both[study.x].fillna(both["published_x"])
+        parts.append(both.drop(columns="published_x"))
     return pd.concat(parts, ignore_index=True)
 
 

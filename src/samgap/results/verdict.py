@@ -51,14 +51,17 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     """
     result = []
     for axes, cells in series(found, x, over):
-        target = math.nan
-        if published is not None and x.startswith("params") and len(theirs := published_for(published, axes)) > 1:
-            target = slope(position("params", theirs["params"]), theirs["gap"])
-        ordered = cells.sort_values(x)
-        unbiased = found.by_seed[found.by_seed["protocol"] == found.unbiased]
-        values, places = matrix(unbiased, "gap", found.axes, ordered), position(x, ordered[x])
+        values, places = by_seed(found, cells, x)
+        target = published_slope(published, axes, x)
         result.append(judge(words(axes), values, places, x, found.unbiased, found.rhos, target))
     return result
+
+
+def by_seed(found: Gaps, cells: pd.DataFrame, x: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Unbiased gaps by seed and cell, and where the cells stand, in the order of `x`."""
+    ordered = cells.sort_values(x)
+    unbiased = found.by_seed[found.by_seed["protocol"] == found.unbiased]
+    return matrix(unbiased, "gap", found.axes, ordered), position(x, ordered[x])
 
 
 def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, Any], pd.DataFrame]]:
@@ -68,11 +71,12 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
         found: gaps.
         x: what stands on the horizontal axis.
         over: a series for each of the values of these axes; None takes all axes for which `x` does not stand.
-            Parameter counts stand for the width, and live ones for the sparsity too.
+            Parameter counts stand for the width, and for the sparsity too if they are live ones, or if every width has
+            a sparsity of its own (pruner.live_params).
     """
     if over is None:
         stands = {x} | ({"model.width"} if x.startswith("params") else set())
-        stands |= {"pruner.sparsity"} if x == "params_live" else set()
+        stands |= {"pruner.sparsity"} if x == "params_live" or _thinned(found.cells) else set()
         over = [axis for axis in found.axes if axis not in stands]
     if not over:
         return [({}, found.cells)]
@@ -80,19 +84,35 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
     return [(dict(zip(over, values, strict=True)), cells) for values, cells in groups]
 
 
-def published_for(published: pd.DataFrame, axes: Mapping[str, Any]) -> pd.DataFrame:
-    """The published rows of a series, none where nobody published it.
+def _thinned(cells: pd.DataFrame) -> bool:
+    if not {"model.width", "pruner.sparsity"} <= {*cells}:
+        return False
+    return (
+        len(cells["model.width"].unique()) > 1 and cells.groupby("model.width")["pruner.sparsity"].nunique().max() == 1
+    )
+
+
+def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> pd.DataFrame:
+    """The published rows of a series and, as column "x", where they stand; none where nobody published it.
 
     A column that is named like an axis, such as data.label_noise, says what its rows are for; where there is none, or
     we did not sweep it, both must be off: no noise, no sparsity.
     """
+    column = "params" if x.startswith("params") else x
     off = (0, "null", "false")
-    own = [column for column in map(str, published) if "." in column]
-    if any(value not in off for axis, value in axes.items() if axis not in own):
-        return published[:0]
-    for column in own:
-        published = published[published[column] == axes.get(column, 0)]
-    return published
+    own = [name for name in map(str, published) if "." in name and name != x]
+    if column not in published or any(value not in off for axis, value in axes.items() if axis not in own):
+        return published[:0].assign(x=[])
+    for name in own:
+        published = published[published[name] == axes.get(name, 0)]
+    return published.assign(x=published[column])
+
+
+def published_slope(published: pd.DataFrame | None, axes: Mapping[str, Any], x: str, value: str = "gap") -> float:
+    """Slope of the published values of a series, nan where there are fewer than two."""
+    if published is None or len(theirs := published_for(published, axes, x)) < 2:
+        return math.nan
+    return slope(position(x, theirs["x"]), theirs[value])
 
 
 def position(x: str, values: Any) -> np.ndarray:
@@ -129,9 +149,9 @@ def judge(series: str, values: pd.DataFrame, places: Any, x: str, protocol: str,
     seeds, cells = values.shape
     statistic = up = down = middle = low = high = math.nan
     if seeds >= 2 and cells >= 2:
-        slopes = _slopes(places, values.to_numpy())
-        reach = null.reach(_slopes(places, null.gaps(seeds, cells, rhos))) * slopes.std(ddof=1) / math.sqrt(seeds)
-        middle, low, high = float(slopes.mean()), float(slopes.mean() - reach), float(slopes.mean() + reach)
+        found = slopes(places, values.to_numpy())
+        reach = null.reach(slopes(places, null.gaps(seeds, cells, rhos))) * found.std(ddof=1) / math.sqrt(seeds)
+        middle, low, high = float(found.mean()), float(found.mean() - reach), float(found.mean() + reach)
     if seeds >= 2 and cells >= 3:
         statistic, up, down = trend(values.to_numpy(), rhos)
     answer, reason = _answer(seeds, cells, "size" if x.startswith("params") else x, up, down, low, high, target)
@@ -152,14 +172,14 @@ def trend(values: np.ndarray, rhos: int) -> tuple[float, float, float]:
 
 def slope(places: Any, gaps: Any) -> float:
     """Least-squares slope of gaps over positions: percentage points a decade of parameters."""
-    return float(_slopes(places, np.asarray(gaps, dtype=float)))
+    return float(slopes(places, np.asarray(gaps, dtype=float)))
 
 
-def _slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
+def slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
     """Slopes along the last axis of `gaps`."""
     centered = np.asarray(places, dtype=float) - np.mean(places)
-    slopes: np.ndarray = gaps @ centered / (centered @ centered)
-    return slopes
+    found: np.ndarray = gaps @ centered / (centered @ centered)
+    return found
 
 
 def _answer(

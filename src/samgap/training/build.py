@@ -6,6 +6,7 @@ A part is called with its settings: the keys of its YAML without `name` and `_ta
 import functools
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from samgap.errors import SettingError
 from samgap.models.init import initialize
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
+from samgap.pruning.examples import Examples
 from samgap.training.settings import locate
 
 
@@ -39,9 +41,21 @@ def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> t
     pruner = options(settings["pruner"])
     if not pruner.get("sparsity"):
         return net, {}
-    masks = _part(config, "pruner")(net, **pruner)
+    examples = Examples(data.train.images, data.train.labels, data.scale.__call__, locate(config["loss"]["_target_"]))
+    masks = _part(config, "pruner")(net, examples, **pruner)
+    _report_empty(masks, refuse=config["pruner"]["refuse_empty"])
     mask.apply(net, masks)
     return net, masks
+
+
+def _report_empty(masks: mask.Masks, *, refuse: bool) -> None:
+    empty = [name for name, layer in masks.items() if not layer.any()]
+    if not empty:
+        return
+    sentence = f"The mask leaves no weight in {', '.join(empty)}, so nothing of the image passes there"
+    if refuse:
+        raise SettingError(f"{sentence}: lower pruner.sparsity, take another pruner, or set pruner.refuse_empty=false.")
+    warnings.warn(f"{sentence} (pruner.refuse_empty=true makes this an error).", stacklevel=2)
 
 
 def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Module) -> Wrapper:

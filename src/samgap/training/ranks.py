@@ -13,6 +13,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from samgap.errors import SettingError
+from samgap.pruning import mask
+from samgap.pruning.mask import Masks
 
 
 def rank() -> int:
@@ -62,6 +64,15 @@ class Ranks:
             # Every rank must make every group.
             made = [dist.new_group(list(range(first, first + span))) for first in range(0, self.count, span)]
             self._mine = made[self.number // span]
+
+    def start_alike(self, net: nn.Module, masks: Masks) -> None:
+        """Give all ranks the weights and masks of the first; machines of two kinds may round a score differently."""
+        if self.joined:
+            kept = [masks]
+            dist.broadcast_object_list(kept)
+            mask.load(masks, kept[0])
+            for tensor in (*net.parameters(), *net.buffers()):
+                dist.broadcast(tensor.detach(), 0)
 
     def sum_group(self, weights: list[Tensor], loss: Tensor) -> Tensor:
         """Sum gradients and loss over the ranks that share an ascent group; returns the loss."""

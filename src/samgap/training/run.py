@@ -233,6 +233,7 @@ def _record(
         dirty=dirty,
         versions=provenance.versions(),
         stepper=task.stepper.name,
+        sparsity_by_layer=mask.sparsity_by_layer(masks),
     )
 
 

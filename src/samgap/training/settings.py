@@ -67,6 +67,13 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model.params": (lambda v: v is None or (_number(v) and v >= 1), "a number from 1, or null for model.width"),
     "model.batch_norm": (lambda v: v in BATCH_NORMS, f"one of {', '.join(BATCH_NORMS)}"),
     "pruner.sparsity": (lambda v: _number(v) and 0 <= v < 1, "a share from 0 up to but not including 1"),
+    "pruner.live_params": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null"),
+    "pruner.refuse_empty": (lambda v: isinstance(v, bool), "true or false"),
+    "pruner.batches": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "pruner.batch_size": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
+    "pruner.mode": (lambda v: v in ("train", "eval"), "train or eval"),
+    "pruner.temperature": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "pruner.iterations": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "pruner.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "optimizer.lr": (lambda v: _number(v) and v > 0, "a number above 0"),
     "optimizer.momentum": (lambda v: _number(v) and 0 <= v < 1, "a number from 0 up to but not including 1"),
@@ -97,7 +104,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """The scientific settings of a run.
 
-    `_target_` paths are left out, whole floats become ints, and `model.params` becomes the width that comes nearest.
+    `_target_` paths are left out, whole floats become ints, `model.params` becomes the width that comes nearest, and
+    `pruner.live_params` the sparsity that leaves so many.
     What is the default by another name becomes null: an interval of 1, an m of the whole batch. `model.batch_norm`
     becomes the number of examples over which batch norm takes its statistics, which is what it means for a result.
 
@@ -131,6 +139,11 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     params = settings["model"].pop("params", None)
     if params is not None:
         settings["model"]["width"] = _width(config["model"]["_target_"], params, _shape(settings), _classes(settings))
+    settings["pruner"].pop("refuse_empty", None)  # changes no result
+    if live := settings["pruner"].pop("live_params", None):
+        if settings["pruner"]["sparsity"]:
+            raise SettingError("pruner.live_params says what pruner.sparsity says: set one of them to null or 0.")
+        settings["pruner"]["sparsity"] = _sparsity(config["model"]["_target_"], live, settings)
     return settings
 
 
@@ -180,6 +193,29 @@ def _shape(settings: Mapping[str, Any]) -> tuple[int, int, int]:
 
 def _classes(settings: Mapping[str, Any]) -> int:
     return int(settings["data"]["classes"])
+
+
+def _sparsity(target: str, live: int, settings: Mapping[str, Any]) -> float:
+    """The share of kernel weights to remove, for so many parameters to be left, biases and batch norm included."""
+    total, prunable = _counts(target, settings["model"]["width"], _shape(settings), _classes(settings))
+    kept = live - (total - prunable)
+    if not 0 < kept <= prunable:
+        raise SettingError(
+            f"pruner.live_params must be from {total - prunable + 1}, one kernel weight beside biases and batch norm, "
+            f"to {total}, the whole net at model.width={settings['model']['width']:g}, got {live}."
+        )
+    return 1 - kept / prunable
+
+
+@functools.cache
+def _counts(target: str, width: float, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
+    import torch
+
+    from samgap.models import count
+
+    with torch.device("meta"):
+        counts = count.count(locate(target)(shape, classes, width=width))
+    return counts.total, counts.prunable
 
 
 @functools.cache

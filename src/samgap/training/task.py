@@ -15,6 +15,7 @@ from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
+from samgap.pruning import mask
 from samgap.pruning.mask import Masks
 from samgap.training import compiled
 from samgap.training.evaluate import Score, evaluate
@@ -86,6 +87,7 @@ class GapTask(LightningModule):
         eager = EagerStepper(self.net, self.loss, optimizer, backward, scale, self.layout, self.clip_norm)
         self.stepper = compiled.choose(self.choice, self.steps, self.masks, str(self.trainer.precision), eager)
         self.ranks = self.stepper.ranks
+        self.ranks.start_alike(self.net, self.masks)
 
     def on_train_start(self) -> None:
         """Go on with the random state of a checkpoint, after all that Lightning may have drawn."""
@@ -186,6 +188,8 @@ class GapTask(LightningModule):
             "identity": self.identity,
             "curve": self.curve,
             "stepper": self.stepper.name,
+            # Scores of a pruner may differ in the last bit where the run goes on.
+            "masks": self.masks,
             "random": self.ranks.gather(random),
         }
 
@@ -199,6 +203,7 @@ class GapTask(LightningModule):
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         if self.choice == "auto":
             self.choice = checkpoint["samgap"].get("stepper", "eager")  # of before there were two
+        mask.load(self.masks, checkpoint["samgap"].get("masks", self.masks))  # of before they were kept
         self.curve = list(checkpoint["samgap"]["curve"])
         self._random = checkpoint["samgap"]["random"]
 

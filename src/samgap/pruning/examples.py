@@ -1,0 +1,53 @@
+"""What a pruner may look at beside the net: training images as input, and the loss of the run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from samgap import seeds
+from samgap.errors import SettingError
+
+MODES = ("train", "eval")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The training part, not augmented. N images, B a batch, C classes."""
+
+    images: Tensor  # (N, c, h, w), as stored
+    labels: Tensor  # (N,)
+    scale: Callable[[Tensor], Tensor]  # images as stored to input
+    loss: Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels (B,), mean over the batch
+
+    def draw(self, batches: int, batch_size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+        """The first batches, (B, c, h, w) and (B,), of the training part in a random order.
+
+        Args:
+            batches: how many; 1 may be smaller than asked for, as a batch of the training.
+            batch_size: B.
+            seed: of the order.
+
+        Raises:
+            SettingError: there are not so many images.
+        """
+        if batches > 1 and batches * batch_size > len(self.labels):
+            raise SettingError(
+                f"pruner.batches={batches} of {batch_size} want more than the {len(self.labels)} training images: "
+                "lower pruner.batches or pruner.batch_size."
+            )
+        order = torch.randperm(len(self.labels), generator=seeds.generator(seed, "pruner", "examples"))
+        picks = torch.split(order[: batches * batch_size], batch_size)
+        return [(self.scale(self.images[pick]), self.labels[pick]) for pick in picks]
+
+
+def set_mode(net: nn.Module, mode: str) -> None:
+    """Whether batch norm takes its statistics from the batch (train) or those it starts with (eval).
+
+    Raises:
+        SettingError: another word.
+    """
+    if mode not in MODES:
+        raise SettingError(f"pruner.mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    net.train(mode == "train")
