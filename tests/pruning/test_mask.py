@@ -1,4 +1,5 @@
 import copy
+from fractions import Fraction
 
 import pytest
 import torch
@@ -14,29 +15,44 @@ from samgap.models.resnet18 import ResNet18
 from samgap.optim.sam import SAM
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.pruning import mask, random
+from tests.pruning.nets import EXAMPLES
 
-layer_sizes = st.lists(st.integers(1, 400), min_size=1, max_size=12)
+sizes_and_weights = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=8)
 
 
-@given(layer_sizes, st.data())
-def test_shares_are_exact_and_within_their_layers(sizes: list[int], data: st.DataObject) -> None:
+def dealt_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[int]:
+    """Webster's method as it is told: one after the other to the layer with the largest weight / (given + 1/2)."""
+    given_ = [0] * len(sizes)
+    for _ in range(live):
+        able = [layer for layer in range(len(sizes)) if given_[layer] < sizes[layer]]
+        best = max(able, key=lambda layer: (Fraction(2 * weights[layer], 2 * given_[layer] + 1), -layer))
+        given_[best] += 1
+    return given_
+
+
+@given(sizes_and_weights, st.data())
+def test_shares_are_dealt_by_webster_s_method(layers: list[tuple[int, int]], data: st.DataObject) -> None:
+    sizes, weights = [size for size, _ in layers], [weight for _, weight in layers]
     live = data.draw(st.integers(0, sum(sizes)))
-    given_ = mask.shares(sizes, live)
-    assert sum(given_) == live
-    assert all(0 <= have <= size for have, size in zip(given_, sizes, strict=True))
+    found, told = mask.shares(weights, live, sizes), dealt_one_by_one(weights, live, sizes)
+    assert sum(found) == live
+    assert all(0 <= have <= size for have, size in zip(found, sizes, strict=True))
+    # Layers of equal weight may swap the last weight between them.
+    assert sorted(zip(weights, found, strict=True)) == sorted(zip(weights, told, strict=True))
 
 
-@given(layer_sizes, st.data())
-def test_shares_grow_with_the_whole(sizes: list[int], data: st.DataObject) -> None:
+@given(sizes_and_weights, st.data())
+def test_shares_grow_with_the_whole(layers: list[tuple[int, int]], data: st.DataObject) -> None:
+    sizes, weights = [size for size, _ in layers], [weight for _, weight in layers]
     live = data.draw(st.integers(0, sum(sizes) - 1))
-    fewer, more = mask.shares(sizes, live), mask.shares(sizes, live + 1)
+    fewer, more = mask.shares(weights, live, sizes), mask.shares(weights, live + 1, sizes)
     assert all(a <= b for a, b in zip(fewer, more, strict=True))
 
 
-@given(layer_sizes, st.floats(0, 0.99))
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=12), st.floats(0, 0.99))
 def test_shares_are_in_proportion(sizes: list[int], sparsity: float) -> None:
     live = mask.live_kernels(sum(sizes), sparsity)
-    for have, size in zip(mask.shares(sizes, live), sizes, strict=True):
+    for have, size in zip(mask.shares(sizes, live, sizes), sizes, strict=True):
         assert abs(have - live * size / sum(sizes)) <= len(sizes)
 
 
@@ -49,7 +65,7 @@ def net() -> nn.Module:
 def test_random_pruning_meets_its_sparsity_to_the_last_weight(sparsity: float) -> None:
     # T22, T33: an exact count, and sparsity 0 keeps every weight.
     model = net()
-    masks = random.prune(model, sparsity=sparsity, seed=0)
+    masks = random.prune(model, EXAMPLES, sparsity=sparsity, seed=0)
     kernels = count(model).prunable
     assert sum(int(m.sum()) for m in masks.values()) == round((1 - sparsity) * kernels)
     mask.apply(model, masks)
@@ -57,21 +73,21 @@ def test_random_pruning_meets_its_sparsity_to_the_last_weight(sparsity: float) -
 
 
 def test_masks_of_one_seed_are_nested_and_of_two_differ() -> None:
-    sparse, dense = (random.prune(net(), sparsity=s, seed=0) for s in (0.8, 0.4))
+    sparse, dense = (random.prune(net(), EXAMPLES, sparsity=s, seed=0) for s in (0.8, 0.4))
     assert all((sparse[name] & ~dense[name]).sum() == 0 for name in dense)
-    other = random.prune(net(), sparsity=0.4, seed=1)
+    other = random.prune(net(), EXAMPLES, sparsity=0.4, seed=1)
     assert any(not torch.equal(other[name], dense[name]) for name in dense)
 
 
 def test_the_mask_does_not_depend_on_the_weights_or_the_global_generator() -> None:
-    first = random.prune(net(), sparsity=0.5, seed=0)
+    first = random.prune(net(), EXAMPLES, sparsity=0.5, seed=0)
     torch.manual_seed(77)
-    second = random.prune(ResNet18((1, 8, 8), 10, 4), sparsity=0.5, seed=0)
+    second = random.prune(ResNet18((1, 8, 8), 10, 4), EXAMPLES, sparsity=0.5, seed=0)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_biases_and_batch_norm_stay_dense() -> None:
-    names = set(random.prune(net(), sparsity=0.9, seed=0))
+    names = set(random.prune(net(), EXAMPLES, sparsity=0.9, seed=0))
     assert names == {name for name, weight in net().named_parameters() if weight.ndim >= 2}
     assert not any("bn" in name or "bias" in name for name in names)
 
@@ -79,7 +95,7 @@ def test_biases_and_batch_norm_stay_dense() -> None:
 @pytest.mark.parametrize("sparsity", [-0.1, 1, 1.5])
 def test_sparsity_outside_its_range(sparsity: float) -> None:
     with pytest.raises(SettingError, match=r"pruner\.sparsity must be from 0 up to but not including 1"):
-        random.prune(net(), sparsity=sparsity, seed=0)
+        random.prune(net(), EXAMPLES, sparsity=sparsity, seed=0)
 
 
 def test_equal_scores_keep_the_exact_count() -> None:
@@ -93,7 +109,7 @@ def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) ->
     # T1: with only the weights masked, most of rho would fall on pruned coordinates.
     torch.manual_seed(0)
     model = MLP((1, 8, 8), 10, 0.3)
-    masks = random.prune(model, sparsity=0.9, seed=0)
+    masks = random.prune(model, EXAMPLES, sparsity=0.9, seed=0)
     mask.apply(model, masks)
     ascents: list[dict[str, Tensor]] = []
     optimizer = variant(SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3), 0.5)

@@ -8,7 +8,7 @@ from scipy import stats
 from samgap.results import null, published
 from samgap.results.gaps import Gaps, gaps
 from samgap.results.table import words
-from samgap.results.verdict import Verdict, judge, position, published_for, series, slope, verdicts
+from samgap.results.verdict import Verdict, judge, position, published_for, published_slope, series, slope, verdicts
 from tests.results.tables import PARAMS, table
 
 X = np.log10([1e3, 1e4, 1e5])
@@ -181,12 +181,33 @@ def test_a_true_rise_is_found() -> None:
 
 def test_published_rows_are_those_of_the_same_cells() -> None:
     clean, noisy = published.load("fig8"), published.load("label_noise_cifar10")
-    assert len(published_for(clean, {})) == len(published_for(clean, {"pruner.sparsity": 0})) == len(clean)
     assert (
-        len(published_for(clean, {"pruner.sparsity": 0.5})) == len(published_for(clean, {"data.label_noise": 0.5})) == 0
+        len(published_for(clean, {}, "params_total"))
+        == len(published_for(clean, {"pruner.sparsity": 0}, "params_live"))
+        == len(clean)
     )
-    half = published_for(noisy, {"data.label_noise": 0.5})
+    assert (
+        len(published_for(clean, {"pruner.sparsity": 0.5}, "params_total"))
+        == len(published_for(clean, {"data.label_noise": 0.5}, "params_total"))
+        == 0
+    )
+    half = published_for(noisy, {"data.label_noise": 0.5}, "params_total")
     assert half["gap"].tolist() == [1.68, 20.92, 38.74, 39.6]
-    assert half["params"].tolist() == [44622, 701466, 2797610, 11173962]
-    assert len(published_for(noisy, {})) == len(published_for(noisy, {"data.label_noise": 0})) == 0
-    assert len(published_for(noisy, {"data.label_noise": 0.5, "pruner.sparsity": 0.9})) == 0
+    assert half["params"].tolist() == half["x"].tolist() == [44622, 701466, 2797610, 11173962]
+    assert (
+        len(published_for(noisy, {}, "params_total"))
+        == len(published_for(noisy, {"data.label_noise": 0}, "params_total"))
+        == 0
+    )
+    assert len(published_for(noisy, {"data.label_noise": 0.5, "pruner.sparsity": 0.9}, "params_total")) == 0
+
+
+def test_published_rows_on_an_axis_of_their_own() -> None:
+    sparse = published.load("fig10_mnist").drop(columns="pruner.name")
+    rows = published_for(sparse, {}, "pruner.sparsity")
+    assert rows["x"].tolist() == [0, 0.52, 0.77, 0.96]
+    found = published_slope(sparse, {}, "pruner.sparsity")
+    assert found == pytest.approx(np.polyfit(rows["x"], rows["gap"], 1)[0])
+    # A dense table has nothing to say about sparsity, and a sparse one nothing about dense nets of several widths.
+    assert math.isnan(published_slope(published.load("fig7"), {}, "pruner.sparsity"))
+    assert published_for(sparse, {}, "params_total")["width"].tolist() == [0.25]

@@ -28,6 +28,7 @@ from samgap.training.layout import Layout
 from samgap.training.run import run
 from samgap.training.steppers import EagerStepper
 from samgap.training.task import GapTask
+from tests.pruning.nets import EXAMPLES
 from tests.training.nets import Conv
 from tests.training.test_run import Stop, curve, lasting
 
@@ -67,7 +68,7 @@ class Cover:
 def train(kind: str, net: nn.Module, arm: str, momentum: float, sparsity: float) -> Trained:
     """50 steps on a copy of `net`, with weight decay, a schedule, smaller last batches and a measured ascent."""
     net = copy.deepcopy(net)
-    masks = prune(net, sparsity=sparsity, seed=0) if sparsity else {}
+    masks = prune(net, EXAMPLES, sparsity=sparsity, seed=0) if sparsity else {}
     mask.apply(net, masks)
     optimizer = ARMS[arm](SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-2), net)
     schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
