@@ -35,7 +35,12 @@ def lasting(root: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("figure", "widths", "last"), [("fig7", "0.25,0.5,1", ("10", "5366010")), ("fig8", "1,2,4", ("256", "178585866"))]
+    ("figure", "widths", "last"),
+    [
+        ("fig7", "0.25,0.5,1", ("10", "5366010")),
+        ("fig8", "1,2,4", ("256", "178585866")),
+        ("fig10", "0.25,0.5,1", ("4", "61035")),
+    ],
 )
 def test_a_figure_from_sweep_to_verdict(
     command: Command, tmp_path: Path, figure: str, widths: str, last: tuple[str, str]
@@ -70,6 +75,37 @@ def test_a_figure_from_sweep_to_verdict(
     assert report["runs"] == {"asked": 12, "with_record": 12, "diverged": [], "missing": {}}
     assert report["provenance"]["versions"]["torch"]
     assert report["verdicts"][0]["seeds"] == 2
+
+
+def test_figure_11_adds_snip_to_figure_10_and_contrasts_them(command: Command, tmp_path: Path) -> None:
+    tiny = (f"root={tmp_path}", *TINY_FIGURE, "model.width=0.25,0.5,1", "ascent.rho=0,0.1")
+    assert command("train", "-m", "figure=fig10/smoke", *tiny)[0] == 0
+    code, _, err = command("train", "-m", "figure=fig11/smoke", *tiny)
+    assert code == 0, err
+    # Of 24 points the dense net's 4 are one run for both pruners, and random pruning's are figure 10's.
+    assert "12/20 done, 8 missing" in err
+    code, out, err = command("draw", "figure=fig11/smoke", f"root={tmp_path}")
+    assert code == 0, err
+    for series in ("pruner.name=random:", "pruner.name=snip:", "pruner.name=snip against pruner.name=random:"):
+        assert series in out
+    report = json.loads((tmp_path / "fig11" / "smoke" / "fig11.json").read_text())
+    assert [verdict["published_slope"] > 0 for verdict in report["verdicts"]] == [True, True, False]
+    assert {cell["params_live"] for cell in report["cells"]} == {7035}
+    rows = list(csv.DictReader((tmp_path / "fig11" / "smoke" / "fig11.csv").read_text().splitlines()))
+    published = {(row["pruner.name"], float(row["model.width"])): row["published_gap"] for row in rows}
+    assert (published["random", 1.0], published["snip", 1.0], published["snip", 4.0]) == ("0.17", "0.147", "0.187")
+
+
+def test_widths_with_one_number_of_live_parameters_are_one_series(command: Command, tmp_path: Path) -> None:
+    code, _, err = command(
+        "train", "-m", "name=thin", f"root={tmp_path}", *TINY_FIGURE, "model.width=0.1,0.2,0.3", "ascent.rho=0,0.1",
+        "pruner=snip", "pruner.live_params=1000",
+    )  # fmt: skip
+    assert code == 0, err
+    code, out, err = command("draw", "name=thin", f"root={tmp_path}")
+    assert code == 0, err
+    assert out.count("thin/own on digits") == 1
+    assert len({line.split()[2] for line in out.splitlines() if line.strip().startswith("0.")}) == 1
 
 
 def test_a_sweep_started_again_does_nothing_and_an_extension_only_the_new(command: Command, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from samgap import cli
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
+from samgap.identity import identity
 from samgap.models.count import count
 from samgap.results import published
 from samgap.training import build
@@ -74,7 +75,9 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     assert f"make reproduce-{name}{suffix}\n" in text
     values = config(f"figure={figure}")
     assert (values["name"], values["scale"]) == (name, scale)
-    published.load(values["draw"]["published"])
+    tables = values["draw"]["published"]
+    for table in [tables] if isinstance(tables, str) else tables:
+        published.load(table)
     assert callable(locate(values["draw"]["_target_"]))
     grid = sweep(figure)
     assert 0 in grid["ascent.rho"]
@@ -119,6 +122,37 @@ def test_published_widths_have_the_published_parameter_counts(name: str) -> None
         with torch.device("meta"):
             net = locate(values["model"]["_target_"])((data["channels"], data["size"], data["size"]), 10, width)
         assert count(net).total == params
+
+
+@pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig10", "fig11"))])
+def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: str) -> None:
+    # The first net is the dense one, and of figures 7 and 8 at the same scale.
+    grid, values = sweep(figure), config(f"figure={figure}")
+    widths, pruners = grid["model.width"], grid.get("pruner", ["random"])
+    sparsities = []
+    for width in widths:
+        for name in pruners:
+            settings = resolve(config(f"figure={figure}", f"model.width={width}", f"pruner={name}"))
+            data = settings["data"]
+            with torch.device("meta"):
+                net = locate(values["model"]["_target_"])((data["channels"], *[data["size"]] * 2), 10, width)
+            kernels, total = count(net).prunable, count(net).total
+            sparsities.append(settings["pruner"]["sparsity"])
+            assert total - kernels + round((1 - sparsities[-1]) * kernels) == values["pruner"]["live_params"]
+    assert sparsities[0] == 0
+    assert sparsities == sorted(sparsities)
+    scale = figure.split("/")[1].removesuffix("_mnist")
+    dense = f"{'fig7' if values['model']['name'] == 'mlp' else 'fig8'}/{scale}"
+    assert widths[0] in sweep(dense)["model.width"]
+    assert set(grid["ascent.rho"]) == set(sweep(dense)["ascent.rho"])
+    settings = [resolve(config(f"figure={name}", f"model.width={widths[0]}")) for name in (figure, dense)]
+    assert identity(settings[0]) == identity(settings[1])
+    if scale != "smoke":
+        table = published.load(f"{figure.split('/')[0]}_{'mnist' if values['model']['name'] == 'mlp' else 'cifar10'}")
+        assert table["width"].tolist() == widths
+        assert table["params"].unique().tolist() == [values["pruner"]["live_params"]]
+        ours = dict.fromkeys(sparsities)
+        assert [round(value, 2) for value in ours] == table["pruner.sparsity"].tolist()
 
 
 def generated(channels: int, size: int, levels: int) -> Raw:

@@ -12,6 +12,8 @@ from samgap.errors import SettingError
 from samgap.models.count import count
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
+from samgap.optim.asam import ASAM
+from samgap.optim.gsam import GSAM
 from samgap.optim.sam import SAM
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.pruning import mask, random
@@ -104,7 +106,7 @@ def test_equal_scores_keep_the_exact_count() -> None:
     assert kept.tolist() == [True] * 3 + [False] * 7
 
 
-@pytest.mark.parametrize("variant", [SAM, SAMUnnormalized])
+@pytest.mark.parametrize("variant", [SAM, SAMUnnormalized, ASAM, GSAM])
 def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) -> None:
     # T1: with only the weights masked, most of rho would fall on pruned coordinates.
     torch.manual_seed(0)
@@ -112,7 +114,7 @@ def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) ->
     masks = random.prune(model, EXAMPLES, sparsity=0.9, seed=0)
     mask.apply(model, masks)
     ascents: list[dict[str, Tensor]] = []
-    optimizer = variant(SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3), 0.5)
+    optimizer = variant(SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3), 0.5, model)
     before: list[dict[str, Tensor]] = []
     images, labels = torch.rand(32, 1, 8, 8), torch.arange(32) % 10
 
@@ -134,6 +136,6 @@ def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) ->
             for tensor in (weight, weight.grad, optimizer.state[weight]["momentum_buffer"]):
                 assert not tensor[dead].any()
             assert not any(ascent[name][dead].any() for ascent in ascents)
-    if variant is SAM:
+    if variant in (SAM, GSAM):
         lengths = [torch.cat([eps.flatten() for eps in ascent.values()]).norm().item() for ascent in ascents]
         assert lengths == pytest.approx([0.5] * 5, rel=1e-4)

@@ -16,6 +16,7 @@ from filelock import FileLock
 from samgap import records
 from samgap.errors import SettingError
 from samgap.optim.sam import SAM
+from samgap.pruning import mask
 from samgap.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
@@ -144,6 +145,50 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
     assert curve(stopped) == curve(whole)
     assert not (stopped / "last.ckpt").exists()
     assert not (stopped / "error.txt").exists()
+
+
+def test_a_resumed_run_keeps_the_mask_of_its_checkpoint(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A pruner's scores may be rounded another way where the run goes on.
+    config = tiny("pruner=snip", "pruner.sparsity=0.5", "epochs=6", "trainer.checkpoint_seconds=0", "ascent.rho=0.1")
+    whole = run(config, tmp_path / "whole")
+    original = GapTask.on_train_epoch_start
+
+    def stop(self: GapTask) -> None:
+        if self.current_epoch == 3:
+            raise Stop
+        original(self)
+
+    monkeypatch.setattr(GapTask, "on_train_epoch_start", stop)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "stopped")
+    monkeypatch.setattr(GapTask, "on_train_epoch_start", original)
+    globally = mask.globally
+    monkeypatch.setattr(mask, "globally", lambda scores, live: {k: ~m for k, m in globally(scores, live).items()})
+    assert lasting(run(config, tmp_path / "stopped")) == lasting(whole)
+
+
+def test_a_sparse_record_tells_what_each_layer_lost(tiny: Tiny, tmp_path: Path) -> None:
+    record = run(tiny("pruner=random_erk", "pruner.sparsity=0.5"), tmp_path)
+    sizes = {"layers.1.weight": 64 * 30, "layers.3.weight": 300, "layers.5.weight": 100}
+    assert record.sparsity_by_layer.keys() == sizes.keys()
+    gone = sum(record.sparsity_by_layer[name] * size for name, size in sizes.items())
+    assert gone == pytest.approx(1160)
+    assert record.sparsity_by_layer["layers.5.weight"] == 0
+    assert run(tiny(), tmp_path / "dense").sparsity_by_layer == {}
+
+
+def test_an_emptied_layer_is_one_sentence(tiny: Tiny, tmp_path: Path) -> None:
+    # Largest first: kernels of few inputs start larger, so that the first layer is the first to go.
+    sparse = tiny("pruner=magnitude", "pruner.sparsity=0.99")
+    with pytest.warns(
+        UserWarning, match=r"leaves no weight in layers\.1\.weight, so nothing of the image passes there"
+    ):
+        record = run(sparse, tmp_path / "warned")
+    assert record.sparsity_by_layer["layers.1.weight"] == 1
+    with pytest.raises(SettingError, match=r"layers\.1\.weight.* or set pruner\.refuse_empty=false"):
+        run(tiny("pruner=magnitude", "pruner.sparsity=0.99", "pruner.refuse_empty=true"), tmp_path / "refused")
 
 
 def test_seconds_go_on_counting(tiny: Tiny, tmp_path: Path) -> None:

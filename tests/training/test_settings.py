@@ -1,6 +1,7 @@
 import pytest
 
 from samgap.errors import SettingError
+from samgap.identity import identity
 from samgap.training.settings import locate, resolve
 from tests.conftest import config
 
@@ -23,6 +24,18 @@ BAD = [
     ("model.params=0", "model.params must be a number from 1, or null for model.width, got 0."),
     ("pruner.sparsity=1", "pruner.sparsity must be a share from 0 up to but not including 1, got 1."),
     ("pruner.sparsity=-0.5", "pruner.sparsity must be a share from 0 up to but not including 1, got -0.5."),
+    ("pruner.live_params=0.5", "pruner.live_params must be a whole number from 1, or null, got 0.5."),
+    ("pruner.refuse_empty=1", "pruner.refuse_empty must be true or false, got 1."),
+    ("+pruner.mode=foo", 'pruner.mode must be train or eval, got "foo".'),
+    ("+pruner.batches=0", "pruner.batches must be a whole number from 1, got 0."),
+    ("+pruner.temperature=0", "pruner.temperature must be a number above 0, got 0."),
+    ("+pruner.iterations=0", "pruner.iterations must be a whole number from 1, got 0."),
+    # 300 and 100 hidden neurons on 64 inputs: 50,200 kernel weights, 410 biases, 860 in all of a net of 51,060.
+    (
+        "pruner.live_params=410",
+        "pruner.live_params must be from 411, one kernel weight beside biases and batch norm, to 50610, the whole net "
+        "at model.width=1, got 410.",
+    ),
     ("data.label_noise=1.1", "data.label_noise must be a share from 0 to 1, got 1.1."),
     ("data.train_size=0", "data.train_size must be a whole number from 1, or null for all, got 0."),
     ("data.holdout=-1", "data.holdout must be a whole number from 0, got -1."),
@@ -81,3 +94,23 @@ def test_a_target_that_does_not_exist() -> None:
         SettingError, match=r"_target_ must be the dotted path of something importable, got 'samgap\.no'"
     ):
         locate("samgap.no")
+
+
+def test_live_parameters_are_met_to_the_last_one() -> None:
+    for live in (411, 7035, 12345, 50609, 50610):
+        settings = resolve(config(f"pruner.live_params={live}"))
+        assert {*settings["pruner"]} == {"name", "sparsity", "seed"}
+        assert 410 + round((1 - settings["pruner"]["sparsity"]) * 50_200) == live
+
+
+def test_all_parameters_live_is_the_dense_net() -> None:
+    assert identity(resolve(config("pruner.live_params=50610"))) == identity(resolve(config()))
+    assert identity(resolve(config("pruner.live_params=7035"))) != identity(resolve(config()))
+    assert identity(resolve(config("pruner.refuse_empty=true", "pruner.sparsity=0.5"))) == identity(
+        resolve(config("pruner.sparsity=0.5"))
+    )
+
+
+def test_live_parameters_and_sparsity_are_not_both_given() -> None:
+    with pytest.raises(SettingError, match=r"pruner\.live_params says what pruner\.sparsity says"):
+        resolve(config("pruner.live_params=7035", "pruner.sparsity=0.5"))
