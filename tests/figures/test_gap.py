@@ -36,12 +36,12 @@ def drawn(**options: Any) -> Figure:
 
 
 def labels(figure: Figure, panel: int) -> list[str]:
-    return [text.get_text() for text in figure.axes[panel].get_legend().get_texts()]  # type: ignore[union-attr]
+    return [text.get_text() for text in figure.legends[panel].get_texts()]
 
 
 def test_the_title_says_scale_data_and_seeds() -> None:
     title = drawn().get_suptitle()
-    assert title == "Figure 8: what SAM gains — digits, 3 seeds, own scale"
+    assert title == "Figure 8: what SAM gains\ndigits, 3 seeds, own scale"
 
 
 def test_the_title_says_what_diverged() -> None:

@@ -33,10 +33,10 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         study: gaps and published numbers.
         settings: the `draw` group; `title` and `published_data` are used.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
     groups = series(study.gaps, study.x, study.over)
     for number, ((named, cells), look) in enumerate(zip(groups, style.looks(len(groups)), strict=True)):
-        prefix = f"{words(named)}: " if named else ""
+        prefix = label(named)
         _gap(left, study, prefix, cells.sort_values(study.x), look, notes_below=number % 2 == 1)
         _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
         if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
@@ -48,9 +48,15 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
     for axes in (left, right):
         axes.margins(x=0.08, y=0.12)
         horizontal(axes, study)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1 if axes is left else 2)
-    figure.suptitle(f"{settings['title']} — {where(study)}", fontweight="bold")
+    style.legends(figure, (left, 1), (right, 2))
+    figure.suptitle(f"{settings['title']}\n{where(study)}", fontweight="bold")
     return figure
+
+
+def label(named: Mapping[str, Any]) -> str:
+    """What the legend calls a series before it says more of it: "snip: ", "label_noise=0.5: "."""
+    last = {axis.split(".")[-1]: value for axis, value in named.items()}
+    return ", ".join(value if key == "name" else words({key: value}) for key, value in last.items()) + ": " * bool(last)
 
 
 def where(study: Study) -> str:
@@ -74,7 +80,10 @@ def horizontal(axes: Axes, study: Study) -> None:
         live = " to ".join(
             style.short(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()})
         )
-        axes.set_xlabel(f"sparsity, share of kernel weights removed; parameters before it, after it {live}")
+        axes.set_xlabel(
+            f"sparsity: share of kernel weights removed; parameters before it\n({live} live, biases and batch norm "
+            "included)"
+        )
     else:
         axes.set_xlabel(study.x)
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samgap.figures.gap import horizontal, where
+from samgap.figures.gap import horizontal, label, where
 from samgap.plots import style
 from samgap.results.study import Study
 from samgap.results.sweeps import RHO
@@ -24,24 +24,23 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         study: gaps and published numbers.
         settings: the `draw` group; `title` and `published_data` are used.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.6), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
     _curves(left, study)
     groups = series(study.gaps, study.x, study.over)
     for (named, cells), look in zip(groups, style.looks(len(groups)), strict=True):
-        prefix = f"{words(named)}: " if named else ""
+        prefix = label(named)
         _best(right, study, prefix, cells.sort_values(study.x), look)
         if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
-            label = f"{prefix}published on {settings['published_data']}"
-            right.plot(theirs["x"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=label)
+            text = f"{prefix}published on {settings['published_data']}"
+            right.plot(theirs["x"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=text)
     left.set(xlabel="ρ (0 is SGD)", ylabel="test accuracy (%)", title="accuracy over ρ, best marked")
     right.set(yscale="log", ylabel="best ρ", title="the best ρ")
     rhos = sorted({*study.table.runs[RHO]} - {0})
     right.set_yticks(rhos, [f"{rho:g}" for rho in rhos])
     right.minorticks_off()
     horizontal(right, study)
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
-    figure.suptitle(f"{settings['title']} — {where(study)}", fontweight="bold")
+    style.legends(figure, (left, 3), (right, 1))
+    figure.suptitle(f"{settings['title']}\n{where(study)}", fontweight="bold")
     return figure
 
 
@@ -56,8 +55,8 @@ def _curves(axes: Axes, study: Study) -> None:
         for axis in study.gaps.axes:
             mine = mine[mine[axis] == cell[axis]]
         accuracies = 100 * mine.groupby(RHO)["test_acc_final"].agg(["mean", "sem"]).reindex(rhos)
-        label = f"{style.short(cell[study.x])}" + (f", {words(_others(study, cell))}" if _others(study, cell) else "")
-        axes.errorbar(range(len(rhos)), accuracies["mean"], accuracies["sem"], color=color, label=label, capsize=2)
+        text = ", ".join(filter(None, (style.short(cell[study.x]), words(_others(study, cell)))))
+        axes.errorbar(range(len(rhos)), accuracies["mean"], accuracies["sem"], color=color, label=text, capsize=2)
         best = rhos.index(cell["paper_rho"])
         axes.plot(best, accuracies["mean"].iloc[best], "*", markersize=13, color=color)
     axes.set_xticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 
@@ -24,6 +25,7 @@ SERIES = [
 ]  # fmt: skip
 SGD = Look("#D55E00", "s")
 PUBLISHED = "#7A7A7A"
+Place = Literal["outside lower left", "outside lower right"]
 
 
 def looks(count: int) -> list[Look]:
@@ -52,6 +54,23 @@ def style() -> Iterator[None]:
     }
     with matplotlib.rc_context(settings):
         yield
+
+
+def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> None:
+    """The legend of each of two panels, in so many columns, below both; the figure grows by what they need.
+
+    Args:
+        figure: with constrained layout.
+        left, right: panel, columns.
+    """
+    rows = 0
+    places: tuple[Place, Place] = ("outside lower left", "outside lower right")
+    for (axes, columns), place in zip((left, right), places, strict=True):
+        handles, texts = axes.get_legend_handles_labels()
+        figure.legend(handles, texts, loc=place, ncols=columns)
+        rows = max(rows, -(-len(texts) // columns))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.19 * rows)
 
 
 def parameter_axis(axes: Axes, label: str) -> None:
