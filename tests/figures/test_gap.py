@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_the_numbers_drawn_are_the_table_s() -> None:
 
 
 def test_the_second_panel_has_both_arms() -> None:
-    ours = ["SGD, ours ± s.d.", "SAM, ours ± s.d."]
+    ours = ["SGD (all interpolate), ours ± s.d.", "SAM, ours ± s.d."]
     assert labels(drawn(), 1) == [*ours, "SGD, published on CIFAR-10", "SAM, published on CIFAR-10"]
 
 
@@ -143,3 +144,39 @@ def test_parameter_counts_are_short() -> None:
         "179M",
         "2B",
     ]
+
+
+@pytest.mark.parametrize(
+    ("from_width", "words"),
+    [(0, "all interpolate"), (2, "interpolates from 10k"), (9, "none interpolates")],
+)
+def test_the_legend_says_which_nets_interpolate(from_width: float, words: str) -> None:
+    assert labels(drawn(train=lambda width, rho, seed: 1.0 if width >= from_width else 0.9), 1)[0] == (
+        f"SGD ({words}), ours ± s.d."
+    )
+
+
+def test_nets_that_interpolate_here_and_there_are_listed() -> None:
+    assert labels(drawn(train=lambda width, rho, seed: 0.9 if width == 2 else 1.0), 1)[0] == (
+        "SGD (interpolates at 1k, 100k), ours ± s.d."
+    )
+
+
+def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
+    figure = drawn(extra={"data.label_noise": [0, 0.5]})
+    assert sum(text.startswith("label_noise=0: ") for text in labels(figure, 0)) == 3  # fig8's too: no noise
+    assert sum(text.startswith("label_noise=0.5: ") for text in labels(figure, 0)) == 2
+    sides = [text.xyann[1] > 0 for text in figure.axes[0].texts]  # type: ignore[attr-defined]
+    assert sides == [True] * 3 + [False] * 3
+
+
+def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
+    known = study()
+    cells = known.gaps.cells
+    cells["pruner.sparsity"], cells["params_live"] = [0, 0.9, 0.99], 1000
+    known.gaps.axes.append("pruner.sparsity")
+    flat = dataclasses.replace(known, x="pruner.sparsity", over=[], published=None)
+    with style.style():
+        axes = draw(flat, SETTINGS).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]
+    assert "1k live" in axes.get_xlabel()

@@ -99,10 +99,10 @@ def _gap(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look: Look,
     if unbiased != drawn and f"{unbiased}_gap" in cells:
         middle = cells[f"{unbiased}_gap"].to_numpy()
         reach = np.nan_to_num(cells[f"{unbiased}_high"].to_numpy() - middle)
-        label = f"{prefix}ours with 95 % interval, {RULES[unbiased]}"
+        text = f"{prefix}ours with 95 % interval, {RULES[unbiased]}"
         axes.errorbar(
             x, middle, reach, color=look.color, marker=look.marker, markerfacecolor="white", linestyle=":",
-            linewidth=1.1, capsize=3, zorder=2, label=label,
+            linewidth=1.1, capsize=3, zorder=2, label=text,
         )  # fmt: skip
 
 
@@ -110,12 +110,29 @@ def _accuracies(axes: Axes, study: Study, prefix: str, cells: pd.DataFrame, look
     x = cells[study.x].to_numpy()
     # One series has room for a color an arm; several keep theirs and tell the arms apart by dash and filling.
     sgd = style.SGD if alone else Look(look.color, look.marker)
-    arms = (("sgd", "SGD", sgd, "--", "white"), (study.protocol, "SAM", look, "-", look.color))
+    arms = (
+        ("sgd", f"SGD ({interpolates(cells, study.x)})", sgd, "--", "white"),
+        (study.protocol, "SAM", look, "-", look.color),
+    )
     for key, arm, mine, dashes, face in arms:
         acc, std = cells[f"{key}_acc"].to_numpy(), np.nan_to_num(cells[f"{key}_std"].to_numpy())
         axes.fill_between(x, acc - std, acc + std, color=mine.color, alpha=0.15, linewidth=0)
-        label = f"{prefix}{arm}, ours ± s.d."
-        axes.plot(x, acc, dashes, marker=mine.marker, color=mine.color, markerfacecolor=face, label=label)
+        text = f"{prefix}{arm}, ours ± s.d."
+        axes.plot(x, acc, dashes, marker=mine.marker, color=mine.color, markerfacecolor=face, label=text)
+
+
+def interpolates(cells: pd.DataFrame, x: str) -> str:
+    """Which of a series' nets fit their training images, in words."""
+    yes = cells["interpolates"].to_numpy()
+    if yes.all():
+        return "all interpolate"
+    if not yes.any():
+        return "none interpolates"
+    places = [style.short(place) if x.startswith("params") else f"{place:.2g}" for place in cells[x]]
+    first = int(yes.argmax())
+    if yes[first:].all():
+        return f"interpolates from {places[first]}"
+    return "interpolates at " + ", ".join(place for place, fits in zip(places, yes, strict=True) if fits)
 
 
 def _published(left: Axes, right: Axes, published: pd.DataFrame, prefix: str, data: str, marker: str) -> None:
