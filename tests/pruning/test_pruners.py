@@ -159,7 +159,7 @@ def test_erdos_renyi_kernel_shares_by_hand() -> None:
         for kept in (43, 129)
     }
     assert live[43] == [11, 14, 18]
-    # T19: three times 14 is more than there is; of what is left, 97 x 11 / 29 is too; the last has the rest.
+    # Three times 14 is more than there is; of what is left, 97 x 11 / 29 is too; the last has the rest.
     assert live[129] == [36, 32, 61]
 
 
