@@ -42,8 +42,8 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
             marker = "x" if len(groups) == 1 else look.marker
             _published(left, right, theirs, prefix, settings["published_data"], marker)
-    left.axhline(0, color="#606060", linewidth=0.8, zorder=1)
-    left.set(ylabel="SAM minus SGD (percentage points)", title="what SAM gains")
+    style.gap_axis(left)
+    left.set(title="what SAM gains")
     right.set(ylabel="test accuracy (%)", title="both arms")
     for axes in (left, right):
         axes.margins(x=0.08, y=0.12)

@@ -1,4 +1,4 @@
-"""The figure of the best rho (UAI version, figures 8 and 9): SAM's accuracy over rho by size, and rho* over size."""
+"""The figure of the best rho (UAI version, figures 8 and 9): what SAM gains over rho by size, and rho* over size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from samgap.figures.gap import horizontal, label, where
 from samgap.plots import style
 from samgap.results.study import Study
-from samgap.results.sweeps import RHO
+from samgap.results.sweeps import RHO, SEED
 from samgap.results.table import words
 from samgap.results.verdict import published_for, series
 
 
 def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
-    """Two panels: accuracy over rho, a curve a cell with its best marked; the best rho over size.
+    """Two panels: the gap over rho, a curve a cell with its best marked; the best rho over size.
 
     Args:
         study: gaps and published numbers.
@@ -33,7 +33,8 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
             text = f"{prefix}published on {settings['published_data']}"
             right.plot(theirs["x"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=text)
-    left.set(xlabel="ρ (0 is SGD)", ylabel="test accuracy (%)", title="accuracy over ρ, best marked")
+    style.gap_axis(left)
+    left.set(xlabel="ρ", title="what each ρ gains, best marked")
     right.set(yscale="log", ylabel="best ρ", title="the best ρ")
     rhos = sorted({*study.table.runs[RHO]} - {0})
     right.set_yticks(rhos, [f"{rho:g}" for rho in rhos])
@@ -45,20 +46,23 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
 
 
 def _curves(axes: Axes, study: Study) -> None:
-    """A curve a cell over evenly spaced rhos, mean and standard error over seeds; darker is larger."""
+    """A curve a cell over evenly spaced rhos, mean and standard error over seeds of what it gains over SGD; darker is
+    larger.
+    """
     runs = study.table.runs
-    rhos = sorted(runs[RHO].unique())
+    rhos = sorted({*runs[RHO]} - {0})
     cells = study.gaps.cells.sort_values(study.x)
     colors = plt.get_cmap("viridis_r")(np.linspace(0.15, 1, len(cells)))
     for (_, cell), color in zip(cells.iterrows(), colors, strict=True):
         mine = runs
         for axis in study.gaps.axes:
             mine = mine[mine[axis] == cell[axis]]
-        accuracies = 100 * mine.groupby(RHO)["test_acc_final"].agg(["mean", "sem"]).reindex(rhos)
+        by_seed = 100 * mine.drop_duplicates([RHO, SEED]).pivot(index=RHO, columns=SEED, values="test_acc_final")
+        gains = (by_seed.loc[rhos] - by_seed.loc[0]).agg(["mean", "sem"], axis=1)
         text = ", ".join(filter(None, (style.short(cell[study.x]), words(_others(study, cell)))))
-        axes.errorbar(range(len(rhos)), accuracies["mean"], accuracies["sem"], color=color, label=text, capsize=2)
+        axes.errorbar(range(len(rhos)), gains["mean"], gains["sem"], color=color, label=text, capsize=2)
         best = rhos.index(cell["paper_rho"])
-        axes.plot(best, accuracies["mean"].iloc[best], "*", markersize=13, color=color)
+        axes.plot(best, gains["mean"].iloc[best], "*", markersize=13, color=color)
     axes.set_xticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])
 
 

@@ -25,6 +25,7 @@ SERIES = [
 ]  # fmt: skip
 SGD = Look("#D55E00", "s")
 PUBLISHED = "#7A7A7A"
+WIDE = 5  # percentage points from which gaps of tenths would not be seen
 Place = Literal["outside lower left", "outside lower right"]
 
 
@@ -80,6 +81,20 @@ def parameter_axis(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
+
+
+def gap_axis(axes: Axes) -> None:
+    """A vertical axis of percentage points; where it holds large and small gaps, logarithmic beyond one point.
+
+    Call it when all is drawn.
+    """
+    label = "SAM minus SGD (percentage points)"
+    if max(map(abs, axes.dataLim.intervaly)) > WIDE:
+        axes.set_yscale("symlog", linthresh=1, subs=[2, 5])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        label = "SAM minus SGD (percentage points,\nlogarithmic beyond 1)"
+    axes.axhline(0, color="#606060", linewidth=0.8, zorder=1)
+    axes.set_ylabel(label)
 
 
 def note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
