@@ -180,3 +180,14 @@ def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
         axes = draw(flat, SETTINGS).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]
     assert "1k live" in axes.get_xlabel()
+
+
+def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() -> None:
+    assert drawn().axes[0].get_yscale() == "linear"
+    wide = table(lambda width, rho, seed: 0.6 + rho * width)
+    known = gaps(wide)
+    wide.records.append(make())
+    with style.style():
+        axes = draw(Study(wide, known, [], None, "params_total", None, "paper"), SETTINGS).axes[0]
+    assert axes.get_yscale() == "symlog"
+    assert axes.get_ylabel().endswith("logarithmic beyond 1)")

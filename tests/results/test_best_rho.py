@@ -77,8 +77,8 @@ def test_the_figure_marks_the_best_and_draws_the_published() -> None:
     with style.style():
         left, right = draw(study, SETTINGS).axes
     stars = [line for line in left.lines if line.get_marker() == "*"]
-    assert [RHOS[int(line.get_xdata()[0])] for line in stars] == list(GROWS.values())  # type: ignore[index]
-    assert [tick.get_text() for tick in left.get_xticklabels()] == [f"{rho:g}" for rho in RHOS]
+    assert [RHOS[1:][int(line.get_xdata()[0])] for line in stars] == list(GROWS.values())  # type: ignore[index]
+    assert [tick.get_text() for tick in left.get_xticklabels()] == [f"{rho:g}" for rho in RHOS[1:]]
     ours, published_ = right.lines[:2]
     assert list(ours.get_ydata()) == list(GROWS.values())  # type: ignore[arg-type]
     assert list(published_.get_ydata()) == theirs["best_rho"].tolist()  # type: ignore[arg-type]
