@@ -108,6 +108,26 @@ def test_widths_with_one_number_of_live_parameters_are_one_series(command: Comma
     assert len({line.split()[2] for line in out.splitlines() if line.strip().startswith("0.")}) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "axes"),
+    [
+        ("model.width=0.1,0.2 pruner.live_params=1000", ["model.width", "pruner.sparsity"]),
+        ("model.width=0.1,0.2 pruner.live_params=1000,900", ["model.width", "pruner.sparsity", "pruner.live_params"]),
+        ("data.size=8,7 model.width=0.1 pruner.live_params=1000", ["data.size", "pruner.sparsity"]),
+        ("pruner.sparsity=0,0.5 pruner.live_params=null", ["pruner.sparsity"]),
+        ("model.params=2e3,3e3 model.width=1", ["model.width"]),
+    ],
+)
+def test_an_axis_by_another_name(command: Command, tmp_path: Path, words: str, axes: list[str]) -> None:
+    given_ = ("name=axes", f"root={tmp_path}", "epochs=1", "data.train_size=64", "ascent.rho=0,0.1")
+    code, _, err = command("train", "-m", *given_, *words.split())
+    assert code == 0, err
+    sweep = yaml.safe_load((tmp_path / "axes" / "own" / "sweep.yaml").read_text())
+    assert {*sweep["axes"]} == {*axes, "ascent.rho"}
+    code, _, err = command("draw", "name=axes", f"root={tmp_path}")
+    assert code == 0, err
+
+
 def test_a_sweep_started_again_does_nothing_and_an_extension_only_the_new(command: Command, tmp_path: Path) -> None:
     grid = ("figure=fig7/smoke", f"root={tmp_path}", *TINY_FIGURE, "model.width=0.1")
     assert command("train", "-m", *grid, "ascent.rho=0,0.1")[0] == 0
@@ -484,7 +504,7 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("draw.published=fig1", "draw.published wants a table of gaps by width and parameters, and 'fig1' is none."),
+        ("draw.published=fig1", "draw.published wants tables of gaps by width and parameters, and 'fig1' is none."),
         ("draw.fixed_rho=foo", "draw.fixed_rho must be a number, or null for the median of those swept, got 'foo'."),
     ],
 )

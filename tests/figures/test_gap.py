@@ -191,3 +191,22 @@ def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() 
         axes = draw(Study(wide, known, [], None, "params_total", None, "paper"), SETTINGS).axes[0]
     assert axes.get_yscale() == "symlog"
     assert axes.get_ylabel().endswith("logarithmic beyond 1)")
+
+
+def test_published_sparsities_stand_beside_ours_of_the_same_place_alone() -> None:
+    def beside(widths: dict[float, float], thinned: bool) -> dict[tuple[float, float], float]:
+        theirs = published.load("fig10_mnist").drop(columns="pruner.name")
+        asked = table(lambda width, rho, seed: 0.9 + rho / 100, widths=[1, 4], extra={"pruner.sparsity": [0, 0.9583]})
+        if thinned:
+            asked.runs["pruner.sparsity"] = asked.runs["model.width"].map(widths)
+        both = side_by_side(Study(asked, gaps(asked), [], theirs, "pruner.sparsity", None, "paper"))
+        return {
+            (row["model.width"], round(row["pruner.sparsity"], 4)): row["published_gap"] for _, row in both.iterrows()
+        }
+
+    thin = beside({1: 0.7723, 4: 0.9583}, thinned=True)
+    assert (thin[1, 0.7723], thin[4, 0.9583]) == (0.17, 0.277)
+    grid = beside({}, thinned=False)
+    assert grid[4, 0.9583] == 0.277
+    assert np.isnan([grid[1, 0], grid[4, 0], grid[1, 0.9583]]).all()
+    assert grid[1, 0.77] == 0.17

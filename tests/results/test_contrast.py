@@ -17,13 +17,20 @@ SPARSITY = {1: 0.0, 2: 0.5, 3: 0.75, 4: 0.95}
 RHOS = (0, 0.05, 0.1)
 
 
-def last(rise: tuple[float, float], noise: float, seeds: int = 8, seed: int = 0, reference: Any = None) -> Verdict:
+def last(
+    rise: tuple[float, float],
+    noise: float,
+    seeds: int = 8,
+    seed: int = 0,
+    reference: Any = None,
+    names: tuple[str, str] = ("random", "snip"),
+) -> Verdict:
     """The contrast of a study of two pruners; from dense to sparse the true gap rises by so many points."""
     random = np.random.default_rng(seed)
     found = table(lambda width, rho, s: 0.9, widths=SPARSITY, rhos=RHOS, seeds=range(seeds), extra={"pruner.name": [0]})
     rows = []
     dense: dict[Any, float] = {}
-    for number, name in enumerate(("random", "snip")):
+    for number, name in enumerate(names):
         part = found.runs.assign(**{"pruner.name": name, "pruner.sparsity": found.runs["model.width"].map(SPARSITY)})
         for label, row in part.iterrows():
             acc = 0.8 + noise * random.standard_normal() / 100
@@ -83,3 +90,14 @@ def test_two_series_are_wanted() -> None:
     found = gaps(table(lambda width, rho, seed: 0.9, extra={"pruner.sparsity": [0, 0.5, 0.9]}))
     with pytest.raises(SettingError, match=r"compares two series \(draw\.series\), and there are 3"):
         verdicts(found, "params_total", None, None)
+
+
+def test_the_second_that_was_typed_is_held_against_the_first() -> None:
+    found = last((0.2, 1.2), noise=0.1, names=("random", "magnitude"))
+    assert (found.series, found.answer) == ("pruner.name=magnitude against pruner.name=random", "reproduced")
+
+
+def test_no_difference_at_all_is_inconclusive() -> None:
+    found = last((0.5, 0.5), noise=0)
+    assert (found.answer, found.slope) == ("inconclusive", pytest.approx(0))
+    assert "nothing to judge it by" in found.reason

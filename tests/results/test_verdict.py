@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -211,3 +212,41 @@ def test_published_rows_on_an_axis_of_their_own() -> None:
     # A dense table has nothing to say about sparsity, and a sparse one nothing about dense nets of several widths.
     assert math.isnan(published_slope(published.load("fig7"), {}, "pruner.sparsity"))
     assert published_for(sparse, {}, "params_total")["width"].tolist() == [0.25]
+
+
+THIN = {1: 0.0, 2: 0.5, 3: 0.9}
+
+
+def thin(extra: dict[str, Any] | None = None, missing: Any = ()) -> Gaps:
+    """Three widths, each with the sparsity that leaves as many parameters as the first has."""
+    asked = table(rising, extra={"pruner.sparsity": [0], **(extra or {})}, missing=missing)
+    asked.runs["pruner.sparsity"] = asked.runs["model.width"].map(THIN)
+    return gaps(asked)
+
+
+def test_widths_thinned_out_to_one_count_are_one_series_on_every_axis() -> None:
+    for x in ("params_total", "params_live", "pruner.sparsity"):
+        assert names(thin(), x) == [""]
+        # A further axis makes series, as anywhere.
+        assert names(thin({"data.label_noise": [0, 0.5]}), x) == ["data.label_noise=0", "data.label_noise=0.5"]
+
+
+def test_two_budgets_are_two_series() -> None:
+    budgets = table(rising, extra={"pruner.live_params": [1000, 2000], "pruner.sparsity": [0]})
+    place = budgets.runs["model.width"].map(THIN)
+    budgets.runs["pruner.sparsity"] = place - 0.01 * (budgets.runs["pruner.live_params"] - 1000) / 1000
+    assert names(gaps(budgets), "pruner.sparsity") == ["pruner.live_params=1000", "pruner.live_params=2000"]
+
+
+def test_a_grid_of_sparsities_is_not_taken_for_one_while_it_fills_up() -> None:
+    grid = {"pruner.sparsity": [0, 0.5]}
+    asked = table(rising, extra=grid)
+    asked.runs.loc[(asked.runs["model.width"] == 2) & (asked.runs["pruner.sparsity"] == 0), "status"] = "missing"
+    asked.runs.loc[(asked.runs["model.width"] != 2) & (asked.runs["pruner.sparsity"] > 0), "status"] = "missing"
+    assert len(gaps(asked).cells) == 3
+    assert names(gaps(asked), "params_total") == ["pruner.sparsity=0", "pruner.sparsity=0.5"]
+
+
+def test_thinned_nets_are_not_held_against_dense_ones() -> None:
+    [one] = verdicts(thin(), "params_total", None, published.load("fig7"))
+    assert math.isnan(one.published_slope)

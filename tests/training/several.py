@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from samgap.pruning import mask
 from samgap.training.ranks import rank
 from samgap.training.run import run
 from samgap.training.task import GapTask
 from tests.conftest import config
 
 START, STEP, END = GapTask.on_train_epoch_start, GapTask.training_step, GapTask.on_train_end
+GLOBALLY = mask.globally
 
 
 class Stop(Exception):
@@ -21,7 +23,9 @@ class Stop(Exception):
 
 
 def train(folder: Path, devices: int, case: str) -> None:
-    """One run of the case; its net and curve go to FOLDER/<rank>.pt. A word "stop" stops it once, in epoch 4."""
+    """One run of the case; its net and curve go to FOLDER/<rank>.pt. A word "stop" stops it once, in epoch 4; "apart"
+    makes another mask on every rank but the first.
+    """
 
     epochs: list[int] = []
 
@@ -36,13 +40,18 @@ def train(folder: Path, devices: int, case: str) -> None:
 
     GapTask.on_train_epoch_start, GapTask.on_train_end = note, keep  # type: ignore[method-assign]
     words = case.split()
-    values: dict[str, Any] = config(*(word for word in words if word != "stop"), f"trainer.devices={devices}")
+    values: dict[str, Any] = config(
+        *(word for word in words if word not in ("stop", "apart")), f"trainer.devices={devices}"
+    )
     if "stop" in words:
         GapTask.training_step = stop  # type: ignore[method-assign]
         with contextlib.suppress(Stop):
             run(values, folder / "run")
         GapTask.training_step = STEP  # type: ignore[method-assign]
+    if "apart" in words and rank():
+        mask.globally = lambda scores, live: {name: ~kept for name, kept in GLOBALLY(scores, live).items()}
     run(values, folder / "run")
+    mask.globally = GLOBALLY
 
 
 def stop(self: GapTask, batch: Any, index: int) -> None:

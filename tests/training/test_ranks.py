@@ -33,6 +33,7 @@ TWO = {
     "ASAM": "ascent=asam ascent.interval=3",
     "sparse": "pruner.sparsity=0.8 ascent.m=32 data.crop=1",
     "SNIP": "pruner=snip pruner.sparsity=0.8",
+    "SNIP, rounded another way": "pruner=snip pruner.sparsity=0.8 apart",
     "batch norm": "model=resnet18 model.width=2 ascent.m=32 epochs=2 optimizer.lr=0.02",
     "single precision": "precision=32-true epochs=10",
 }

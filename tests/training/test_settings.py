@@ -112,5 +112,7 @@ def test_all_parameters_live_is_the_dense_net() -> None:
 
 
 def test_live_parameters_and_sparsity_are_not_both_given() -> None:
-    with pytest.raises(SettingError, match=r"pruner\.live_params says what pruner\.sparsity says"):
+    with pytest.raises(
+        SettingError, match=r"pruner\.live_params and pruner\.sparsity say the same: set pruner\.live_params=null"
+    ):
         resolve(config("pruner.live_params=7035", "pruner.sparsity=0.5"))

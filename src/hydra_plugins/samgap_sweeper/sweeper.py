@@ -23,6 +23,10 @@ from samgap.training.settings import GROUPS, SCALARS, resolve
 
 naming.register()
 
+LIVE = "pruner.live_params"
+RENAMED = {"model.params": "model.width", LIVE: "pruner.sparsity"}
+SCIENTIFIC = (*GROUPS, *SCALARS)
+
 
 @dataclass
 class ResumeSweeperConf(BasicSweeperConf):
@@ -116,7 +120,7 @@ class ResumeSweeper(BasicSweeper):
                     f"trainer.devices={devices} in a sweep: the processes of a run are not the sweeper's to start. "
                     f"One run at a time: {ranks.command(devices)} {shlex.join(job)}"
                 )
-            leaves = {sweeps.RHO: 0} | identity.flat(settings)
+            leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
             member = Member(
                 identity=identity.identity(settings),
                 folder=identity.folder(settings),
@@ -129,18 +133,21 @@ class ResumeSweeper(BasicSweeper):
     def _axes(self, arguments: list[str]) -> list[str]:
         # As keys of the settings: a swept group is its name, model.params ends as a width. Device, paths and the like
         # make no difference to a result and are no axis.
-        swept: dict[str, bool] = {}
-        renamed = {"model.params": "model.width", "pruner.live_params": "pruner.sparsity"}
+        spelled: dict[str, bool] = {}
         live = self.config.pruner.get("live_params")
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
-            live = override.value() if key == "pruner.live_params" else live
-            key = f"{key}.name" if key in GROUPS else renamed.get(key, key)
-            if key.split(".")[0] in (*GROUPS, *SCALARS):
-                swept[key] = override.is_sweep_override()
-        if live is not None and swept.get("model.width"):
-            swept["pruner.sparsity"] = True  # every width has its own
-        return [key for key, several in swept.items() if several]
+            live = override.value() if key == LIVE else live
+            spelled[f"{key}.name" if key in GROUPS else key] = override.is_sweep_override()
+        # An axis counts once, whichever of its names is swept.
+        swept = dict.fromkeys(
+            RENAMED.get(key, key) for key, several in spelled.items() if several and key.split(".")[0] in SCIENTIFIC
+        )
+        if live is not None and any(key.startswith(("model.", "data.")) for key in swept):
+            swept["pruner.sparsity"] = None  # every net has its own
+        if spelled.get(LIVE):
+            swept[LIVE] = None
+        return list(swept)
 
 
 def _no_more(grid: Sweep, root: Path) -> int:

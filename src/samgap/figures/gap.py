@@ -13,7 +13,7 @@ from samgap.plots import style
 from samgap.plots.style import Look
 from samgap.results.study import Study
 from samgap.results.table import words
-from samgap.results.verdict import published_for, series
+from samgap.results.verdict import mixed, published_for, series
 
 RULES = {
     "paper": "ρ* best on the test set (as in the paper)",
@@ -39,7 +39,8 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
         prefix = label(named)
         _gap(left, study, prefix, cells.sort_values(study.x), look, notes_below=number % 2 == 1)
         _accuracies(right, study, prefix, cells.sort_values(study.x), look, alone=len(groups) == 1)
-        if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
+        told = mixed(study.gaps, named, study.x)
+        if study.published is not None and len(theirs := published_for(study.published, told, study.x)):
             marker = "x" if len(groups) == 1 else look.marker
             _published(left, right, theirs, prefix, settings["published_data"], marker)
     style.gap_axis(left)
@@ -76,7 +77,7 @@ def horizontal(axes: Axes, study: Study) -> None:
         style.parameter_axis(axes, AXES[study.x])
     elif study.x == "pruner.sparsity" and cells.groupby(study.x)["params_total"].nunique().max() == 1:
         totals = cells.groupby(study.x)["params_total"].first()
-        axes.set_xticks(totals.index, [f"{sparsity:.2g}\n{style.short(total)}" for sparsity, total in totals.items()])
+        axes.set_xticks(totals.index, [f"{sparsity:.3g}\n{style.short(total)}" for sparsity, total in totals.items()])
         live = " to ".join(
             style.short(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()})
         )
@@ -128,7 +129,7 @@ def interpolates(cells: pd.DataFrame, x: str) -> str:
         return "all interpolate"
     if not yes.any():
         return "none interpolates"
-    places = [style.short(place) if x.startswith("params") else f"{place:.2g}" for place in cells[x]]
+    places = [style.short(place) if x.startswith("params") else f"{place:.3g}" for place in cells[x]]
     first = int(yes.argmax())
     if yes[first:].all():
         return f"interpolates from {places[first]}"

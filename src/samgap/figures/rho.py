@@ -14,7 +14,7 @@ from samgap.plots import style
 from samgap.results.study import Study
 from samgap.results.sweeps import RHO, SEED
 from samgap.results.table import words
-from samgap.results.verdict import published_for, series
+from samgap.results.verdict import mixed, published_for, series
 
 
 def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
@@ -30,7 +30,8 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
     for (named, cells), look in zip(groups, style.looks(len(groups)), strict=True):
         prefix = label(named)
         _best(right, study, prefix, cells.sort_values(study.x), look)
-        if study.published is not None and len(theirs := published_for(study.published, named, study.x)):
+        told = mixed(study.gaps, named, study.x)
+        if study.published is not None and len(theirs := published_for(study.published, told, study.x)):
             text = f"{prefix}published on {settings['published_data']}"
             right.plot(theirs["x"], theirs["best_rho"], "-.", marker="x", color=style.PUBLISHED, label=text)
     style.gap_axis(left)

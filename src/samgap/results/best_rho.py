@@ -9,7 +9,7 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.results.gaps import Gaps
 from samgap.results.table import words
-from samgap.results.verdict import LEVEL, Answer, Verdict, matrix, position, published_slope, series, slope
+from samgap.results.verdict import LEVEL, Answer, Verdict, matrix, mixed, position, published_slope, series, slope
 
 SHUFFLES = 20_000
 
@@ -38,7 +38,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         ordered = cells.sort_values(x)
         values = np.log10(matrix(found.best, "rho", found.axes, ordered).to_numpy())
         theirs = None if published is None else published.assign(decades=np.log10(published["best_rho"]))
-        target = published_slope(theirs, axes, x, "decades")
+        target = published_slope(theirs, mixed(found, axes, x), x, "decades")
         result.append(_judge(words(axes), values, position(x, ordered[x]), x, target))
     return result
 

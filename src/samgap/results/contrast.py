@@ -7,14 +7,16 @@ import pandas as pd
 
 from samgap.errors import SettingError
 from samgap.results import null
-from samgap.results.gaps import Gaps
+from samgap.results.gaps import Gaps, Protocol
 from samgap.results.table import words
-from samgap.results.verdict import LEVEL, Answer, Verdict, by_seed, published_slope, series, slopes
+from samgap.results.verdict import LEVEL, Answer, Verdict, by_seed, mixed, position, published_slope, series, slopes
 from samgap.results.verdict import verdicts as of_each
 
 
 def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
     """A verdict for each series, as `verdict.verdicts` gives them, and one for the second against the first.
+
+    First is what was typed first.
 
     The last one's slope is that of the second series minus that of the first, seed by seed; it has no Page's L.
 
@@ -34,46 +36,52 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
             f"{len(groups)}: sweep two values, such as pruner=random,snip, or set draw.verdict="
             "samgap.results.verdict.verdicts."
         )
+    axes = [*groups[0][0]]
+    typed = [words(dict(zip(axes, row, strict=True))) for row in found.by_seed[axes].itertuples(index=False)]
+    groups.sort(key=lambda group: typed.index(words(group[0])))
     named = [words(axes) for axes, _ in groups]
+    targets = [published_slope(published, mixed(found, axes, x), x) for axes, _ in groups]
     (first, first_places), (second, second_places) = (by_seed(found, cells, x) for _, cells in groups)
-    target = published_slope(published, groups[1][0], x) - published_slope(published, groups[0][0], x)
     both = first.index.intersection(second.index)
     verdict = _judge(
         f"{named[1]} against {named[0]}",
-        first.loc[both].to_numpy(),
-        second.loc[both].to_numpy(),
-        (first_places, second_places),
-        found,
-        target,
+        slopes(second_places, second.loc[both].to_numpy()) - slopes(first_places, first.loc[both].to_numpy()),
+        _nothing(found, x, [cells.sort_values(x) for _, cells in groups], len(both)),
+        found.unbiased,
+        min(first.shape[1], second.shape[1]),
+        targets[1] - targets[0],
     )
     return [*of_each(found, x, over, published), verdict]
 
 
+def _nothing(found: Gaps, x: str, series: list[pd.DataFrame], seeds: int) -> np.ndarray:
+    """Differences of slopes (studies, seeds) where there is no effect; the dense net is in both series."""
+    first, second = series
+    gaps = null.gaps(seeds, len(first) + len(second), found.rhos)
+    one, other = gaps[..., : len(first)], gaps[..., len(first) :].copy()
+    if "pruner.sparsity" in found.axes:
+        same = [axis for axis in found.axes if axis in ("model.width", "pruner.sparsity")]
+        for a, mine in enumerate(first[same].to_dict("records")):
+            for b, theirs in enumerate(second[same].to_dict("records")):
+                if mine == theirs and mine["pruner.sparsity"] == 0:
+                    other[..., b] = one[..., a]
+    found_slopes: np.ndarray = slopes(position(x, second[x]), other) - slopes(position(x, first[x]), one)
+    return found_slopes
+
+
 def _judge(
-    named: str,
-    first: np.ndarray,
-    second: np.ndarray,
-    places: tuple[np.ndarray, np.ndarray],
-    found: Gaps,
-    target: float,
+    named: str, differences: np.ndarray, nothing: np.ndarray, protocol: Protocol, cells: int, target: float
 ) -> Verdict:
-    (seeds, cells), others = first.shape, second.shape[1]
+    seeds = len(differences)
     up = down = middle = low = high = math.nan
     answer: Answer = "inconclusive"
-    if seeds < 2 or min(cells, others) < 2:
-        reason = f"a difference of slopes wants 2 seeds and 2 cells in each, there are {seeds}, {cells} and {others}"
-    else:
-        differences = slopes(places[1], second) - slopes(places[0], first)
-        studies = null.gaps(seeds, cells + others, found.rhos)
-        one, other = studies[..., :cells], studies[..., cells:].copy()
-        for a in range(cells):
-            for b in range(others):
-                if np.array_equal(first[:, a], second[:, b]):  # the dense net is in both series
-                    other[..., b] = one[..., a]
-        nothing = slopes(places[1], other) - slopes(places[0], one)
-        error = differences.std(ddof=1) / math.sqrt(seeds)
-        reach = null.reach(nothing) * error
+    if seeds < 2 or cells < 2:
+        reason = f"a difference of slopes wants 2 seeds and 2 cells in each series, there are {seeds} and {cells}"
+    elif not (error := differences.std(ddof=1) / math.sqrt(seeds)) > 0:
+        reason = "all seeds have the same difference of slopes, which leaves nothing to judge it by"
         middle = float(differences.mean())
+    else:
+        middle, reach = float(differences.mean()), null.reach(nothing) * error
         low, high = middle - reach, middle + reach
         up, down = null.tails(nothing, middle / error)
         reason = f"no difference either way (one-sided p = {up:.3g} more, {down:.3g} less)"
@@ -87,4 +95,4 @@ def _judge(
                 f"no difference (p = {up:.3g}), and its 95 % interval [{low:.3g}, {high:.3g}] excludes the published "
                 f"{target:.3g}",
             )
-    return Verdict(named, answer, reason, found.unbiased, seeds, cells, math.nan, up, down, middle, low, high, target)
+    return Verdict(named, answer, reason, protocol, seeds, cells, math.nan, up, down, middle, low, high, target)

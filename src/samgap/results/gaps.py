@@ -46,6 +46,7 @@ class Gaps:
     rhos: int  # how many of them SAM could choose from
     fixed_rho: float
     notes: list[str]
+    thinned: bool  # every width has a sparsity of its own (pruner.live_params)
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,17 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
     order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
     frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
-    return Gaps(
-        frame, pd.DataFrame(by_seed), pd.DataFrame(best), table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes
-    )
+    seeds, own_best = pd.DataFrame(by_seed), pd.DataFrame(best)
+    thinned = _thinned(table.runs, table.cell_axes)
+    return Gaps(frame, seeds, own_best, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thinned)
+
+
+def _thinned(runs: pd.DataFrame, axes: list[str]) -> bool:
+    # Of all that was asked for, so that a study does not change its lines while it fills up.
+    if not {"model.width", "pruner.sparsity"} <= {*axes} or runs["pruner.sparsity"].nunique() == 1:
+        return False
+    others = [axis for axis in axes if axis != "pruner.sparsity"]
+    return bool(runs.groupby(others)["pruner.sparsity"].nunique().max() == 1)
 
 
 def _arms(table: Table) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:

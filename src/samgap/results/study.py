@@ -127,12 +127,16 @@ def side_by_side(study: Study) -> pd.DataFrame:
     for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
         theirs = published_for(study.published, axes := dict(zip(others, values, strict=True)), study.x)
         theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
-        theirs = theirs.rename(columns={"published_width": "model.width"})
+        theirs = theirs.rename(columns={"published_width": "model.width", "published_x": f"published_{study.x}"})
         theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
-        both = mine.merge(theirs, on="model.width", how="outer", sort=True).fillna(axes)
+        keys = ["model.width"]
+        if study.x in study.gaps.axes and not study.gaps.thinned:  # the published place is rounded
+            keys.append("place")
+            mine["place"], theirs["place"] = mine[study.x].round(2), theirs[f"published_{study.x}"].round(2)
+        both = mine.merge(theirs, on=keys, how="outer", sort=True).fillna(axes)
         if study.x in study.gaps.axes:
-            both[study.x] = both[study.x].fillna(both["published_x"])
-        parts.append(both.drop(columns="published_x"))
+            both[study.x] = both[study.x].fillna(both[f"published_{study.x}"])
+        parts.append(both.drop(columns=["place", "published_params_total", "published_params_live"], errors="ignore"))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -171,6 +175,8 @@ def report(study: Study) -> dict[str, Any]:
             "versions": _values(record.versions for record in records),
             "devices": sorted({record.device for record in records}),
             "data_sha256": sorted({record.data_sha256 for record in records}),
+            "first_started": min(record.started for record in records),
+            "last_finished": max(record.finished for record in records),
             "core_seconds": round(sum(record.seconds for record in records), 1),
             "settings_of_first_run": records[0].settings,
         },

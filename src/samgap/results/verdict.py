@@ -52,7 +52,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     result = []
     for axes, cells in series(found, x, over):
         values, places = by_seed(found, cells, x)
-        target = published_slope(published, axes, x)
+        target = published_slope(published, mixed(found, axes, x), x)
         result.append(judge(words(axes), values, places, x, found.unbiased, found.rhos, target))
     return result
 
@@ -71,12 +71,13 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
         found: gaps.
         x: what stands on the horizontal axis.
         over: a series for each of the values of these axes; None takes all axes for which `x` does not stand.
-            Parameter counts stand for the width, and for the sparsity too if they are live ones, or if every width has
-            a sparsity of its own (pruner.live_params).
+            Parameter counts stand for the width, and live ones for the sparsity too. If every width has a sparsity
+            of its own (pruner.live_params), each of the three stands for the other two.
     """
     if over is None:
-        stands = {x} | ({"model.width"} if x.startswith("params") else set())
-        stands |= {"pruner.sparsity"} if x == "params_live" or _thinned(found.cells) else set()
+        thinned = found.thinned and (x.startswith("params") or x == "pruner.sparsity")
+        stands = {x} | ({"model.width"} if x.startswith("params") or thinned else set())
+        stands |= {"pruner.sparsity"} if x == "params_live" or thinned else set()
         over = [axis for axis in found.axes if axis not in stands]
     if not over:
         return [({}, found.cells)]
@@ -84,12 +85,10 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
     return [(dict(zip(over, values, strict=True)), cells) for values, cells in groups]
 
 
-def _thinned(cells: pd.DataFrame) -> bool:
-    if not {"model.width", "pruner.sparsity"} <= {*cells}:
-        return False
-    return (
-        len(cells["model.width"].unique()) > 1 and cells.groupby("model.width")["pruner.sparsity"].nunique().max() == 1
-    )
+def mixed(found: Gaps, axes: Mapping[str, Any], x: str) -> dict[str, Any]:
+    """The axes of a series, with those that its cells differ in without being told apart by them as "several"."""
+    hidden = {*found.axes} - {*axes, x, "model.width"}
+    return dict(axes) | {axis: "several" for axis in hidden if found.cells[axis].nunique() > 1}
 
 
 def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> pd.DataFrame:

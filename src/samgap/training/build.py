@@ -43,7 +43,7 @@ def net(config: Mapping[str, Any], settings: Mapping[str, Any], data: Data) -> t
         return net, {}
     examples = Examples(data.train.images, data.train.labels, data.scale.__call__, locate(config["loss"]["_target_"]))
     masks = _part(config, "pruner")(net, examples, **pruner)
-    _report_empty(masks, refuse=config["pruner"]["refuse_empty"])
+    _report_empty(masks, refuse=config["pruner"].get("refuse_empty", False))
     mask.apply(net, masks)
     return net, masks
 

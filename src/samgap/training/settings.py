@@ -141,8 +141,10 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         settings["model"]["width"] = _width(config["model"]["_target_"], params, _shape(settings), _classes(settings))
     settings["pruner"].pop("refuse_empty", None)  # changes no result
     if live := settings["pruner"].pop("live_params", None):
-        if settings["pruner"]["sparsity"]:
-            raise SettingError("pruner.live_params says what pruner.sparsity says: set one of them to null or 0.")
+        if settings["pruner"].get("sparsity"):
+            raise SettingError(
+                "pruner.live_params and pruner.sparsity say the same: set pruner.live_params=null or pruner.sparsity=0."
+            )
         settings["pruner"]["sparsity"] = _sparsity(config["model"]["_target_"], live, settings)
     return settings
 

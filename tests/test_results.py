@@ -1,0 +1,66 @@
+"""The README's table of results is that of the committed reference results, and these are whole."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from samgap.plots.style import short
+
+TOP = Path(__file__).parents[1]
+RESULTS = TOP / "src/samgap/reference/results"
+FIGURES = sorted(path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json"))
+HEAD = """\
+| command | series | sizes | rho as in the paper | unbiased | bias, mean | slope, 95 % interval | published | verdict |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def load(figure: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / figure / "cpu" / f"{figure}.json").read_text())
+    return found
+
+
+def rows(figure: str) -> list[str]:
+    """A row of the README for each verdict on gaps."""
+    report = load(figure)
+    made = []
+    cells = pd.DataFrame(report["cells"])
+    for verdict in report["verdicts"]:
+        pairs = [pair.split("=") for pair in verdict["series"].split(", ") if pair]
+        mine = cells
+        for axis, value in pairs:
+            mine = mine[mine[axis].map(lambda v, value=value: (v if isinstance(v, str) else f"{v:g}") == value)]
+        mine = mine.sort_values("params_total")
+        paper, unbiased = mine["paper_gap"], mine[f"{report['protocol_verdict']}_gap"]
+        ends = [f"{short(mine['params_total'].iloc[end])}" for end in (0, -1)]
+        published = verdict["published_slope"]
+        made.append(
+            f"| `make reproduce-{figure} SCALE=cpu` | {verdict['series'].split('.')[-1]} | {' to '.join(ends)} | "
+            + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
+            + f" | {(paper - unbiased).mean():+.2f} | "
+            f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}] | "
+            f"{'' if published is None else f'{published:+.2f}'} | {verdict['answer']}, p = {verdict['p_up']:.2g} |"
+        )
+    return made
+
+
+def test_the_readme_s_table_is_that_of_the_reference_results() -> None:
+    table = HEAD + "\n".join(row for figure in FIGURES if figure != "rho" for row in rows(figure)) + "\n"
+    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_reference_results_are_whole(figure: str) -> None:
+    report = load(figure)
+    assert report["runs"]["missing"] == {}
+    assert report["runs"]["with_record"] == report["runs"]["asked"]
+    provenance = report["provenance"]
+    assert all("+changes" not in commit for commit in provenance["commits"])
+    assert datetime.fromisoformat(provenance["first_started"]) < datetime.fromisoformat(provenance["last_finished"])
+    assert report["command"].startswith("python -m samgap.train -m figure=")
+    for ending in ("csv", "png"):
+        assert (RESULTS / figure / "cpu" / f"{figure}.{ending}").stat().st_size > 1000
