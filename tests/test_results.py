@@ -38,8 +38,9 @@ def rows(figure: str) -> list[str]:
         paper, unbiased = mine["paper_gap"], mine[f"{report['protocol_verdict']}_gap"]
         ends = [f"{short(mine['params_total'].iloc[end])}" for end in (0, -1)]
         published = verdict["published_slope"]
+        series = verdict["series"].removeprefix("data.")
         made.append(
-            f"| `make reproduce-{figure} SCALE=cpu` | {verdict['series'].removeprefix('data.')} | {' to '.join(ends)} | "
+            f"| `make reproduce-{figure} SCALE=cpu` | {series} | {' to '.join(ends)} | "
             + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
             + f" | {(paper - unbiased).mean():+.2f} | "
             f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}] | "
