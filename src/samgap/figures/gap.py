@@ -49,7 +49,7 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
     for axes in (left, right):
         axes.margins(x=0.08, y=0.12)
         horizontal(axes, study)
-    style.legends(figure, (left, 1), (right, 2))
+    style.legends(figure, (left, 1), (right, 2 if len(groups) == 1 else 1))
     figure.suptitle(f"{settings['title']}\n{where(study)}", fontweight="bold")
     return figure
 
