@@ -22,7 +22,7 @@ help: ## this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  SCALE      smoke: minutes, bundled data (default); cpu: real data, hours; paper: as published, wants GPUs"
+	@echo "  SCALE      smoke: minutes, bundled data (default); cpu: real data, about an hour a figure; paper: as published, wants GPUs"
 	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process"
 	@echo "  OVERRIDES  Hydra overrides for the sweep, such as \"seed=0,1 logger=wandb\""
 	@echo "  ROOT       where results go and are drawn from (default multirun)"

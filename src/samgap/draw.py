@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from samgap import cli, files, naming
 from samgap.plots.style import short, style
 from samgap.results import study as studies
+from samgap.results import table
 from samgap.results.study import Study
 from samgap.training.settings import locate
 
@@ -64,7 +65,7 @@ def _table(study: Study) -> str:
     main, unbiased = study.protocol, study.gaps.unbiased
     rows = []
     for _, cell in studies.side_by_side(study).iterrows():
-        row = {_short(axis): _text(cell, axis, "g") for axis in study.gaps.axes}
+        row = {table.short(axis): _text(cell, axis, "g") for axis in study.gaps.axes}
         ours = pd.notna(cell.get("n"))
         row |= {
             "parameters": short(cell["params_live" if ours else "published_params"]),
@@ -88,11 +89,6 @@ def _table(study: Study) -> str:
             }
         rows.append(row)
     return pd.DataFrame(rows).to_string(index=False)
-
-
-def _short(axis: str) -> str:
-    last = axis.split(".")[-1]
-    return axis if last in ("name", "seed") else last
 
 
 def _text(cell: pd.Series, key: str, spec: str) -> str:

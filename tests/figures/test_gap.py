@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from samgap.figures.gap import draw
+from samgap.figures.gap import draw, label
 from samgap.plots import style
 from samgap.results import published
 from samgap.results.gaps import gaps
@@ -210,3 +210,9 @@ def test_published_sparsities_stand_beside_ours_of_the_same_place_alone() -> Non
     assert grid[4, 0.9583] == 0.277
     assert np.isnan([grid[1, 0], grid[4, 0], grid[1, 0.9583]]).all()
     assert grid[1, 0.77] == 0.17
+
+
+def test_series_of_several_parts_keep_the_names_of_all() -> None:
+    axes = {"data.name": "mnist", "model.name": "mlp", "data.seed": 1, "pruner.seed": 0, "data.label_noise": 0.5}
+    assert label(axes) == "mnist, mlp, data.seed=1, pruner.seed=0, label_noise=0.5: "
+    assert label({}) == ""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from samgap.plots import style
 from samgap.plots.style import Look
 from samgap.results.study import Study
-from samgap.results.table import words
+from samgap.results.table import short, words
 from samgap.results.verdict import mixed, published_for, series
 
 RULES = {
@@ -56,8 +56,8 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
 
 def label(named: Mapping[str, Any]) -> str:
     """What the legend calls a series before it says more of it: "snip: ", "label_noise=0.5: "."""
-    last = {axis.split(".")[-1]: value for axis, value in named.items()}
-    return ", ".join(value if key == "name" else words({key: value}) for key, value in last.items()) + ": " * bool(last)
+    parts = [value if axis.endswith(".name") else words({short(axis): value}) for axis, value in named.items()]
+    return ", ".join(parts) + ": " * bool(parts)
 
 
 def where(study: Study) -> str:
@@ -71,7 +71,7 @@ def where(study: Study) -> str:
 
 
 def horizontal(axes: Axes, study: Study) -> None:
-    """The horizontal axis; it shows parameter counts whatever it is."""
+    """The horizontal axis; one of sparsity shows the parameters of its nets too."""
     cells = study.gaps.cells
     if study.x.startswith("params"):
         style.parameter_axis(axes, AXES[study.x])

@@ -11,6 +11,8 @@ def load(name: str) -> pd.DataFrame:
     """A published table, such as fig8: width, params, sgd_acc, sgd_std, sam_acc, sam_std, gap, gap_band, best_rho.
 
     Accuracies are in percent, gaps in percentage points; bands as drawn in the paper (their formula is not given).
+    A column that is named like an axis, such as data.label_noise or pruner.sparsity, says what its rows are for; where
+    there is a sparsity, params are the live ones.
 
     Raises:
         SettingError: no table has this name.

@@ -90,7 +90,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
 def _published(names: str | list[str], table: Table) -> pd.DataFrame:
     """The published rows; what all our runs have in common, such as the pruner, theirs must have too."""
     parts = []
-    for name in [names] if isinstance(names, str) else names:
+    for name in names if isinstance(names, list) else [names]:
         parts.append(published.load(name))
         if not {"width", "params", "gap"} <= {*parts[-1].columns}:
             raise SettingError(f"draw.published wants tables of gaps by width and parameters, and {name!r} is none.")

@@ -103,3 +103,9 @@ def words(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
     parts = ((axis, value if isinstance(value, str) else format(value, "g")) for axis, value in cell.items())
     return ", ".join(f"{axis}={value}" for axis, value in parts)
+
+
+def short(axis: str) -> str:
+    """An axis without its group, "width", where that tells it from others."""
+    last = axis.split(".")[-1]
+    return axis if last in ("name", "seed") else last
