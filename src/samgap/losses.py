@@ -1,8 +1,9 @@
 """Losses of the study, each the mean over a batch.
 
-B batch, C classes.
+B batch, C classes, or outputs where the labels are targets of a regression.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,13 +19,25 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
-    """Squared distance between raw outputs and one-hot labels: summed over the C outputs, mean over examples.
+    """Squared distance between raw outputs and labels: summed over the C outputs, mean over examples.
 
-    The paper trains figures 4 to 6 with a squared loss and does not give its scale; this is our choice.
+    The paper trains figures 1 and 4 to 6 with a squared loss and does not give its scale; this is our choice.
 
     Args:
         logits: (B, C).
-        labels: (B,) class numbers.
+        labels: (B,) class numbers, taken as one-hot, or (B, C) targets.
     """
-    target = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
-    return (logits - target).square().sum(dim=1).mean()
+    target = labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])
+    return (logits - target.to(logits.dtype)).square().sum(dim=1).mean()
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many examples the largest logit gets right, () int64; 0 of targets, where nothing is right or wrong.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) class numbers, or (B, C) targets.
+    """
+    if labels.is_floating_point():
+        return torch.zeros((), dtype=torch.int64, device=logits.device)
+    return (logits.argmax(dim=1) == labels).sum()

@@ -18,7 +18,8 @@ FORMAT = 1
 class RunRecord:
     """What a run was and what came out. Accuracies are fractions from 0 to 1, losses means in the loss's unit.
 
-    "final" is after the last epoch, "best" the largest over the evaluated epochs. A diverged run has no accuracy.
+    "final" is after the last epoch, "best" the largest over the evaluated epochs. A diverged run has no accuracy, and
+    neither has a regression.
     """
 
     identity: str
@@ -91,8 +92,13 @@ def _problem(record: RunRecord) -> str | None:
     if record.status not in ("done", "diverged") or not isinstance(record.settings, dict):
         return "no valid status or settings"
     if record.status == "done":
-        for name in ("test_acc_final", "test_acc_best", "train_acc_final"):
-            value = getattr(record, name)
+        loss = record.train_loss_final
+        if not isinstance(loss, float | int) or not math.isfinite(loss):
+            return f"train_loss_final is {loss!r}, wanted a number"
+        accuracies = {name: getattr(record, name) for name in ("test_acc_final", "test_acc_best", "train_acc_final")}
+        if not any(value is not None for value in accuracies.values()):
+            return None  # a regression
+        for name, value in accuracies.items():
             if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
                 return f"{name} is {value!r}, wanted a fraction from 0 to 1"
     return None

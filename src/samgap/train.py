@@ -43,8 +43,10 @@ def main(config: DictConfig) -> dict[str, Any]:
 
 def summary(record: RunRecord, folder: Path) -> str:
     """What a single run says at its end."""
-    if record.test_acc_final is None or record.train_acc_final is None:
+    if record.status == "diverged":
         result = f"diverged in epoch {record.epochs}"
+    elif record.test_acc_final is None or record.train_acc_final is None:
+        result = f"test loss {record.test_loss_final:.4g}, train {record.train_loss_final:.4g}"
     else:
         result = f"test accuracy {100 * record.test_acc_final:.2f} %, train {100 * record.train_acc_final:.2f} %"
     return f"{record.arm}, {record.params_live:,} parameters, {result}, {record.seconds:.1f} s\n{folder}"

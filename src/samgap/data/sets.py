@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Split:
     """Images and labels of one part, as stored."""
 
     images: Tensor  # (N, c, h, w), uint8, or float32 after resizing; levels 0 to `levels`
-    labels: Tensor  # (N,), int64
+    labels: Tensor  # (N,), int64; or (N, C), float32, where they are targets of a regression
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,7 +71,7 @@ class Data:
     train: Split
     holdout: Split | None
     test: Split
-    classes: int
+    classes: int  # or outputs of a regression
     scale: Scale
     crop: int  # zero padding of the random crop in pixels, 0 = no crop
     flip: bool  # random horizontal flip
@@ -81,6 +81,11 @@ class Data:
         """(channels, height, width) of an input."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are targets, so that there is a loss and no accuracy."""
+        return self.train.labels.is_floating_point()
 
     def sha256(self) -> str:
         """Digest of every image and label of every part."""
@@ -93,7 +98,7 @@ class Data:
 
 
 def assemble(
-    load: Callable[[Path], Raw],
+    load: Callable[..., Raw],
     folder: Path,
     *,
     channels: int,
@@ -107,13 +112,14 @@ def assemble(
     holdout: int = 0,
     label_noise: float = 0.0,
     seed: int = 0,
+    **own: Any,
 ) -> Data:
     """Load a data set and deal it out.
 
     Args:
-        load: gives the data set as its makers split it, from files in `folder`.
+        load: gives the data set as its makers split it, from files in `folder` and its `own` settings.
         folder: `data_dir`, where data sets lie.
-        channels, classes: what the data set has; checked.
+        channels, classes: what the data set has; checked. Of a regression, classes are outputs.
         size: pixels a side; an image of another size is resized by averaging.
         mean, std: by channel, of values in [0, 1].
         crop, flip: augmentation, see `Data`.
@@ -121,14 +127,19 @@ def assemble(
         holdout: images of the training part kept for choosing rho, never trained on; their labels stay clean.
         label_noise: share of the training labels that are replaced, see `add_noise`.
         seed: of the deal and of the noise.
+        own: further settings that `load` takes.
 
     Raises:
         SettingError: the files are missing or damaged, or the parts asked for do not fit.
     """
-    raw = load(folder)
-    found = (raw.train.images.shape[1], int(max(raw.train.labels.max(), raw.test.labels.max())) + 1)
+    raw = load(folder, **own)
+    regression = raw.train.labels.is_floating_point()
+    outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
+    found = (raw.train.images.shape[1], outputs)
     if found != (channels, classes):
         raise SettingError(f"Wanted {channels} channel(s) and {classes} classes, the files hold {found}: see data_dir.")
+    if regression and label_noise:
+        raise SettingError("data.label_noise replaces classes, and this data set is a regression: set it to 0.")
     pool, train = len(raw.train), train_size
     if train is None:
         train = pool - holdout
@@ -139,8 +150,9 @@ def assemble(
         )
     order = torch.randperm(pool, generator=seeds.generator(seed, "deal"))
     chosen = raw.train.take(order[:train])
+    labels = chosen.labels if regression else add_noise(chosen.labels, label_noise, classes, seed)
     return Data(
-        train=_resize(Split(chosen.images, add_noise(chosen.labels, label_noise, classes, seed)), size),
+        train=_resize(Split(chosen.images, labels), size),
         holdout=_resize(raw.train.take(order[pool - holdout :]), size) if holdout else None,
         test=_resize(raw.test, size),
         classes=classes,

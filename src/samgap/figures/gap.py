@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from samgap.plots import style
 from samgap.plots.style import Look
+from samgap.results import output
 from samgap.results.study import Study
 from samgap.results.table import short, words
 from samgap.results.verdict import mixed, published_for, series
@@ -62,12 +63,7 @@ def label(named: Mapping[str, Any]) -> str:
 
 def where(study: Study) -> str:
     """Data set, number of seeds, scale, and whether anything is missing, for the title."""
-    seeds = sorted({int(n) for n in study.gaps.cells["n"]})
-    count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seed{'s' * (seeds[0] > 1)}"
-    scale = "smoke scale, no evidence" if study.sweep.scale == "smoke" else f"{study.sweep.scale} scale"
-    missing = f", {len(study.table.missing)} runs missing" if study.table.missing else ""
-    diverged = sum(record.status == "diverged" for record in study.table.records)
-    return f"{study.data}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
+    return output.where(study.table, {int(n) for n in study.gaps.cells["n"]})
 
 
 def horizontal(axes: Axes, study: Study) -> None:

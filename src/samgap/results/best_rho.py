@@ -8,8 +8,9 @@ from scipy import stats
 
 from samgap.errors import SettingError
 from samgap.results.gaps import Gaps
+from samgap.results.output import Answer
 from samgap.results.table import words
-from samgap.results.verdict import LEVEL, Answer, Verdict, matrix, mixed, position, published_slope, series, slope
+from samgap.results.verdict import LEVEL, Verdict, matrix, mixed, position, published_slope, series, slope
 
 SHUFFLES = 20_000
 

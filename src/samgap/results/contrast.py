@@ -8,8 +8,9 @@ import pandas as pd
 from samgap.errors import SettingError
 from samgap.results import null
 from samgap.results.gaps import Gaps, Protocol
+from samgap.results.output import Answer
 from samgap.results.table import words
-from samgap.results.verdict import LEVEL, Answer, Verdict, by_seed, mixed, position, published_slope, series, slopes
+from samgap.results.verdict import LEVEL, Verdict, by_seed, mixed, position, published_slope, series, slopes
 from samgap.results.verdict import verdicts as of_each
 
 

@@ -1,23 +1,18 @@
-"""Everything a drawing needs from one sweep: gaps, verdicts, the published numbers, and how they are written out."""
+"""Everything the gap figures need from one sweep: gaps, verdicts, and the published numbers beside ours."""
 
-import dataclasses
-import json
-import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
-from samgap import identity, provenance
+from samgap import identity
 from samgap.errors import SettingError
-from samgap.files import replace, replace_text
+from samgap.plots.style import short as count
 from samgap.results import published, sweeps
 from samgap.results.gaps import Gaps, Protocol, gaps
-from samgap.results.sweeps import Sweep
-from samgap.results.table import Table, collect
+from samgap.results.table import Table, collect, short
 from samgap.results.verdict import Verdict, published_for
 from samgap.training.settings import locate
 
@@ -34,29 +29,32 @@ class Study:
     over: list[str] | None  # axes that make a series, see verdict.series
     protocol: Protocol  # how the drawn rho was chosen
 
-    @property
-    def sweep(self) -> Sweep:
-        """What was asked for."""
-        return self.table.sweep
+    title: ClassVar[str] = "SAM minus SGD in percentage points"
 
-    @property
-    def data(self) -> str:
-        """The data set, with the training images where they are a subset: "fashion_mnist (2,000 images)"."""
-        names = []
-        for record in self.table.records:
-            data = record.settings["data"]
-            names.append(data["name"] + (f" ({data['train_size']:,} images)" if data.get("train_size") else ""))
-        return " and ".join(dict.fromkeys(names))
+    def frame(self) -> pd.DataFrame:
+        """What is plotted, ours beside the published."""
+        return side_by_side(self)
 
-    def says(self, verdict: Verdict) -> str:
-        """The verdict in one line, always with scale and data set."""
-        where = f"{self.sweep.name}/{self.sweep.scale} on {self.data}"
-        text = f"{verdict.answer.upper()}: {where}{', ' + verdict.series if verdict.series else ''}: {verdict.reason}."
-        if self.table.missing:
-            text += f" Provisional: {len(self.table.missing)} runs are missing."
-        if self.sweep.scale == "smoke":
-            text += " Smoke scale proves the road; it is no evidence."
-        return text
+    def statistics(self) -> dict[str, Any]:
+        """What the table cannot hold."""
+        return {
+            "protocol_drawn": self.protocol,
+            "protocol_verdict": self.gaps.unbiased,
+            "fixed_rho": self.gaps.fixed_rho,
+            "cells": self.gaps.cells.to_dict("records"),
+            "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
+            "notes": self.gaps.notes,
+        }
+
+    def text(self) -> list[str]:
+        """The table as it is printed, and how to read it."""
+        return [
+            _printed(self),
+            "",
+            f"gap: rho* by protocol={self.protocol}; unbiased: rho* by {self.gaps.unbiased}, 95 % interval from .. to; "
+            f"fixed: rho = {self.gaps.fixed_rho:g} everywhere; train: SGD's final training accuracy.",
+            *(f"Note: {note}." for note in self.gaps.notes),
+        ]
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Study:
@@ -140,64 +138,38 @@ def side_by_side(study: Study) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def write(study: Study, folder: Path) -> None:
-    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes)."""
-    name = study.sweep.name
-    replace(folder / f"{name}.csv", lambda path: side_by_side(study).round(6).to_csv(path, index=False))
-    replace_text(folder / f"{name}.json", json.dumps(_clean(report(study)), indent=1, allow_nan=False) + "\n")
+def _printed(study: Study) -> str:
+    main, unbiased = study.protocol, study.gaps.unbiased
+    rows = []
+    for _, cell in side_by_side(study).iterrows():
+        row = {short(axis): _text(cell, axis, "g") for axis in study.gaps.axes}
+        ours = pd.notna(cell.get("n"))
+        row |= {
+            "parameters": count(cell["params_live" if ours else "published_params"]),
+            "n": _text(cell, "n", ".0f"),
+            "SGD %": _text(cell, "sgd_acc", ".2f"),
+            "SAM %": _text(cell, f"{main}_acc", ".2f"),
+            "gap": _text(cell, f"{main}_gap", "+.2f"),
+            "s.e.": _text(cell, f"{main}_se", ".2f"),
+            "rho*": _text(cell, f"{main}_rho", "g"),
+            "unbiased": _text(cell, f"{unbiased}_gap", "+.2f"),
+            "from": _text(cell, f"{unbiased}_low", "+.2f"),
+            "to": _text(cell, f"{unbiased}_high", "+.2f"),
+            "fixed": _text(cell, "fixed_gap", "+.2f"),
+            "train %": _text(cell, "sgd_train_acc", ".1f"),
+            "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
+        }
+        if study.published is not None:
+            row |= {
+                "published": _text(cell, "published_gap", "+.2f"),
+                "at": count(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
+            }
+        rows.append(row)
+    return pd.DataFrame(rows).to_string(index=False)
 
 
-def report(study: Study) -> dict[str, Any]:
-    """The study as plain values: what the table cannot hold."""
-    records = study.table.records
-    return {
-        "name": study.sweep.name,
-        "scale": study.sweep.scale,
-        "data": study.data,
-        "command": study.sweep.command,
-        "verdicts": [dataclasses.asdict(verdict) | {"text": study.says(verdict)} for verdict in study.verdicts],
-        "protocol_drawn": study.protocol,
-        "protocol_verdict": study.gaps.unbiased,
-        "fixed_rho": study.gaps.fixed_rho,
-        "cells": study.gaps.cells.to_dict("records"),
-        "gaps_by_seed": study.gaps.by_seed.to_dict("records"),
-        "notes": study.gaps.notes,
-        "runs": {
-            "asked": len(study.sweep.unique()),
-            "with_record": len(records),
-            "diverged": [record.folder for record in records if record.status == "diverged"],
-            "missing": study.table.missing,
-        },
-        "provenance": {
-            "drawn": provenance.now(),
-            "drawn_by_commit": provenance.commit()[0],
-            "commits": dict(Counter(record.commit + ("+changes" if record.dirty else "") for record in records)),
-            "versions": _values(record.versions for record in records),
-            "devices": sorted({record.device for record in records}),
-            "data_sha256": sorted({record.data_sha256 for record in records}),
-            "first_started": min(record.started for record in records),
-            "last_finished": max(record.finished for record in records),
-            "core_seconds": round(sum(record.seconds for record in records), 1),
-            "settings_of_first_run": records[0].settings,
-        },
-    }
-
-
-def _values(many: Any) -> dict[str, list[str]]:
-    # All versions that occur, by package: one each unless the sweep went on after an upgrade.
-    found: dict[str, set[str]] = {}
-    for versions in many:
-        for package, version in versions.items():
-            found.setdefault(package, set()).add(version)
-    return {package: sorted(values) for package, values in found.items()}
-
-
-def _clean(value: Any) -> Any:
-    # JSON has no nan; numpy scalars are no JSON either.
-    if isinstance(value, dict):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _text(cell: pd.Series, key: str, spec: str) -> str:
+    value: Any = cell.get(key)
+    if isinstance(value, str):
+        return value
+    return format(value, spec) if pd.notna(value) else ""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,23 +11,20 @@ from scipy import stats
 
 from samgap.results import null
 from samgap.results.gaps import Gaps
+from samgap.results.output import Answer, Judgment
 from samgap.results.table import words
 
 LEVEL = 0.05
-Answer = Literal["reproduced", "not reproduced", "inconclusive"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Judgment):
     """The answer for one series of cells.
 
     Page's L takes seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is that
     of a straight line through a seed's gaps over log10(parameters): percentage points a decade, mean over seeds.
     """
 
-    series: str  # the cell's other axes, "" where there are none
-    answer: Answer
-    reason: str
     protocol: str  # how rho was chosen
     seeds: int  # with all cells
     cells: int

@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from samgap.data.batches import Batch
 from samgap.data.sets import Scale
 from samgap.errors import SettingError
+from samgap.losses import correct
 from samgap.optim.sam import SAM, TRACKING
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
@@ -226,7 +227,7 @@ def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state
         if name in state.momenta:
             descent = state.momenta[name].mul_(state.momentum).add_(descent)
         weights[name].sub_(state.lr * descent)
-    return loss, (logits.argmax(dim=1) == labels).sum()
+    return loss, correct(logits, labels)
 
 
 def _held(net: nn.Module) -> nn.Module:

@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from samgap.data.sets import Data, Split
+from samgap.losses import correct
 
 BATCH = 500  # images at a time; bounds memory, moves no number beyond rounding
 
 
 class Score(NamedTuple):
-    """Mean loss in the loss's unit, accuracy as a fraction from 0 to 1."""
+    """Mean loss in the loss's unit, accuracy as a fraction from 0 to 1; None of a regression."""
 
     loss: float
-    acc: float
+    acc: float | None
 
 
 @torch.no_grad()
@@ -32,12 +33,12 @@ def evaluate(net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: Dat
     mode = net.training
     net.eval()
     try:
-        total, correct = 0.0, 0
+        total, right = 0.0, 0
         for start in range(0, len(split), BATCH):
             labels = split.labels[start : start + BATCH]
             logits = net(data.scale(split.images[start : start + BATCH]).to(dtype))
             total += float(loss(logits, labels)) * len(labels)
-            correct += int((logits.argmax(dim=1) == labels).sum())
+            right += int(correct(logits, labels))
     finally:
         net.train(mode)
-    return Score(total / len(split), correct / len(split))
+    return Score(total / len(split), None if data.regression else right / len(split))

@@ -157,7 +157,8 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
             trainer.fit(task, train_dataloaders=loader, ckpt_path=_checkpoint(folder))
         record = _record(settings, task, data, masks, last, started, device)
         if logger is not None:
-            logger.log_metrics({"train_acc_final": record.train_acc_final or 0.0}, step=record.steps)
+            finals = {"train_acc_final": record.train_acc_final, "train_loss_final": record.train_loss_final}
+            logger.log_metrics({key: value for key, value in finals.items() if value is not None}, step=record.steps)
     if rank:
         return record
     if machine.keep_weights:

@@ -60,6 +60,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.classes": (lambda v: _whole(v) and v >= 2, "a whole number from 2"),
     "data.mean": (_numbers, "a list of numbers, one a channel"),
     "data.std": (lambda v: _numbers(v, lambda std: std > 0), "a list of numbers above 0, one a channel"),
+    "data.condition": (lambda v: _number(v) and v >= 1, "a number from 1"),
     "data.crop": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "data.flip": (lambda v: isinstance(v, bool), "true or false"),
     "data.seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),

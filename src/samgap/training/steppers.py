@@ -10,6 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from samgap.data.batches import Batch
 from samgap.data.sets import Scale
+from samgap.losses import correct
 from samgap.optim.wrapper import Wrapper
 from samgap.training.layout import Group, Layout
 from samgap.training.ranks import Ranks
@@ -87,8 +88,7 @@ class EagerStepper:
             part = loss if len(y) == group.size else loss * (len(y) / group.size)
             self.backward(part)
             if is_first:
-                correct = (logits.detach().argmax(dim=1) == y).sum()
-                seen.append(StepResult(loss.detach(), correct, len(y)))
+                seen.append(StepResult(loss.detach(), correct(logits.detach(), y), len(y)))
             total = part.detach() if total is None else total + part.detach()
         if total is None:
             total = torch.zeros((), device=images.device)

@@ -142,7 +142,7 @@ class GapTask(LightningModule):
             # Of the last step; the scheduler already stands at the next one.
             "lr": self._base_lr() * self.schedule(self.global_step - 1, self.steps),
             "train_loss": None if self.diverged else loss,
-            "train_acc": correct / seen,
+            "train_acc": None if self.data.regression else correct / seen,
         }
         row |= self._ascent(sam) if isinstance(sam := self._optimizer(), SAM) else {}
         if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs):
