@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samgap import cli
+from samgap.data import factorization
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
 from samgap.identity import identity
@@ -81,10 +82,32 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     assert callable(locate(values["draw"]["_target_"]))
     grid = sweep(figure)
     assert 0 in grid["ascent.rho"]
-    assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
-    # A trend wants three cells, an interval three seeds.
-    assert len(grid["model.width"]) >= 3
+    # An interval wants three seeds.
     assert len(grid["seed"]) >= 3
+    if values["draw"]["study"] == "samgap.results.study.evaluate":
+        assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
+        # A trend wants three cells.
+        assert len(grid["model.width"]) >= 3
+
+
+@pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])
+def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str) -> None:
+    values, grid = config(f"figure={figure}"), sweep(figure)
+    assert values["draw"]["study"] == "samgap.results.convergence.evaluate"
+    assert values["schedule"]["name"] == "constant"
+    assert grid["ascent"] == ["sam", "sam_unnormalized"]
+    theirs = published.load(figure.split("/")[0])
+    if figure.endswith("paper"):
+        assert grid["model.width"] == theirs["width"].unique().tolist()
+        # Figure 2's axis counts from 0.
+        assert values["epochs"] == theirs["epoch"].max() + (theirs["epoch"].min() == 0)
+
+
+def test_a_factorization_interpolates_from_the_rank_of_its_matrix() -> None:
+    values = config("figure=fig1/cpu")
+    rank = int(torch.linalg.matrix_rank(factorization.matrix(values["data"]["condition"])))
+    assert rank == values["draw"]["interpolates_from"] == factorization.INPUTS
+    assert min(sweep("fig1/cpu")["model.width"]) < rank <= max(sweep("fig1/cpu")["model.width"])
 
 
 def test_the_paper_s_grids_and_settings() -> None:
@@ -183,10 +206,11 @@ def test_every_figure_runs_at_its_tiniest(
     178 million parameters."""
     data = config(f"figure={figure}")["data"]
     levels = 16 if data["name"] == "digits" else 255
-    monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
+    if data["name"] != "factorization":  # that one is made on the fly
+        monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
     for number, overrides in enumerate(tiniest(figure)):
         big = "model.width=256" in overrides
-        shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384"]
+        shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384", "batch_size=128"]
         values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv")
         record = run(values, tmp_path / str(number))
         assert record.steps == (2 if big else 3)

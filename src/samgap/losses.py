@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from samgap.errors import SettingError
+
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Softmax cross-entropy in nats, mean over examples.
@@ -14,7 +16,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: (B, C).
         labels: (B,) class numbers.
+
+    Raises:
+        SettingError: labels are targets of a regression.
     """
+    if labels.is_floating_point():
+        raise SettingError("loss=cross_entropy wants classes, and this data set is a regression: set loss=squared.")
     return F.cross_entropy(logits, labels)
 
 

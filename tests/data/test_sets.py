@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from samgap.data import digits
+from samgap.data import digits, factorization
 from samgap.data.sets import Data, Raw, Scale, Split, add_noise, assemble
 from samgap.errors import SettingError
 
@@ -114,3 +114,25 @@ def test_a_data_set_that_is_another_is_refused() -> None:
 
     with pytest.raises(SettingError, match=r"Wanted 3 channel\(s\) and 10 classes"):
         assemble(load, Path(), **(OPTIONS | {"channels": 3}))
+
+
+def test_a_factorization_has_the_singular_values_that_were_asked_for() -> None:
+    for condition in (1, 10, 1e4):
+        values = torch.linalg.svdvals(factorization.matrix(condition))
+        assert values.tolist() == pytest.approx(torch.logspace(0, -1, 6, base=condition).tolist(), rel=1e-5)
+
+
+def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> None:
+    options = {"channels": 6, "classes": 10, "size": 1, "mean": [0] * 6, "std": [1] * 6, "condition": 100}
+    data = assemble(factorization.load, Path(), **options)
+    assert data.regression
+    assert not make().regression
+    assert (len(data.train), len(data.test), data.shape) == (1000, 1000, (6, 1, 1))
+    x = data.scale(data.train.images).flatten(1)
+    torch.testing.assert_close(data.train.labels, x @ factorization.matrix(100).T.float())
+    assert x.mean().abs() < 0.05
+    assert x.std() == pytest.approx(1, abs=0.05)
+    with pytest.raises(SettingError, match=r"data\.label_noise replaces classes"):
+        assemble(factorization.load, Path(), **options, label_noise=0.1)
+    with pytest.raises(SettingError, match="channel"):
+        assemble(factorization.load, Path(), **(options | {"classes": 9}))

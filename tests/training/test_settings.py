@@ -41,6 +41,7 @@ BAD = [
     ("data.holdout=-1", "data.holdout must be a whole number from 0, got -1."),
     ("data.crop=-1", "data.crop must be a whole number from 0, got -1."),
     ("data.flip=1", "data.flip must be true or false, got 1."),
+    ("+data.condition=0.5", "data.condition must be a number from 1, got 0.5."),
     ("optimizer.lr=0", "optimizer.lr must be a number above 0, got 0."),
     ("optimizer.momentum=1", "optimizer.momentum must be a number from 0 up to but not including 1, got 1."),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay must be a number from 0, got -1."),

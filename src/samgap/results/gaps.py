@@ -69,8 +69,14 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         fixed_rho: radius of the "fixed" gap, the same in all cells; None takes the median of those swept.
 
     Raises:
-        SettingError: an arm is missing, or `fixed_rho` was not swept.
+        SettingError: an arm is missing, `fixed_rho` was not swept, or the runs have no accuracy.
     """
+    done = table.runs[table.runs["status"] == "done"]
+    if len(done) and done["test_acc_final"].isna().all():
+        raise SettingError(
+            "A gap is one of accuracies, and a regression has none: set draw.study=samgap.results.convergence.evaluate "
+            "and draw._target_=samgap.figures.convergence.draw."
+        )
     rhos = sorted(table.runs[RHO][table.runs[RHO] > 0].unique())
     if not rhos or not (table.runs[RHO] == 0).any():
         raise SettingError("A gap wants both arms: sweep ascent.rho over 0 and at least one other value.")

@@ -1,0 +1,173 @@
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from samgap.errors import SettingError
+from samgap.results.convergence import Verdict, _cells, _judge, above
+from samgap.results.curves import fit, rate, reference, settled, straightness
+from samgap.results.sweeps import RHO, SEED
+
+KEYS = ["rule", RHO, "model.width", "params_total"]
+EPOCHS = np.arange(1, 101)
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_the_rate_of_an_exponential_is_its_own() -> None:
+    assert rate(EPOCHS, 3 * np.exp(-0.07 * EPOCHS)) == pytest.approx(0.07, rel=1e-12)
+    assert rate(EPOCHS, np.full(100, 0.5)) == pytest.approx(0, abs=1e-15)
+
+
+def test_straightness_tells_an_exponential_from_a_power_law() -> None:
+    noise = np.exp(0.05 * np.random.default_rng(0).normal(size=100))
+    line, power = np.exp(-0.05 * EPOCHS), EPOCHS**-1.0
+    assert straightness(EPOCHS, line) > 10
+    assert straightness(EPOCHS, power) < -10
+    # By hand: both residual sums of squares.
+    y = np.log(line * noise)
+    sums = [stats.linregress(x, y) for x in (np.log(EPOCHS), EPOCHS)]
+    ratio = (1 - sums[0].rvalue ** 2) / (1 - sums[1].rvalue ** 2)
+    assert straightness(EPOCHS, line * noise) == pytest.approx(math.log(ratio))
+    assert straightness(EPOCHS, power * noise) < -2
+    assert straightness(EPOCHS, np.full(100, 0.5)) == pytest.approx(0, abs=1e-3)
+
+
+def test_the_first_quarter_is_left_out() -> None:
+    late = settled(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
+    assert (late["epoch"].min(), late["epoch"].max()) == (26, 100)
+
+
+def test_p_values_are_student_s() -> None:
+    values = np.random.default_rng(1).normal(0.3, 1, 7)
+    assert above(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
+    assert above([1.0, 1.0]) == 0
+    assert above([-1.0, -1.0]) == 1
+    assert math.isnan(above([1.0]))
+
+
+def judged(curves: dict[float, Callable[[np.random.Generator], np.ndarray]], seeds: int = 5, start: int = 0) -> Verdict:
+    """The verdict on curves by width; nets interpolate from width 6 on."""
+    parts = []
+    for width, curve in curves.items():
+        for seed in range(seeds):
+            loss = curve(np.random.default_rng([start, int(width), seed]))
+            context = {"rule": "sam", RHO: 0.1, "model.width": width, "params_total": int(16 * width), SEED: seed}
+            parts.append(pd.DataFrame({"epoch": EPOCHS, "loss": loss}).assign(acc=None, **context))
+    fits = fit(pd.concat(parts), KEYS, 6)
+    return _judge(_cells(fits, KEYS, None), fits, KEYS)
+
+
+def exponential(speed: float, noise: float = 0.05) -> Callable[[np.random.Generator], np.ndarray]:
+    return lambda draw: np.exp(-speed * EPOCHS * (1 + 0.1 * draw.normal()) + noise * draw.normal(size=100))
+
+
+def power(speed: float) -> Callable[[np.random.Generator], np.ndarray]:
+    return lambda draw: EPOCHS ** (-speed * (1 + 0.1 * draw.normal())) * np.exp(0.05 * draw.normal(size=100))
+
+
+def test_a_claim_that_is_right_is_reproduced() -> None:
+    found = judged({4: power(0.5), 10: exponential(0.08), 20: exponential(0.1)})
+    assert found.answer == "reproduced"
+    assert (found.interpolating, found.others, found.seeds) == (2, 1, 5)
+    assert found.series == "SAM at rho=0.1"
+    assert found.linear_p < 0.01
+    assert found.slower_p < 0.01
+
+
+def test_a_claim_that_is_wrong_is_not() -> None:
+    assert "power law fits better" in judged({4: power(0.5), 10: power(2)}).reason
+    assert judged({4: power(0.5), 10: power(2)}).answer == "not reproduced"
+    # One that falls sublinearly is enough, whatever the others do.
+    assert judged({4: power(0.5), 10: exponential(0.08), 20: power(2)}).answer == "not reproduced"
+    faster = judged({4: exponential(0.2), 10: exponential(0.05)})
+    assert (faster.answer, faster.slower_p > 0.9) == ("not reproduced", True)
+    assert "falls faster where nets do not interpolate" in faster.reason
+
+
+def test_what_cannot_be_told_is_inconclusive() -> None:
+    assert "no net interpolates" in judged({4: exponential(0.1)}).reason
+    assert "none is left to compare" in judged({10: exponential(0.1)}).reason
+    assert judged({4: exponential(0.08), 10: exponential(0.08, noise=0.5)}, start=1).answer == "inconclusive"
+    assert judged({4: power(0.5), 10: exponential(0.08)}, seeds=1).answer == "inconclusive"
+
+
+def test_equal_rates_are_seldom_called_different() -> None:
+    answers = [
+        judged({4: exponential(0.05, 0.3), 10: exponential(0.05, 0.3)}, start=start).answer for start in range(100)
+    ]
+    # 5 % either way: 5 of 100, and a standard deviation of 2.2.
+    assert answers.count("reproduced") <= 12
+    assert answers.count("not reproduced") <= 12
+
+
+def test_a_loss_of_zero_has_no_rate() -> None:
+    with pytest.raises(SettingError, match=r"The loss of a run \(rule=sam, .*\) reached 0"):
+        judged({10: lambda draw: np.where(EPOCHS > 90, 0.0, 1.0)})
+
+
+def test_published_curves_count_epochs_that_were_done() -> None:
+    for name, first in (("fig1", 1), ("fig2", 1), ("fig3", 1)):
+        theirs = reference(name)
+        assert theirs is not None
+        assert theirs["epoch"].min() == first
+    assert reference(None) is None
+    with pytest.raises(SettingError, match=r"draw\.published wants a table of losses by width and epoch, and 'fig8'"):
+        reference("fig8")
+
+
+def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None:
+    grid = ["figure=fig1/smoke", "epochs=12", "seed=0,1", f"root={tmp_path}"]
+    assert command("train", "-m", *grid)[0] == 0
+    code, out, err = command("draw", "figure=fig1/smoke", f"root={tmp_path}")
+    assert (code, err) == (0, "")
+    assert "fig1/smoke, factorization: training loss" in out
+    assert out.count("fig1/smoke on factorization, ") == 3
+    folder = tmp_path / "fig1" / "smoke"
+    assert (folder / "fig1.png").stat().st_size > 10_000
+    report = json.loads((folder / "fig1.json").read_text())
+    assert [cell["interpolates"] for cell in report["cells"]] == [False, True] * 3
+    assert [cell["rule"] for cell in report["cells"]] == ["sgd"] * 2 + ["sam"] * 2 + ["sam_unnormalized"] * 2
+    assert [verdict["series"].split(" at")[0] for verdict in report["verdicts"]][:2] == ["SGD", "SAM"]
+    frame = pd.read_csv(folder / "fig1.csv")
+    ours = frame[(frame["who"] == "ours") & (frame["rule"] == "sgd") & (frame["model.width"] == 4)]
+    assert (ours["n"] == 2).all()
+    losses = [
+        pd.read_csv(path / "metrics.csv")["train_loss"]
+        for path in (tmp_path / "runs").glob("*-w4-sgd-*")
+        if path.is_dir()
+    ]
+    np.testing.assert_allclose(ours["loss"], np.mean(losses, axis=0), atol=1e-6)
+    record = json.loads(next((tmp_path / "runs").glob("*-w4-sgd-*/record.json")).read_text())
+    assert record["test_acc_final"] is record["train_acc_final"] is record["test_acc_best"] is None
+    assert record["train_loss_final"] > 0
+    # A gap has nothing to say here, and curves of the ascent's own settings are refused.
+    code, _, err = command("draw", *grid[:1], grid[3], "draw.study=samgap.results.study.evaluate")
+    assert (code, "a regression has none" in err) == (1, True)
+    code, _, err = command("draw", *grid[:1], grid[3], "draw.interpolates_from=foo")
+    assert (code, err) == (1, "samgap: draw.interpolates_from must be a number, or null, got 'foo'.\n")
+    command("train", "-m", "name=m", "data.train_size=96", "ascent.m=16,32", "ascent.rho=0,0.1", "epochs=8", grid[3])
+    code, _, err = command("draw", "name=m", grid[3], "draw.study=samgap.results.convergence.evaluate")
+    assert (code, "ascent.m cannot be an axis of a figure of curves" in err) == (1, True)
+
+
+def test_a_single_regression_says_its_losses(command: Command, tmp_path: Path) -> None:
+    settings = ("data=factorization", "model=factorization", "loss=squared", "epochs=2", f"root={tmp_path}")
+    code, out, _ = command("train", *settings)
+    assert code == 0
+    assert "parameters, test loss " in out
+    code, _, err = command("train", *settings, "loss=cross_entropy")
+    assert (code, "set loss=squared" in err) == (1, True)
+    code, _, err = command("train", *settings, "data.label_noise=0.5")
+    assert (code, "this data set is a regression: set it to 0" in err) == (1, True)
+
+
+def test_verdicts_are_plain_values() -> None:
+    values: dict[str, Any] = dataclasses.asdict(judged({4: power(0.5), 10: exponential(0.08)}))
+    assert {"series", "answer", "reason", "linear_p", "slower_p"} <= values.keys()
