@@ -1,6 +1,7 @@
 """The README's table of results is that of the committed reference results, and these are whole."""
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,19 @@ from samgap.plots.style import short
 
 TOP = Path(__file__).parents[1]
 RESULTS = TOP / "src/samgap/reference/results"
-FIGURES = sorted(path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json"))
+FIGURES = sorted((path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json")), key=lambda name: (len(name), name))
+RATES = [
+    figure for figure in FIGURES if "fits" in json.loads((RESULTS / figure / "cpu" / f"{figure}.json").read_text())
+]
+GAPS = [figure for figure in FIGURES if figure not in (*RATES, "rho")]
 HEAD = """\
 | command | series | sizes | rho as in the paper | unbiased | bias, mean | slope, 95 % interval | published | verdict |
 |---|---|---|---|---|---|---|---|---|
+"""
+
+CURVES = """\
+| command | step | sizes | the loss halves in | straightness | verdict |
+|---|---|---|---|---|---|
 """
 
 
@@ -30,6 +40,15 @@ def rows(figure: str) -> list[str]:
     made = []
     cells = pd.DataFrame(report["cells"])
     for verdict in report["verdicts"]:
+        published = verdict["published_slope"]
+        series = verdict["series"].removeprefix("data.").replace("pruner.name=", "")
+        slope = (
+            f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}] | "
+            f"{'' if published is None else f'{published:+.2f}'} | {verdict['answer']}, p = {verdict['p_up']:.2g} |"
+        )
+        if " against " in series:
+            made.append(f"| `make reproduce-{figure} SCALE=cpu` | {series} | | | | | {slope}")
+            continue
         pairs = [pair.split("=") for pair in verdict["series"].split(", ") if pair]
         mine = cells
         for axis, value in pairs:
@@ -37,20 +56,35 @@ def rows(figure: str) -> list[str]:
         mine = mine.sort_values("params_total")
         paper, unbiased = mine["paper_gap"], mine[f"{report['protocol_verdict']}_gap"]
         ends = [f"{short(mine['params_total'].iloc[end])}" for end in (0, -1)]
-        published = verdict["published_slope"]
-        series = verdict["series"].removeprefix("data.")
         made.append(
             f"| `make reproduce-{figure} SCALE=cpu` | {series} | {' to '.join(ends)} | "
             + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
             + f" | {(paper - unbiased).mean():+.2f} | "
-            f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}] | "
-            f"{'' if published is None else f'{published:+.2f}'} | {verdict['answer']}, p = {verdict['p_up']:.2g} |"
+            f"{slope}"
+        )
+    return made
+
+
+def curve_rows(figure: str) -> list[str]:
+    """A row of the README's table of convergence for each rule of the step."""
+    report = load(figure)
+    cells = pd.DataFrame(report["cells"])
+    made = []
+    for verdict, (_, mine) in zip(report["verdicts"], cells.groupby(["rule", "ascent.rho"], sort=False), strict=True):
+        sizes = " ".join(
+            short(params) + "*" * inside for params, inside in mine[["params_total", "interpolates"]].to_numpy()
+        )
+        halves = " ".join(f"{math.log(2) / rate:.1f}" if rate > 0 else "never" for rate in mine["rate"])
+        straight = " ".join(f"{value:+.1f}" for value in mine["straightness"])
+        made.append(
+            f"| `make reproduce-{figure} SCALE=cpu` | {verdict['series']} | {sizes} | {halves} | {straight} | "
+            f"{verdict['answer']} |"
         )
     return made
 
 
 def test_the_readme_s_table_is_that_of_the_reference_results() -> None:
-    table = HEAD + "\n".join(row for figure in FIGURES if figure != "rho" for row in rows(figure)) + "\n"
+    table = HEAD + "\n".join(row for figure in GAPS for row in rows(figure)) + "\n"
     assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 
