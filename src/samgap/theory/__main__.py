@@ -1,0 +1,79 @@
+"""`python -m samgap.theory`: one row a theoretical statement, and exit code 1 when one differs from docs/theory.md."""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import scipy
+from matplotlib import pyplot as plt
+
+from samgap import files, provenance
+from samgap.plots import style
+from samgap.theory import figure, suite
+from samgap.theory.row import Row, Setup
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m samgap.theory", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("multirun/theory"), help="folder (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--draws", type=int, default=Setup.draws, help="random instances a row (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=Setup.seed, help="of the random instances (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if given.draws < 100 or given.seed < 0:
+        parser.error(f"wanted --draws of 100 or more and --seed of 0 or more, got {given.draws} and {given.seed}")
+    setup = Setup(given.draws, given.seed)
+    rows = suite.check(setup)
+    text = _json(rows, setup, sys.argv[1:] if arguments is None else arguments)
+    files.replace_text(given.out / "theory.json", text + "\n")
+    _figures(given.out, setup)
+    print(text if given.json else _table(rows))
+    for sentence in suite.surprises(rows):
+        print(sentence, file=sys.stderr)
+    return int(bool(suite.surprises(rows)))
+
+
+def _figures(folder: Path, setup: Setup) -> None:
+    with style.style():
+        drawn = figure.draw(setup)
+        for ending in ("png", "pdf"):
+            files.replace(folder / f"theory.{ending}", drawn.savefig)
+        plt.close(drawn)
+
+
+def _table(rows: list[Row]) -> str:
+    widths = [max(len(getattr(row, key)) for row in rows) for key in ("verdict", "name")]
+    lines = []
+    for row in rows:
+        control = "" if row.control is None else f", control {row.control:+.2g}"
+        lines.append(f"{row.verdict:{widths[0]}}  {row.name:{widths[1]}}  {row.statement} [{row.source}]")
+        lines.append(f"{'':{sum(widths) + 4}}margin {row.margin:+.2g}{control}; {row.evidence}")
+    kinds = ("holds", "fails as stated", "void", "unsettled")
+    total = ", ".join(f"{sum(row.verdict == kind for row in rows)} {kind}" for kind in kinds)
+    return "\n".join([*lines, "", total])
+
+
+def _json(rows: list[Row], setup: Setup, arguments: list[str]) -> str:
+    commit, dirty = provenance.commit()
+    values: dict[str, Any] = {
+        "rows": [dataclasses.asdict(row) | {"published": suite.PUBLISHED.get(row.name)} for row in rows],
+        "provenance": {
+            "made": provenance.now(),
+            "command": shlex.join(["python", "-m", "samgap.theory", *arguments]),
+            "seed": setup.seed,
+            "draws": setup.draws,
+            "commit": commit,
+            "dirty": dirty,
+            "versions": provenance.versions() | {"scipy": scipy.__version__},
+        },
+    }
+    return json.dumps(values, indent=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

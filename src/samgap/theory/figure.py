@@ -1,0 +1,72 @@
+"""The figure of the theory: the rate of theorem 6 against the truth, and stable minima beyond the bounds (7)."""
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from samgap.plots import style
+from samgap.theory import expectation, instances, rates
+from samgap.theory import stability as linear
+from samgap.theory.problems import least_squares
+from samgap.theory.row import Setup
+
+CLOUD = 300  # random minima behind the found ones
+
+
+def draw(setup: Setup) -> Figure:
+    """Two panels; call it inside `style.style()`."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
+    _rates(left, setup)
+    _stable(right, setup)
+    style.legends(figure, (left, 2), (right, 2))
+    figure.suptitle("Un-normalized stochastic SAM: what the theory says and what is so", fontweight="bold")
+    return figure
+
+
+def _rates(axes: Axes, setup: Setup) -> None:
+    names = ("10 copies of x^2/2", "overparameterized", "orthogonal", "one strong, many weak")
+    problems = [each for each in least_squares(setup.rng(61), 0) if each.name in names]
+    shares = np.linspace(0, 0.99, 34)
+    for each, look in zip(problems, style.looks(len(problems)), strict=True):
+        radii = shares * rates.largest_rho(each.constants)
+        steps = [rates.best_step(each.constants, rho) for rho in radii]
+        pairs = list(zip(radii, steps, strict=True))
+        truth = [1 - expectation.worst_ratios(each, rho, eta, 1)[0] for rho, eta in pairs]
+        claimed = [1 - rates.factor(each.constants, rho) for rho in radii]
+        axes.plot(shares, truth, color=look.color, marker=look.marker, markevery=6, label=f"{each.name}: true")
+        axes.plot(shares, claimed, color=look.color, linestyle="--", label="theorem 6")
+    axes.set_yscale("log")
+    axes.set(
+        xlabel="ρ as a share of the theorem's limit",
+        ylabel="1 − E f(x₁) / f(x₀), worst start",
+        title="theorem 6: progress of a step on least squares",
+    )
+
+
+def _stable(axes: Axes, setup: Setup) -> None:
+    rng, looks = setup.rng(90), style.looks(5)
+    cloud = [instances.anything(rng, 0.1) for _ in range(CLOUD)]
+    axes.scatter(
+        [linear.ratio(each, 2) for each in cloud], [linear.radius(each) for each in cloud],
+        s=9, color=style.PUBLISHED, alpha=0.6, label="random, s₂, ρ = 0.1η",
+    )  # fmt: skip
+    found = {
+        "d = 2, s₂: SGD, ρ = 0.02η": ([(instances.PAIRS_SGD, 2), (instances.PAIRS_SAM, 2)], looks[0]),
+        "family, d = 3 to 25, s₂, ρ = 0": ([(instances.fan(k, 0, 0.98), 2) for k in (2, 4, 8, 16, 24)], looks[1]),
+        "family, d = 4 to 25, s₃, ρ = 0.4η": ([(instances.fan(k, 0.4, 0.96), 3) for k in (3, 6, 12, 24)], looks[2]),
+        "d = 1, s₄, ρ = 6η to 100η": (
+            [(instances.sometimes_flat(5, 3, rho, 0.99), 4) for rho in (6, 10, 30, 100)], looks[4]
+        ),
+    }  # fmt: skip
+    for label, (cases, look) in found.items():
+        across, up = [linear.ratio(each, order) for each, order in cases], [linear.radius(each) for each, _ in cases]
+        axes.scatter(across, up, s=48, color=look.color, marker=look.marker, label=label, zorder=3)
+    axes.axvline(1, color="#606060", linewidth=0.8)
+    axes.axhline(1, color="#606060", linewidth=0.8)
+    axes.fill_between([1, 6], 0.5, 1, color="#E69F00", alpha=0.12, linewidth=0)
+    axes.text(1.6, 0.56, "stable, though beyond the bound")
+    axes.set(
+        xlim=(0, 6), ylim=(0.5, 1.5), xlabel="sₖᵏ as a multiple of its bound",
+        ylabel="spectral radius (below 1: stable)", title="bounds (7b) to (7d) and stability",
+    )  # fmt: skip

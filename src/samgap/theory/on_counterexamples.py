@@ -1,0 +1,161 @@
+"""Rows of the stability bounds (7) of the poster that stable minima break, and where they say nothing.
+
+A counterexample counts when it is strictly stable by the exact operator, its Hessians are positive semidefinite, and
+simulation agrees with the exact E|x_t - x*|^2 early and has shrunk late.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from samgap.theory import instances
+from samgap.theory import stability as linear
+from samgap.theory.row import ROUNDING, Row, Setup, judged, least, refuted, shown, void
+from samgap.theory.stability import Minimum
+
+# Later than `EARLY`, rare large values decide the mean, and its standard error no longer says how far off it is.
+EARLY, LATE, RUNS = 4, 3000, 2000
+FANS = (2, 6, 12, 24)
+
+
+def variance_of_sgd(setup: Setup) -> Row:
+    """(7b) at rho = 0."""
+    found = {
+        "d=2": instances.PAIRS_SGD,
+        "d=2, by hand": instances.five_quarters(0.99),
+        "d=3": instances.fan(2, 0, 0.99),
+    }
+    return _broken("(7b) of SGD", "s_2^2 <= 1 / eta^2", 2, found, setup)
+
+
+def variance(setup: Setup) -> Row:
+    """(7b) with eta > 2 rho."""
+    found = {"d=2, rho=0.02": instances.PAIRS_SAM, "d=9, rho=0.1": instances.fan(8, 0.1, 0.99)}
+    return _broken("(7b)", "s_2^2 <= 1 / (eta (eta - 2 rho))", 2, found, setup)
+
+
+def third(setup: Setup) -> Row:
+    """(7c)."""
+    found = {"d=3, rho=0.4": instances.PAIRS_S3, "d=4, rho=0.4": instances.fan(3, 0.4, 0.99)}
+    return _broken("(7c)", "s_3^3 <= 1 / (2 eta^2 rho)", 3, found, setup)
+
+
+def fourth(setup: Setup) -> Row:
+    """(7d), in one dimension beyond a threshold of rho, in many below it."""
+    found = {
+        "d=1, rho=6": instances.sometimes_flat(5, 3, 6, 0.999),
+        "d=1, rho=100": instances.sometimes_flat(5, 3, 100, 0.999),
+        "d=2, rho=3": instances.PAIRS_S4,
+        "d=17, rho=0.4": instances.fan(16, 0.4, 0.995),
+    }
+    return _broken("(7d)", "s_4^4 <= 1 / (eta^2 rho^2)", 4, found, setup)
+
+
+def _broken(name: str, statement: str, order: int, found: Mapping[str, Minimum], setup: Setup) -> Row:
+    ratios = {key: linear.ratio(each, order) for key, each in found.items()}
+    trials = {key: simulated(each, setup) for key, each in found.items()}
+    supported = all(linear.radius(each) < 1 and semidefinite(each) and trials[key] for key, each in found.items())
+    margin = 1 - least(ratios.values())
+    told = "; ".join(f"{key}: {ratios[key]:.3f} of it, radius {linear.radius(each):.4f}" for key, each in found.items())
+    agree = "simulation agrees" if all(trials.values()) else "simulation disagrees"
+    return Row(
+        name, f"{statement} at a linearly stable minimum", "poster", refuted(margin, supported), margin, None,
+        f"{told}; {agree}", {key: shown(each) | {"ratio": ratios[key]} for key, each in found.items()},
+    )  # fmt: skip
+
+
+def semidefinite(minimum: Minimum) -> bool:
+    """Whether all Hessians are positive semidefinite, up to rounding."""
+    return float(np.linalg.eigvalsh(minimum.hessians).min()) >= -ROUNDING
+
+
+def simulated(minimum: Minimum, setup: Setup) -> bool:
+    """Whether simulation meets the exact E|x_t|^2 within 4 standard errors early and is below |x_0|^2 / 2 late."""
+    rng = setup.rng(80)
+    start = np.linalg.eigh(linear.expected_square(minimum))[1][:, -1]
+    early = (linear.simulate(minimum, start, EARLY, 10 * RUNS, rng) ** 2).sum(1)
+    error = float(early.std(ddof=1)) / np.sqrt(len(early))
+    exact = linear.expected(minimum, start, EARLY)
+    late = (linear.simulate(minimum, start, LATE, RUNS, rng) ** 2).sum(1).mean()
+    return bool(abs(early.mean() - exact) <= 4 * error + ROUNDING and late < 0.5)
+
+
+def unbounded(setup: Setup) -> Row:
+    """No multiple of the bounds is safe: a family breaks them by more the more dimensions it has."""
+    growing = {
+        (order, rho): [linear.ratio(instances.fan(arms, rho, 0.99), order) for arms in FANS]
+        for order, rho in ((2, 0.0), (2, 0.02), (3, 0.4), (4, 0.4))
+    }
+    stable = max(linear.radius(instances.fan(arms, rho, 0.99)) for arms in FANS for rho in (0, 0.4)) < 1
+    margin = least(float(np.diff(values).min()) for values in growing.values())
+    told = "; ".join(
+        f"s_{k} rho={rho:g}: {', '.join(f'{v:.2f}' for v in values)}" for (k, rho), values in growing.items()
+    )
+    evidence = (
+        f"d = {', '.join(str(arms + 1) for arms in FANS)}: {told} of the bound; margin: least rise; control: fall"
+    )
+    statement = "no constant times (7b), (7c), (7d) bounds all strictly stable minima: a family exceeds each"
+    verdict = judged(margin, -margin) if stable else "unsettled"
+    return Row("(7b-d), any constant", statement, "ours", verdict, margin, -margin, evidence)
+
+
+def threshold(setup: Setup) -> Row:
+    """The rho from which one dimension with flat functions breaks (7d), in closed form."""
+    claimed = instances.flat_threshold(5 / 8)
+    below, above = (linear.ratio(instances.sometimes_flat(5, 3, claimed * by), 4) for by in (0.999, 1.001))
+    margin, control, best = min(1 - below, above - 1), 1 - above, 4 ** (-1 / 3)
+    evidence = (
+        f"Hessians 0 and h, 3 to 5: {claimed:.4f}, share {below:.4f} just below, {above:.4f} just above; "
+        f"best mixture {instances.flat_threshold(best):.4f}; large rho: up to {4 * (best - best**4):.3f}; "
+        "control: obeyed just above"
+    )
+    statement = (
+        "one dimension, Hessians 0 and h: (7d) is broken exactly from rho = k eta / (2 - k)^2, k = (p - p^4)^(-1/2)"
+    )
+    return Row("(7d), threshold", statement, "ours", judged(margin, control), margin, control, evidence)
+
+
+def no_second(setup: Setup) -> Row:
+    """(7b) with eta <= 2 rho."""
+    bounds = [1 / (1 - 2 * rho) if rho != 0.5 else np.inf for rho in (0.5, 0.6, 1)]
+    stable = [instances.sometimes_flat(1, 1, rho, 0.9) for rho in (0.5, 0.6, 1)]
+    says_nothing = all(bound == np.inf or bound < 0 for bound in bounds)
+    supported = max(map(linear.radius, stable)) < 1 and min(linear.spread(each, 2) for each in stable) > 0
+    evidence = (
+        f"eta 1, rho 0.5, 0.6, 1: bound {', '.join(f'{b:.3g}' for b in bounds)}, yet stable minima with s_2 > 0 exist"
+    )
+    return Row(
+        "(7b), eta <= 2 rho", "(7b) for eta <= 2 rho", "poster", void(says_nothing, supported), 0, None, evidence
+    )
+
+
+def indefinite(setup: Setup) -> Row:
+    """M_3 - H^3 need not be positive semidefinite, so s_3 is taken of its largest eigenvalue, with its sign."""
+    values = np.linalg.eigvalsh(linear.excess(instances.INDEFINITE, 3))
+    margin = float(values[0] / values[-1])
+    evidence = f"A +- B, A = diag(20, 3), B = (0, 1; 1, 2): eigenvalues {values[0]:.3f} and {values[-1]:.3f}"
+    verdict = refuted(margin, semidefinite(instances.INDEFINITE))
+    statement = "M_3 - H^3 is positive semidefinite, as a cube root of it would have it"
+    return Row("s_3, sign", statement, "ours", verdict, margin, None, evidence, shown(instances.INDEFINITE))
+
+
+def never_negative(setup: Setup) -> Row:
+    """The signed root is never negative: the trace of a cube is convex on positive semidefinite matrices."""
+    rng = setup.rng(81)
+    shares, wrong = list[float](), list[float]()
+    for _ in range(setup.draws):
+        values = np.linalg.eigvalsh(linear.excess(instances.anything(rng, 0), 3))
+        size = max(np.abs(values).max(), ROUNDING)
+        shares.append(float(values[-1] / size))
+        wrong.append(float(values[0] / size))
+    evidence = (
+        f"{setup.draws} minima, least share of the largest |eigenvalue|; control: the smallest eigenvalue instead"
+    )
+    statement = "lambda_max(M_3 - H^3) >= 0, so the signed root s_3 >= 0"
+    verdict = judged(least(shares), least(wrong))
+    return Row("s_3, least", statement, "ours", verdict, least(shares), least(wrong), evidence)
+
+
+ROWS: tuple[Callable[[Setup], Row], ...] = (
+    variance_of_sgd, variance, third, fourth, unbounded, threshold, no_second, indefinite, never_negative,
+)  # fmt: skip

@@ -1,0 +1,126 @@
+"""Rows of theorem 6 outside its assumptions: f as the sum, f_i that go below 0, and rho beyond the limit."""
+
+import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+
+from samgap.theory import expectation, rates
+from samgap.theory.arrays import Array
+from samgap.theory.problems import Problem, least_squares
+from samgap.theory.rates import Constants
+from samgap.theory.row import ROUNDING, Row, Setup, least, refuted, void
+
+
+def as_a_sum(setup: Setup) -> Row:
+    """Theorem 6 with the poster's f, the sum of the f_i: ten copies of x^2/2, f = 5 x^2, rho = 0."""
+    count, x = 10, 1.0
+    constants = Constants(beta=1.0, lam=float(count), alpha=2.0 * count)  # f'' = 10; f'^2 = 100 x^2 = 20 f
+    eta, claimed = rates.best_step(constants, 0), rates.factor(constants, 0)
+    before, after = _scalar(np.ones(count), x, eta)
+    before, after = count * before, count * after
+    margin = claimed - after / before
+    evidence = f"{count} copies of x^2/2: eta* = {eta:g}, factor {claimed:g}, but f(x_1) / f(x_0) = {after / before:g}"
+    instance = {"hessians": [1.0] * count, "x_0": x, "rho": 0, "eta": eta, "factor": claimed, "true": after / before}
+    return Row(
+        "theorem 6, f the sum", "the same with f = sum of the f_i, as the poster defines it", "poster",
+        refuted(margin, before > 0), margin, None, evidence, instance,
+    )  # fmt: skip
+
+
+def without_sign(setup: Setup) -> Row:
+    """Theorem 6 without f_i >= 0: -x^2/2 and 3x^2/2, rho = 0."""
+    hessians, x = np.array([-1.0, 3.0]), 1.0
+    mean = float(hessians.mean())
+    constants = Constants(beta=float(np.abs(hessians).max()), lam=mean, alpha=2 * mean)
+    eta, claimed = rates.best_step(constants, 0), rates.factor(constants, 0)
+    before, after = _scalar(hessians, x, eta)
+    margin = claimed - after / before
+    evidence = (
+        f"-x^2/2 and 3x^2/2: eta* = {eta:.4g}, factor {claimed:.4f}, but E f(x_1) / f(x_0) = {after / before:.4f}"
+    )
+    instance = {
+        "hessians": hessians.tolist(),
+        "x_0": x,
+        "rho": 0,
+        "eta": eta,
+        "factor": claimed,
+        "true": after / before,
+    }
+    return Row(
+        "theorem 6, some f_i < 0", "the same with f the mean, without f_i >= 0", "poster",
+        refuted(margin, before > 0), margin, None, evidence, instance,
+    )  # fmt: skip
+
+
+def beyond(setup: Setup) -> Row:
+    """Theorem 6 with rho beyond its limit: what the bracket says, and what least squares does."""
+    named = least_squares(setup.rng(61), 0)
+    settings = [(each, share * rates.largest_rho(each.constants)) for each in named for share in (1.01, 2, 5)]
+    # The bracket is 1 - eta D + (something positive), so D < 0 leaves no step a factor below 1.
+    margin = least(-rates.descent(each.constants, rho) / each.constants.alpha for each, rho in settings)
+    ends = {each.name: divergence(each) for each in named}
+    best = {each.name: best_growth(each, 10 * rates.largest_rho(each.constants)) for each in named}
+    evidence = (
+        f"no step has a factor below 1. With the step of half the limit least squares converges up to "
+        f"{min(ends.values()):.1f} to {max(ends.values()):.0e} limits and then diverges, with the best step "
+        f"also at 10, slowest by {1 - max(best.values()):.0e} a step. Not so in general: {uphill()[1]}"
+    )
+    supported = max(best.values()) < 1 and min(ends.values()) > 1 and uphill()[0] < 0
+    instance = {"diverges_from_times_the_limit": ends, "best_growth_at_10_times": best}
+    statement = "beyond the limit of rho"
+    return Row(
+        "theorem 6, larger rho",
+        statement,
+        "poster",
+        void(margin > ROUNDING, supported),
+        margin,
+        None,
+        evidence,
+        instance,
+    )
+
+
+def divergence(problem: Problem) -> float:
+    """The rho, in limits, from which least squares diverges with the theorem's step for half the limit."""
+    limit = rates.largest_rho(problem.constants)
+    eta = rates.best_step(problem.constants, limit / 2)
+
+    def above(log: float) -> float:
+        return expectation.growth(problem, float(np.exp(log)) * limit, eta) - 1
+
+    upper = 1.0
+    while above(upper) < 0:  # ends, since A_i grows with rho without bound
+        upper += 1
+    return float(np.exp(brentq(above, -1, upper)))
+
+
+def best_growth(problem: Problem, rho: float) -> float:
+    """The long-run factor of least squares at the fixed step that makes it smallest."""
+    first = np.log(rates.best_step(problem.constants, 0))
+    found = minimize_scalar(
+        lambda log: expectation.growth(problem, rho, float(np.exp(log))),
+        bounds=(first - 8, first + 3),
+        method="bounded",
+    )
+    return float(found.fun)
+
+
+def uphill() -> tuple[float, str]:
+    """(E <grad f_i(x_half), f'(x)> / f'(x)^2, a sentence) for 1 - cos x and x^2/8 at x = 2, rho = 3.
+
+    f is PL: f' = (sin x + x/4) / 2 vanishes at 0 alone. Where the number is negative every small step raises f.
+    """
+    x, rho, grid = 2.0, 3.0, np.linspace(0.01, 60, 600_000)  # later |f'|^2 / f only nears 1/4
+    slope, value = (np.sin(grid) + grid / 4) / 2, (1 - np.cos(grid) + grid**2 / 8) / 2
+    alpha = float((slope**2 / value).min())
+    limit = rates.largest_rho(Constants(1.0, 0.625, alpha))
+    first, second = np.sin(x), x / 4
+    mean = (first + second) / 2
+    drift = (np.sin(x + rho * first) + (x + rho * second) / 4) / 2
+    share = float(drift * mean / mean**2)
+    return share, f"with 1 - cos x and x^2/8, x = 2, rho {rho / limit:.0f} limits, every small step raises E f"
+
+
+def _scalar(hessians: Array, x: float, eta: float) -> tuple[float, float]:
+    # (f before, E f after) an SGD step on the mean of h x^2 / 2, exact.
+    mean = hessians.mean() / 2
+    return float(mean * x**2), float(mean * (((1 - eta * hessians) * x) ** 2).mean())

@@ -1,0 +1,96 @@
+"""Functions whose smoothness is known: quadratics, logistic losses, and softplus nets with one trained layer.
+
+A function is beta-smooth when its gradient is beta-Lipschitz. The three certified constants are derived beside the
+functions; none needs convexity.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from samgap.theory.arrays import Array
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A function of a vector and a constant beta for which it is beta-smooth."""
+
+    family: str
+    value: Callable[[Array], float]
+    gradient: Callable[[Array], Array]
+    beta: float
+
+
+def quadratic(matrix: Array) -> Smooth:
+    """X'Qx / 2 with symmetric Q, of any sign: beta is the largest |eigenvalue|."""
+    beta = float(np.abs(np.linalg.eigvalsh(matrix)).max())
+    return Smooth("quadratic", lambda x: float(x @ matrix @ x) / 2, lambda x: matrix @ x, beta)
+
+
+def logistic(example: Array, label: float) -> Smooth:
+    """log(1 + exp(-y w.x)) in the weights w: the second derivative in w.x is at most 1/4, so beta = |x|^2 / 4."""
+
+    def gradient(weights: Array) -> Array:
+        return -label * _sigmoid(-label * example @ weights) * example
+
+    return Smooth(
+        "logistic",
+        lambda weights: float(np.logaddexp(0, -label * example @ weights)),
+        gradient,
+        float(example @ example) / 4,
+    )
+
+
+def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
+    """log(1 + exp(-y v.softplus(W x))) in W, flattened; the outer weights v are fixed.
+
+    With z = v.softplus(Wx) and l the logistic loss, the Hessian is l''(z) dz dz' + l'(z) d2z. Here l'' <= 1/4,
+    |l'| <= 1, |dz|^2 = |x|^2 sum (v_j sigmoid_j)^2 <= |x|^2 |v|^2, and d2z has one block v_j sigmoid'_j xx' a row
+    of W, with sigmoid' <= 1/4. So beta = |x|^2 (|v|^2 / 4 + max |v_j| / 4).
+    """
+    shape = (len(outer), len(example))
+
+    def value(weights: Array) -> float:
+        hidden = np.logaddexp(0, weights.reshape(shape) @ example)
+        return float(np.logaddexp(0, -label * outer @ hidden))
+
+    def gradient(weights: Array) -> Array:
+        before = weights.reshape(shape) @ example
+        slope = -label * _sigmoid(-label * outer @ np.logaddexp(0, before))
+        return np.outer(slope * outer * _sigmoid(before), example).ravel()
+
+    beta = float(example @ example) * float(outer @ outer + np.abs(outer).max()) / 4
+    return Smooth("softplus net", value, gradient, beta)
+
+
+def draw(family: str, count: int, rng: np.random.Generator) -> tuple[list[Smooth], Array]:
+    """(`count` functions of one family on one space, a point at which to look at them).
+
+    A third of the quadratics have only the eigenvalues beta and -beta, where the lemmas are equalities.
+    """
+    size, scale = int(rng.integers(1, 6)), 10 ** rng.uniform(-1, 1)
+    if family == "quadratic":
+        functions = [quadratic(_matrix(size, rng)) for _ in range(count)]
+    elif family == "logistic":
+        functions = [logistic(rng.normal(size=size), rng.choice([-1.0, 1.0])) for _ in range(count)]
+    else:
+        hidden = int(rng.integers(1, 5))
+        outer = rng.normal(size=hidden)
+        functions = [softplus_net(rng.normal(size=size), rng.choice([-1.0, 1.0]), outer) for _ in range(count)]
+        size *= hidden
+    return functions, scale * rng.normal(size=size)
+
+
+FAMILIES = ("quadratic", "logistic", "softplus net")
+
+
+def _matrix(size: int, rng: np.random.Generator) -> Array:
+    basis, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    extreme = np.full(size, rng.choice([-1.0, 1.0])) if rng.random() < 0.5 else rng.choice([-1.0, 1.0], size)
+    values = extreme if rng.random() < 1 / 3 else rng.normal(size=size)
+    return np.asarray((basis * values * 10 ** rng.uniform(-1, 1)) @ basis.T)
+
+
+def _sigmoid(value: Array) -> Array:
+    return np.asarray(np.exp(-np.logaddexp(0, -value)))

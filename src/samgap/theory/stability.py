@@ -1,0 +1,139 @@
+"""Linear stability of an interpolating minimum under un-normalized stochastic SAM (arXiv 2311.17539, poster).
+
+At the minimum x_{t+1} - x* = A_i (x_t - x*) with A_i = I - eta H_i (I + rho H_i), H_i >= 0 symmetric, i uniform. It
+is linearly stable when E|x_t - x*|^2 <= C |x_0 - x*|^2 for all t. E (x_t - x*)(x_t - x*)' follows the operator
+T(S) = mean A_i S A_i. T is symmetric, since the A_i are, so stable means that its largest |eigenvalue| is at most 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samgap.theory.arrays import Array, positive_part, top
+
+ORDERS = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The Hessians at a minimum, shape (n, d, d), and the SAM that runs there."""
+
+    hessians: Array
+    eta: float
+    rho: float
+
+
+def on_range(minimum: Minimum) -> Minimum:
+    """Without the directions that every Hessian leaves flat: nothing moves there, which is stable with radius 1."""
+    _, basis = positive_part(minimum.hessians.mean(0))
+    return Minimum(basis.T @ minimum.hessians @ basis, minimum.eta, minimum.rho)
+
+
+def jacobians(minimum: Minimum) -> Array:
+    """The A_i."""
+    hessians, eta, rho = minimum.hessians, minimum.eta, minimum.rho
+    return np.asarray(np.eye(hessians.shape[1]) - eta * hessians - eta * rho * hessians @ hessians)
+
+
+def operator(minimum: Minimum) -> Array:
+    """T as a d^2 x d^2 matrix: the mean of A_i kron A_i."""
+    steps = jacobians(minimum)
+    size = steps.shape[1] ** 2
+    return np.asarray(np.einsum("nij,nkl->ikjl", steps, steps).reshape(size, size) / len(steps))
+
+
+def radius(minimum: Minimum) -> float:
+    """The largest |eigenvalue| of T, flat directions left out: below 1 strictly stable, above 1 unstable."""
+    return float(np.abs(np.linalg.eigvalsh(operator(on_range(minimum)))).max())
+
+
+def moment(minimum: Minimum, order: int) -> Array:
+    """M_k, the mean of H_i^k."""
+    return np.asarray(np.linalg.matrix_power(minimum.hessians, order).mean(0))
+
+
+def curvature(minimum: Minimum) -> float:
+    """The largest eigenvalue a of H = M_1."""
+    return top(moment(minimum, 1))
+
+
+def excess(minimum: Minimum, order: int) -> Array:
+    """M_k - H^k."""
+    return np.asarray(moment(minimum, order) - np.linalg.matrix_power(moment(minimum, 1), order))
+
+
+def spread(minimum: Minimum, order: int) -> float:
+    """s_k^k, the largest eigenvalue of M_k - H^k, with its sign."""
+    return top(excess(minimum, order))
+
+
+def bound(order: int, eta: float, rho: float) -> float:
+    """What the poster bounds s_k^k by; infinite where it says nothing."""
+    if order == 2:
+        return 1 / (eta * (eta - 2 * rho)) if eta > 2 * rho else np.inf
+    if rho == 0:
+        return np.inf
+    return 1 / (2 * eta**2 * rho) if order == 3 else 1 / (eta * rho) ** 2
+
+
+def ratio(minimum: Minimum, order: int) -> float:
+    """s_k^k as a multiple of its bound."""
+    return spread(minimum, order) / bound(order, minimum.eta, minimum.rho)
+
+
+def sharpness(minimum: Minimum) -> float:
+    """A (1 + rho a) as a multiple of 2 / eta."""
+    a = curvature(minimum)
+    return a * (1 + minimum.rho * a) * minimum.eta / 2
+
+
+def largest_curvature(eta: float, rho: float) -> float:
+    """The largest a with a (1 + rho a) <= 2 / eta."""
+    return 2 / eta if rho == 0 else float((np.sqrt(1 + 8 * rho / eta) - 1) / (2 * rho))
+
+
+def expected_square(minimum: Minimum) -> Array:
+    """E A_i^2; one step contracts E|x - x*|^2 from every start when its largest eigenvalue is at most 1."""
+    steps = jacobians(minimum)
+    return np.asarray((steps @ steps).mean(0))
+
+
+def expected_square_by_moments(minimum: Minimum) -> Array:
+    """E A_i^2 as the poster takes it apart."""
+    eta, rho, mean = minimum.eta, minimum.rho, moment(minimum, 1)
+    drift = np.eye(len(mean)) - eta * mean - eta * rho * mean @ mean
+    second = eta * (eta - 2 * rho) * excess(minimum, 2)
+    return np.asarray(
+        drift @ drift + second + 2 * eta**2 * rho * excess(minimum, 3) + (eta * rho) ** 2 * excess(minimum, 4)
+    )
+
+
+def with_jacobians(steps: Array, eta: float, rho: float) -> Minimum:
+    """The minimum whose A_i are these: eta H_i (1 + rho H_i) = I - A_i, solved on the eigenvalues.
+
+    Args:
+        steps: symmetric, no eigenvalue above 1.
+        eta, rho: of the SAM.
+    """
+    values, vectors = np.linalg.eigh((np.eye(steps.shape[1]) - steps) / eta)
+    values = np.maximum(values, 0)  # of rounding
+    roots = values if rho == 0 else (np.sqrt(1 + 4 * rho * values) - 1) / (2 * rho)
+    return Minimum((vectors * roots[:, None, :]) @ vectors.transpose(0, 2, 1), eta, rho)
+
+
+def expected(minimum: Minimum, start: Array, steps: int) -> float:
+    """E|x_steps - x*|^2, exact."""
+    matrices, second = jacobians(minimum), np.outer(start, start)
+    for _ in range(steps):
+        second = (matrices @ second @ matrices).mean(0)
+    return float(np.trace(second))
+
+
+def simulate(minimum: Minimum, start: Array, steps: int, count: int, rng: np.random.Generator) -> Array:
+    """`count` end points x_steps - x* of simulated SAM on the quadratics (x - x*)'H_i(x - x*) / 2."""
+    points = np.tile(start, (count, 1))
+    for _ in range(steps):
+        hessians = minimum.hessians[rng.integers(len(minimum.hessians), size=count)]
+        halves = points + minimum.rho * np.einsum("nij,nj->ni", hessians, points)
+        points = points - minimum.eta * np.einsum("nij,nj->ni", hessians, halves)
+    return points
