@@ -34,6 +34,16 @@ def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_a_regression_has_no_accuracy_and_a_classification_has_one(tmp_path: Path) -> None:
+    none = {"acc": None, "train_acc_final": None}
+    regression = make("loss=squared", **none)
+    records.write(regression, tmp_path)
+    assert records.read(tmp_path) == regression
+    records.write(make(**none), tmp_path)
+    with pytest.raises(SettingError, match="test_acc_final is None"):
+        records.read(tmp_path)
+
+
 def test_no_record_is_none(tmp_path: Path) -> None:
     assert records.read(tmp_path) is None
     assert records.read(tmp_path / "missing") is None

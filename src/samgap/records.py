@@ -96,7 +96,8 @@ def _problem(record: RunRecord) -> str | None:
         if not isinstance(loss, float | int) or not math.isfinite(loss):
             return f"train_loss_final is {loss!r}, wanted a number"
         accuracies = {name: getattr(record, name) for name in ("test_acc_final", "test_acc_best", "train_acc_final")}
-        if not any(value is not None for value in accuracies.values()):
+        classifies = record.settings.get("loss", {}).get("name") == "cross_entropy"
+        if not classifies and not any(value is not None for value in accuracies.values()):
             return None  # a regression
         for name, value in accuracies.items():
             if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:

@@ -129,10 +129,10 @@ def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> Non
     assert not make().regression
     assert (len(data.train), len(data.test), data.shape) == (1000, 1000, (6, 1, 1))
     x = data.scale(data.train.images).flatten(1)
-    torch.testing.assert_close(data.train.labels, x @ factorization.matrix(100).T.float())
+    torch.testing.assert_close(data.train.labels, x.double() @ factorization.matrix(100).T)
     assert x.mean().abs() < 0.05
     assert x.std() == pytest.approx(1, abs=0.05)
     with pytest.raises(SettingError, match=r"data\.label_noise replaces classes"):
         assemble(factorization.load, Path(), **options, label_noise=0.1)
-    with pytest.raises(SettingError, match="channel"):
+    with pytest.raises(SettingError, match=r"data\.channels and data\.classes must be \(6, 10\)"):
         assemble(factorization.load, Path(), **(options | {"classes": 9}))

@@ -52,20 +52,26 @@ def test_p_values_are_student_s() -> None:
     assert math.isnan(above([1.0]))
 
 
-def judged(curves: dict[float, Callable[[np.random.Generator], np.ndarray]], seeds: int = 5, start: int = 0) -> Verdict:
-    """The verdict on curves by width; nets interpolate from width 6 on."""
+def judged(
+    curves: dict[float, Callable[[np.random.Generator], np.ndarray]],
+    seeds: int = 5,
+    start: int = 0,
+    only_one: set[float] = set(),  # noqa: B006
+    lost: dict[tuple[str, float], int] = {},  # noqa: B006
+) -> Verdict:
+    """The verdict on curves by width; nets interpolate from width 6 on. Those of `only_one` have one seed."""
     parts = []
     for width, curve in curves.items():
-        for seed in range(seeds):
+        for seed in range(1 if width in only_one else seeds):
             loss = curve(np.random.default_rng([start, int(width), seed]))
             context = {"rule": "sam", RHO: 0.1, "model.width": width, "params_total": int(16 * width), SEED: seed}
             parts.append(pd.DataFrame({"epoch": EPOCHS, "loss": loss}).assign(acc=None, **context))
     fits = fit(pd.concat(parts), KEYS, 6)
-    return _judge(_cells(fits, KEYS, None), fits, KEYS)
+    return _judge(_cells(fits, KEYS, None), fits, KEYS, lost)
 
 
-def exponential(speed: float, noise: float = 0.05) -> Callable[[np.random.Generator], np.ndarray]:
-    return lambda draw: np.exp(-speed * EPOCHS * (1 + 0.1 * draw.normal()) + noise * draw.normal(size=100))
+def exponential(speed: float, noise: float = 0.05, spread: float = 0.1) -> Callable[[np.random.Generator], np.ndarray]:
+    return lambda draw: np.exp(-speed * EPOCHS * (1 + spread * draw.normal()) + noise * draw.normal(size=100))
 
 
 def power(speed: float) -> Callable[[np.random.Generator], np.ndarray]:
@@ -95,7 +101,30 @@ def test_what_cannot_be_told_is_inconclusive() -> None:
     assert "no net interpolates" in judged({4: exponential(0.1)}).reason
     assert "none is left to compare" in judged({10: exponential(0.1)}).reason
     assert judged({4: exponential(0.08), 10: exponential(0.08, noise=0.5)}, start=1).answer == "inconclusive"
-    assert judged({4: power(0.5), 10: exponential(0.08)}, seeds=1).answer == "inconclusive"
+    one = judged({4: power(0.5), 10: exponential(0.08)}, seeds=1)
+    assert (one.answer, one.reason) == ("inconclusive", "a test wants 2 seeds in every cell, and one has 1")
+
+
+@pytest.mark.parametrize("short", [10, 20])
+def test_a_cell_with_one_seed_decides_nothing_and_hides_nothing(short: int) -> None:
+    right = judged({4: power(0.5), 10: exponential(0.08), 20: exponential(0.1)}, only_one={short})
+    assert (right.answer, math.isnan(right.linear_p), right.seeds) == ("inconclusive", True, 1)
+    other = 30 - short
+    wrong = judged({4: power(0.5), short: exponential(0.1), other: power(2)}, only_one={short})
+    assert wrong.answer == "not reproduced"
+
+
+def test_a_rule_of_which_a_run_diverged_is_not_judged_by_the_others() -> None:
+    found = judged({4: power(0.5), 10: exponential(0.08)}, lost={("sam", 0.1): 2, ("sgd", 0): 1})
+    assert (found.answer, found.diverged) == ("inconclusive", 2)
+    assert found.reason.startswith("2 run(s) diverged")
+
+
+def test_cells_that_are_not_faster_are_seldom_called_so_whatever_their_noise() -> None:
+    # One of two is faster for certain; the other is as fast as the cell that does not interpolate, and noisy.
+    curves = {4: exponential(0.05, spread=0.01), 10: exponential(0.06, spread=0.01), 20: exponential(0.05, spread=0.6)}
+    answers = [judged(curves, start=start).answer for start in range(60)]
+    assert answers.count("reproduced") <= 8  # 5 % of 60 is 3
 
 
 def test_equal_rates_are_seldom_called_different() -> None:
@@ -143,7 +172,8 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
         for path in (tmp_path / "runs").glob("*-w4-sgd-*")
         if path.is_dir()
     ]
-    np.testing.assert_allclose(ours["loss"], np.mean(losses, axis=0), atol=1e-6)
+    np.testing.assert_allclose(ours["loss"], np.exp(np.mean(np.log(losses), axis=0)), rtol=1e-5)
+    assert (ours["loss_low"] < ours["loss"]).all()
     record = json.loads(next((tmp_path / "runs").glob("*-w4-sgd-*/record.json")).read_text())
     assert record["test_acc_final"] is record["train_acc_final"] is record["test_acc_best"] is None
     assert record["train_loss_final"] > 0
@@ -152,6 +182,14 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     assert (code, "a regression has none" in err) == (1, True)
     code, _, err = command("draw", *grid[:1], grid[3], "draw.interpolates_from=foo")
     assert (code, err) == (1, "samgap: draw.interpolates_from must be a number, or null, got 'foo'.\n")
+    code, _, err = command("draw", *grid[:1], grid[3], "draw.interpolates_from=null")
+    assert (code, err) == (
+        1, "samgap: A regression has no accuracy that tells whether it interpolates: set draw.interpolates_from.\n",
+    )  # fmt: skip
+    curve = next((tmp_path / "runs").glob("*-w4-sgd-*/metrics.csv"))
+    curve.unlink()
+    code, _, err = command("draw", *grid[:1], grid[3])
+    assert (code, f"{curve} is the curve of a run that is done, and cannot be read" in err) == (1, True)
     command("train", "-m", "name=m", "data.train_size=96", "ascent.m=16,32", "ascent.rho=0,0.1", "epochs=8", grid[3])
     code, _, err = command("draw", "name=m", grid[3], "draw.study=samgap.results.convergence.evaluate")
     assert (code, "ascent.m cannot be an axis of a figure of curves" in err) == (1, True)

@@ -27,7 +27,7 @@ class Split:
     """Images and labels of one part, as stored."""
 
     images: Tensor  # (N, c, h, w), uint8, or float32 after resizing; levels 0 to `levels`
-    labels: Tensor  # (N,), int64; or (N, C), float32, where they are targets of a regression
+    labels: Tensor  # (N,), int64; or (N, C), floating point, where they are targets of a regression
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -136,6 +136,10 @@ def assemble(
     regression = raw.train.labels.is_floating_point()
     outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
     found = (raw.train.images.shape[1], outputs)
+    if regression and found != (channels, classes):
+        raise SettingError(
+            f"data.channels and data.classes must be {found} for this regression, got {(channels, classes)}."
+        )
     if found != (channels, classes):
         raise SettingError(f"Wanted {channels} channel(s) and {classes} classes, the files hold {found}: see data_dir.")
     if regression and label_noise:

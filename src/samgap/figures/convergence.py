@@ -56,7 +56,7 @@ def _curve(axes: Axes, study: Convergence, cell: pd.Series, look: style.Look) ->
     axes.plot(epochs, np.exp(middle), color=look.color, marker=look.marker, markevery=every, markersize=4, label=text)
     late = epochs > WARM_UP * epochs.max()
     line = middle[late].mean() - cell["rate"] * (epochs[late] - epochs[late].mean())
-    label = f"falls by {1 - np.exp(-cell['rate']):.2%} an epoch"
+    label = f"{'falls' if cell['rate'] >= 0 else 'rises'} by {abs(1 - np.exp(-cell['rate'])):.2%} an epoch"
     axes.plot(epochs[late], np.exp(line), ":", color=look.color, linewidth=2.4, alpha=0.8, label=label)
 
 

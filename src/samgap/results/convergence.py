@@ -6,9 +6,11 @@ Student's t gives the p values.
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,12 +32,13 @@ LEVEL = 0.05
 class Verdict(Judgment):
     """The answer for one rule of the step.
 
-    `linear_p` is the largest over the cells that interpolate, each tested for a straightness above 0; `slower_p` is
-    that of the rate of the slowest of them above that of the fastest other cell, paired by seed, and `faster_p` that of
-    the slowest other cell above the fastest of them. All one-sided.
+    `linear_p` is the largest over the cells that interpolate, each tested for a straightness above 0; `slower_p` is the
+    largest over all pairs of a cell that does and one that does not, each tested for a larger rate of the first, paired
+    by seed, and `faster_p` the largest for a larger rate of the second. All one-sided.
     """
 
-    seeds: int
+    seeds: int  # of the cell that has fewest
+    diverged: int  # runs
     interpolating: int  # cells
     others: int
     linear_p: float
@@ -64,9 +67,13 @@ class Convergence:
     title: ClassVar[str] = "training loss"
 
     def frame(self) -> pd.DataFrame:
-        """The mean curve of every cell, with its standard error, and the published points."""
-        grouped = self.curves.groupby([*self.keys, "epoch"], sort=False)["loss"]
-        ours = grouped.agg(loss="mean", loss_se="sem", n="count").reset_index().assign(who="ours")
+        """The curve of every cell, of the mean of log(loss) with its standard error, and the published points."""
+        logs = self.curves.assign(log=np.log(self.curves["loss"])).groupby([*self.keys, "epoch"], sort=False)["log"]
+        ours = logs.agg(["mean", "sem", "count"]).reset_index().rename(columns={"count": "n"}).assign(who="ours")
+        error = ours.pop("sem").fillna(0)
+        middle = ours.pop("mean")
+        for name, log in (("loss", middle), ("loss_low", middle - error), ("loss_high", middle + error)):
+            ours[name] = [float(f"{value:.6g}") for value in np.exp(log)]
         if self.published is None:
             return ours
         theirs = self.published.rename(columns={"width": "model.width", "params": "params_total"})
@@ -132,7 +139,10 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     fits = fit(curves, keys, least)
     theirs = reference(settings["published"])
     cells = _cells(fits, keys, theirs)
-    found = [_judge(part, fits, keys) for _, part in cells.groupby(["rule", RHO], sort=False)]
+    lost = _diverged(table)
+    found = [_judge(part, fits, keys, lost) for _, part in cells.groupby(["rule", RHO], sort=False)]
+    judged = {*zip(cells["rule"], cells[RHO], strict=True)}
+    found += [_all_diverged(*key, runs) for key, runs in lost.items() if key not in judged]
     return Convergence(table, keys, curves, fits, cells, theirs, found)
 
 
@@ -164,33 +174,84 @@ def above(values: Any) -> float:
     return float(stats.t.sf(values.mean() / error, len(values) - 1))
 
 
-def _judge(cells: pd.DataFrame, fits: pd.DataFrame, keys: list[str]) -> Verdict:
+def _diverged(table: Table) -> Counter[tuple[str, float]]:
+    """How many runs of each rule and rho have no curve to the end."""
+    return Counter(
+        (record.settings["ascent"]["name"] if record.rho else "sgd", record.rho)
+        for record in table.records
+        if record.status == "diverged"
+    )
+
+
+def _judge(
+    cells: pd.DataFrame,
+    fits: pd.DataFrame,
+    keys: list[str],
+    lost: Mapping[tuple[str, float], int] = MappingProxyType({}),
+) -> Verdict:
     """The answer for one rule: straight where it interpolates, and faster there."""
     rule, rho = str(cells["rule"].iloc[0]), float(cells[RHO].iloc[0])
+    diverged = lost.get((rule, rho), 0)
     mine = fits[(fits["rule"] == rule) & (fits[RHO] == rho)]
     fits_of = [runs.set_index(SEED) for _, runs in mine.groupby(keys, sort=False)]
     inside, outside = (
         [runs for runs, fits_all in zip(fits_of, cells["interpolates"], strict=True) if fits_all == side]
         for side in (True, False)
     )
-    linear_p = max((above(runs["straightness"]) for runs in inside), default=math.nan)
+    pairs = [(one["rate"], other["rate"]) for one in inside for other in outside]
+    linear_p = _largest(above(runs["straightness"]) for runs in inside)
     # The smallest of several p values is small by chance; Bonferroni's correction.
-    below = min((above(-runs["straightness"]) for runs in inside), default=math.nan)
-    sublinear_p = min(1.0, len(inside) * below) if inside else math.nan
-    slower_p = faster_p = math.nan
-    if inside and outside:
-        inner, outer = (sorted((runs["rate"] for runs in side), key=pd.Series.mean) for side in (inside, outside))
-        slower_p = above((inner[0] - outer[-1]).dropna())
-        faster_p = above((outer[0] - inner[-1]).dropna())
-    answer, reason = _answer(len(inside), len(outside), linear_p, sublinear_p, slower_p, faster_p)
-    named = RULES.get(rule, rule) + (f" at rho={rho:g}" if rho else "")
+    sublinear_p = min(1.0, len(inside) * _smallest(above(-runs["straightness"]) for runs in inside))
+    slower_p = _largest(above((one - other).dropna()) for one, other in pairs)
+    faster_p = _largest(above((other - one).dropna()) for one, other in pairs)
     seeds = min(len(runs) for runs in fits_of)
-    return Verdict(named, answer, reason, seeds, len(inside), len(outside), linear_p, sublinear_p, slower_p, faster_p)
+    answer, reason = _answer(diverged, seeds, len(inside), len(outside), linear_p, sublinear_p, slower_p, faster_p)
+    return Verdict(
+        _named(rule, rho),
+        answer,
+        reason,
+        seeds,
+        diverged,
+        len(inside),
+        len(outside),
+        linear_p,
+        sublinear_p,
+        slower_p,
+        faster_p,
+    )
+
+
+def _all_diverged(rule: str, rho: float, runs: int) -> Verdict:
+    nan = math.nan
+    return Verdict(_named(rule, rho), "inconclusive", f"all {runs} run(s) diverged", 0, runs, 0, 0, nan, nan, nan, nan)
+
+
+def _named(rule: str, rho: float) -> str:
+    return RULES.get(rule, rule) + (f" at rho={rho:g}" if rho else "")
+
+
+def _largest(values: Iterable[float]) -> float:
+    """The largest p value; nan, which no test passes, where one is nan or there is none."""
+    return float(np.max([*values] or [math.nan]))
+
+
+def _smallest(values: Iterable[float]) -> float:
+    """The smallest p value that is a number; 1 where there is none."""
+    return min((value for value in values if not math.isnan(value)), default=1.0)
 
 
 def _answer(
-    inside: int, outside: int, linear_p: float, sublinear_p: float, slower_p: float, faster_p: float
+    diverged: int,
+    seeds: int,
+    inside: int,
+    outside: int,
+    linear_p: float,
+    sublinear_p: float,
+    slower_p: float,
+    faster_p: float,
 ) -> tuple[Answer, str]:
+    if diverged:
+        return "inconclusive", f"{diverged} run(s) diverged, and what is left would be a choice of the best"
     if not inside:
         return "inconclusive", "no net interpolates, and the claim is about those that do"
     if sublinear_p < LEVEL:
@@ -200,6 +261,8 @@ def _answer(
         )
     if faster_p < LEVEL:
         return "not reproduced", f"the loss falls faster where nets do not interpolate (p = {faster_p:.3g})"
+    if seeds < 2:
+        return "inconclusive", "a test wants 2 seeds in every cell, and one has 1"
     linear = f"a linear rate fits better than a power law where nets interpolate (p = {linear_p:.3g})"
     if not linear_p < LEVEL:
         return "inconclusive", f"neither a linear rate nor a power law fits better (p = {linear_p:.3g} for the first)"

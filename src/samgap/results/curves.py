@@ -4,7 +4,8 @@ What is measured, on the loss of each epoch after the first quarter of training:
 
 - rate: minus the slope of log(loss), by least squares; log(2) / rate is the number of epochs in which the loss halves.
 - straightness: log of the residual sum of squares of the power law log(loss) = a - b log(epoch) over that of the line
-  log(loss) = a - b epoch. Above 0 the line fits better; a loss that falls like 1/t^b is below 0.
+  log(loss) = a - b epoch. Above 0 the line fits better; a loss that falls like 1/t^b is below 0. One that falls ever
+  faster is above 0 too, as the theory allows: its rate is a bound.
 """
 
 import math
@@ -53,20 +54,23 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
     """The curves of all runs that did not diverge, see `convergence.Convergence`.
 
     Raises:
-        SettingError: an axis belongs to the ascent, there is no curve, or they are too short.
+        SettingError: an axis belongs to the ascent or has a null, a curve is missing, or one is too short.
     """
     axes = swept(table)
     for axis in [axis for axis in table.cell_axes if axis not in axes and axis != "ascent.name"]:
         raise SettingError(f"{axis} cannot be an axis of a figure of curves: sweep ascent and ascent.rho.")
+    for axis in axes:
+        if table.runs[axis].isna().any():
+            raise SettingError(f"{axis} was swept over null, which has no place in a table of curves: give its value.")
     by_folder = {record.folder: record for record in table.records}
     parts, seen = [], set()
     for member in table.sweep.members:
         record = by_folder.get(member.folder)
-        if record is None or record.status == "diverged" or member.folder in seen:
+        place = (member.folder, *(member.axes[axis] for axis in axes))
+        if record is None or record.status == "diverged" or place in seen:
             continue
-        seen.add(member.folder)  # the SGD arm is that of every ascent
-        own = pd.read_csv(sweeps.runs(root) / member.folder / METRICS)[["epoch", "train_loss"]]
-        own = own.rename(columns={"train_loss": "loss"})
+        seen.add(place)  # the SGD arm is that of every ascent
+        own = _curve(sweeps.runs(root) / member.folder / METRICS)
         ascent = record.settings["ascent"]["name"] if member.axes[RHO] else "sgd"
         context = {"rule": ascent} | {axis: member.axes[axis] for axis in (*axes, RHO, SEED)}
         context |= {"params_total": record.params_total, "acc": record.train_acc_final}
@@ -74,8 +78,8 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
     if not parts:
         raise SettingError(f"No run of {table.sweep.name}/{table.sweep.scale} has a curve: all of them diverged.")
     frame = pd.concat(parts, ignore_index=True)
-    if frame["epoch"].max() < 8:
-        raise SettingError(f"A rate wants 8 epochs or more, got {frame['epoch'].max()}: raise epochs.")
+    if (shortest := min(len(part) for part in parts)) < 8:
+        raise SettingError(f"A rate wants 8 epochs or more, and a run has {shortest}: raise epochs.")
     order = [name for name in RULES if name in set(frame["rule"])]
     order += sorted(set(frame["rule"]) - set(order))
     frame["order"] = frame["rule"].map(order.index)
@@ -83,11 +87,22 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
     return frame.sort_values(columns, ignore_index=True).drop(columns="order")
 
 
+def _curve(path: Path) -> pd.DataFrame:
+    try:
+        own = pd.read_csv(path)[["epoch", "train_loss"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingError(
+            f"{path} is the curve of a run that is done, and cannot be read ({type(error).__name__}): move the folder "
+            "of the run away and start the sweep again."
+        ) from error
+    return own.rename(columns={"train_loss": "loss"})
+
+
 def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) -> pd.DataFrame:
     """Rate and straightness of every run, and whether it interpolates.
 
     Raises:
-        SettingError: a loss of 0.
+        SettingError: a loss of 0, or a regression without `interpolates_from`.
     """
     rows = []
     for values, run in curves.groupby([*keys, SEED], sort=False):
@@ -100,6 +115,10 @@ def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) 
             )
         row["rate"], row["straightness"] = (f(late["epoch"], late["loss"]) for f in (rate, straightness))
         row["loss_last"] = run["loss"].iloc[-1]
+        if interpolates_from is None and run["acc"].isna().any():
+            raise SettingError(
+                "A regression has no accuracy that tells whether it interpolates: set draw.interpolates_from."
+            )
         if interpolates_from is None:
             row["interpolates"] = bool((run["acc"] >= INTERPOLATES).all())
         else:

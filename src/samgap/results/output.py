@@ -93,7 +93,7 @@ def printed(study: Evaluated) -> str:
 def write(study: Evaluated, folder: Path) -> None:
     """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes)."""
     name = study.table.sweep.name
-    replace(folder / f"{name}.csv", lambda path: study.frame().round(6).to_csv(path, index=False))
+    replace(folder / f"{name}.csv", lambda path: study.frame().to_csv(path, index=False))
     replace_text(folder / f"{name}.json", json.dumps(_clean(report(study)), indent=1, allow_nan=False) + "\n")
 
 

@@ -33,7 +33,7 @@ class Study:
 
     def frame(self) -> pd.DataFrame:
         """What is plotted, ours beside the published."""
-        return side_by_side(self)
+        return side_by_side(self).round(6)
 
     def statistics(self) -> dict[str, Any]:
         """What the table cannot hold."""
