@@ -46,6 +46,13 @@ def test_a_check_that_could_not_fail_is_unsettled() -> None:
     assert row.refuted(0.1, True) == "holds"
 
 
+def test_a_folder_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        command.main(["--out", str(tmp_path / "file" / "theory")])
+    assert "--out must be a folder that can be written" in capsys.readouterr().err
+
+
 def test_an_argument_out_of_range(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--draws", "3"])
@@ -53,7 +60,9 @@ def test_an_argument_out_of_range(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_rows_do_not_depend_on_one_another() -> None:
-    assert on_lemmas.fifth(Setup(100)) == on_lemmas.fifth(Setup(100))
+    alone = on_lemmas.fifth(Setup(100))
+    on_lemmas.fourth(Setup(100))
+    assert on_lemmas.fifth(Setup(100)) == alone
 
 
 def test_the_page_publishes_every_verdict_and_names_tests_that_exist() -> None:

@@ -27,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.draws < 100 or given.seed < 0:
         parser.error(f"wanted --draws of 100 or more and --seed of 0 or more, got {given.draws} and {given.seed}")
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out must be a folder that can be written, got {given.out} ({error.strerror})")
     setup = Setup(given.draws, given.seed)
     rows = suite.check(setup)
     text = _json(rows, setup, sys.argv[1:] if arguments is None else arguments)

@@ -84,30 +84,41 @@ def unbounded(setup: Setup) -> Row:
     """No multiple of the bounds is safe: a family breaks them by more the more dimensions it has."""
     growing = {
         (order, rho): [linear.ratio(instances.fan(arms, rho, 0.99), order) for arms in FANS]
-        for order, rho in ((2, 0.0), (2, 0.02), (3, 0.4), (4, 0.4))
+        for order, rho in ((2, 0.0), (3, 0.4), (4, 0.4))
     }
     stable = max(linear.radius(instances.fan(arms, rho, 0.99)) for arms in FANS for rho in (0, 0.4)) < 1
-    margin = least(float(np.diff(values).min()) for values in growing.values())
+    # At large dimensions the family grows like their fourth root at least; the last two differ by a doubling.
+    growth = least(values[-1] / values[-2] for values in growing.values())
+    margin = min(growth - 2**0.25, least(values[-1] for values in growing.values()) - 1)
+    control = growth - 2
     told = "; ".join(
         f"s_{k} rho={rho:g}: {', '.join(f'{v:.2f}' for v in values)}" for (k, rho), values in growing.items()
     )
     evidence = (
-        f"d = {', '.join(str(arms + 1) for arms in FANS)}: {told} of the bound; margin: least rise; control: fall"
+        f"d = {', '.join(str(arms + 1) for arms in FANS)}: {told} of the bound; margin: of the last above 1, and of "
+        "its growth by a doubling above a fourth root; control: growth like the dimension"
     )
-    statement = "no constant times (7b), (7c), (7d) bounds all strictly stable minima: a family exceeds each"
-    verdict = judged(margin, -margin) if stable else "unsettled"
-    return Row("(7b-d), any constant", statement, "ours", verdict, margin, -margin, evidence)
+    statement = "no constant times (7b) of SGD, (7c), (7d) bounds all strictly stable minima: a family outgrows any"
+    verdict = judged(margin, control) if stable else "unsettled"
+    return Row("(7b-d), any constant", statement, "ours", verdict, margin, control, evidence)
 
 
 def threshold(setup: Setup) -> Row:
     """The rho from which one dimension with flat functions breaks (7d), in closed form."""
-    claimed = instances.flat_threshold(5 / 8)
-    below, above = (linear.ratio(instances.sometimes_flat(5, 3, claimed * by), 4) for by in (0.999, 1.001))
-    margin, control, best = min(1 - below, above - 1), 1 - above, 4 ** (-1 / 3)
+    claimed, best = instances.flat_threshold(5 / 8), 4 ** (-1 / 3)
+
+    def shares(rho: float) -> tuple[float, float]:
+        """Of the bound, just below and just above."""
+        below, above = (linear.ratio(instances.sometimes_flat(5, 3, rho * by), 4) for by in (0.999, 1.001))
+        return below, above
+
+    below, above = shares(claimed)
+    others = [shares(by * claimed) for by in (0.99, 1.01)]
+    margin, control = min(1 - below, above - 1), max(min(1 - low, high - 1) for low, high in others)
     evidence = (
         f"Hessians 0 and h, 3 to 5: {claimed:.4f}, share {below:.4f} just below, {above:.4f} just above; "
         f"best mixture {instances.flat_threshold(best):.4f}; large rho: up to {4 * (best - best**4):.3f}; "
-        "control: obeyed just above"
+        "control: a threshold 1 % off"
     )
     statement = (
         "one dimension, Hessians 0 and h: (7d) is broken exactly from rho = k eta / (2 - k)^2, k = (p - p^4)^(-1/2)"

@@ -15,16 +15,16 @@ STABLE = "at a linearly stable minimum"
 
 def sharpest(setup: Setup) -> Row:
     """(7a): a (1 + rho a) <= 2 / eta."""
-    return _sharpness("(7a)", f"a (1 + rho a) <= 2 / eta {STABLE}", setup, (0.05, 0.4, 2))
+    return _sharpness("(7a)", f"a (1 + rho a) <= 2 / eta {STABLE}", setup, 74, (0.05, 0.4, 2))
 
 
 def sharpest_of_sgd(setup: Setup) -> Row:
     """(7a) at rho = 0: a <= 2 / eta."""
-    return _sharpness("(7a) of SGD", f"a <= 2 / eta {STABLE} of SGD", setup, (0,))
+    return _sharpness("(7a) of SGD", f"a <= 2 / eta {STABLE} of SGD", setup, 72, (0,))
 
 
-def _sharpness(name: str, statement: str, setup: Setup, radii: tuple[float, ...]) -> Row:
-    rng = setup.rng(71 + len(radii))
+def _sharpness(name: str, statement: str, setup: Setup, stream: int, radii: tuple[float, ...]) -> Row:
+    rng = setup.rng(stream)
     drawn = [
         instances.scaled_to_sharpness(instances.anything(rng, rho), rng.uniform(0.3, 1.5))
         for rho in radii
@@ -35,7 +35,7 @@ def _sharpness(name: str, statement: str, setup: Setup, radii: tuple[float, ...]
     stable = [linear.sharpness(each) for each in drawn if linear.radius(each) <= 1]
     outside = [each for each in drawn if linear.sharpness(each) > 1]
     margin, control = 1 - max(stable), 0.95 - max(stable)
-    agree = all(_mean_grows(each, rng) for each in outside[:: max(1, len(outside) // 10)])
+    agree = all(_mean_grows(each, rng) for each in outside[:: max(1, len(outside) // 10)][:10])
     verdict = judged(margin, control) if agree else "unsettled"
     evidence = (
         f"{len(stable)} stable minima, largest {max(stable):.4f} of it; {len(outside)} beyond it: radius at least "
@@ -92,16 +92,17 @@ def one_step(setup: Setup) -> Row:
     """(7b) to (7d) from what the poster's proof uses: E A^2 <= 1, a contraction by every single step."""
     rng = setup.rng(77)
     drawn = [instances.anything(rng, rng.choice([0, 0.02, 0.1, 0.3, 0.49])) for _ in range(setup.draws)]
-    drawn += [instances.sometimes_flat(1, 1, 0)]
+    drawn += [instances.sometimes_flat(1, 1, rho) for rho in (0, 0.01)]
     kept = [each for each in drawn if top(linear.expected_square(each)) <= 1 + 1e-12]
     largest = max(linear.ratio(each, order) for each in kept for order in linear.ORDERS)
+    of_sam = max(linear.ratio(each, order) for each in kept if each.rho for order in linear.ORDERS)
     evidence = (
-        f"{len(kept)} minima, largest share of a bound {largest:.3f}; a search found none either, proved for SGD only; "
-        "control: bound 0.95 times"
+        f"{len(kept)} minima, largest share of a bound {largest:.3f}, with rho > 0 {of_sam:.3f}; proved for SGD's s_2 "
+        "only; control: with rho > 0, bounds 0.9 times"
     )
     statement = "(7b), (7c), (7d) where one step contracts E|x - x*|^2 from every start, eta > 2 rho"
-    verdict = judged(1 - largest, 0.95 - largest)
-    return Row("(7b-d), one step", statement, "its proof", verdict, 1 - largest, 0.95 - largest, evidence)
+    verdict = judged(1 - largest, 0.9 - of_sam)
+    return Row("(7b-d), one step", statement, "its proof", verdict, 1 - largest, 0.9 - of_sam, evidence)
 
 
 def square_root(setup: Setup) -> Row:
@@ -128,10 +129,11 @@ def tighter_sharpness(setup: Setup) -> Row:
     radii = np.concatenate([[0], np.geomspace(1e-3, 1e3, setup.draws)])
     limits = np.array([linear.largest_curvature(1, rho) for rho in radii])
     margin = float((limits[:-1] - limits[1:]).min())
-    control = float((limits[1:] - limits[:-1]).min())
+    seconds = np.array([linear.bound(2, 1, rho) for rho in radii if rho < 0.5])
+    control = float((seconds[:-1] - seconds[1:]).min())
     evidence = (
         f"2/eta at rho = 0, {linear.largest_curvature(1, 0.1):.3f}/eta at 0.1 eta, "
-        f"{linear.largest_curvature(1, 1):.3f}/eta at eta, falling throughout; control: rising"
+        f"{linear.largest_curvature(1, 1):.3f}/eta at eta, falling throughout; control: the same of (7b)"
     )
     statement = "(7a) allows less a with SAM than with SGD: (sqrt(1 + 8 rho/eta) - 1) / (2 rho) falls with rho"
     return Row("SAM tighter, a", statement, "poster", judged(margin, control), margin, control, evidence)
