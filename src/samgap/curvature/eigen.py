@@ -1,0 +1,126 @@
+"""The largest eigenvalues of a symmetric operator, with their sign, and how well they were found.
+
+Largest algebraically: near a minimum of a net's loss the most negative eigenvalue can have the larger magnitude, and
+it is not the sharpness.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
+
+from samgap import seeds
+from samgap.curvature.vectors import Array, Symmetric
+from samgap.errors import SettingError
+
+TOL = 1e-5
+MAXITER = 100  # restarts; ARPACK's own bound grows with P, and an operator that is all rounding never converges
+TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """Eigenvalues, the largest first, and what they cost."""
+
+    values: tuple[float, ...]  # NaN for one that was not found
+    residuals: tuple[float, ...]  # |A v - value v| / max(|value|, tiny) for the unit vector v found, NaN likewise
+    products: int  # products with the operator, those for the residuals included
+    converged: bool  # whether the method met its tolerance for all; if not, a value may not be the one of its rank
+
+
+def largest(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Eigen:
+    """The k largest eigenvalues by Lanczos with restarts (ARPACK).
+
+    Args:
+        operator: (P, P).
+        k: how many, 1 to P.
+        tol: of an eigenvalue, relative.
+        seed: of the starting vector.
+        maxiter: restarts at most, each of about 20 products or 2 k, whichever is more.
+
+    Raises:
+        SettingError: there are not k, maxiter is below 1, or a product is not finite.
+    """
+    size = operator.shape[0]
+    if not 1 <= k <= size or maxiter < 1:
+        raise SettingError(f"Wanted {k} eigenvalues of an operator that has {size}, in at most {maxiter} restarts.")
+    counted = _Counted(operator)
+    if k == size:  # which ARPACK does not do
+        values, vectors = np.linalg.eigh(np.stack([counted.matvec(row) for row in np.eye(size)]))
+        return _judged(counted, values, vectors, k, True)
+    start, converged = _normal(size, seed), True
+    try:
+        values, vectors = eigsh(counted, k=k, which="LA", tol=tol, v0=start, maxiter=maxiter)
+    except ArpackNoConvergence as failed:
+        values, vectors, converged = failed.eigenvalues, failed.eigenvectors, False
+    except ArpackError:
+        # It takes no operator that is 0; a random start is in the kernel of no other.
+        if counted.largest > 0:
+            raise
+        values, vectors = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
+    return _judged(counted, values, vectors, k, converged)
+
+
+def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int = 1000) -> Eigen:
+    """The eigenvalue of largest magnitude by power iteration, to compare with: negative if that one is.
+
+    Args:
+        operator: (P, P).
+        tol: of the residual.
+        seed: of the starting vector.
+        maxiter: products at most.
+
+    Raises:
+        SettingError: maxiter is below 1, or a product is not finite.
+    """
+    if maxiter < 1:
+        raise SettingError(f"Power iteration wants at least 1 product, got {maxiter!r}.")
+    counted = _Counted(operator)
+    vector = _normal(operator.shape[0], seed)
+    vector /= np.linalg.norm(vector)
+    value, residual = math.nan, math.inf
+    while counted.products < maxiter and residual > tol:
+        image = counted.matvec(vector)
+        value = float(vector @ image)
+        residual = float(np.linalg.norm(image - value * vector)) / max(abs(value), TINY)
+        if (length := np.linalg.norm(image)) > 0:
+            vector = image / length
+    return Eigen((value,), (residual,), counted.products, residual <= tol)
+
+
+def _judged(counted: "_Counted", values: Array, vectors: Array, k: int, converged: bool) -> Eigen:
+    order = np.argsort(values)[::-1]
+    found, residuals = [], []
+    for value, vector in zip(values[order], vectors.T[order], strict=True):
+        found.append(float(value))
+        residuals.append(float(np.linalg.norm(counted.matvec(vector) - value * vector)) / max(abs(value), TINY))
+    missing = [math.nan] * (k - len(found))
+    return Eigen(tuple(found + missing), tuple(residuals + missing), counted.products, converged)
+
+
+def _normal(size: int, seed: int) -> Array:
+    # Drawn on the CPU, so that every device starts alike.
+    return np.asarray(
+        torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
+    )
+
+
+class _Counted:
+    """An operator that counts its products and remembers the length of the longest."""
+
+    def __init__(self, operator: Symmetric) -> None:
+        self.operator, self.products, self.largest = operator, 0, 0.0
+        self.shape: tuple[int, int] = operator.shape
+        self.dtype: np.dtype[Any] = np.dtype(np.float64)
+
+    def matvec(self, vector: Array) -> Array:
+        self.products += 1
+        image = self.operator.matvec(vector)
+        length = float(np.linalg.norm(image))
+        if not math.isfinite(length):
+            raise SettingError("A product with the Hessian is not finite: the net's weights or its loss are not.")
+        self.largest = max(self.largest, length)
+        return image

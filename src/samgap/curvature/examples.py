@@ -1,0 +1,77 @@
+"""What curvature is measured on: a whole data part in a fixed order, and the net as it is, left as it was found.
+
+B a block of examples, N all of them, C classes, or outputs where the labels are targets of a regression.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from samgap.errors import SettingError
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels, mean over the B examples
+
+
+@dataclass(frozen=True, eq=False)  # tensors have no truth value
+class Examples:
+    """A data part that is already input."""
+
+    inputs: Tensor  # (N, ...)
+    labels: Tensor  # (N,) class numbers, or (N, C) targets
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.labels) or len(self.labels) == 0:
+            raise SettingError(
+                "Curvature wants as many inputs as labels and at least one, "
+                f"got {len(self.inputs)} and {len(self.labels)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def blocks(self, size: int, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The part in its order, `size` examples at a time, on the device and in the precision of `like`.
+
+        Raises:
+            SettingError: size is below 1.
+        """
+        if size < 1:
+            raise SettingError(f"Examples come in blocks of at least 1, got {size!r}.")
+        for start in range(0, len(self), size):
+            inputs, labels = self.inputs[start : start + size], self.labels[start : start + size]
+            yield inputs.to(like.device, like.dtype), labels.to(like.device)
+
+
+@contextmanager
+def held(net: nn.Module) -> Iterator[None]:
+    """`net` in evaluation mode; afterwards every module's mode, every buffer and the random state are as before.
+
+    Raises:
+        SettingError: a batch norm has no running statistics, so that the loss of an example depends on its block.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise SettingError(f"Curvature wants the running statistics of batch norm {name!r}, which keeps none.")
+    # One by one: a module may be in evaluation mode inside a net that trains.
+    modes = [(module, module.training) for module in net.modules()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in net.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    devices = sorted({weight.get_device() for weight in net.parameters() if weight.is_cuda})
+    try:
+        with torch.random.fork_rng(devices=devices):
+            net.eval()
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for module, name, buffer, value in buffers:
+            module._buffers[name] = buffer  # a forward pass may have put another tensor there
+            with torch.no_grad():
+                buffer.copy_(value)

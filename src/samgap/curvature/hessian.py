@@ -1,0 +1,82 @@
+"""Products with the Hessian of the mean loss over a whole data part, matrix-free. Pearlmutter 1994.
+
+H v is the gradient of <g(w), v> in w. N examples, B a block of them, P live coordinates.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+
+from samgap.curvature.examples import Examples, Loss, held
+from samgap.curvature.vectors import Array, Coordinates
+
+BLOCK = 500  # examples at a time; bounds memory, moves no number beyond rounding
+
+Parts = dict[str, Tensor]  # parameter name -> tensor of its shape
+
+
+class Hessian:
+    """The symmetric (P, P) matrix of second derivatives in the live coordinates, as a linear operator.
+
+    The net is in evaluation mode during a product and as it was afterwards. A product is taken in the net's precision
+    and added up over blocks in float64: for more than about six digits make the net float64.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        examples: Examples,
+        masks: Mapping[str, Tensor] | None = None,
+        block: int = BLOCK,
+    ) -> None:
+        """
+        Args:
+            net: read at each product, so it must not be trained between two of them.
+            loss: mean over a batch.
+            examples: the N whose mean loss is meant.
+            masks: of a sparse net, see `Coordinates.of`.
+            block: B.
+
+        Raises:
+            SettingError: the masks are not of this net.
+        """
+        self.net, self.loss, self.examples, self.block = net, loss, examples, block
+        self.coordinates = Coordinates.of(net, masks)
+        self.shape = (self.coordinates.size, self.coordinates.size)
+        self.dtype: np.dtype[Any] = np.dtype(np.float64)
+        self.gradients = 0  # gradients of the whole part that were evaluated, each to be differentiated once
+
+    def matvec(self, vector: Array) -> Array:
+        """H v, (P,) to (P,)."""
+        weights = self.coordinates.weights(self.net)
+        like = next(iter(weights.values()))
+        along = self.coordinates.split(torch.tensor(vector).to(like))
+        total = torch.zeros(self.shape[0], dtype=torch.float64, device=like.device)
+        with held(self.net):
+            for inputs, labels in self.examples.blocks(self.block, like):
+                part = second_derivative(self._loss_of(inputs, labels), weights, along)
+                total += self.coordinates.join(part).double() * len(labels)
+        self.gradients += 1
+        return np.asarray((total / len(self.examples)).cpu().numpy())
+
+    def _loss_of(self, inputs: Tensor, labels: Tensor) -> Callable[[Parts], Tensor]:
+        return lambda weights: self.loss(functional_call(self.net, weights, (inputs,)), labels)
+
+
+def second_derivative(function: Callable[[Parts], Tensor], weights: Parts, along: Parts) -> Parts:
+    """The Hessian of `function` at `weights`, times `along`.
+
+    Reverse over reverse: it wants no formula beyond those of backward passes, so every layer has it.
+    """
+
+    def slope(weights: Parts) -> Tensor:
+        gradient = grad(function)(weights)
+        return torch.stack([(gradient[name] * along[name]).sum() for name in weights]).sum()
+
+    product: Parts = grad(slope)(weights)
+    return product

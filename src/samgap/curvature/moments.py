@@ -1,0 +1,135 @@
+"""How much the Hessians of single examples differ: the non-uniformities s_2, s_3, s_4 of arXiv 2311.17539.
+
+With H_i the Hessian of example i's loss, H = mean H_i and M_k = mean H_i^k, s_k is the k-th root of the largest
+eigenvalue of M_k - H^k, and has its sign: for k = 2 it is not negative, for k = 3 and 4 it can be where some H_i is
+indefinite. n examples, B a chunk of them, P live coordinates.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from samgap.curvature import eigen
+from samgap.curvature.eigen import Eigen
+from samgap.curvature.examples import Examples, Loss, held
+from samgap.curvature.hessian import BLOCK, Hessian, Parts, second_derivative
+from samgap.curvature.vectors import Array
+from samgap.errors import SettingError
+
+ORDERS = (2, 3, 4)
+CHUNK = 16  # examples at a time, each with vectors of its own; bounds memory, moves no number beyond rounding
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One s_k and what it is the root of."""
+
+    order: int  # k
+    n: int
+    s: float
+    eigen: Eigen  # of M_k - H^k
+    gradients: int  # gradients of all n examples that it took
+
+
+class Excess:
+    """M_k - H^k as a linear operator: mean H_i(..H_i v) - H(..H v).
+
+    A small difference of large terms: with a net in float32 and |H_i| near h, an s_k below h 1e-7^(1/k), which is a
+    50th of h for k = 4, is rounding. Make the net float64 for less.
+    """
+
+    def __init__(self, hessian: Hessian, order: int, chunk: int = CHUNK) -> None:
+        """
+        Args:
+            hessian: H, which says also what the H_i are.
+            order: k.
+            chunk: B.
+
+        Raises:
+            SettingError: k is none of 2, 3, 4.
+        """
+        if order not in ORDERS:
+            raise SettingError(f"A non-uniformity has order 2, 3 or 4, got {order!r}.")
+        self.hessian, self.order, self.chunk = hessian, order, chunk
+        self.shape = hessian.shape
+        self.dtype: np.dtype[Any] = hessian.dtype
+        self._own = 0
+
+    @property
+    def gradients(self) -> int:
+        """Gradients of all n examples that were evaluated."""
+        return self._own + self.hessian.gradients
+
+    def matvec(self, vector: Array) -> Array:
+        """(M_k - H^k) v, (P,) to (P,)."""
+        power = vector
+        for _ in range(self.order):
+            power = self.hessian.matvec(power)
+        return np.asarray(self.moment(vector) - power)
+
+    def moment(self, vector: Array) -> Array:
+        """M_k v, (P,) to (P,)."""
+        hessian, coordinates = self.hessian, self.hessian.coordinates
+        weights = coordinates.weights(hessian.net)
+        like = next(iter(weights.values()))
+        first = torch.tensor(vector).to(like)
+        total = torch.zeros(len(first), dtype=torch.float64, device=like.device)
+        with held(hessian.net):
+            for inputs, labels in hessian.examples.blocks(self.chunk, like):
+                each = first.expand(len(labels), -1)  # (B, P)
+                copies = {name: weight.expand(len(labels), *weight.shape) for name, weight in weights.items()}
+                losses = _sum_of_losses(hessian, inputs, labels)
+                for _ in range(self.order):
+                    each = coordinates.join(second_derivative(losses, copies, coordinates.split(each)))
+                total += each.double().sum(0)
+        self._own += self.order
+        return np.asarray((total / len(hessian.examples)).cpu().numpy())
+
+
+def moment(
+    net: nn.Module,
+    loss: Loss,
+    examples: Examples,
+    order: int,
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    block: int = BLOCK,
+    chunk: int = CHUNK,
+    tol: float = eigen.TOL,
+    seed: int = 0,
+    maxiter: int = eigen.MAXITER,
+) -> Moment:
+    """s_k of `net` on `examples`.
+
+    Args:
+        net, loss, examples, masks, block: see `Hessian`; the loss of one example is that of a batch of one.
+        order: k.
+        chunk: examples at a time in M_k.
+        tol, seed, maxiter: see `eigen.largest`.
+
+    Raises:
+        SettingError: k is none of 2, 3, 4, or the masks are not of this net.
+    """
+    excess = Excess(Hessian(net, loss, examples, masks, block), order, chunk)
+    found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
+    return Moment(order, len(examples), signed_root(found.values[0], order), found, excess.gradients)
+
+
+def signed_root(value: float, order: int) -> float:
+    """The k-th root of |value|, with the sign of value."""
+    return float(np.sign(value) * abs(value) ** (1 / order))
+
+
+def _sum_of_losses(hessian: Hessian, inputs: Tensor, labels: Tensor) -> Callable[[Parts], Tensor]:
+    # Each example has its own copy of the weights, so one gradient holds every example's, beside one another. The loss
+    # stays outside vmap, where class numbers could not be made one-hot; as a mean it is B times too small.
+    def logits(weights: Parts, one: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(hessian.net, weights, (one.unsqueeze(0),))
+        return outputs.squeeze(0)
+
+    return lambda copies: hessian.loss(vmap(logits)(copies, inputs), labels) * len(labels)

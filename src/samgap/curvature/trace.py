@@ -1,0 +1,40 @@
+"""The trace of a symmetric operator, estimated from products. Hutchinson 1990."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from samgap import seeds
+from samgap.curvature.vectors import Symmetric
+from samgap.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An unbiased estimate."""
+
+    value: float
+    error: float  # standard error of the value, from the spread of the samples
+    samples: int
+
+
+def estimate(operator: Symmetric, samples: int, *, seed: int = 0) -> Trace:
+    """The mean of z'A z over random signs z; without error where A is diagonal.
+
+    Args:
+        operator: A, (P, P).
+        samples: how many z, from 2; a product each.
+        seed: of the signs; more samples of one seed begin with the fewer.
+
+    Raises:
+        SettingError: fewer than 2 samples.
+    """
+    if samples < 2:
+        raise SettingError(f"The trace wants at least 2 samples for its standard error, got {samples!r}.")
+    found = []
+    for sample in range(samples):
+        draw = seeds.generator(seed, "curvature", "trace", sample)
+        signs = (2 * torch.randint(0, 2, (operator.shape[0],), generator=draw).double() - 1).numpy()
+        found.append(float(signs @ operator.matvec(signs)))
+    return Trace(float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(samples)), samples)
