@@ -36,7 +36,7 @@ class RunRecord:
     train_loss_final: float | None
     params_total: int
     params_live: int  # total without pruned weights; biases and batch norm count
-    epochs: int  # carried out; fewer than asked for only when diverged
+    epochs: int  # carried out; fewer than asked for when diverged, or when stop_loss was reached
     steps: int
     data_sha256: str  # of all images and labels that the run saw
     seconds: float  # of training and evaluation, over all tries

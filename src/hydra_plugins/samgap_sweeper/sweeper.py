@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 
-from samgap import identity, naming, provenance
+from samgap import identity, measured, naming, provenance
 from samgap.composer import Composer
 from samgap.errors import SettingError
 from samgap.results import sweeps
@@ -68,6 +68,7 @@ class ResumeSweeper(BasicSweeper):
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=[member for member, _ in jobs],
+            probes=measured.asked(naming.plain(self.config, "probe")) if "probe" in self.config else {},
         )
         dropped = _no_more(grid, root)
         path = sweeps.write(grid, root)

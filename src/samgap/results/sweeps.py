@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from filelock import FileLock, Timeout
 
-from samgap import records
+from samgap import measured, records
 from samgap.errors import SettingError
 from samgap.files import replace_text
 from samgap.records import RunRecord
@@ -42,6 +42,7 @@ class Sweep:
     commit: str
     created: str  # ISO 8601, UTC
     members: list[Member]
+    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # asked for, name to settings
 
     def folder(self, root: Path) -> Path:
         """multirun/<name>/<scale>/"""
@@ -174,6 +175,8 @@ class Watch:
                 now: State = record.status
             else:
                 now, record, problem = state(self.runs / member.folder)
+                if now == "done" and measured.missing(self.sweep.probes, self.runs / member.folder):
+                    now, record = "unfinished", None
                 if problem:
                     self.problems[member.folder] = problem
             progress.counts[now] += 1

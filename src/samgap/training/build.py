@@ -81,10 +81,10 @@ def options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part(config: Mapping[str, Any], group: str) -> Callable[..., Any]:
     """What a group names."""
-    return functools.partial(_call, group, locate(config[group]["_target_"]))
+    return functools.partial(call, group, locate(config[group]["_target_"]))
 
 
-def _call(group: str, target: Callable[..., Any], /, *given: Any, **settings: Any) -> Any:
+def call(group: str, target: Callable[..., Any], /, *given: Any, **settings: Any) -> Any:
     """Call a part with its settings; one that it does not take is the user's to put right."""
     try:
         inspect.signature(target).bind(*given, **settings)
@@ -95,7 +95,7 @@ def _call(group: str, target: Callable[..., Any], /, *given: Any, **settings: An
 
 @functools.lru_cache(maxsize=1)
 def _data(target: str, folder: Path, settings: str) -> Data:
-    data: Data = _call("data", assemble, locate(target), folder, **options(json.loads(settings)))
+    data: Data = call("data", assemble, locate(target), folder, **options(json.loads(settings)))
     return data
 
 

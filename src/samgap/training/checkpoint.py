@@ -45,7 +45,8 @@ class LastCheckpoint(Checkpoint):
         """Save when due; Lightning calls a `Checkpoint` after all other hooks of the epoch."""
         # Rank 0's clock decides for all, and rank 0 writes; what it writes is gathered from all.
         due: bool = trainer.strategy.broadcast(time.monotonic() - self.saved >= self.interval)
-        if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+        # A run that stops here has nothing to go on with, and would not know that it was to stop.
+        if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             if trainer.is_global_zero:
                 files.replace(self.path, lambda path: trainer.save_checkpoint(path))
             else:

@@ -23,19 +23,20 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch import nn
 
-from samgap import files, identity, provenance, records, seeds
+from samgap import files, identity, measured, provenance, records, seeds
 from samgap.data.batches import batches
 from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.pruning import mask
 from samgap.records import RunRecord
-from samgap.training import build, ranks
+from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.layout import Layout, layout
+from samgap.training.probing import WEIGHTS
 from samgap.training.settings import locate, resolve
 from samgap.training.task import GapTask, Row
 
-ERROR, LOCK, METRICS, WEIGHTS = "error.txt", ".lock", "metrics.csv", "weights.pt"
+ERROR, LOCK, METRICS = "error.txt", ".lock", "metrics.csv"
 
 
 class Busy(SettingError):
@@ -57,7 +58,7 @@ class Machine:
 
 
 def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks: Sequence[Callback] = ()) -> RunRecord:
-    """Carry out a run, or return its record when it has one.
+    """Carry out a run and its probes, or return its record when it has one; probes that it lacks are made up for.
 
     A run that was stopped goes on from last.ckpt and ends with the same record but for seconds, host and dates. A
     run that fails leaves its traceback in error.txt.
@@ -83,6 +84,9 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
                 record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
+            elif record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
+                torch.set_num_threads(config["trainer"]["threads"])
+                probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
             return record
         except Exception:
             # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
@@ -131,6 +135,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         eval_every=settings["eval_every"],
         layout=dealt,
         clip_norm=settings["clip_norm"],
+        stop_loss=settings["stop_loss"],
         stepper=machine.stepper,
         identity=identity.identity(settings),
     )
@@ -164,6 +169,8 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     if machine.keep_weights:
         files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
     write_curve(task.curve, folder / METRICS)
+    if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
+        probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
     records.write(record, folder)
     (folder / LAST).unlink(missing_ok=True)
     return record

@@ -16,7 +16,7 @@ from samgap.identity import flat
 from samgap.training.layout import Layout, layout
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
-SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "seed")
+SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "stop_loss", "seed")
 # Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 WANDB_MODES = ("online", "offline", "disabled")
@@ -52,6 +52,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "eval_every": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "clip_norm": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null for none"),
+    "stop_loss": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null for none"),
     "data.size": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
     "data.train_size": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for all"),
     "data.holdout": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),

@@ -44,6 +44,7 @@ class GapTask(LightningModule):
         eval_every: int,
         layout: Layout,
         clip_norm: float | None,
+        stop_loss: float | None,
         stepper: str,
         identity: str,
     ) -> None:
@@ -59,6 +60,7 @@ class GapTask(LightningModule):
             eval_every: epochs from one evaluation to the next; the last epoch is always evaluated.
             layout: which examples share an ascent and a forward pass.
             clip_norm: largest norm of the final gradient, or None.
+            stop_loss: training loss of an epoch at which the run ends, or None.
             stepper: auto, eager or compiled; with auto a resumed run goes on as it began.
             identity: of the run; its checkpoints carry it.
         """
@@ -67,7 +69,7 @@ class GapTask(LightningModule):
         self.net, self.loss = net, loss
         self.make_optimizer, self.schedule = optimizer, schedule
         self.data, self.masks, self.steps, self.eval_every = data, masks, steps, eval_every
-        self.layout, self.clip_norm, self.identity = layout, clip_norm, identity
+        self.layout, self.clip_norm, self.stop_loss, self.identity = layout, clip_norm, stop_loss, identity
         self.choice = stepper
         self.curve: list[Row] = []
         self.diverged = False
@@ -145,14 +147,15 @@ class GapTask(LightningModule):
             "train_acc": None if self.data.regression else correct / seen,
         }
         row |= self._ascent(sam) if isinstance(sam := self._optimizer(), SAM) else {}
-        if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs):
+        reached = self.stop_loss is not None and loss <= self.stop_loss
+        if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs or reached):
             for name, part in self.parts.items():
                 score = self.score(name, part)
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
         self.curve.append(row)
         if self.trainer.logger is not None:
             self.trainer.logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=self.global_step)
-        self.trainer.should_stop = self.diverged
+        self.trainer.should_stop = self.diverged or reached
 
     def on_train_end(self) -> None:
         """Score the training part while the net is still on its device."""

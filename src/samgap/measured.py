@@ -1,0 +1,49 @@
+"""What was measured on a finished run: probes/<name>.json in its folder, one file a probe.
+
+A probe changes no identity: it looks at the net that a run ends with.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from samgap.errors import SettingError
+from samgap.files import replace_text
+
+FOLDER = "probes"
+
+
+def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The probes of a composed config: name to settings, `_target_` left out."""
+    groups = config.get("probe") or {}
+    return {
+        name: {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
+        for name, group in groups.items()
+    }
+
+
+def missing(probes: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:
+    """Those that `folder` does not hold, or holds as measured with other settings."""
+    return [name for name, settings in probes.items() if (read(folder, name) or {}).get("settings") != settings]
+
+
+def read(folder: Path, name: str) -> dict[str, Any] | None:
+    """What a probe found, None where it has not looked.
+
+    Raises:
+        SettingError: the file is no JSON.
+    """
+    path = folder / FOLDER / f"{name}.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path} is damaged ({error}): move it away and measure again.") from error
+    return found
+
+
+def write(folder: Path, name: str, found: Mapping[str, Any]) -> None:
+    """Write probes/<name>.json, in one step."""
+    replace_text(folder / FOLDER / f"{name}.json", json.dumps(found, indent=1, allow_nan=False) + "\n")

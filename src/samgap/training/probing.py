@@ -1,0 +1,80 @@
+"""Carries out probes on the net that a run ends with."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from samgap import measured, provenance
+from samgap.curvature.examples import Examples
+from samgap.curvature.probes import Subject
+from samgap.data.sets import Data
+from samgap.errors import SettingError
+from samgap.pruning.mask import Masks
+from samgap.records import RunRecord
+from samgap.training import build
+from samgap.training.settings import locate
+
+WEIGHTS = "weights.pt"
+
+
+def subject(config: Mapping[str, Any], net: nn.Module, data: Data, masks: Masks) -> Subject:
+    """A finished net with what it was trained on: the training part in its order, not augmented."""
+    part = data.train.to(next(net.parameters()).device)
+    return Subject(net, locate(config["loss"]["_target_"]), Examples(data.scale(part.images), part.labels), masks)
+
+
+def restored(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> Subject:
+    """The net of a run that is done, from weights.pt.
+
+    Raises:
+        SettingError: the run kept no weights, or they are not those of this net.
+    """
+    if not (folder / WEIGHTS).exists():
+        raise SettingError(
+            f"{folder} is done and kept no weights to look at: move it away and start the run again with "
+            "trainer.keep_weights=true."
+        )
+    data = build.data(config, settings)
+    net, masks = build.net(config, settings, data)
+    if settings["precision"] == "64-true":
+        net.double()
+    try:
+        net.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise SettingError(f"{folder / WEIGHTS} does not hold this net ({type(error).__name__}).") from error
+    return subject(config, net, data, masks)
+
+
+def carry_out(config: Mapping[str, Any], names: list[str], looked_at: Subject, record: RunRecord, folder: Path) -> None:
+    """Measure and write probes/<name>.json, one after the other, each with where it comes from.
+
+    Raises:
+        SettingError: a probe's settings are wrong.
+    """
+    asked = measured.asked(config)
+    for name in names:
+        started = time.monotonic()
+        found = build.call(f"probe.{name}", locate(config["probe"][name]["_target_"]), looked_at, **asked[name])
+        commit, dirty = provenance.commit()
+        measured.write(
+            folder,
+            name,
+            {
+                "probe": name,
+                "settings": asked[name],
+                "found": found,
+                "identity": record.identity,
+                "loss": record.settings["loss"]["name"],
+                "train_loss_final": record.train_loss_final,
+                "seconds": round(time.monotonic() - started, 3),
+                "measured": provenance.now(),
+                "host": provenance.host(),
+                "commit": commit,
+                "dirty": dirty,
+                "versions": provenance.versions(),
+            },
+        )
