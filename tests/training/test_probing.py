@@ -17,6 +17,7 @@ from samgap.errors import SettingError
 from samgap.identity import identity
 from samgap.losses import squared
 from samgap.models.mlp import MLP
+from samgap.training import build
 from samgap.training.run import run
 from samgap.training.settings import resolve
 
@@ -50,14 +51,12 @@ def explicit(net: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torc
 
 
 def test_probes_are_of_the_net_that_the_run_ends_with(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny(*SMALL, "loss=squared", "model.width=0.02", "trainer.keep_weights=true", "probe.hessian.samples=3")
+    config = tiny(*SMALL, "loss=squared", "model.width=0.03", "optimizer.lr=0.01", "trainer.keep_weights=true")
     record = run(config, tmp_path)
     assert {path.name for path in (tmp_path / "probes").iterdir()} == {"hessian.json", "moments.json", "landscape.json"}
-    from samgap.training import build
-
     settings = resolve(config)
     data = build.data(config, settings)
-    net = MLP(data.shape, 10, 0.02).double()
+    net = MLP(data.shape, 10, 0.03).double()
     net.load_state_dict(torch.load(tmp_path / "weights.pt"))
     inputs, labels = data.scale(data.train.images).double(), data.train.labels
     matrix = explicit(net, inputs, labels)
@@ -68,6 +67,7 @@ def test_probes_are_of_the_net_that_the_run_ends_with(tiny: Tiny, tmp_path: Path
     each = torch.stack([explicit(net, x[None], y[None]) for x, y in zip(inputs[:6], labels[:6], strict=True)])
     excess = (each @ each).mean(0) - each.mean(0) @ each.mean(0)
     s_2 = float(torch.linalg.eigvalsh(excess)[-1]) ** 0.5
+    assert s_2 > 0.1
     assert found(tmp_path, "moments")["s"]["2"]["value"] == pytest.approx(s_2, rel=1e-3)
     assert found(tmp_path, "landscape")["surfaces"]["filter"]["losses"][1][1] == pytest.approx(
         record.train_loss_final, rel=1e-6
