@@ -1,6 +1,7 @@
 """What every member of a config group must do. The folder is the registry: a new YAML is tested without a new test."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from samgap import cli
-from samgap.losses import correct
+from samgap.curvature.examples import Examples
+from samgap.curvature.probes import Subject
+from samgap.losses import correct, cross_entropy
 from samgap.models.count import count
 from samgap.models.init import initialize
 from samgap.models.mlp import MLP
@@ -183,6 +186,26 @@ def test_the_squared_loss_of_targets_by_hand() -> None:
     assert target(outputs, targets).item() == pytest.approx(2.625)
     assert correct(outputs, targets).item() == 0
     assert correct(outputs, torch.tensor([1, 0])).item() == 1
+
+
+@pytest.mark.parametrize("name", choices("probe"))
+def test_probes_find_plain_values_and_leave_the_net_as_it_was(name: str) -> None:
+    values = config(f"probe={name}")["probe"][name]
+    assert values.pop("name") == name
+    target = locate(values.pop("_target_"))
+    net = ResNet18((1, 8, 8), 10, 1)
+    before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    images, labels = EXAMPLES.scale(EXAMPLES.images[:12]), EXAMPLES.labels[:12]
+    values |= {key: 3 for key in ("points", "examples") if key in values}
+    subject = Subject(net, cross_entropy, Examples(images, labels), {})
+    found = target(subject, **values)
+    json.dumps(found, allow_nan=False)
+    assert found == target(subject, **values)
+    # T43: mode, gradients, statistics and random state.
+    assert net.training
+    assert all(weight.grad is None and weight.requires_grad for weight in net.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 @pytest.mark.parametrize("name", choices("schedule"))

@@ -43,10 +43,16 @@ def call(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_kind_of_part_has_its_two_files() -> None:
-    for group, folder in (("model", "models"), ("data", "data"), ("ascent", "optim"), ("pruner", "pruning")):
+    for group, folder in (
+        ("model", "models"),
+        ("data", "data"),
+        ("ascent", "optim"),
+        ("pruner", "pruning"),
+        ("probe", "curvature"),
+    ):
         assert sum(path.startswith(f"conf/{group}/") for path in FILES) == 1
         assert sum(path.startswith(f"src/samgap/{folder}/") for path in FILES) == 1
-    assert len(COMMANDS) - COMMANDS.count("") == 5
+    assert len(COMMANDS) - COMMANDS.count("") == 7
 
 
 def test_the_commands_work(copy: Path) -> None:
