@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from samgap.plots.style import short
+from samgap.theory.suite import PUBLISHED
 
 TOP = Path(__file__).parents[1]
 RESULTS = TOP / "src/samgap/reference/results"
@@ -99,3 +100,15 @@ def test_reference_results_are_whole(figure: str) -> None:
     assert report["command"].startswith("python -m samgap.train -m figure=")
     for ending in ("csv", "png"):
         assert (RESULTS / figure / "cpu" / f"{figure}.{ending}").stat().st_size > 1000
+
+
+def test_the_readme_s_table_of_convergence_is_that_of_the_reference_results() -> None:
+    table = CURVES + "\n".join(row for figure in RATES for row in curve_rows(figure)) + "\n"
+    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
+
+
+def test_the_reference_of_the_theory_is_what_is_published() -> None:
+    report = json.loads((RESULTS / "theory" / "theory.json").read_text())
+    assert {row["name"]: row["verdict"] for row in report["rows"]} == PUBLISHED
+    assert not report["provenance"]["dirty"]
+    assert (RESULTS / "theory" / "theory.png").stat().st_size > 10_000
