@@ -1,5 +1,7 @@
 """Every YAML in conf composes, every figure runs at its tiniest, and each says what it claims."""
 
+import copy
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from samgap import cli
+from samgap import cli, measured
 from samgap.data import factorization
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
@@ -58,12 +60,15 @@ def test_every_target_can_be_imported(path: Path) -> None:
 
 
 def sweep(figure: str) -> dict[str, list[Any]]:
-    """The axes of a figure, as values."""
+    """The axes of a figure, as values; a list of one where a key is set and not swept."""
     with initialize_config_dir(cli.CONF, version_base="1.3"):
         composed = compose("train", overrides=[f"figure={figure}"], return_hydra_config=True)
     parser = OverridesParser.create()
     texts = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
-    return {o.get_key_element(): list(o.sweep_iterator()) for o in parser.parse_overrides(texts)}
+    return {
+        o.get_key_element(): list(o.sweep_iterator()) if o.is_sweep_override() else [o.value()]
+        for o in parser.parse_overrides(texts)
+    }
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -147,6 +152,56 @@ def test_published_widths_have_the_published_parameter_counts(name: str) -> None
         assert count(net).total == params
 
 
+def grid_of(figure: str) -> dict[str, dict[str, Any]]:
+    """The settings of all runs of a figure, by their identity."""
+    points, keys = itertools.product(*sweep(figure).values()), list(sweep(figure))
+    base, found = resolve(config(f"figure={figure}")), {}
+    for point in points:
+        settings = copy.deepcopy(base)
+        for key, value in zip(keys, point, strict=True):
+            group, _, name = key.rpartition(".")
+            (settings[group] if group else settings)[name] = value
+        found[identity(settings)] = settings
+    return found
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])
+def test_figures_4_and_5_have_runs_and_measurements_of_figure_6(scale: str) -> None:
+    four, five, six = (f"fig{number}/{scale}" for number in (4, 5, 6))
+    assert set(grid_of(four)) == set(grid_of(five)) < set(grid_of(six))
+    ends = {(one["ascent"]["rho"], one["stop_loss"]) for one in grid_of(four).values()}
+    assert len({rho for rho, _ in ends}) == len(ends) == 2
+    assert max(ends)[0] == max(sweep(six)["ascent.rho"])
+    assert len(grid_of(six)) == 2 * len(sweep(six)["ascent.rho"]) * 3
+    probes = [measured.asked(config(f"figure={figure}")) for figure in (four, five, six)]
+    assert [list(one) for one in probes] == [["hessian", "landscape"]] * 2 + [["hessian", "moments"]]
+    # One file a probe: equal settings, or the figures would measure each other's runs again and again.
+    assert probes[0] == probes[1]
+    assert probes[0]["hessian"] == probes[2]["hessian"]
+
+
+def test_figure_6_is_trained_as_published() -> None:
+    values = config("figure=fig6/paper")
+    assert values["probe"]["moments"]["examples"] == 1000
+    assert sweep("fig6/paper")["ascent.rho"] == published.load("fig6")["rho"].tolist()
+    for figure in ("fig6/cpu", "fig6/paper", "fig4/cpu"):
+        values = config(f"figure={figure}")
+        assert (values["loss"]["name"], values["schedule"]["name"], values["model"]["width"]) == (
+            "squared",
+            "constant",
+            10,
+        )
+        assert {key: values["optimizer"][key] for key in ("lr", "momentum", "weight_decay")} == {
+            "lr": 0.1, "momentum": 0, "weight_decay": 0,
+        }  # fmt: skip
+        assert values["trainer"]["keep_weights"]
+
+
+def test_values_of_a_probe_that_is_not_chosen_are_no_probe() -> None:
+    assert measured.asked(config("figure=fig6/smoke", "probe=[]")) == {}
+    assert measured.asked(config("figure=fig6/smoke"))["moments"]["examples"] == 50
+
+
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig10", "fig11"))])
 def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: str) -> None:
     # The first net is the dense one, and of figures 7 and 8 at the same scale.
@@ -194,7 +249,7 @@ def generated(channels: int, size: int, levels: int) -> Raw:
 def tiniest(figure: str) -> list[tuple[str, ...]]:
     """Overrides of the two ends of a figure's grid: smallest net without ascent, largest with the largest rho."""
     grid = sweep(figure)
-    widths, rhos = grid["model.width"], grid["ascent.rho"]
+    widths, rhos = grid.get("model.width") or [config(f"figure={figure}")["model"]["width"]], grid["ascent.rho"]
     return [(f"model.width={min(widths)}", "ascent.rho=0"), (f"model.width={max(widths)}", f"ascent.rho={max(rhos)}")]
 
 
@@ -203,7 +258,7 @@ def test_every_figure_runs_at_its_tiniest(
     figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., dict[str, Any]]
 ) -> None:
     """A few real steps of the figure's own nets on images of the right shape: batches of 128, or of 4 for the net of
-    178 million parameters."""
+    178 million parameters. Nothing is measured after them: on the largest nets it takes long."""
     data = config(f"figure={figure}")["data"]
     levels = 16 if data["name"] == "digits" else 255
     if data["name"] != "factorization":  # that one is made on the fly
@@ -211,7 +266,7 @@ def test_every_figure_runs_at_its_tiniest(
     for number, overrides in enumerate(tiniest(figure)):
         big = "model.width=256" in overrides
         shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384", "batch_size=128"]
-        values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv")
+        values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
         record = run(values, tmp_path / str(number))
         assert record.steps == (2 if big else 3)
         assert record.status in ("done", "diverged")

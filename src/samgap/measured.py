@@ -15,11 +15,15 @@ FOLDER = "probes"
 
 
 def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The probes of a composed config: name to settings, `_target_` left out."""
+    """The probes of a composed config: name to settings, `_target_` left out.
+
+    What a figure says of a probe that is not chosen is no probe.
+    """
     groups = config.get("probe") or {}
     return {
         name: {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
         for name, group in groups.items()
+        if "_target_" in group
     }
 
 

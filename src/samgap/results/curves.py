@@ -70,7 +70,7 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
         if record is None or record.status == "diverged" or place in seen:
             continue
         seen.add(place)  # the SGD arm is that of every ascent
-        own = _curve(sweeps.runs(root) / member.folder / METRICS)
+        own = curve(sweeps.runs(root) / member.folder / METRICS)
         ascent = record.settings["ascent"]["name"] if member.axes[RHO] else "sgd"
         context = {"rule": ascent} | {axis: member.axes[axis] for axis in (*axes, RHO, SEED)}
         context |= {"params_total": record.params_total, "acc": record.train_acc_final}
@@ -87,7 +87,12 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
     return frame.sort_values(columns, ignore_index=True).drop(columns="order")
 
 
-def _curve(path: Path) -> pd.DataFrame:
+def curve(path: Path) -> pd.DataFrame:
+    """The epochs and training losses of a run.
+
+    Raises:
+        SettingError: they cannot be read.
+    """
     try:
         own = pd.read_csv(path)[["epoch", "train_loss"]]
     except (OSError, ValueError, KeyError) as error:

@@ -1,0 +1,125 @@
+"""What the training loss looks like around the nets that SGD and SAM end with (poster figures 4 and 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from samgap.curvature.vectors import Array
+from samgap.errors import SettingError
+from samgap.results import curvature, sweeps
+from samgap.results.curvature import TOP, Probes
+from samgap.results.flatness import asked, remarks, tabled
+from samgap.results.flatness_verdict import Verdict, flatter
+from samgap.results.sweeps import RHO, SEED
+from samgap.results.table import Table, collect
+
+PROBES = ("hessian", "landscape")
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The losses around one net."""
+
+    series: str
+    rho: float
+    seed: int
+    lambda_max: float
+    train_loss: float
+    n: int  # examples that the losses are means over
+    steps: Array  # (P,), along both directions
+    losses: dict[str, Array]  # normalization of the directions to (P, P), at steps[i] and steps[j]; nan = not finite
+
+
+@dataclass(frozen=True, eq=False)
+class Surfaces:
+    """The surfaces of one seed: SGD's and that of the largest rho, for each series."""
+
+    table: Table
+    axes: list[str]
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    surfaces: list[Surface]
+    published: dict[str, float]  # lambda_max by optimizer
+    notes: list[str]
+    verdicts: list[Verdict]
+
+    title: ClassVar[str] = "training loss around the nets that training ends with"
+
+    def frame(self) -> pd.DataFrame:
+        """A row a point of a drawn surface."""
+        rows = []
+        for one in self.surfaces:
+            for name, losses in one.losses.items():
+                points = np.stack([*np.meshgrid(one.steps, one.steps, indexing="ij"), losses], axis=-1).reshape(-1, 3)
+                part = pd.DataFrame(points, columns=["x", "y", "loss"])
+                context = {"series": one.series, RHO: one.rho, SEED: one.seed, "normalization": name}
+                rows.append(part.assign(**context)[[*context, "x", "y", "loss"]])  # type: ignore[arg-type]
+        return pd.concat(rows, ignore_index=True)
+
+    def statistics(self) -> dict[str, Any]:
+        """Cells, runs and notes."""
+        return {
+            "cells": self.cells.to_dict("records"),
+            "measured": self.runs.to_dict("records"),
+            "published_lambda_max": self.published,
+            "notes": self.notes,
+        }
+
+    def text(self) -> list[str]:
+        """A row a series and rho: lambda_max over all seeds."""
+        return [tabled(self.cells, self.axes), "", *self.notes]
+
+
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Surfaces:
+    """Read what the probes hessian and landscape found on a sweep's runs.
+
+    Args:
+        root: where results lie.
+        name, scale: of the sweep.
+        settings: the `draw` group; published is used, the name of a table of lambda_max.
+        protocol: of choosing rho; not used, since the largest is drawn.
+
+    Raises:
+        SettingError: see `table.collect` and `curvature.look`; also no seed of which all nets to be drawn are done.
+    """
+    table = collect(sweeps.read(root, name, scale), root)
+    by_rho, tops = curvature.references(settings["published"])
+    found = curvature.look(table, root, PROBES)
+    runs = curvature.load(table, root, found, PROBES)
+    cells = curvature.summary(runs, table.cell_axes, by_rho)
+    series = list(dict.fromkeys(runs["series"]))
+    verdicts = [flatter(runs[runs["series"] == named], asked(table, named)) for named in series]
+    drawn = [one for named in series for one in choose(runs[runs["series"] == named], found, asked(table, named))]
+    if not drawn:
+        sweep = f"{table.sweep.name}/{table.sweep.scale}"
+        raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
+    seeds = ", ".join(dict.fromkeys(str(one.seed) for one in drawn))
+    notes = [f"Drawn: seed {seeds}, the smallest with both nets; directions are the same for all nets.", *_holes(drawn)]
+    return Surfaces(table, table.cell_axes, runs, cells, drawn, tops, notes + remarks(table, runs, tops), verdicts)
+
+
+def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float]) -> list[Surface]:
+    """SGD's surface and that of the largest rho, of the smallest seed of which both nets are done; none without one."""
+    ends = list(dict.fromkeys((rhos[0], rhos[-1])))
+    done = runs[(runs["status"] == "done") & runs[RHO].isin(ends)]
+    for _, pair in done.groupby(SEED):
+        if len(pair) == len(ends):
+            return [surface(run, found[str(run["folder"])]) for _, run in pair.sort_values(RHO).iterrows()]
+    return []
+
+
+def surface(run: "pd.Series[Any]", found: Probes) -> Surface:
+    """The surface of one run."""
+    values = found["landscape"]["found"]
+    losses = {name: np.array(one["losses"], dtype=float) for name, one in values["surfaces"].items()}
+    named, rho, seed = str(run["series"]), float(run[RHO]), int(run[SEED])
+    return Surface(named, rho, seed, run[TOP], run["train_loss"], values["n"], np.array(values["steps"]), losses)
+
+
+def _holes(drawn: Sequence[Surface]) -> list[str]:
+    holes = sum(int(np.isnan(losses).sum()) for one in drawn for losses in one.losses.values())
+    return [f"At {holes} point(s) the loss is not finite; they are left white."] if holes else []
