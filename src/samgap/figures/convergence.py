@@ -25,9 +25,7 @@ def draw(study: Convergence, settings: Mapping[str, Any]) -> Figure:
         settings: the `draw` group; `title` and `published_data` are used.
     """
     rules = list(study.cells.groupby(["rule", RHO], sort=False))
-    figure, panels = plt.subplots(
-        1, len(rules), figsize=(1.5 + 4.6 * len(rules), 5.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, panels = plt.subplots(1, len(rules), sharey=True, squeeze=False, layout="constrained")
     for axes, (_, cells) in zip(panels[0], rules, strict=True):
         rule, rho = str(cells["rule"].iloc[0]), float(cells[RHO].iloc[0])
         for (_, cell), look in zip(cells.iterrows(), style.looks(len(cells)), strict=True):
@@ -35,7 +33,10 @@ def draw(study: Convergence, settings: Mapping[str, Any]) -> Figure:
         if study.published is not None and rule == "sam":
             _published(axes, study.published, settings["published_data"])
         axes.set(yscale="log", xlabel="epoch", title=RULES.get(rule, rule) + (f", ρ = {rho:g}" if rho else ""))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14))
+        # Below the label of the axis, at a distance that does not depend on the panel's height.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5)
+    rows = max(len(axes.get_legend_handles_labels()[0]) for axes in panels[0])
+    figure.set_size_inches(1.5 + 4.6 * len(rules), 4 + 0.19 * rows)
     panels[0, 0].set_ylabel("training loss of the epoch")
     figure.suptitle(f"{settings['title']}\n{output.where(study.table, {*study.cells['n']})}", fontweight="bold")
     return figure
