@@ -9,6 +9,7 @@ N images of a part, c channels, h by w pixels.
 """
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +131,12 @@ def assemble(
         own: further settings that `load` takes.
 
     Raises:
-        SettingError: the files are missing or damaged, or the parts asked for do not fit.
+        SettingError: the files are missing or damaged, the parts asked for do not fit, or `load` takes no such setting.
     """
+    try:
+        inspect.signature(load).bind(folder, **own)
+    except TypeError as error:
+        raise SettingError(f"The keys of data must be those of a file in conf/data/: {error}.") from error
     raw = load(folder, **own)
     regression = raw.train.labels.is_floating_point()
     outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
