@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from samgap.errors import SettingError
-from samgap.results.convergence import Verdict, _cells, _judge, above
+from samgap.results.convergence import _cells
+from samgap.results.convergence_verdict import Verdict, above, judge
 from samgap.results.curves import fit, rate, reference, settled, straightness
 from samgap.results.sweeps import RHO, SEED
 
@@ -67,7 +68,7 @@ def judged(
             context = {"rule": "sam", RHO: 0.1, "model.width": width, "params_total": int(16 * width), SEED: seed}
             parts.append(pd.DataFrame({"epoch": EPOCHS, "loss": loss}).assign(acc=None, **context))
     fits = fit(pd.concat(parts), KEYS, 6)
-    return _judge(_cells(fits, KEYS, None), fits, KEYS, lost)
+    return judge(_cells(fits, KEYS, None), fits, KEYS, lost)
 
 
 def exponential(speed: float, noise: float = 0.05, spread: float = 0.1) -> Callable[[np.random.Generator], np.ndarray]:
@@ -209,3 +210,13 @@ def test_a_single_regression_says_its_losses(command: Command, tmp_path: Path) -
 def test_verdicts_are_plain_values() -> None:
     values: dict[str, Any] = dataclasses.asdict(judged({4: power(0.5), 10: exponential(0.08)}))
     assert {"series", "answer", "reason", "linear_p", "slower_p"} <= values.keys()
+
+
+def test_a_rule_of_which_all_runs_diverged_has_a_verdict_too(command: Command, tmp_path: Path) -> None:
+    grid = ["figure=fig1/smoke", "epochs=8", "seed=0,1", "ascent=sam_unnormalized"]
+    command("train", "-m", *grid, "ascent.rho=0,1e4", f"root={tmp_path}")
+    code, out, err = command("draw", "figure=fig1/smoke", f"root={tmp_path}")
+    assert (code, err) == (0, "")
+    assert "un-normalized SAM (the theory's) at rho=10000: all 4 run(s) diverged." in out
+    verdicts = json.loads((tmp_path / "fig1" / "smoke" / "fig1.json").read_text())["verdicts"]
+    assert [verdict["diverged"] for verdict in verdicts] == [0, 4]

@@ -20,9 +20,9 @@ from samgap.results.table import Table, collect, short
 PROBES = ("hessian", "moments")
 
 
-@dataclass(frozen=True)
-class Flatness:
-    """The curvature of one sweep's runs and what was made of it.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What probes found on the runs of one sweep, and what was made of it.
 
     `axes` are the swept keys beside ascent.rho and seed: each of their values is a series, such as that of runs of
     equal epochs and that of runs of equal training loss. `runs` and `cells` are as `curvature.load` and
@@ -37,13 +37,6 @@ class Flatness:
     notes: list[str]
     verdicts: list[Verdict]
 
-    title: ClassVar[str] = "curvature of the training loss where training ends"
-
-    def frame(self) -> pd.DataFrame:
-        """A row a cell, ours beside the published."""
-        theirs = pd.Series([self.published.get("sam" if rho else "sgd", math.nan) for rho in self.cells[RHO]])
-        return self.cells.assign(published_lambda_max=theirs)
-
     def statistics(self) -> dict[str, Any]:
         """Cells, runs and notes."""
         return {
@@ -56,6 +49,18 @@ class Flatness:
     def text(self) -> list[str]:
         """A row a series and rho."""
         return [tabled(self.cells, self.axes), "", *self.notes]
+
+
+@dataclass(frozen=True, eq=False)
+class Flatness(Measured):
+    """The curvature of one sweep's runs."""
+
+    title: ClassVar[str] = "curvature of the training loss where training ends"
+
+    def frame(self) -> pd.DataFrame:
+        """A row a cell, ours beside the published."""
+        theirs = pd.Series([self.published.get("sam" if rho else "sgd", math.nan) for rho in self.cells[RHO]])
+        return self.cells.assign(published_lambda_max=theirs)
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Flatness:

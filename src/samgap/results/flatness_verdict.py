@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from samgap.results.convergence import LEVEL, above
+from samgap.results.convergence_verdict import LEVEL, above
 from samgap.results.curvature import TOP
 from samgap.results.output import Answer, Judgment
 from samgap.results.sweeps import RHO, SEED

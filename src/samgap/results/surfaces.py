@@ -12,10 +12,10 @@ from samgap.curvature.vectors import Array
 from samgap.errors import SettingError
 from samgap.results import curvature, sweeps
 from samgap.results.curvature import TOP, Probes
-from samgap.results.flatness import asked, remarks, tabled
-from samgap.results.flatness_verdict import Verdict, flatter
+from samgap.results.flatness import Measured, asked, remarks
+from samgap.results.flatness_verdict import flatter
 from samgap.results.sweeps import RHO, SEED
-from samgap.results.table import Table, collect
+from samgap.results.table import collect
 
 PROBES = ("hessian", "landscape")
 
@@ -35,17 +35,10 @@ class Surface:
 
 
 @dataclass(frozen=True, eq=False)
-class Surfaces:
+class Surfaces(Measured):
     """The surfaces of one seed: SGD's and that of the largest rho, for each series."""
 
-    table: Table
-    axes: list[str]
-    runs: pd.DataFrame
-    cells: pd.DataFrame
     surfaces: list[Surface]
-    published: dict[str, float]  # lambda_max by optimizer
-    notes: list[str]
-    verdicts: list[Verdict]
 
     title: ClassVar[str] = "training loss around the nets that training ends with"
 
@@ -59,19 +52,6 @@ class Surfaces:
                 context = {"series": one.series, RHO: one.rho, SEED: one.seed, "normalization": name}
                 rows.append(part.assign(**context)[[*context, "x", "y", "loss"]])  # type: ignore[arg-type]
         return pd.concat(rows, ignore_index=True)
-
-    def statistics(self) -> dict[str, Any]:
-        """Cells, runs and notes."""
-        return {
-            "cells": self.cells.to_dict("records"),
-            "measured": self.runs.to_dict("records"),
-            "published_lambda_max": self.published,
-            "notes": self.notes,
-        }
-
-    def text(self) -> list[str]:
-        """A row a series and rho: lambda_max over all seeds."""
-        return [tabled(self.cells, self.axes), "", *self.notes]
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Surfaces:
@@ -99,7 +79,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
     seeds = ", ".join(dict.fromkeys(str(one.seed) for one in drawn))
     notes = [f"Drawn: seed {seeds}, the smallest with both nets; directions are the same for all nets.", *_holes(drawn)]
-    return Surfaces(table, table.cell_axes, runs, cells, drawn, tops, notes + remarks(table, runs, tops), verdicts)
+    return Surfaces(table, table.cell_axes, runs, cells, tops, notes + remarks(table, runs, tops), verdicts, drawn)
 
 
 def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float]) -> list[Surface]:
