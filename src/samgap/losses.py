@@ -3,6 +3,8 @@
 B batch, C classes, or outputs where the labels are targets of a regression.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,6 +38,28 @@ def squared(logits: Tensor, labels: Tensor) -> Tensor:
     """
     target = labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])
     return (logits - target.to(logits.dtype)).square().sum(dim=1).mean()
+
+
+def mean_squared(logits: Tensor, labels: Tensor) -> Tensor:
+    """`squared` as a mean over outputs, as torch's and most libraries' mean squared error.
+
+    Its Hessian is C times smaller, so gradient descent is stable at a learning rate C times larger.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) class numbers, taken as one-hot, or (B, C) targets.
+    """
+    return squared(logits, labels) / logits.shape[1]
+
+
+def output_curvature(loss: Callable[[Tensor, Tensor], Tensor], outputs: int) -> float | None:
+    """The second derivative of an example's loss in each output, of a loss for which it is constant; None of another.
+
+    Args:
+        loss: one of this file.
+        outputs: C.
+    """
+    return {squared: 2.0, mean_squared: 2.0 / outputs}.get(loss)
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def test_a_sparse_net_is_probed_in_its_live_weights(tiny: Tiny, tmp_path: Path) 
     ("override", "message"),
     [
         ("probe.moments.method=foo", "probe.moments.method must be hessian or gauss_newton, got 'foo'."),
-        ("probe.moments.method=gauss_newton", "probe.moments.method=gauss_newton wants loss=squared"),
+        ("probe.moments.method=gauss_newton", "probe.moments.method=gauss_newton wants loss=squared or mean_squared"),
         ("probe.moments.examples=97", "A probe's examples must be a number from 1 to the 96 trained on, got 97."),
         ("probe.landscape.points=4", "probe.landscape.points must be an odd number from 3, got 4."),
         ("probe.landscape.reach=0", "probe.landscape.reach must be a number above 0, got 0."),

@@ -1,9 +1,10 @@
 """Curvature of the squared loss near interpolation, exactly, from the Gram matrix of output gradients.
 
-Of `losses.squared` example i has the Gauss-Newton matrix G_i = 2 J_i' J_i, which is its Hessian where its outputs equal
-its targets. Let J stack the J_i, K = J J' and K_i its diagonal blocks. Then with G = mean G_i
+Of a loss whose second derivative in every output is c, as 2 of `losses.squared`, example i has the Gauss-Newton matrix
+G_i = c J_i' J_i, which is its Hessian where its outputs equal its targets. Let J stack the J_i, K = J J' and K_i its
+diagonal blocks. Then with G = mean G_i
 
-    mean G_i^k - G^k = J' B J,   B = (2^k / n) diag(K_1^(k-1), .., K_n^(k-1)) - (2 / n)^k K^(k-1),
+    mean G_i^k - G^k = J' B J,   B = (c^k / n) diag(K_1^(k-1), .., K_n^(k-1)) - (c / n)^k K^(k-1),
 
 and with K = W W' the eigenvalues of J' B J other than 0 are those of W' B W, which has no P in it.
 n examples, C outputs, m = n C, P live coordinates.
@@ -89,8 +90,12 @@ def by_jacobians(
     return np.block(blocks)
 
 
-def measure(gram: Gram) -> GaussNewton:
+def measure(gram: Gram, curvature: float = 2.0) -> GaussNewton:
     """Largest eigenvalue and non-uniformities of the Gauss-Newton matrices; dense, of order m^3.
+
+    Args:
+        gram: K.
+        curvature: c, see `losses.output_curvature`.
 
     Raises:
         SettingError: K has a number that is not finite.
@@ -99,17 +104,17 @@ def measure(gram: Gram) -> GaussNewton:
         raise SettingError("The Gram matrix has numbers that are not finite: the net's weights or outputs are not.")
     values, vectors = scipy.linalg.eigh(gram.matrix)
     values = np.maximum(values, 0)  # of rounding
-    s = {order: signed_root(_excess(gram, values, vectors, order), order) for order in ORDERS}
-    return GaussNewton(gram.n, float(2 / gram.n * values[-1]), s)
+    s = {order: curvature * signed_root(_excess(gram, values, vectors, order), order) for order in ORDERS}
+    return GaussNewton(gram.n, float(curvature / gram.n * values[-1]), s)
 
 
 def _excess(gram: Gram, values: Array, vectors: Array, order: int) -> float:
-    # W has the columns sqrt(value) vector, so W' K^(k-1) W is the diagonal matrix of value^k.
+    # Of c = 1. W has the columns sqrt(value) vector, so W' K^(k-1) W is the diagonal matrix of value^k.
     n, outputs = gram.n, len(gram.matrix) // gram.n
     own = gram.matrix.reshape(n, outputs, n, outputs)[np.arange(n), :, np.arange(n)]  # the K_i, (n, C, C)
     root = vectors * np.sqrt(values)  # W, (m, m)
     powered = np.linalg.matrix_power(own, order - 1) @ root.reshape(n, outputs, -1)
-    matrix = 2**order / n * (root.T @ powered.reshape(root.shape)) - np.diag((2 / n * values) ** order)
+    matrix = root.T @ powered.reshape(root.shape) / n - np.diag((values / n) ** order)
     last = len(values) - 1
     top = scipy.linalg.eigh(matrix, eigvals_only=True, subset_by_index=[last, last])[0]
     # Not below 0: the trace of a convex function is convex, so the trace of mean G_i^k is at least that of G^k. Nor do

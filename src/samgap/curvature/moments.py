@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from samgap.curvature import eigen
+from samgap.curvature import eigen, outer
 from samgap.curvature.eigen import Eigen
 from samgap.curvature.examples import Examples, Loss, held
 from samgap.curvature.hessian import BLOCK, Hessian, Parts, second_derivative
@@ -80,6 +80,13 @@ class Excess:
         first = torch.tensor(vector).to(like)
         total = torch.zeros(len(first), dtype=torch.float64, device=like.device)
         with held(hessian.net):
+            if not coordinates.live and outer.applies(hessian.net, hessian.examples.inputs[:1].to(like)):
+                along = coordinates.split(first)
+                for inputs, labels in hessian.examples.blocks(hessian.block, like):
+                    part = outer.powers(hessian.net, hessian.loss, inputs, labels, along, self.order)
+                    total += coordinates.join(part).double()
+                self._own += self.order
+                return np.asarray((total / len(hessian.examples)).cpu().numpy())
             for inputs, labels in hessian.examples.blocks(self.chunk, like):
                 each = first.expand(len(labels), -1)  # (B, P)
                 copies = {name: weight.expand(len(labels), *weight.shape) for name, weight in weights.items()}

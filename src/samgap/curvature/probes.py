@@ -1,6 +1,7 @@
 """The probes of curvature: from a finished net to the plain values of probes/<name>.json.
 
-Losses are means over examples; `squared` is summed over outputs, and curvature scales with it.
+Losses are means over examples; `squared` is summed over outputs, `mean_squared` the mean over them, and curvature
+scales with it.
 """
 
 import math
@@ -16,6 +17,7 @@ from samgap.curvature.eigen import Eigen
 from samgap.curvature.examples import Examples, Loss
 from samgap.curvature.hessian import Hessian
 from samgap.errors import SettingError
+from samgap.losses import output_curvature
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ def nonuniformity(
         subject: what is looked at.
         examples: n, how many of the training part; s_k is larger the fewer, so compare at equal n.
         orders: some of 2, 3, 4.
-        method: "hessian" for the Hessians themselves; "gauss_newton" for what they are of the squared loss where
+        method: "hessian" for the Hessians themselves; "gauss_newton" for what they are of a squared loss where
             every example is fitted, exact and far cheaper.
         tol, maxiter, seed: see `eigen.largest`; not used by gauss_newton.
 
@@ -89,9 +91,13 @@ def nonuniformity(
         return found
     if method != "gauss_newton":
         raise SettingError(f"probe.moments.method must be hessian or gauss_newton, got {method!r}.")
-    if getattr(subject.loss, "__name__", "") != "squared":
-        raise SettingError("probe.moments.method=gauss_newton wants loss=squared: set probe.moments.method=hessian.")
-    exact = gauss_newton.measure(gauss_newton.gram(subject.net, part.inputs, subject.masks))
+    gram = gauss_newton.gram(subject.net, part.inputs, subject.masks)
+    curvature = output_curvature(subject.loss, len(gram.matrix) // gram.n)
+    if curvature is None:
+        raise SettingError(
+            "probe.moments.method=gauss_newton wants loss=squared or mean_squared: set probe.moments.method=hessian."
+        )
+    exact = gauss_newton.measure(gram, curvature)
     return {
         "n": len(part),
         "method": method,

@@ -1,0 +1,145 @@
+"""Powers of the Hessians of single examples times a vector, for a net whose weights all lie in linear layers.
+
+Of a layer z = W a + b example i's gradient is the outer product d_i a_i', d_i its derivative in z. The Hessian H_i moves
+both: H_i v is d_i' a_i + d_i a_i' in W, with d_i', a_i' how d_i and a_i change along v. So H_i v, which has as many
+numbers as the net, is four short vectors a layer, and so is H_i H_i v: H_i^k v of all examples costs about k products
+with H, where any other net wants a copy of the weights for each example.
+
+B a block of examples, h inputs and o outputs of a layer, t the way along v.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from samgap.curvature.examples import Loss
+from samgap.curvature.layers import of_linear_layers
+
+Shift = Callable[[Tensor], Tensor]  # what moves a layer's output (B, o), given what enters it (B, h)
+
+
+def applies(net: nn.Module, one: Tensor) -> bool:
+    """Whether every weight of `net` is of a linear layer that is passed once, with one row an example.
+
+    Args:
+        net: a parameter is used by its layer's own forward pass and nowhere else.
+        one: an input, (1, ...).
+    """
+    if not of_linear_layers(net):
+        return False
+    rows: dict[nn.Linear, list[int]] = {layer: [] for layer in _layers(net).values()}
+    handles = [layer.register_forward_hook(lambda layer, _, output: rows[layer].append(output.ndim)) for layer in rows]
+    try:
+        with torch.no_grad():
+            net(one)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return all(dimensions == [2] for dimensions in rows.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """H_i v in one layer's weight, of B examples, and in its bias."""
+
+    entering: Tensor  # a, (B, h)
+    entering_moved: Tensor  # a'
+    leaving: Tensor  # d, (B, o)
+    leaving_moved: Tensor  # d', which is also H_i v in the bias
+
+    def shift(self, entering: Tensor) -> Tensor:
+        """(H_i v) a for what enters, (B, h) to (B, o), with the bias."""
+        along = (self.entering * entering).sum(1, keepdim=True)
+        moved = (self.entering_moved * entering).sum(1, keepdim=True)
+        return self.leaving_moved * (along + 1) + self.leaving * moved
+
+    def total(self) -> Tensor:
+        """The sum over the B examples in the weight, (o, h)."""
+        return self.leaving_moved.T @ self.entering + self.leaving.T @ self.entering_moved
+
+
+def powers(
+    net: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor, along: dict[str, Tensor], order: int
+) -> dict[str, Tensor]:
+    """The sum over B examples of H_i^order v, by name of parameter.
+
+    Args:
+        net: one that `applies`, in evaluation mode.
+        loss: mean over a batch.
+        inputs, labels: (B, ...) and (B, ...).
+        along: v, by name of parameter.
+        order: from 1.
+    """
+    layers = _layers(net)
+    shifts: dict[str, Shift] = {name: _dense(name, layer, along) for name, layer in layers.items()}
+    moved: dict[str, _Moved] = {}
+    for _ in range(order):
+        moved = _product(net, layers, loss, inputs, labels, shifts)
+        shifts = {name: _of(layer, moved[name]) for name, layer in layers.items()}
+    parts = {}
+    for name, layer in layers.items():
+        parts[_weight(name)] = moved[name].total()
+        if layer.bias is not None:
+            parts[_bias(name)] = moved[name].leaving_moved.sum(0)
+    return parts
+
+
+def _product(
+    net: nn.Module, layers: dict[str, nn.Linear], loss: Loss, inputs: Tensor, labels: Tensor, shifts: dict[str, Shift]
+) -> dict[str, _Moved]:
+    # Forward over reverse: d is a gradient in what is added to z, and both d and a carry their tangents in t.
+    names = {layer: name for name, layer in layers.items()}
+    extra = {name: inputs.new_zeros(len(inputs), layer.out_features) for name, layer in layers.items()}
+    entering: dict[str, Tensor] = {}
+
+    with forward_ad.dual_level(), torch.enable_grad():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch deprecates what its own first dual number calls
+            t = forward_ad.make_dual(inputs.new_zeros(()), inputs.new_ones(()))
+
+        def move(layer: nn.Linear, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            name = names[layer]
+            entering[name] = arguments[0].clone()  # before an activation in place can overwrite it
+            return output + t * shifts[name](arguments[0]) + extra[name].requires_grad_()
+
+        handles = [layer.register_forward_hook(move) for layer in names]
+        try:
+            total = loss(net(inputs), labels) * len(labels)
+        finally:
+            for handle in handles:
+                handle.remove()
+        leaving = dict(zip(layers, torch.autograd.grad(total, [extra[name] for name in layers]), strict=True))
+        return {name: _Moved(*_parted(entering[name]), *_parted(leaving[name])) for name in layers}
+
+
+def _parted(dual: Tensor) -> tuple[Tensor, Tensor]:
+    # The value and how it changes; what does not change has no tangent.
+    value, tangent = forward_ad.unpack_dual(dual)
+    return value.detach(), torch.zeros_like(value) if tangent is None else tangent.detach()
+
+
+def _dense(name: str, layer: nn.Linear, along: dict[str, Tensor]) -> Shift:
+    weight, bias = along[_weight(name)], along[_bias(name)] if layer.bias is not None else None
+    return lambda entering: nn.functional.linear(entering, weight, bias)
+
+
+def _of(layer: nn.Linear, moved: _Moved) -> Shift:
+    if layer.bias is not None:
+        return moved.shift
+    return lambda entering: moved.shift(entering) - moved.leaving_moved
+
+
+def _layers(net: nn.Module) -> dict[str, nn.Linear]:
+    return {name: module for name, module in net.named_modules() if isinstance(module, nn.Linear)}
+
+
+def _weight(name: str) -> str:
+    return f"{name}.weight" if name else "weight"
+
+
+def _bias(name: str) -> str:
+    return f"{name}.bias" if name else "bias"
