@@ -30,7 +30,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "bench" / "bench.json").read_text())
-    assert list(parts) == ["steps", "sweeps"]
+    assert list(parts) == ["steps", "sweeps", "curvature"]
     assert all(part["smoke"] and part["versions"]["torch"] in torch.__version__ for part in parts.values())
     rows = [row for part in parts.values() for row in part["rows"]]
     assert [(row["what"], row["against"]) for row in rows] == [
@@ -45,6 +45,9 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("draw over 125 records, after imports", "bound"),
         ("runs on 2 cores", "1 core"),
         ("peak memory, figure 7 at paper scale, p = 10", "bound"),
+        ("lambda_max, MLP p = 10, 100 examples", "power iteration"),
+        ("s_2, MLP p = 10, 20 examples, two threads", "bound"),
+        ("s_2, MLP p = 10, 20 examples, peak memory", "bound"),
     ]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"

@@ -101,7 +101,7 @@ def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:
     picture = meshes[0].get_array()
     np.testing.assert_allclose(picture[0, 1], 0.19)
     np.testing.assert_allclose(picture[1, 0], 0.1)
-    assert study.surfaces[0].losses["none"][0, 1] == pytest.approx(0.1)
+    assert study.surfaces[0].losses["raw"][0, 1] == pytest.approx(0.1)
 
 
 def test_the_poster_s_levels_are_drawn_where_they_are_crossed(tmp_path: Path) -> None:

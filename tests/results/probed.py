@@ -84,7 +84,7 @@ def write(
         s = {str(k): {"value": None if value is None else value + k - 2, "converged": True} for k in (2, 3, 4)}
         n = examples(seed)
         probe(path, "moments", {"n": n, "s": s}, whose, {"examples": n})
-        surfaces = {name: {"losses": bowl(1 if rho else 9, hole and rho > 0)} for name in ("none", "filter")}
+        surfaces = {name: {"losses": bowl(1 if rho else 9, hole and rho > 0)} for name in ("raw", "filter")}
         probe(path, "landscape", {"n": 500, "steps": STEPS, "surfaces": surfaces}, whose)
     keys = ["stop_loss"] * (len(stops) > 1) + ["ascent.rho", "seed"]
     sweeps.write(Sweep("mine", "own", keys, "", "", "", members), root)

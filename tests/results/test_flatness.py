@@ -99,7 +99,7 @@ def test_bounds_are_roots_and_void_where_they_say_nothing(tmp_path: Path) -> Non
     assert (
         "bounds those of its batches of one example; these runs have ascent sam, momentum 0 and batches of 32" in text
     )
-    assert "summed over outputs; curvature of the mean over 10 is smaller by that factor" in text
+    assert "the mean over 10 outputs; curvature of the sum is larger by that factor" in text
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     assert [(one.rho, one.seed, one.n) for one in found.surfaces] == [(0, 1, 500), (0.2, 1, 500)]
     assert found.surfaces[0].lambda_max == fall(0, 1)
     # At steps[i], steps[j]: twice as steep along the second.
-    sgd = found.surfaces[0].losses["none"]
+    sgd = found.surfaces[0].losses["raw"]
     assert sgd[0, 1] == pytest.approx(0.01 + 9 * 0.01)
     assert sgd[1, 0] == pytest.approx(0.01 + 9 * 0.02)
     assert np.isnan(found.surfaces[1].losses["filter"][0, 0])
@@ -240,7 +240,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     frame = found.frame()
     assert len(frame) == 2 * 2 * 9
     row = frame[
-        (frame["ascent.rho"] == 0) & (frame["normalization"] == "none") & (frame["x"] == -0.1) & (frame["y"] == 0)
+        (frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)
     ]
     assert row["loss"].tolist() == pytest.approx([0.1])
     output.write(found, tmp_path)

@@ -1,4 +1,4 @@
-"""`python -m samgap.bench`: what a step and a sweep cost, against other code and against our goals."""
+"""`python -m samgap.bench`: what a step, a sweep and a look at curvature cost, against other code and against our goals."""
 
 import argparse
 import dataclasses
@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from samgap import cli, files, naming, provenance
 from samgap.bench.rows import Row
 
-PARTS = ("steps", "sweeps")
+PARTS = ("steps", "sweeps", "curvature")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     for part in given.parts or PARTS:
         with cli.sentences():
             measured = _measure(part, given.smoke)
-        kept = json.loads(path.read_text()) if path.exists() else {}  # the other part
+        kept = json.loads(path.read_text()) if path.exists() else {}  # the other parts
         files.replace_text(path, json.dumps(kept | {part: measured}, indent=1) + "\n")
     print(f"\n{path}")
     return 0
@@ -75,9 +75,13 @@ def _rows(part: str, smoke: bool) -> Iterator[Row]:
         from samgap.bench import steps
 
         return steps.rows(_compose, steps.SMOKE if smoke else steps.CASES)
-    from samgap.bench import sweeps
+    if part == "sweeps":
+        from samgap.bench import sweeps
 
-    return sweeps.rows(_compose, smoke)
+        return sweeps.rows(_compose, smoke)
+    from samgap.bench import curvature
+
+    return curvature.rows(_compose, smoke)
 
 
 def _compose(*overrides: str) -> dict[str, Any]:

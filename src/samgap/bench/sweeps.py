@@ -1,15 +1,8 @@
-"""What surrounds the training: sweeps, restarts, status and drawing over many records, cores and memory.
-
-Each command is a process of its own, as a user starts it.
-"""
+"""What surrounds the training: sweeps, restarts, status and drawing over many records, cores and memory."""
 
 import dataclasses
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -17,6 +10,7 @@ from typing import Any
 
 from samgap import identity, records
 from samgap.bench import images
+from samgap.bench.commands import peak, seconds
 from samgap.bench.rows import Row, bounded
 from samgap.bench.steps import Compose
 from samgap.errors import SettingError
@@ -43,9 +37,9 @@ def _further_run(runs: int) -> Row:
     taken = []
     for seeds in (1, 1 + runs):
         with tempfile.TemporaryDirectory() as root:
-            seconds, _ = _seconds("train", "-m", *TINY, "model.width=0.1", "ascent.rho=0.1", f"seed=range({seeds})",
+            took, _ = seconds("train", "-m", *TINY, "model.width=0.1", "ascent.rho=0.1", f"seed=range({seeds})",
                                   "hydra/launcher=basic", f"root={root}")  # fmt: skip
-            taken.append(seconds)
+            taken.append(took)
     return bounded("a further run in a sweep, basic launcher", (taken[1] - taken[0]) / runs, 0.5, "s")
 
 
@@ -58,16 +52,16 @@ def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
             _forge(compose, root, sparsities, seeds)
             axes = {"ascent.rho": RHOS, "model.width": WIDTHS, "pruner.sparsity": sparsities}
             grid = [f"{key}={','.join(map(str, values))}" for key, values in axes.items()]
-            seconds, said = _seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
+            took, said = seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
             if f"{records_}/{records_} done" not in said:
                 raise SettingError(f"The sweep of {records_} records was to be finished, and it said: {said}")
             if records_ == few:
-                yield bounded(f"a finished sweep of {few} runs, started again", seconds, 15, "s")
+                yield bounded(f"a finished sweep of {few} runs, started again", took, 15, "s")
         # matplotlib imports what writes a PDF when it writes one.
         late = ", matplotlib.backends.backend_agg, matplotlib.backends.backend_pdf, fontTools.subset"
         for command, arguments, more in (("status", [], ""), ("draw", ["name=bench"], late)):
             taken = [
-                _seconds(command, *arguments, f"root={root}")[0] - _seconds(None, f"import samgap.{command}{more}")[0]
+                seconds(command, *arguments, f"root={root}")[0] - seconds(None, f"import samgap.{command}{more}")[0]
                 for _ in range(3)
             ]
             yield bounded(f"{command} over {many:,} records, after imports", statistics.median(taken), 3, "s", n=3)
@@ -103,7 +97,7 @@ def _cores(runs: int, epochs: int) -> Row:
     taken = {}
     for workers, seeds in ((1, runs), (1, 3 * runs), (2, runs), (2, 3 * runs)):
         with tempfile.TemporaryDirectory() as root:
-            taken[workers, seeds], _ = _seconds(
+            taken[workers, seeds], _ = seconds(
                 "train", "-m", "name=bench", f"epochs={epochs}", "model.width=1", f"seed=range({seeds})",
                 "hydra/launcher=cores", f"hydra.launcher.n_jobs={workers}", f"root={root}",
             )  # fmt: skip
@@ -113,32 +107,10 @@ def _cores(runs: int, epochs: int) -> Row:
 
 def _memory(train_size: int) -> Row:
     """Peak memory of one process of figure 7's largest net at paper scale; one epoch shows it all."""
-    # The process tells it itself: what the system counts for a child starts with the memory of its parent.
-    told = "import runpy, sys; sys.argv[0] = 'train'; runpy.run_module('samgap.train', run_name='__main__'); "
-    told += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
     with tempfile.TemporaryDirectory() as root:
-        _, said = _seconds(
-            None, told, "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",
+        memory = peak(
+            "train", "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",
             f"data._target_={images.__name__}.mnist", f"data.train_size={train_size}", "epochs=1", "ascent.rho=0.1",
             f"root={root}",
         )  # fmt: skip
-    peak = int(said.split("VmHWM:")[1].split()[0]) / 1024
-    return bounded("peak memory, figure 7 at paper scale, p = 10", peak, 1.5 * 1024, "MiB")
-
-
-def _seconds(name: str | None, *arguments: str) -> tuple[float, str]:
-    """How long a command takes, and what it says on stderr."""
-    started = time.perf_counter()
-    done = subprocess.run(_command(name, *arguments), env=_environment(), capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - started
-    if done.returncode:
-        raise SettingError(f"{' '.join(done.args)} failed: {done.stderr}")
-    return taken, done.stderr
-
-
-def _command(name: str | None, *arguments: str) -> list[str]:
-    return [sys.executable, *(["-c"] if name is None else ["-m", f"samgap.{name}"]), *arguments]
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"}
+    return bounded("peak memory, figure 7 at paper scale, p = 10", memory, 1.5 * 1024, "MiB")

@@ -45,27 +45,24 @@ def largest(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
     Raises:
         SettingError: there are not k, maxiter is below 1, or a product is not finite.
     """
-    size = operator.shape[0]
-    if not 1 <= k <= size or maxiter < 1:
-        raise SettingError(f"Wanted {k} eigenvalues of an operator that has {size}, in at most {maxiter} restarts.")
-    counted = _Counted(operator)
-    if k == size:  # which ARPACK does not do
-        values, vectors = np.linalg.eigh(np.stack([counted.matvec(row) for row in np.eye(size)]))
-        return _judged(counted, values, vectors, k, True)
-    start, converged = _normal(size, seed), True
-    try:
-        # A sharp net's largest eigenvalues stand well apart, and each product is a pass over the data: half of SciPy's
-        # own number of vectors between restarts finds them in about half the products.
-        vectors_kept = min(size, 2 * k + KEPT)
-        values, vectors = eigsh(counted, k=k, which="LA", tol=tol, v0=start, maxiter=maxiter, ncv=vectors_kept)
-    except ArpackNoConvergence as failed:
-        values, vectors, converged = failed.eigenvalues, failed.eigenvectors, False
-    except ArpackError:
-        # It takes no operator that is 0; a random start is in the kernel of no other.
-        if counted.largest > 0:
-            raise
-        values, vectors = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
-    return _judged(counted, values, vectors, k, converged)
+    return _judged(*_lanczos(operator, k, tol, seed, maxiter), k)
+
+
+def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Array:
+    """Eigenvectors of length 1 of the k largest eigenvalues, (P, k), each with its largest entry above 0.
+
+    Args:
+        operator, k, tol, seed, maxiter: see `largest`.
+
+    Raises:
+        SettingError: see `largest`; also they were not found.
+    """
+    _, values, found, converged = _lanczos(operator, k, tol, seed, maxiter)
+    if not converged:
+        raise SettingError(f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: take a larger tol.")
+    found = found[:, np.argsort(values)[::-1]]
+    signs = np.sign(found[np.abs(found).argmax(axis=0), np.arange(k)])
+    return np.asarray(found * signs)
 
 
 def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int = 1000) -> Eigen:
@@ -95,7 +92,32 @@ def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int 
     return Eigen((value,), (residual,), counted.products, residual <= tol)
 
 
-def _judged(counted: "_Counted", values: Array, vectors: Array, k: int, converged: bool) -> Eigen:
+def _lanczos(
+    operator: Symmetric, k: int, tol: float, seed: int, maxiter: int
+) -> tuple["_Counted", Array, Array, bool]:
+    size = operator.shape[0]
+    if not 1 <= k <= size or maxiter < 1:
+        raise SettingError(f"Wanted {k} eigenvalues of an operator that has {size}, in at most {maxiter} restarts.")
+    counted = _Counted(operator)
+    if k == size:  # which ARPACK does not do
+        return counted, *np.linalg.eigh(np.stack([counted.matvec(row) for row in np.eye(size)])), True
+    start, converged = _normal(size, seed), True
+    try:
+        # A sharp net's largest eigenvalues stand well apart, and each product is a pass over the data: half of SciPy's
+        # own number of vectors between restarts finds them in about half the products.
+        kept = min(size, 2 * k + KEPT)
+        values, found = eigsh(counted, k=k, which="LA", tol=tol, v0=start, maxiter=maxiter, ncv=kept)
+    except ArpackNoConvergence as failed:
+        values, found, converged = failed.eigenvalues, failed.eigenvectors, False
+    except ArpackError:
+        # It takes no operator that is 0; a random start is in the kernel of no other.
+        if counted.largest > 0:
+            raise
+        values, found = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
+    return counted, values, found, converged
+
+
+def _judged(counted: "_Counted", values: Array, vectors: Array, converged: bool, k: int) -> Eigen:
     order = np.argsort(values)[::-1]
     found, residuals = [], []
     for value, vector in zip(values[order], vectors.T[order], strict=True):

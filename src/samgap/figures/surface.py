@@ -15,14 +15,18 @@ from samgap.results import output
 from samgap.results.surfaces import Surface, Surfaces
 
 LEVELS = (0.01, 0.05, 0.10)  # the poster's
-RAW = "none"
-NORMALIZED = {RAW: "directions of length 1", "filter": "directions of the filters' lengths"}
+RAISED = "eigen"
+KINDS = {
+    "eigen": "its largest eigenvalues' directions",
+    "raw": "random directions of length 1",
+    "filter": "random directions of the filters' lengths",
+}
 MAP = "viridis"
 PLAIN = FuncFormatter(lambda value, _: f"{value:.2g}")
 
 
 def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
-    """A column a net; a row of contours for each normalization of the directions, under a row in three dimensions.
+    """A column a net; a row of contours for each kind of directions, under a row in three dimensions.
 
     Colors mean the same in a whole row, and so do heights.
 
@@ -32,7 +36,7 @@ def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
     """
     drawn = study.surfaces
     names = [name for name in drawn[0].losses if all(name in one.losses for one in drawn)]
-    raised = RAW if RAW in names else names[0]
+    raised = RAISED if RAISED in names else names[0]
     figure = plt.figure(figsize=(1.6 + 4.6 * len(drawn), 1.4 + 4.1 * (len(names) + 1)), layout="constrained")
     grid = figure.add_gridspec(len(names) + 1, len(drawn))
     for column, one in enumerate(drawn):
@@ -44,7 +48,7 @@ def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
         panels = [figure.add_subplot(grid[row, column]) for column in range(len(drawn))]
         for axes, one in zip(panels, drawn, strict=True):
             mesh = _contours(axes, one, one.losses[name], span)
-            axes.set(xlabel="along $d_1$", ylabel="along $d_2$", title=NORMALIZED.get(name, name), aspect="equal")
+            axes.set(xlabel="along $d_1$", ylabel="along $d_2$", title=KINDS.get(name, name), aspect="equal")
         bar = figure.colorbar(mesh, ax=panels, label="training loss", format=PLAIN)
         bar.ax.yaxis.set_minor_formatter(PLAIN if span[1] < 10 * span[0] else NullFormatter())
     seed = " and ".join(dict.fromkeys(str(one.seed) for one in drawn))

@@ -6,20 +6,21 @@ import numpy as np
 
 from samgap.curvature.probes import Subject
 from samgap.errors import SettingError
+from samgap.landscape.surface import directions as ways
 from samgap.landscape.surface import surface
 
 
 def landscape(
-    subject: Subject, *, examples: int | None, reach: float, points: int, normalizations: list[str], seed: int
+    subject: Subject, *, examples: int | None, reach: float, points: int, directions: list[str], seed: int
 ) -> dict[str, Any]:
-    """Losses on a square grid around the net, for each normalization of the directions.
+    """Losses on a square grid around the net, for each kind of directions.
 
     Args:
         subject: what is looked at.
         examples: how many of the training part; None is all.
         reach: the grid is from -reach to reach along both directions.
         points: a side, odd so that the net itself is among them.
-        normalizations: some of none, filter.
+        directions: some of eigen, raw, filter.
         seed: of the directions, the same for nets that are compared.
 
     Raises:
@@ -32,13 +33,11 @@ def landscape(
     part = subject.first(examples)
     steps = np.linspace(-reach, reach, points).tolist()
     found: dict[str, Any] = {"n": len(part), "steps": steps, "surfaces": {}}
-    for normalization in normalizations:
-        one = surface(
-            subject.net, subject.loss, part, steps, steps,
-            normalization=normalization, seed=seed, masks=subject.masks,
-        )  # fmt: skip
+    for kind in directions:
+        along = ways(subject.net, subject.loss, part, kind, seed=seed, masks=subject.masks)
+        one = surface(subject.net, subject.loss, part, steps, steps, along=along, masks=subject.masks)
         losses = np.where(np.isfinite(one.losses), one.losses, np.nan)
-        found["surfaces"][normalization] = {
+        found["surfaces"][kind] = {
             "losses": [[None if np.isnan(value) else float(value) for value in row] for row in losses],
             "norms": list(one.norms),
         }

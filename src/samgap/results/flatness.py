@@ -1,6 +1,6 @@
 """How curved is the training loss where SGD and SAM end (poster figure 6)? lambda_max and the non-uniformities s_k.
 
-Both are of the loss as it is trained on; `squared` is summed over outputs, and curvature scales with it.
+Both are of the loss as it is trained on; `squared` is summed over outputs, `mean_squared` the mean, and curvature scales with it.
 """
 
 import math
@@ -143,12 +143,13 @@ def bounds(table: Table) -> str:
 def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list[str]:
     """What a reader of the numbers must know."""
     notes = [bounds(table)]
-    if table.records[0].settings["loss"]["name"] == "squared":
-        outputs = table.records[0].settings["data"]["classes"]
-        notes.append(
-            f"The squared loss is summed over outputs; curvature of the mean over {outputs} is smaller by that factor. "
-            "Which of them the paper has is not said."
-        )
+    outputs = table.records[0].settings["data"]["classes"]
+    scales = {
+        "squared": f"summed over outputs; curvature of the mean over {outputs} is smaller by that factor",
+        "mean_squared": f"the mean over {outputs} outputs; curvature of the sum is larger by that factor",
+    }
+    if scale := scales.get(table.records[0].settings["loss"]["name"]):
+        notes.append(f"The squared loss is {scale}. Which of them the paper has is not said.")
     if tops:
         theirs = ", ".join(f"{name.upper()} {value:g}" for name, value in tops.items())
         notes.append(f"Published lambda_max: {theirs}; the rho of SAM's is not said.")

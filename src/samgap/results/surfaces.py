@@ -31,7 +31,7 @@ class Surface:
     train_loss: float
     n: int  # examples that the losses are means over
     steps: Array  # (P,), along both directions
-    losses: dict[str, Array]  # normalization of the directions to (P, P), at steps[i] and steps[j]; nan = not finite
+    losses: dict[str, Array]  # kind of directions to (P, P), at steps[i] and steps[j]; nan = not finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Surfaces(Measured):
             for name, losses in one.losses.items():
                 points = np.stack([*np.meshgrid(one.steps, one.steps, indexing="ij"), losses], axis=-1).reshape(-1, 3)
                 part = pd.DataFrame(points, columns=["x", "y", "loss"])
-                context = {"series": one.series, RHO: one.rho, SEED: one.seed, "normalization": name}
+                context = {"series": one.series, RHO: one.rho, SEED: one.seed, "directions": name}
                 rows.append(part.assign(**context)[[*context, "x", "y", "loss"]])  # type: ignore[arg-type]
         return pd.concat(rows, ignore_index=True)
 
@@ -78,7 +78,11 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         sweep = f"{table.sweep.name}/{table.sweep.scale}"
         raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
     seeds = ", ".join(dict.fromkeys(str(one.seed) for one in drawn))
-    notes = [f"Drawn: seed {seeds}, the smallest with both nets; directions are the same for all nets.", *_holes(drawn)]
+    notes = [
+        f"Drawn: seed {seeds}, the smallest with both nets; raw and filter directions are the same for all nets, "
+        "those of the largest eigenvalues are each net's own.",
+        *_holes(drawn),
+    ]
     return Surfaces(table, table.cell_axes, runs, cells, tops, notes + remarks(table, runs, tops), verdicts, drawn)
 
 

@@ -1,0 +1,38 @@
+"""Commands, each a process of its own, as a user starts it."""
+
+import os
+import subprocess
+import sys
+import time
+
+from samgap.errors import SettingError
+
+
+def seconds(name: str | None, *arguments: str, threads: int = 1) -> tuple[float, str]:
+    """How long a command takes, and what it says on stderr.
+
+    Args:
+        name: samgap.<name>; None runs the first argument as Python.
+        arguments: of the command.
+        threads: that torch may use.
+
+    Raises:
+        SettingError: the command failed.
+    """
+    started = time.perf_counter()
+    command = [sys.executable, *(["-c"] if name is None else ["-m", f"samgap.{name}"]), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    taken = time.perf_counter() - started
+    if done.returncode:
+        raise SettingError(f"{' '.join(done.args)} failed: {done.stderr}")
+    return taken, done.stderr
+
+
+def peak(name: str, *arguments: str, threads: int = 1) -> float:
+    """The peak memory of a command in MiB; see `seconds`."""
+    # The process tells it itself: what the system counts for a child starts with the memory of its parent.
+    told = f"import runpy, sys; sys.argv[0] = '{name}'; runpy.run_module('samgap.{name}', run_name='__main__'); "
+    told += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
+    _, said = seconds(None, told, *arguments, threads=threads)
+    return int(said.split("VmHWM:")[1].split()[0]) / 1024

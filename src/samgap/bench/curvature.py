@@ -1,0 +1,52 @@
+"""What curvature costs, on a net of figure 6 after a few epochs."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from samgap import measured
+from samgap.bench.commands import peak, seconds
+from samgap.bench.rows import Row, bounded
+from samgap.bench.steps import Compose
+from samgap.curvature import eigen
+from samgap.curvature.hessian import Hessian
+from samgap.results import sweeps
+from samgap.training import probing
+from samgap.training.settings import resolve
+
+TOL = 1e-3
+SMALL = ("data=digits", "data.train_size=100", "model.width=0.1")
+
+
+def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
+    """Every row about curvature; `smoke` makes the net so small that the numbers mean nothing."""
+    with tempfile.TemporaryDirectory() as root:
+        trained = ("figure=fig6/cpu", "probe=[]", "epochs=5", "eval_every=5", f"root={root}", *(SMALL if smoke else ()))
+        seconds("train", *trained)
+        folder = next(sweeps.runs(Path(root)).iterdir())
+        config = compose(*trained)
+        yield _largest(probing.restored(config, resolve(config), folder))
+        yield from _moment(folder, 20 if smoke else 1_000)
+
+
+def _largest(subject: probing.Subject) -> Row:
+    """Gradient evaluations that lambda_max takes, against power iteration's to the same residual."""
+    operators = [Hessian(subject.net, subject.loss, subject.examples) for _ in range(2)]
+    ours = eigen.largest(operators[0], tol=TOL)
+    eigen.power(operators[1], tol=ours.residuals[0])
+    counts = [float(operator.gradients) for operator in operators]
+    what = f"lambda_max, MLP p = 10, {len(subject.examples):,} examples"
+    return Row(what, "power iteration", *counts, "gradients", counts[0] / counts[1], 0.333, 1)
+
+
+def _moment(folder: Path, examples: int) -> Iterator[Row]:
+    """Seconds and peak memory of a process that measures s_2 with two threads."""
+    memory = peak(
+        "probe", f"run={folder}", "probe=[moments]", f"probe.moments.examples={examples}", "probe.moments.orders=[2]",
+        threads=2,
+    )  # fmt: skip
+    found = json.loads((folder / measured.FOLDER / "moments.json").read_text())
+    what = f"s_2, MLP p = 10, {examples:,} examples"
+    yield bounded(f"{what}, two threads", found["seconds"], 15 * 60, "s")
+    yield bounded(f"{what}, peak memory", memory, 4 * 1024, "MiB")
