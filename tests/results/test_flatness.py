@@ -239,9 +239,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     assert [one.claim for one in found.verdicts] == ["SAM's lambda_max is smaller"]
     frame = found.frame()
     assert len(frame) == 2 * 2 * 9
-    row = frame[
-        (frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)
-    ]
+    row = frame[(frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)]
     assert row["loss"].tolist() == pytest.approx([0.1])
     output.write(found, tmp_path)
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})

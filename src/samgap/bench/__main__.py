@@ -1,4 +1,4 @@
-"""`python -m samgap.bench`: what a step, a sweep and a look at curvature cost, against other code and against our goals."""
+"""`python -m samgap.bench`: what a step, a sweep and curvature cost, against other code and against our goals."""
 
 import argparse
 import dataclasses

@@ -11,6 +11,7 @@ from samgap.bench.rows import Row, bounded
 from samgap.bench.steps import Compose
 from samgap.curvature import eigen
 from samgap.curvature.hessian import Hessian
+from samgap.curvature.probes import Subject
 from samgap.results import sweeps
 from samgap.training import probing
 from samgap.training.settings import resolve
@@ -30,14 +31,14 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
         yield from _moment(folder, 20 if smoke else 1_000)
 
 
-def _largest(subject: probing.Subject) -> Row:
+def _largest(subject: Subject) -> Row:
     """Gradient evaluations that lambda_max takes, against power iteration's to the same residual."""
     operators = [Hessian(subject.net, subject.loss, subject.examples) for _ in range(2)]
     ours = eigen.largest(operators[0], tol=TOL)
     eigen.power(operators[1], tol=ours.residuals[0])
-    counts = [float(operator.gradients) for operator in operators]
+    lanczos, power = (float(operator.gradients) for operator in operators)
     what = f"lambda_max, MLP p = 10, {len(subject.examples):,} examples"
-    return Row(what, "power iteration", *counts, "gradients", counts[0] / counts[1], 0.333, 1)
+    return Row(what, "power iteration", lanczos, power, "gradients", lanczos / power, 0.333, 1)
 
 
 def _moment(folder: Path, examples: int) -> Iterator[Row]:

@@ -59,7 +59,9 @@ def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
     """
     _, values, found, converged = _lanczos(operator, k, tol, seed, maxiter)
     if not converged:
-        raise SettingError(f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: take a larger tol.")
+        raise SettingError(
+            f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: take a larger tol."
+        )
     found = found[:, np.argsort(values)[::-1]]
     signs = np.sign(found[np.abs(found).argmax(axis=0), np.arange(k)])
     return np.asarray(found * signs)
@@ -92,9 +94,7 @@ def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int 
     return Eigen((value,), (residual,), counted.products, residual <= tol)
 
 
-def _lanczos(
-    operator: Symmetric, k: int, tol: float, seed: int, maxiter: int
-) -> tuple["_Counted", Array, Array, bool]:
+def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -> tuple["_Counted", Array, Array, bool]:
     size = operator.shape[0]
     if not 1 <= k <= size or maxiter < 1:
         raise SettingError(f"Wanted {k} eigenvalues of an operator that has {size}, in at most {maxiter} restarts.")

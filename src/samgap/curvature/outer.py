@@ -1,7 +1,7 @@
 """Powers of the Hessians of single examples times a vector, for a net whose weights all lie in linear layers.
 
-Of a layer z = W a + b example i's gradient is the outer product d_i a_i', d_i its derivative in z. The Hessian H_i moves
-both: H_i v is d_i' a_i + d_i a_i' in W, with d_i', a_i' how d_i and a_i change along v. So H_i v, which has as many
+Of a layer z = W a + b example i's gradient is the outer product d_i a_i', d_i its derivative in z. The Hessian H_i
+moves both: H_i v is d_i' a_i + d_i a_i' in W, with d_i', a_i' how d_i and a_i change along v. So H_i v, which has as many
 numbers as the net, is four short vectors a layer, and so is H_i H_i v: H_i^k v of all examples costs about k products
 with H, where any other net wants a copy of the weights for each example.
 
@@ -99,12 +99,13 @@ def _product(
     with forward_ad.dual_level(), torch.enable_grad():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch deprecates what its own first dual number calls
-            t = forward_ad.make_dual(inputs.new_zeros(()), inputs.new_ones(()))
+            t: Tensor = forward_ad.make_dual(inputs.new_zeros(()), inputs.new_ones(()))  # type: ignore[no-untyped-call]
 
         def move(layer: nn.Linear, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
             name = names[layer]
             entering[name] = arguments[0].clone()  # before an activation in place can overwrite it
-            return output + t * shifts[name](arguments[0]) + extra[name].requires_grad_()
+            moved: Tensor = output + t * shifts[name](arguments[0]) + extra[name].requires_grad_()
+            return moved
 
         handles = [layer.register_forward_hook(move) for layer in names]
         try:
@@ -118,7 +119,7 @@ def _product(
 
 def _parted(dual: Tensor) -> tuple[Tensor, Tensor]:
     # The value and how it changes; what does not change has no tangent.
-    value, tangent = forward_ad.unpack_dual(dual)
+    value, tangent = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
     return value.detach(), torch.zeros_like(value) if tangent is None else tangent.detach()
 
 

@@ -1,6 +1,7 @@
 """How curved is the training loss where SGD and SAM end (poster figure 6)? lambda_max and the non-uniformities s_k.
 
-Both are of the loss as it is trained on; `squared` is summed over outputs, `mean_squared` the mean, and curvature scales with it.
+Both are of the loss as it is trained on; `squared` is summed over outputs, `mean_squared` the mean, and curvature
+scales with it.
 """
 
 import math
