@@ -187,7 +187,7 @@ def test_figure_6_is_trained_as_published() -> None:
     for figure in ("fig6/cpu", "fig6/paper", "fig4/cpu"):
         values = config(f"figure={figure}")
         assert (values["loss"]["name"], values["schedule"]["name"], values["model"]["width"]) == (
-            "squared",
+            "mean_squared",
             "constant",
             10,
         )

@@ -89,9 +89,9 @@ def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:
     assert figure.get_suptitle() == (
         "Figure 6\ntraining loss of 500 examples, seed 0; digits (500 images), 3 seeds, own scale"
     )
-    meshes = [axes.collections[0] for axes in figure.axes if axes.get_title().startswith("directions")]
-    assert [axes.get_title() for axes in figure.axes if axes.get_title().startswith("directions")] == [
-        *["directions of length 1"] * 2, *["directions of the filters' lengths"] * 2,
+    meshes = [axes.collections[0] for axes in figure.axes if axes.get_title().startswith("random directions")]
+    assert [axes.get_title() for axes in figure.axes if axes.get_title().startswith("random directions")] == [
+        *["random directions of length 1"] * 2, *["random directions of the filters' lengths"] * 2,
     ]  # fmt: skip
     # SAM's surface is flatter, and both are colored from its lowest loss to SGD's highest.
     assert all(mesh.get_clim() == pytest.approx((0.01, 0.28)) for mesh in meshes)
@@ -106,7 +106,7 @@ def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:
 
 def test_the_poster_s_levels_are_drawn_where_they_are_crossed(tmp_path: Path) -> None:
     figure, _ = around(tmp_path, rhos=(0, 0.2))
-    sgd, sam = (axes for axes in figure.axes if axes.get_title() == "directions of length 1")
+    sgd, sam = (axes for axes in figure.axes if axes.get_title() == "random directions of length 1")
     assert sgd.collections[1].levels.tolist() == [0.05, 0.1]
     # SAM's goes up to 0.04 alone.
     assert len(sam.collections) == 1
@@ -114,7 +114,7 @@ def test_the_poster_s_levels_are_drawn_where_they_are_crossed(tmp_path: Path) ->
 
 def test_losses_that_are_not_finite_stay_white(tmp_path: Path) -> None:
     figure, study = around(tmp_path, rhos=(0, 0.2), hole=True)
-    _, sam = (axes.collections[0] for axes in figure.axes if axes.get_title() == "directions of length 1")
+    _, sam = (axes.collections[0] for axes in figure.axes if axes.get_title() == "random directions of length 1")
     assert np.ma.getmaskarray(sam.get_array()).sum() == 1
     assert "2 point(s) the loss is not finite" in "\n".join(study.notes)
 

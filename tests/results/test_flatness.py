@@ -252,13 +252,13 @@ TINY = ("model.width=0.02", "data.train_size=32", "batch_size=16", "epochs=2", "
 
 def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None:
     root = f"root={tmp_path}"
-    grid = ("ascent.rho=0,0.05,0.2", "stop_loss=null,0.05", "probe.moments.examples=4")
+    grid = ("ascent.rho=0,0.05,0.2", "stop_loss=null,0.03", "probe.moments.examples=4")
     code, _, err = command("train", "-m", "figure=fig6/smoke", *TINY, *grid, root)
     assert (code, "12/12 done" in err) == (0, True), err
     code, out, err = command("draw", "figure=fig6/smoke", root)
     assert (code, err) == (0, "")
     assert out.count("fig6/smoke on digits (32 images), equal epochs: ") == 3
-    assert out.count("fig6/smoke on digits (32 images), equal training loss (stop_loss=0.05): ") == 3
+    assert out.count("fig6/smoke on digits (32 images), equal training loss (stop_loss=0.03): ") == 3
     report = json.loads((tmp_path / "fig6" / "smoke" / "fig6.json").read_text())
     assert len(report["cells"]) == 6
     assert report["runs"]["missing"] == {}

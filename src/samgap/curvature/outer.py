@@ -1,9 +1,9 @@
 """Powers of the Hessians of single examples times a vector, for a net whose weights all lie in linear layers.
 
 Of a layer z = W a + b example i's gradient is the outer product d_i a_i', d_i its derivative in z. The Hessian H_i
-moves both: H_i v is d_i' a_i + d_i a_i' in W, with d_i', a_i' how d_i and a_i change along v. So H_i v, which has as many
-numbers as the net, is four short vectors a layer, and so is H_i H_i v: H_i^k v of all examples costs about k products
-with H, where any other net wants a copy of the weights for each example.
+moves both: H_i v is d_i' a_i + d_i a_i' in W, with d_i', a_i' how d_i and a_i change along v. So H_i v, which has as
+many numbers as the net, is four short vectors a layer, and so is H_i H_i v: H_i^k v of all examples costs about k
+products with H, where any other net wants a copy of the weights for each example.
 
 B a block of examples, h inputs and o outputs of a layer, t the way along v.
 """
