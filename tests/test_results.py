@@ -15,10 +15,16 @@ from samgap.theory.suite import PUBLISHED
 TOP = Path(__file__).parents[1]
 RESULTS = TOP / "src/samgap/reference/results"
 FIGURES = sorted((path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json")), key=lambda name: (len(name), name))
-RATES = [
-    figure for figure in FIGURES if "fits" in json.loads((RESULTS / figure / "cpu" / f"{figure}.json").read_text())
-]
-GAPS = [figure for figure in FIGURES if figure not in (*RATES, "rho")]
+
+
+def load(figure: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / figure / "cpu" / f"{figure}.json").read_text())
+    return found
+
+
+RATES = [figure for figure in FIGURES if "fits" in load(figure)]
+CURVED = [figure for figure in FIGURES if "published_lambda_max" in load(figure)]
+GAPS = [figure for figure in FIGURES if figure not in (*RATES, *CURVED, "rho")]
 HEAD = """\
 | command | series | sizes | rho as in the paper | unbiased | bias, mean | slope, 95 % interval | published | verdict |
 |---|---|---|---|---|---|---|---|---|
@@ -30,9 +36,10 @@ CURVES = """\
 """
 
 
-def load(figure: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / figure / "cpu" / f"{figure}.json").read_text())
-    return found
+CURVATURE = """\
+| rho | loss, equal epochs | lambda_max | s_2 | epochs, equal loss | lambda_max | s_2 | allowed | published s_2 |
+|---|---|---|---|---|---|---|---|---|
+"""
 
 
 def rows(figure: str) -> list[str]:
@@ -82,6 +89,35 @@ def curve_rows(figure: str) -> list[str]:
             f"{verdict['answer']} |"
         )
     return made
+
+
+def curvature_rows() -> list[str]:
+    """A row of the README's table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
+    made = []
+    for rho, cells in pd.DataFrame(load("fig6")["cells"]).groupby("ascent.rho"):
+        fields = [f"{rho:g}" if rho else "SGD"]
+        for stop, first in (("null", "train_loss"), (None, "epochs")):
+            cell = cells[(cells["stop_loss"] == "null") == (stop == "null")].iloc[0]
+            fields.append(f"{cell[first]:.2g}")
+            fields += [f"{cell[name]:.3g} ± {cell[f'{name}_se']:.2g}" for name in ("lambda_max", "s_2")]
+        fields += [f"{cell['largest']:.3g}", f"{cell['published_s_2']:g}"]
+        made.append(f"| {' | '.join(fields)} |")
+    return made
+
+
+def claims() -> list[str]:
+    """A line for each verdict of figures 4 and 6."""
+    return [
+        f"- {verdict['series'] or figure}: {verdict['claim']}: {verdict['answer']}"
+        + (f", p = {verdict['p']:.2g}" if verdict["p"] is not None else "")
+        for figure in ("fig6", "fig4")
+        for verdict in load(figure)["verdicts"]
+    ]
+
+
+def test_the_readme_s_table_of_curvature_is_that_of_the_reference_results() -> None:
+    table = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
+    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 
 def test_the_readme_s_table_is_that_of_the_reference_results() -> None:
