@@ -71,7 +71,7 @@ def nonuniformity(
 
     Args:
         subject: what is looked at.
-        examples: n, how many of the training part; s_k is larger the fewer, so compare at equal n.
+        examples: n, how many of the training part; s_k changes with n, so compare at equal n.
         orders: some of 2, 3, 4.
         method: "hessian" for the Hessians themselves; "gauss_newton" for what they are of a squared loss where
             every example is fitted, exact and far cheaper.

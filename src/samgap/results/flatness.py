@@ -87,7 +87,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         verdicts += [flatter(mine, rhos), falling(mine, rhos), allowed(mine, _settings(table, mine))]
     examples = [one["moments"]["found"]["n"] for one in found.values()][:1]
     notes = [
-        f"s_k are of the first {n:,} training examples; they are larger the fewer. The bounds on them are not "
+        f"s_k are of the first {n:,} training examples; they change with their number. The bounds on them are not "
         "necessary for stability in general (docs/theory.md)."
         for n in examples
     ]
