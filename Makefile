@@ -40,7 +40,7 @@ reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other
 status: $(READY) ## every sweep: done, running, failed, missing, time left
 	@$(BIN)/python -m samgap.status root=$(ROOT)
 
-bench: $(READY) ## what a step and a sweep cost, against other code and our goals: 20 minutes on a quiet machine
+bench: $(READY) ## what a step and a sweep cost, against other code and our goals: 25 minutes on a quiet machine
 	$(BIN)/python -m samgap.bench --root $(ROOT)
 
 test: $(READY) ## all tests

@@ -179,6 +179,16 @@ def test_the_squared_loss_by_hand() -> None:
     assert target(torch.tensor([[0.5, 1.0], [0.0, 1.0]]), torch.tensor([0, 1])).item() == pytest.approx(0.625)
 
 
+def test_the_mean_squared_loss_is_torch_s() -> None:
+    target, _ = options("loss", "mean_squared")
+    draw = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(5, 3, generator=draw), torch.randn(5, 3, generator=draw)
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    assert target(logits, targets).item() == pytest.approx(nn.functional.mse_loss(logits, targets).item())
+    one_hot = nn.functional.one_hot(labels, 3).float()
+    assert target(logits, labels).item() == pytest.approx(nn.functional.mse_loss(logits, one_hot).item())
+
+
 def test_the_squared_loss_of_targets_by_hand() -> None:
     target, _ = options("loss", "squared")
     outputs, targets = torch.tensor([[0.5, 1.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [2.0, 0.0]])

@@ -79,6 +79,17 @@ def test_what_did_not_converge_is_said() -> None:
     assert any(math.isnan(value) for value in found.values)
     assert [math.isnan(value) for value in found.values] == [math.isnan(each) for each in found.residuals]
     assert found.products == operator.products
+    with pytest.raises(SettingError, match=r"did not find 2 eigenvectors to 1e-12 in 1 restarts: leave out"):
+        eigen.vectors(operator, 2, tol=1e-12, maxiter=1)
+
+
+def test_eigenvectors_come_largest_first_and_with_one_sign() -> None:
+    operator = with_values([-7, 1, 5, 3, 0, 2])
+    found = eigen.vectors(operator, 2, tol=1e-10)
+    for value, vector in zip((5, 3), found.T, strict=True):
+        np.testing.assert_allclose(operator.matvec(vector), value * vector, atol=1e-8)
+        assert np.linalg.norm(vector) == pytest.approx(1)
+        assert vector[np.abs(vector).argmax()] > 0
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from samgap import measured, records
-from samgap.curvature.examples import Examples
+from samgap.curvature.examples import Examples, Loss
 from samgap.curvature.probes import Subject, hessian, nonuniformity
 from samgap.errors import SettingError
 from samgap.identity import identity
-from samgap.losses import squared
+from samgap.losses import mean_squared, squared
 from samgap.models.mlp import MLP
 from samgap.training import build
 from samgap.training.run import run
@@ -135,11 +135,12 @@ def test_a_wrong_setting_of_a_probe_is_one_sentence(tiny: Tiny, tmp_path: Path, 
     assert message in str(caught.value)
 
 
-def test_the_gauss_newton_way_agrees_where_every_example_is_fitted() -> None:
+@pytest.mark.parametrize("loss", [squared, mean_squared])
+def test_the_gauss_newton_way_agrees_where_every_example_is_fitted(loss: Loss) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
     inputs = torch.randn(7, 1, 2, 2).double()
-    looked_at = Subject(net, squared, Examples(inputs, net(inputs).detach()), {})
+    looked_at = Subject(net, loss, Examples(inputs, net(inputs).detach()), {})
     rest = {"examples": None, "orders": [2, 3, 4], "tol": 1e-8, "maxiter": 300, "seed": 0}
     one, other = (nonuniformity(looked_at, method=method, **rest) for method in ("hessian", "gauss_newton"))
     for order in ("2", "3", "4"):

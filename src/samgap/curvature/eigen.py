@@ -60,7 +60,8 @@ def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
     _, values, found, converged = _lanczos(operator, k, tol, seed, maxiter)
     if not converged:
         raise SettingError(
-            f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: take a larger tol."
+            f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: leave out what wants them, as "
+            "probe.landscape.directions=[raw,filter] does."
         )
     found = found[:, np.argsort(values)[::-1]]
     signs = np.sign(found[np.abs(found).argmax(axis=0), np.arange(k)])

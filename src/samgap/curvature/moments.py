@@ -75,27 +75,33 @@ class Excess:
     def moment(self, vector: Array) -> Array:
         """M_k v, (P,) to (P,)."""
         hessian, coordinates = self.hessian, self.hessian.coordinates
-        weights = coordinates.weights(hessian.net)
-        like = next(iter(weights.values()))
-        first = torch.tensor(vector).to(like)
-        total = torch.zeros(len(first), dtype=torch.float64, device=like.device)
+        like = next(iter(coordinates.weights(hessian.net).values()))
+        along = coordinates.split(torch.tensor(vector).to(like))
+        total = torch.zeros(self.shape[0], dtype=torch.float64, device=like.device)
         with held(hessian.net):
-            if not coordinates.live and outer.applies(hessian.net, hessian.examples.inputs[:1].to(like)):
-                along = coordinates.split(first)
-                for inputs, labels in hessian.examples.blocks(hessian.block, like):
-                    part = outer.powers(hessian.net, hessian.loss, inputs, labels, along, self.order)
-                    total += coordinates.join(part).double()
-                self._own += self.order
-                return np.asarray((total / len(hessian.examples)).cpu().numpy())
-            for inputs, labels in hessian.examples.blocks(self.chunk, like):
-                each = first.expand(len(labels), -1)  # (B, P)
-                copies = {name: weight.expand(len(labels), *weight.shape) for name, weight in weights.items()}
-                losses = _sum_of_losses(hessian, inputs, labels)
-                for _ in range(self.order):
-                    each = coordinates.join(second_derivative(losses, copies, coordinates.split(each)))
-                total += each.double().sum(0)
+            short = not coordinates.live and outer.applies(hessian.net, hessian.examples.inputs[:1].to(like))
+            for inputs, labels in hessian.examples.blocks(hessian.block if short else self.chunk, like):
+                if short:
+                    powers = outer.powers(hessian.net, hessian.loss, inputs, labels, along, self.order)
+                else:
+                    powers = self._by_copies(inputs, labels, along)
+                total += coordinates.join(powers).double()
         self._own += self.order
         return np.asarray((total / len(hessian.examples)).cpu().numpy())
+
+    def _by_copies(self, inputs: Tensor, labels: Tensor, along: Parts) -> Parts:
+        """The sum of H_i^k v over B examples, each with weights and a vector of its own."""
+        hessian, coordinates = self.hessian, self.hessian.coordinates
+
+        def each(parts: Parts) -> Parts:
+            return {name: part.expand(len(labels), *part.shape) for name, part in parts.items()}
+
+        copies, vectors = each(coordinates.weights(hessian.net)), each(along)
+        losses = _sum_of_losses(hessian, inputs, labels)
+        for _ in range(self.order):
+            # Joined and split, so that what is dead stays 0.
+            vectors = coordinates.split(coordinates.join(second_derivative(losses, copies, vectors)))
+        return {name: vector.sum(0) for name, vector in vectors.items()}
 
 
 def moment(

@@ -22,7 +22,7 @@ KINDS = {
     "filter": "random directions of the filters' lengths",
 }
 MAP = "viridis"
-PLAIN = FuncFormatter(lambda value, _: f"{value:.2g}")
+PLAIN = FuncFormatter(lambda value, _: f"{value:.3g}")
 
 
 def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
