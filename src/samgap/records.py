@@ -10,7 +10,7 @@ from typing import Any, Literal
 from samgap.errors import SettingError
 from samgap.files import replace_text
 
-RECORD = "record.json"
+RECORD, ERROR, LOCK = "record.json", "error.txt", ".lock"  # in a run's folder
 FORMAT = 1
 
 

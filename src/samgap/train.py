@@ -24,7 +24,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     """
     # Brings torch and Lightning, which a sweep that is done, or an error, need not wait for.
     from samgap.training import ranks
-    from samgap.training.run import run
+    from samgap.training.run import Busy, run
 
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
@@ -37,6 +37,8 @@ def main(config: DictConfig) -> dict[str, Any]:
         return {}
     try:
         return {"folder": folder.name, "status": run(values, folder).status}
+    except Busy:
+        return {"folder": folder.name, "status": "busy"}
     except Exception as error:
         return {"folder": folder.name, "status": "failed", "error": cli.explain(error) or repr(error)}
 

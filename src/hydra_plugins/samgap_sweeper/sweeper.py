@@ -90,10 +90,12 @@ class ResumeSweeper(BasicSweeper):
                     raise SettingError(
                         f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
                     ) from error
-        failures = [result.return_value for result in returns if result.return_value["status"] == "failed"]
-        if failures:
+        told = [result.return_value for result in returns]
+        if busy := [one for one in told if one["status"] == "busy"]:
+            print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
+        if failures := [one for one in told if one["status"] == "failed"]:
             first = failures[0]
-            others = ", the others are done" if len(failures) < len(runs) else ""
+            others = ", the others are done" if len(failures) < len(runs) and not busy else ""
             raise SettingError(
                 f"{len(failures)} of {len(runs)} runs of {grid.name}/{grid.scale} failed{others}; "
                 f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
@@ -114,12 +116,10 @@ class ResumeSweeper(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
             settings = resolve(values)
-            if (devices := values["trainer"]["devices"]) > 1:
-                from samgap.training import ranks
-
+            if (devices := values["trainer"]["devices"]) > 1 and not getattr(self.launcher, "several_devices", False):
                 raise SettingError(
-                    f"trainer.devices={devices} in a sweep: the processes of a run are not the sweeper's to start. "
-                    f"One run at a time: {ranks.command(devices)} {shlex.join(job)}"
+                    f"trainer.devices={devices} in a sweep wants a launcher that starts {devices} processes a run: set "
+                    "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm."
                 )
             leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
             member = Member(

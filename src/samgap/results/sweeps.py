@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from samgap import measured, records
 from samgap.errors import SettingError
 from samgap.files import replace_text
-from samgap.records import RunRecord
+from samgap.records import ERROR, LOCK, RunRecord
 
 State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -148,9 +148,9 @@ def state(folder: Path) -> tuple[State, RunRecord | None, str]:
         return record.status, record, ""
     if not folder.exists():
         return "missing", None, ""
-    if _locked(folder / ".lock"):
+    if _locked(folder / LOCK):
         return "running", None, ""
-    error_file = folder / "error.txt"
+    error_file = folder / ERROR
     if error_file.exists():
         lines = error_file.read_text(encoding="utf-8").strip().splitlines()
         return "failed", None, lines[-1].partition(": ")[2] if lines else ""

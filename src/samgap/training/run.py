@@ -28,7 +28,7 @@ from samgap.data.batches import batches
 from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.pruning import mask
-from samgap.records import RunRecord
+from samgap.records import ERROR, LOCK, RunRecord
 from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.layout import Layout, layout
@@ -36,7 +36,7 @@ from samgap.training.probing import WEIGHTS
 from samgap.training.settings import locate, resolve
 from samgap.training.task import GapTask, Row
 
-ERROR, LOCK, METRICS = "error.txt", ".lock", "metrics.csv"
+METRICS = "metrics.csv"
 
 
 class Busy(SettingError):

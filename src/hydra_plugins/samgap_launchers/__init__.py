@@ -1,0 +1,1 @@
+"""Hydra finds plugins only below this name; see jobs.py."""

@@ -1,0 +1,116 @@
+"""What our launchers share: the jobs of a sweep, how a worker process carries one out, and what it tells.
+
+A launcher is a class with one method, `carry_out`; everything about Hydra is here.
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from samgap import files, naming, records
+from samgap.records import ERROR
+
+naming.register()
+
+Told = dict[str, str]  # of a run: folder, status (done, diverged, busy or failed), and error when it failed
+# Of the environment that a worker on another machine must share: how tools are set, not where things lie.
+PASSED = ("OMP_NUM_THREADS", "HYDRA_FULL_ERROR", "WANDB_", "SAMGAP_", "NCCL_", "PYTHONPATH")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the sweep."""
+
+    number: int
+    overrides: list[str]  # all of the run's, as typed
+    devices: int  # trainer.devices
+    folder: Path  # of the run, absolute
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker needs beside the job; it can be pickled."""
+
+    context: HydraContext
+    task: TaskFunction
+    config: DictConfig
+    state: Any  # of Hydra's singletons
+    here: str  # the working directory
+    environment: dict[str, str]
+
+    def carry_out(self, job: Job) -> Told:
+        """Carry out the run in this process, which may have done others; a failure is told, not raised."""
+        os.environ.update(self.environment)
+        os.chdir(self.here)
+        setup_globals()
+        Singleton.set_state(self.state)
+        config = _composed(self.context, self.config, job.overrides)
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(job.number), job.number
+        HydraConfig.instance().set_config(config)
+        done = run_job(
+            hydra_context=self.context,
+            task_function=self.task,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        told: Told = done.return_value
+        return told
+
+
+class JobLauncher(Launcher):
+    """Hydra's side of a launcher. A run that fails, or whose process is killed, ends no other."""
+
+    several_devices = False  # whether it can start the processes of a run with trainer.devices above 1
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `launch`."""
+        self.hydra_context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Carry out all jobs; what each run tells is the `return_value` of its JobReturn."""
+        setup_globals()
+        jobs = [self._job(initial_job_idx + k, list(overrides)) for k, overrides in enumerate(job_overrides)]
+        environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
+        state = Singleton.get_state()
+        work = Work(self.hydra_context, self.task, self.config, state, str(Path.cwd()), environment)
+        return [JobReturn(_return_value=told, status=JobStatus.COMPLETED) for told in self.carry_out(jobs, work)]
+
+    @abstractmethod
+    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+        """Carry out `jobs`, the longest first, and say of each in order what became of it."""
+
+    def _job(self, number: int, overrides: list[str]) -> Job:
+        config = _composed(self.hydra_context, self.config, overrides)
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        return Job(number, overrides, int(config.trainer.devices), folder)
+
+
+def lost(job: Job, reason: str) -> Told:
+    """Of a run whose process can tell nothing any more: its record, if it got so far, else the reason.
+
+    The reason also goes to the run's error.txt, where `status` finds it.
+
+    Args:
+        job: the run.
+        reason: a sentence.
+    """
+    if (record := records.read(job.folder)) is not None:
+        return {"folder": job.folder.name, "status": record.status}
+    files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
+    return {"folder": job.folder.name, "status": "failed", "error": reason}
+
+
+def _composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
+    return context.config_loader.load_sweep_config(config, overrides)

@@ -1,0 +1,47 @@
+"""hydra/launcher=torchrun: one run after the other, each on several devices of this machine by torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lost
+
+
+@dataclass
+class TorchrunConf:
+    """No keys: trainer.devices says how many processes a run has."""
+
+    _target_: str = "hydra_plugins.samgap_launchers.torchrun.TorchrunLauncher"
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="torchrun", node=TorchrunConf, provider="samgap")
+
+
+class TorchrunLauncher(JobLauncher):
+    """Starts what a user would type: torchrun ... -m samgap.train, with the run's own overrides."""
+
+    several_devices = True
+
+    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+        """One process a device; torchrun ends all of a run when one of them ends."""
+        return [_run(job) for job in jobs]
+
+
+def _run(job: Job) -> Told:
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={job.devices}"]
+    command = [*start, "-m", "samgap.train", *job.overrides]
+    # Lightning and torchrun take many words for an error that error.txt has whole.
+    process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+    if code == 0:
+        return lost(job, "torchrun ended well and left no record")
+    return lost(job, f"a process of it was killed or failed (torchrun ended with {code}); error.txt says more if it could")
