@@ -17,8 +17,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from samgap import files, naming, records
+from samgap import files, naming
 from samgap.records import ERROR
+from samgap.results import sweeps
 
 naming.register()
 
@@ -82,6 +83,8 @@ class JobLauncher(Launcher):
         """Carry out all jobs; what each run tells is the `return_value` of its JobReturn."""
         setup_globals()
         jobs = [self._job(initial_job_idx + k, list(overrides)) for k, overrides in enumerate(job_overrides)]
+        for job in jobs:
+            (job.folder / ERROR).unlink(missing_ok=True)  # of an earlier try
         environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
         state = Singleton.get_state()
         work = Work(self.hydra_context, self.task, self.config, state, str(Path.cwd()), environment)
@@ -98,18 +101,22 @@ class JobLauncher(Launcher):
 
 
 def lost(job: Job, reason: str) -> Told:
-    """Of a run whose process can tell nothing any more: its record, if it got so far, else the reason.
+    """Of a run whose process can tell nothing any more: its record or its error.txt, if it got so far, else `reason`.
 
-    The reason also goes to the run's error.txt, where `status` finds it.
+    The reason then goes to error.txt, where `status` finds it.
 
     Args:
         job: the run.
-        reason: a sentence.
+        reason: what became of its process, half a sentence.
     """
-    if (record := records.read(job.folder)) is not None:
+    state, record, problem = sweeps.state(job.folder)
+    if record is not None:
         return {"folder": job.folder.name, "status": record.status}
-    files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
-    return {"folder": job.folder.name, "status": "failed", "error": reason}
+    if state == "running":
+        return {"folder": job.folder.name, "status": "busy"}
+    if state != "failed":
+        files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
+    return {"folder": job.folder.name, "status": "failed", "error": problem or reason}
 
 
 def _composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
