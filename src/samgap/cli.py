@@ -52,7 +52,8 @@ def explain(error: BaseException) -> str | None:
     chain = list(_chain(error))
     for cause in chain:
         if isinstance(cause, SettingError):
-            return str(cause)
+            # Of a process that reads images torch hands on the whole traceback as a text.
+            return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, FileNotFoundError):
             what = f"{cause.filename} cannot be used ({cause.strerror})"

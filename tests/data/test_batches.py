@@ -56,8 +56,8 @@ def test_crop_and_flip_equal_the_plain_loop() -> None:
         torch.randint(0, 5, (64, 2), generator=generator),
         torch.rand(64, generator=generator) < 0.5,
     )
-    images, labels, _ = TensorImages(data, CPU)[draw]
-    for row, (position, (top, left), flip) in enumerate(zip(*draw[1:], strict=True)):
+    images, labels, _ = TensorImages(data, data.train.images, CPU)[draw]
+    for row, (position, (top, left), flip) in enumerate(zip(*draw[1:4], strict=True)):
         padded = F.pad(data.train.images[position].float(), [2, 2, 2, 2])
         wanted = padded[:, top : top + 8, left : left + 8]
         assert torch.equal(images[row], wanted.flip(2) if flip else wanted)

@@ -30,9 +30,11 @@ SCIENTIFIC = (*GROUPS, *SCALARS)
 
 @dataclass
 class ResumeSweeperConf(BasicSweeperConf):
-    """The keys of Hydra's own grid sweeper."""
+    """The keys of Hydra's own grid sweeper, and points of the grid to leave out."""
 
     _target_: str = "hydra_plugins.samgap_sweeper.sweeper.ResumeSweeper"
+    # Dotted key to values: a point that has one of the values of every key is skipped.
+    skip: dict[str, Any] | None = None
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSweeperConf, provider="samgap")
@@ -45,6 +47,10 @@ class ResumeSweeper(BasicSweeper):
     config: Any
     launcher: Any
     hydra_context: Any
+
+    def __init__(self, skip: dict[str, Any] | None = None, **grid: Any) -> None:
+        super().__init__(**grid)
+        self.skip = skip
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
@@ -116,12 +122,14 @@ class ResumeSweeper(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
             settings = resolve(values)
+            leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
+            if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):
+                continue
             if (devices := values["trainer"]["devices"]) > 1 and not getattr(self.launcher, "several_devices", False):
                 raise SettingError(
                     f"trainer.devices={devices} in a sweep wants a launcher that starts {devices} processes a run: set "
                     "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm."
                 )
-            leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
             member = Member(
                 identity=identity.identity(settings),
                 folder=identity.folder(settings),

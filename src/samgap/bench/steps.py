@@ -154,7 +154,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
         yield paired(what, name, seconds["ours"], seconds[name], case.goal if name == "the JAX step" else None)
     if everything:
         noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
-        loop = [torch_steps.lightning_seconds(case.net(), noise.images, noise.labels, RHO, **SGD) for _ in range(3)]
+        loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
         again = [watch(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
         yield paired(what, "a Lightning loop with a DataLoader", again, loop, 0.2)
     yield _ratio(compose, case)

@@ -1,11 +1,12 @@
-"""Training batches gathered from tensors that already lie on the device: no worker processes, no waiting.
+"""Training batches gathered from tensors that already lie on the device, without worker processes and waiting; or,
+where images stay in files, read by workers ahead of the steps.
 
 What an epoch draws (order, crops, flips) depends on the seed and the epoch's number alone, so a resumed run goes on
-exactly where it was. B batch, N training images, c channels, h by w pixels.
+exactly where it was, with any number of workers. B batch, N training images, c channels, h by w pixels.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from samgap import seeds
-from samgap.data.sets import Data
+from samgap.data.files import ImageFiles
+from samgap.data.sets import Data, Split
 
 BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at a time
 
@@ -21,9 +23,14 @@ BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are g
 class Batch(NamedTuple):
     """What one process trains on in one step."""
 
-    images: Tensor  # (B, c, h, w), float32 in levels; `Data.scale` makes input of them
+    images: Tensor  # (B, c, h, w), float32 in levels, of files uint8; `Data.scale` makes input of them
     labels: Tensor  # (B,), int64
     size: int  # images of the batch in all processes together
+
+    def to(self, device: torch.device) -> "Batch":
+        """On `device`, images as float32."""
+        images = self.images.to(device, non_blocking=True).float()
+        return Batch(images, self.labels.to(device, non_blocking=True), self.size)
 
 
 class Draw(NamedTuple):
@@ -33,6 +40,7 @@ class Draw(NamedTuple):
     positions: Tensor  # (B,)
     offsets: Tensor  # (B, 2), upper left corner of the crop in the padded image
     flips: Tensor  # (B,), bool
+    seed: int = 0  # of the epoch, for what is drawn image by image where images are files
 
 
 class EpochSampler(Sampler[Draw]):
@@ -64,17 +72,18 @@ class EpochSampler(Sampler[Draw]):
             stop = min(start + self.batch_size, self.images)
             first = min(start + self.rank * self.local, stop)
             part = slice(first, min(first + self.local, stop))
-            yield Draw(stop - start, order[part], offsets[part], flips[part])
+            seed = seeds.derive(self.seed, "epoch", self.epoch, "files")
+            yield Draw(stop - start, order[part], offsets[part], flips[part], seed)
 
 
 class TensorImages(Dataset[Batch]):
     """The training part on a device. Indexed by a whole `Draw`, it gives a batch."""
 
-    def __init__(self, data: Data, device: torch.device) -> None:
+    def __init__(self, data: Data, images: Tensor, device: torch.device) -> None:
         self.data = data
-        part = data.train.to(device)
         # Zero padding comes before standardization, as in the official code: the border is black, not mean gray.
-        self.images, self.labels = F.pad(part.images, [data.crop] * 4), part.labels
+        self.images = F.pad(images.to(device), [data.crop] * 4)
+        self.labels = data.train.labels.to(device)
 
     def __getitem__(self, draw: Draw) -> Batch:
         device = self.images.device
@@ -87,19 +96,77 @@ class TensorImages(Dataset[Batch]):
         return Batch(images.float(), self.labels.index_select(0, positions), draw.size)
 
 
+class FileImages(Dataset[Batch]):
+    """The training part in files. Indexed by a whole `Draw`, it reads a batch into memory, not to the device."""
+
+    def __init__(self, data: Data, images: ImageFiles) -> None:
+        self.images, self.labels, self.flip = images, data.train.labels, data.flip
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        images = self.images.augmented(draw.positions, self.flip, draw.seed)
+        return Batch(images, self.labels[draw.positions], draw.size)
+
+
+class Blocks(Dataset[tuple[Tensor, Tensor]]):
+    """Consecutive images and labels of a part, as evaluation sees them; the last block may be smaller."""
+
+    def __init__(self, part: Split, size: int) -> None:
+        self.part, self.size = part, size
+
+    def __len__(self) -> int:
+        return -(-len(self.part) // self.size)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if number >= len(self):
+            raise IndexError
+        which = slice(number * self.size, (number + 1) * self.size)
+        return self.part.images[which], self.part.labels[which]
+
+
 def batches(
-    data: Data, batch_size: int, seed: int, device: torch.device, rank: int = 0, ranks: int = 1
+    data: Data, batch_size: int, seed: int, device: torch.device, rank: int = 0, ranks: int = 1, workers: int = 0
 ) -> DataLoader[Batch]:
-    """The training part as a loader of blocks, each a list of batches on `device`, one a step.
+    """The training part as a loader of blocks, each a list of batches, one a step.
 
     Lightning's loop costs as much as a step of a small net; it turns once a block. Of several ranks each gets its
     part of every batch.
+
+    Args:
+        data: of the run.
+        batch_size: B, in all processes together.
+        seed: of order and augmentation.
+        device: where tensors lie; batches of files are in memory, pinned where that helps.
+        rank, ranks: this process, and how many there are.
+        workers: processes that read files; 0 reads in this one.
     """
-    images = TensorImages(data, device)
     sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks)
-    block = max(1, min(BLOCK, BLOCK_BYTES // (batch_size * images.images[0].nbytes)))
     # The generator keeps the loader from drawing on the global one, which belongs to the layers.
-    return DataLoader(images, block, sampler=sampler, collate_fn=list, generator=torch.Generator())
+    draws = torch.Generator()
+    if isinstance(data.train.images, ImageFiles):
+        return DataLoader(
+            FileImages(data, data.train.images), 1, sampler=sampler, collate_fn=list, generator=draws,
+            num_workers=workers, persistent_workers=workers > 0, pin_memory=device.type == "cuda",
+        )  # fmt: skip
+    images = TensorImages(data, data.train.images, device)
+    block = max(1, min(BLOCK, BLOCK_BYTES // (batch_size * images.images[0].nbytes)))
+    return DataLoader(images, block, sampler=sampler, collate_fn=list, generator=draws)
+
+
+def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images of a part in order, (size, c, h, w) in levels with their labels, on `device`; the last may be fewer.
+
+    Args:
+        part: of a data set.
+        size: images at a time.
+        device: where they are wanted.
+        workers: processes that read files; 0 reads in this one.
+    """
+    found: Any = Blocks(part, size)
+    if isinstance(part.images, ImageFiles):
+        pinned = device.type == "cuda"
+        found = DataLoader(found, None, num_workers=workers, pin_memory=pinned, generator=torch.Generator())
+    for block, labels in found:
+        yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def _crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:

@@ -24,7 +24,7 @@ def load(folder: Path) -> Raw:
             not MNIST's.
     """
     raw = idx.load(MNIST, folder, [], {})
-    pixels = raw.train.images.double() / raw.levels
+    pixels = raw.train.images[:].double() / raw.levels
     counts = [torch.bincount(split.labels, minlength=10).tolist() for split in (raw.train, raw.test)]
     if counts != [TRAIN_COUNTS, TEST_COUNTS] or (round(float(pixels.mean()), 4), round(float(pixels.std()), 4)) != (
         MEAN,

@@ -3,7 +3,7 @@
 The journey of one image: `load` gives it as stored, in levels 0 to `levels`; `assemble` resizes it, deals it to a
 part and perhaps gives it a wrong label, by `data.seed` alone, so that all runs of a study see one data set; `Data`
 keeps it as a tensor on the device; `batches` gathers, crops and flips it, anew in every epoch, and `Scale` makes input
-of it.
+of it. Images too many for memory stay in their files (`ImageFiles`) and are read, cropped and resized by `batches`.
 
 N images of a part, c channels, h by w pixels.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from samgap import seeds
+from samgap.data.files import ImageFiles
 from samgap.errors import SettingError
 
 
@@ -27,19 +28,21 @@ from samgap.errors import SettingError
 class Split:
     """Images and labels of one part, as stored."""
 
-    images: Tensor  # (N, c, h, w), uint8, or float32 after resizing; levels 0 to `levels`
+    images: Tensor | ImageFiles  # (N, c, h, w), uint8, or float32 after resizing; levels 0 to `levels`
     labels: Tensor  # (N,), int64; or (N, C), floating point, where they are targets of a regression
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "Split":
-        """The same part on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        """The same part on another device; files stay where they are."""
+        images = self.images if isinstance(self.images, ImageFiles) else self.images.to(device)
+        return Split(images, self.labels.to(device))
 
     def take(self, positions: Tensor) -> "Split":
         """The images at these positions."""
-        return Split(self.images[positions], self.labels[positions])
+        images = self.images.take(positions) if isinstance(self.images, ImageFiles) else self.images[positions]
+        return Split(images, self.labels[positions])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +92,14 @@ class Data:
         return self.train.labels.is_floating_point()
 
     def sha256(self) -> str:
-        """Digest of every image and label of every part."""
+        """Digest of every image (of a file, its name and size) and label of every part."""
         digest = hashlib.sha256()
         for split in (self.train, self.holdout, self.test):
             if split is not None:
-                digest.update(split.images.numpy().tobytes())
+                if isinstance(split.images, ImageFiles):
+                    split.images.update(digest)
+                else:
+                    digest.update(split.images.numpy().tobytes())
                 digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()
 
@@ -121,7 +127,7 @@ def assemble(
         load: gives the data set as its makers split it, from files in `folder` and its `own` settings.
         folder: `data_dir`, where data sets lie.
         channels, classes: what the data set has; checked. Of a regression, classes are outputs.
-        size: pixels a side; an image of another size is resized by averaging.
+        size: pixels a side; an image of another size is resized by averaging, a file as its data set says.
         mean, std: by channel, of values in [0, 1].
         crop, flip: augmentation, see `Data`.
         train_size: images to train on; None takes all that the holdout leaves.
@@ -149,6 +155,8 @@ def assemble(
         raise SettingError(f"Wanted {channels} channel(s) and {classes} classes, the files hold {found}: see data_dir.")
     if regression and label_noise:
         raise SettingError("data.label_noise replaces classes, and this data set is a regression: set it to 0.")
+    if crop and isinstance(raw.train.images, ImageFiles):
+        raise SettingError(f"data.crop pads images in memory, and these are files (data.area crops them): got {crop}.")
     pool, train = len(raw.train), train_size
     if train is None:
         train = pool - holdout
@@ -195,5 +203,7 @@ def add_noise(labels: Tensor, rate: float, classes: int, seed: int) -> Tensor:
 def _resize(split: Split, size: int) -> Split:
     if split.images.shape[2:] == (size, size):
         return split
+    if isinstance(split.images, ImageFiles):
+        return Split(split.images.resized(size), split.labels)
     small = F.interpolate(split.images.float(), size=(size, size), mode="area")
     return Split(small, split.labels)

@@ -1,7 +1,8 @@
 """What a pruner may look at beside the net: training images as input, and the loss of the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,22 @@ from samgap.errors import SettingError
 MODES = ("train", "eval")
 
 
+class Images(Protocol):
+    """A tensor, or images that are read when they are asked for."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, c, h, w)."""
+
+    def __getitem__(self, which: Tensor, /) -> Tensor:
+        """The images at these positions."""
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """The training part, not augmented. N images, B a batch, C classes."""
 
-    images: Tensor  # (N, c, h, w), as stored
+    images: Images  # (N, c, h, w), as stored
     labels: Tensor  # (N,)
     scale: Callable[[Tensor], Tensor]  # images as stored to input
     loss: Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels (B,), mean over the batch

@@ -24,7 +24,8 @@ WEIGHTS = "weights.pt"
 def subject(config: Mapping[str, Any], net: nn.Module, data: Data, masks: Masks) -> Subject:
     """A finished net with what it was trained on: the training part in its order, not augmented."""
     part = data.train.to(next(net.parameters()).device)
-    return Subject(net, locate(config["loss"]["_target_"]), Examples(data.scale(part.images), part.labels), masks)
+    images = data.scale(part.images[:].to(part.labels.device))  # of files too: probes look at all again and again
+    return Subject(net, locate(config["loss"]["_target_"]), Examples(images, part.labels), masks)
 
 
 def restored(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> Subject:

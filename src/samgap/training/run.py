@@ -51,6 +51,7 @@ class Machine:
     devices: int
     micro_batch: int | None
     threads: int
+    workers: int
     stepper: str
     deterministic: bool | str
     checkpoint_seconds: float
@@ -123,7 +124,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     if settings["precision"] == "64-true":
         net.double()  # Lightning would do so after it has loaded a checkpoint, and round what is in it
     _refuse_single(net, len(data.train), dealt, synchronized)
-    loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks)
+    loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks, machine.workers)
     task = GapTask(
         net,
         loss=locate(config["loss"]["_target_"]),
@@ -137,6 +138,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         clip_norm=settings["clip_norm"],
         stop_loss=settings["stop_loss"],
         stepper=machine.stepper,
+        workers=machine.workers,
         identity=identity.identity(settings),
     )
     last = LastCheckpoint(folder, machine.checkpoint_seconds)

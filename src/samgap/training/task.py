@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from samgap.data.batches import Batch
-from samgap.data.sets import Data
+from samgap.data.files import ImageFiles
+from samgap.data.sets import Data, Split
 from samgap.errors import SettingError
 from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.mask import Masks
 from samgap.training import compiled
-from samgap.training.evaluate import Score, evaluate
+from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.layout import Layout
 from samgap.training.steppers import EagerStepper
 
@@ -46,6 +47,7 @@ class GapTask(LightningModule):
         clip_norm: float | None,
         stop_loss: float | None,
         stepper: str,
+        workers: int,
         identity: str,
     ) -> None:
         """
@@ -62,6 +64,7 @@ class GapTask(LightningModule):
             clip_norm: largest norm of the final gradient, or None.
             stop_loss: training loss of an epoch at which the run ends, or None.
             stepper: auto, eager or compiled; with auto a resumed run goes on as it began.
+            workers: processes that read images where they are files.
             identity: of the run; its checkpoints carry it.
         """
         super().__init__()
@@ -70,7 +73,7 @@ class GapTask(LightningModule):
         self.make_optimizer, self.schedule = optimizer, schedule
         self.data, self.masks, self.steps, self.eval_every = data, masks, steps, eval_every
         self.layout, self.clip_norm, self.stop_loss, self.identity = layout, clip_norm, stop_loss, identity
-        self.choice = stepper
+        self.choice, self.workers = stepper, workers
         self.curve: list[Row] = []
         self.diverged = False
         self._random: list[dict[str, Tensor]] = []
@@ -82,14 +85,14 @@ class GapTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Put what is evaluated on the device, once."""
-        self.parts = {"test": self.data.test.to(self.device)}
-        if self.data.holdout is not None:
-            self.parts["holdout"] = self.data.holdout.to(self.device)
         optimizer, scale, backward = self.optimizers(), self.data.scale, self.manual_backward
         eager = EagerStepper(self.net, self.loss, optimizer, backward, scale, self.layout, self.clip_norm)
         self.stepper = compiled.choose(self.choice, self.steps, self.masks, str(self.trainer.precision), eager)
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
+        self.parts = {"test": self._share(self.data.test)}
+        if self.data.holdout is not None:
+            self.parts["holdout"] = self._share(self.data.holdout)
 
     def on_train_start(self) -> None:
         """Go on with the random state of a checkpoint, after all that Lightning may have drawn."""
@@ -115,8 +118,8 @@ class GapTask(LightningModule):
             sam.measuring, sam.measured, sam.ascents = True, None, 0
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
-        """Nothing: batches are made there, and to look through them for tensors takes part of a small step."""
-        return batch
+        """Of files alone: other batches are made there, and to look through them takes part of a small step."""
+        return [one.to(device) for one in batch] if isinstance(self.data.train.images, ImageFiles) else batch
 
     def training_step(self, block: list[Batch], block_index: int) -> None:
         """One SGD or SAM step for each batch."""
@@ -150,7 +153,7 @@ class GapTask(LightningModule):
         reached = self.stop_loss is not None and loss <= self.stop_loss
         if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs or reached):
             for name, part in self.parts.items():
-                score = self.score(name, part)
+                score = self.score(part)
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
         self.curve.append(row)
         if self.trainer.logger is not None:
@@ -159,11 +162,13 @@ class GapTask(LightningModule):
 
     def on_train_end(self) -> None:
         """Score the training part while the net is still on its device."""
-        self.train_score = self.score("train", self.data.train.to(self.device))
+        self.train_score = self.score(self._share(self.data.train))
 
-    def score(self, name: str, part: Any) -> Score:
-        """Loss and accuracy on a part; a loss that is no number marks the run as diverged."""
-        score = evaluate(self.net, self.loss, self.data, part)
+    def score(self, part: Split) -> Score:
+        """Loss and accuracy on a part, of which this rank has its share; a loss that is no number marks the run as
+        diverged.
+        """
+        score = evaluate(self.net, self.loss, self.data, part, workers=self.workers, sums=self.ranks.sums)
         self.diverged = self.diverged or not math.isfinite(score.loss)
         return score
 
@@ -209,6 +214,9 @@ class GapTask(LightningModule):
         mask.load(self.masks, checkpoint["samgap"].get("masks", self.masks))  # of before they were kept
         self.curve = list(checkpoint["samgap"]["curve"])
         self._random = checkpoint["samgap"]["random"]
+
+    def _share(self, part: Split) -> Split:
+        return share(part, self.ranks.number, self.ranks.count).to(self.device)
 
     def _optimizer(self) -> Wrapper:
         cover: Any = self.optimizers()

@@ -1,0 +1,112 @@
+"""Images that stay in their files: a lazy array of them, read, cropped and resized when a batch is due.
+
+Reading, cropping and resizing are timm's and Pillow's. N images, n of them, h = w = `size` pixels.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+
+from samgap.errors import SettingError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Color images as files of any format that Pillow reads and of any size. Indexed by positions, it gives tensors."""
+
+    root: Path
+    names: list[str]  # N, below `root`
+    area: tuple[float, float]  # share of an image that a random crop takes, from and to
+    center: float  # share of the height and width that the crop of evaluation takes
+    size: int = 224  # pixels a side of what a net sees
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, 3, h, w)."""
+        return len(self.names), 3, self.size, self.size
+
+    def take(self, positions: Tensor) -> "ImageFiles":
+        """The images at these positions, still in their files."""
+        return replace(self, names=[self.names[position] for position in positions.tolist()])
+
+    def resized(self, size: int) -> "ImageFiles":
+        """The same images at another number of pixels a side."""
+        return replace(self, size=size)
+
+    def __getitem__(self, which: slice | Tensor) -> Tensor:
+        """Images as evaluation sees them, (n, 3, h, w) uint8: resized, so that the crop in the center fits.
+
+        Raises:
+            SettingError: a file is no image.
+        """
+        positions = torch.arange(len(self.names))[which].tolist()
+        return self._stack([self._whole(self._read(position)) for position in positions])
+
+    def augmented(self, positions: Tensor, flip: bool, seed: int) -> Tensor:
+        """Images as training sees them, (n, 3, h, w) uint8: a random crop, resized and perhaps flipped.
+
+        Args:
+            positions: (n,).
+            flip: whether to flip half of them.
+            seed: with an image's position, it alone decides what is drawn for it.
+
+        Raises:
+            SettingError: a file is no image.
+        """
+        transform, images = self._random(flip), []
+        with _own_streams():
+            for position in positions.tolist():
+                own = int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:8], "big") >> 1
+                random.seed(own)  # timm crops by Python's generator and flips by torch's
+                torch.manual_seed(own)
+                images.append(transform(self._read(position)))
+        return self._stack(images)
+
+    def update(self, digest: Any) -> None:
+        """Add every file's name and size to a hashlib digest. Contents would take an hour a run for ImageNet."""
+        for name in self.names:
+            digest.update(f"{name}:{(self.root / name).stat().st_size}\n".encode())
+
+    def _read(self, position: int) -> Image.Image:
+        path = self.root / self.names[position]
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise SettingError(f"{path} cannot be read as an image: replace it, or set data_dir.") from error
+
+    def _stack(self, images: list[Tensor]) -> Tensor:
+        return torch.stack(images) if images else torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
+
+    @cached_property
+    def _whole(self) -> Any:
+        return create_transform(
+            self.size, is_training=False, use_prefetcher=True, interpolation="bicubic", crop_pct=self.center
+        )
+
+    def _random(self, flip: bool) -> Any:
+        return create_transform(
+            self.size, is_training=True, use_prefetcher=True, interpolation="bicubic", scale=self.area,
+            hflip=0.5 if flip else 0.0, color_jitter=None,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+@contextmanager
+def _own_streams() -> Iterator[None]:
+    # The global generators belong to the layers, wherever there is no worker process to read the images.
+    before = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(before)

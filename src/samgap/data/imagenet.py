@@ -1,0 +1,67 @@
+"""ImageNet, or any other images in folders by class, as torchvision and timm read them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from timm.data.readers.reader_image_folder import find_images_and_targets
+
+from samgap.data.files import ImageFiles
+from samgap.data.sets import Raw, Split
+from samgap.errors import SettingError
+
+TRAIN, TEST = ("train",), ("val", "validation")  # names that the folders may have
+
+
+def load(folder: Path, area: Sequence[float], center: float) -> Raw:
+    """The tree in `folder`/imagenet, or in `folder` itself; its validation part is the test part.
+
+    Args:
+        folder: `data_dir`.
+        area, center: see `tree`.
+
+    Raises:
+        SettingError: see `tree`; also, it is in neither place.
+    """
+    for place in (folder / "imagenet", folder):
+        if _find(place, TRAIN) and _find(place, TEST):
+            return tree(place, area, center)
+    raise SettingError(
+        f"ImageNet is neither in {folder / 'imagenet'} nor in {folder}: set data_dir to the folder that has train/ and "
+        "val/, each with a folder of images for every class."
+    )
+
+
+def tree(place: Path, area: Sequence[float], center: float) -> Raw:
+    """The images of `place`/train/<class>/ and `place`/val/<class>/, (N, 3, h, w), classes in the order of their names.
+
+    Args:
+        place: the folder.
+        area: shares of an image that the random crops of training take, from and to.
+        center: share of the height and width that the crop of evaluation takes.
+
+    Raises:
+        SettingError: a part has no images, or the two parts have other classes.
+    """
+    parts, classes = [], []
+    for names in (TRAIN, TEST):
+        root = _find(place, names) or place / names[0]
+        found, numbers = find_images_and_targets(str(root))
+        if not found:
+            raise SettingError(f"Wanted folders of images, one for each class, in {root}, found none: set data_dir.")
+        files = ImageFiles(
+            root, [str(Path(path).relative_to(root)) for path, _ in found], (area[0], area[1]), float(center)
+        )
+        parts.append(Split(files, torch.tensor([label for _, label in found])))
+        classes.append(numbers)
+    if classes[0] != classes[1]:
+        odd = sorted(classes[0].keys() ^ classes[1].keys())
+        raise SettingError(
+            f"Wanted the same classes in both parts of {place}, and {len(odd)} are in one alone, such as {odd[0]!r}: "
+            "set data_dir to a whole tree."
+        )
+    return Raw(train=parts[0], test=parts[1], levels=255)
+
+
+def _find(place: Path, names: Sequence[str]) -> Path | None:
+    return next((place / name for name in names if (place / name).is_dir()), None)
