@@ -4,7 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN ?= .venv/bin
 SCALE ?= smoke
-LAUNCHER ?= cores
+DEVICES ?= 1
+LAUNCHER ?= $(if $(filter 1,$(DEVICES)),cores,torchrun)
 OVERRIDES ?=
 ROOT ?= multirun
 
@@ -23,7 +24,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SCALE      smoke: minutes, bundled data (default); cpu: real data, about an hour a figure; paper: as published, wants GPUs"
-	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process"
+	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process; gpus: a run on every GPU"
+	@echo "             of this machine or a Ray cluster; slurm: a job a run; see docs/scaling.md"
+	@echo "  DEVICES    of one run, with the launchers torchrun (default when above 1) and slurm"
 	@echo "  OVERRIDES  Hydra overrides for the sweep, such as \"seed=0,1 logger=wandb\""
 	@echo "  ROOT       where results go and are drawn from (default multirun)"
 	@echo "  BIN        folder of a python that has everything already, such as \$$CONDA_PREFIX/bin; no .venv is made then"
@@ -32,7 +35,7 @@ help: ## this list
 
 reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
 	@test -e conf/figure/$*/$(SCALE).yaml || { echo "samgap: no figure $* at scale $(SCALE); conf/figure/ has: $$(cd conf/figure && ls */*.yaml | grep -v base | sed 's/.yaml//' | xargs)" >&2; exit 1; }
-	$(BIN)/python -m samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) root=$(ROOT) $(OVERRIDES)
+	$(BIN)/python -m samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) root=$(ROOT) $(if $(filter-out 1,$(DEVICES)),trainer.devices=$(DEVICES)) $(OVERRIDES)
 	$(BIN)/python -m samgap.draw figure=$*/$(SCALE) root=$(ROOT)
 
 reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -465,24 +466,70 @@ def test_a_worker_that_is_killed_ends_the_sweep_in_one_sentence(tmp_path: Path) 
 
 
 def test_several_devices_in_a_sweep_are_refused_with_what_to_type(command: Command, tmp_path: Path) -> None:
-    arguments = ("-m", "name=mine", f"root={tmp_path}/multirun", "trainer.devices=2", "seed=0,1", "ascent.m=64")
-    code, _, err = command("train", *arguments)
+    for launcher in ("basic", "cores", "gpus"):
+        arguments = (f"hydra/launcher={launcher}", f"root={tmp_path}/multirun", "trainer.devices=2", "seed=0,1")
+        code, _, err = command("train", "-m", "name=mine", *arguments)
+        assert code == 1
+        assert "trainer.devices=2 in a sweep wants a launcher that starts 2 processes a run" in err
+        assert "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm" in err
+        assert not (tmp_path / "multirun").exists()
+
+
+def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> None:
+    grid = ("-m", "name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1,0.2")
+    code, _, err = command(
+        "train", *grid, "ascent.rho=0,0.05,0.1", "hydra.sweeper.skip={model.width:[0.2],ascent.rho:[0.05]}"
+    )
+    assert code == 0, err
+    assert "5/5 done" in err
+    done = {(one["settings"]["model"]["width"], one["settings"]["ascent"]["rho"]) for one in lasting(tmp_path).values()}
+    assert done == {(0.1, 0), (0.1, 0.05), (0.1, 0.1), (0.2, 0), (0.2, 0.1)}
+    code, out, err = command("draw", "name=mine", f"root={tmp_path}")
+    assert code == 0, err
+    assert "missing" not in out
+
+
+def test_records_of_several_machines_come_together_by_copying(command: Command, tmp_path: Path) -> None:
+    grid = ("epochs=1", "data.train_size=64", "model.width=0.1,0.2", "ascent.rho=0,0.1")
+    # The second machine has done a run of the first one's again.
+    for machine, seeds_ in (("a", "seed=0,1"), ("b", "seed=1,2")):
+        assert command("train", "-m", "name=mine", f"root={tmp_path}/{machine}", *grid, seeds_)[0] == 0
+    both = tmp_path / "both"
+    for machine in ("a", "b"):
+        shutil.copytree(tmp_path / machine / "runs", both / "runs", dirs_exist_ok=True)
+    folders = sorted((both / "runs").iterdir())
+    assert len(folders) == 12
+    # A folder that was copied twice, and a record that arrived in part.
+    shutil.copytree(folders[0], folders[0].with_name(f"{folders[0].name} (copy)"))
+    whole = (folders[3] / "record.json").read_text()
+    (folders[3] / "record.json").write_text(whole[: len(whole) // 2])
+    code, _, err = command("train", "-m", "name=mine", f"root={both}", *grid, "seed=0,1,2")
     assert code == 1
-    assert "One run at a time: torchrun --nproc_per_node=2 -m samgap.train trainer.devices=2 " in err
-    assert "seed=0 ascent.m=64" in err
-    assert not (tmp_path / "multirun").exists()
+    assert "11/12 done, 1 damaged" in err
+    assert f"{folders[3] / 'record.json'} is damaged" in err
+    (folders[3] / "record.json").write_text(whole)
+    dates = {path: path.stat().st_mtime_ns for path in both.glob("runs/*/record.json")}
+    code, _, err = command("train", "-m", "name=mine", f"root={both}", *grid, "seed=0,1,2")
+    assert code == 0, err
+    assert "12/12 done" in err
+    assert {path: path.stat().st_mtime_ns for path in both.glob("runs/*/record.json")} == dates
+    code, _, err = command("draw", "name=mine", f"root={both}")
+    assert code == 0, err
+    rows = list(csv.DictReader((both / "mine" / "own" / "mine.csv").read_text().splitlines()))
+    assert [row["n"] for row in rows] == ["3", "3"]
 
 
 @pytest.mark.xdist_group("ranks")
 def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "samgap.train"]
-    run = ["trainer.devices=2", "epochs=2", "data.train_size=128", "ascent.m=64", f"root={tmp_path}"]
+    run = ["trainer.devices=2", "epochs=2", "data.train_size=128", "ascent.m=64", f"root={tmp_path}", "logger=wandb"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(start + run, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("SAM, ") == 1  # rank 0 alone speaks
     (record,) = lasting(tmp_path).values()
     assert (record["status"], record["steps"]) == ("done", 2)
+    assert len([*(tmp_path / "wandb").glob("offline-run-*")]) == 1
 
 
 def test_a_smaller_grid_of_the_same_name_is_told(command: Command, tmp_path: Path) -> None:

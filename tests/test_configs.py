@@ -140,7 +140,29 @@ def test_the_paper_s_grids_and_settings() -> None:
     assert not fig7["data"]["flip"]
 
 
-@pytest.mark.parametrize("name", ["fig7", "fig8"])
+def test_figure_9_follows_the_paper_s_text_and_the_official_config_is_another_scale() -> None:
+    # UAI 2025, appendix A.1, and the official code's config for ImageNet, which differs in rate and schedule.
+    grid = {
+        "model.width": [16, 32, 48, 64, 80],
+        "ascent.rho": [0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2],
+        "seed": [0, 1, 2],
+    }
+    assert sweep("fig9/paper") == sweep("fig9/paper_official") == grid
+    text, official = config("figure=fig9/paper"), config("figure=fig9/paper_official")
+    assert (text["epochs"], text["batch_size"], text["model"]["batch_norm"]) == (90, 512, "synchronized")
+    assert (text["optimizer"]["lr"], text["optimizer"]["momentum"], text["optimizer"]["weight_decay"]) == (
+        0.1,
+        0.9,
+        1e-4,
+    )
+    assert (text["schedule"]["name"], text["schedule"]["warmup_steps"]) == ("cosine", 5000)
+    assert (text["data"]["area"], text["data"]["center"], text["data"]["flip"]) == ([0.08, 1], 224 / 256, True)
+    assert (official["optimizer"]["lr"], official["schedule"]["milestones"]) == (0.2, [0.25, 0.5, 0.75])
+    official["optimizer"]["lr"], official["schedule"], official["scale"] = 0.1, text["schedule"], "paper"
+    assert official == text
+
+
+@pytest.mark.parametrize("name", ["fig7", "fig8", "fig9"])
 def test_published_widths_have_the_published_parameter_counts(name: str) -> None:
     values = config(f"figure={name}/paper")
     data = values["data"]
@@ -148,7 +170,8 @@ def test_published_widths_have_the_published_parameter_counts(name: str) -> None
     assert table["width"].tolist() == sweep(f"{name}/paper")["model.width"]
     for width, params in zip(table["width"], table["params"], strict=True):
         with torch.device("meta"):
-            net = locate(values["model"]["_target_"])((data["channels"], data["size"], data["size"]), 10, width)
+            shape = (data["channels"], data["size"], data["size"])
+            net = locate(values["model"]["_target_"])(shape, data["classes"], width)
         assert count(net).total == params
 
 
@@ -233,7 +256,7 @@ def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: 
         assert [round(value, 2) for value in ours] == table["pruner.sparsity"].tolist()
 
 
-def generated(channels: int, size: int, levels: int) -> Raw:
+def generated(channels: int, size: int, levels: int, classes: int) -> Raw:
     """Images of the right shape, with a bright spot that tells the class."""
     draw = torch.Generator().manual_seed(0)
 
@@ -241,9 +264,10 @@ def generated(channels: int, size: int, levels: int) -> Raw:
         labels = torch.arange(images) % 10
         pixels = torch.randint(0, levels // 4, (images, channels, size, size), generator=draw, dtype=torch.uint8)
         pixels[torch.arange(images), :, labels % 5, labels // 5] = levels
+        labels[-1] = classes - 1
         return Split(pixels, labels)
 
-    return Raw(split(2500), split(20), levels)
+    return Raw(split(2500 if size < 100 else 20), split(20), levels)
 
 
 def tiniest(figure: str) -> list[tuple[str, ...]]:
@@ -258,13 +282,13 @@ def test_every_figure_runs_at_its_tiniest(
     figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., dict[str, Any]]
 ) -> None:
     """A few real steps of the figure's own nets on images of the right shape: batches of 128, or of 4 for the net of
-    178 million parameters. Nothing is measured after them: on the largest nets it takes long."""
+    178 million parameters and for images of ImageNet's size. Nothing is measured after them, which takes long."""
     data = config(f"figure={figure}")["data"]
     levels = 16 if data["name"] == "digits" else 255
     if data["name"] != "factorization":  # that one is made on the fly
         monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
     for number, overrides in enumerate(tiniest(figure)):
-        big = "model.width=256" in overrides
+        big = "model.width=256" in overrides or data["size"] > 100
         shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384", "batch_size=128"]
         values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
         record = run(values, tmp_path / str(number))
@@ -279,7 +303,8 @@ def _assemble(options: str, data: dict[str, Any], levels: int) -> Any:
     from samgap.data.sets import assemble
 
     values = {key: value for key, value in json.loads(options).items() if key != "name"}
-    return assemble(lambda folder: generated(data["channels"], data["size"], levels), Path(), **values)
+    raw = generated(data["channels"], data["size"], levels, data["classes"])
+    return assemble(lambda folder, **own: raw, Path(), **values)
 
 
 def test_a_choice_that_does_not_exist_is_refused() -> None:

@@ -1,137 +1,210 @@
-import gzip
-import os
-import pickle
-import struct
-from pathlib import Path
+"""Images in files: what evaluation and training see of them, however many workers read."""
 
-import numpy as np
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torchvision.datasets import MNIST
+from PIL import Image
+from torchvision import datasets, transforms
+from torchvision.transforms.functional import pil_to_tensor
 
-from samgap.data import cifar10, fashion_mnist, idx, mnist
+from samgap import seeds
+from samgap.cli import explain
+from samgap.data import digits, imagenet, trees
+from samgap.data.batches import Batch, batches, blocks
+from samgap.data.files import ImageFiles
+from samgap.data.sets import Data, Raw, Split, assemble
 from samgap.errors import SettingError
+from samgap.training.evaluate import share
+
+CPU = torch.device("cpu")
+# JAX, which other tests of this process may have imported, warns of every fork; the workers do not use it.
+forks = pytest.mark.filterwarnings("ignore:os.fork", "ignore:.*use of fork.*")
 
 
-def write_idx(path: Path, values: np.ndarray, packed: bool) -> None:
-    content = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}i", *values.shape) + values.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if packed:
-        Path(f"{path}.gz").write_bytes(gzip.compress(content, 1))
-    else:
-        path.write_bytes(content)
+def make(load: Callable[..., Raw], folder: Path, **options: Any) -> Data:
+    settings: dict[str, Any] = {"size": 24, "area": [0.3, 1], "center": 0.8, **options}
+    return assemble(load, folder, channels=3, classes=10, mean=[0.5] * 3, std=[0.5] * 3, **settings)
 
 
-def write_all(folder: Path, packed: bool) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    sizes = ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,))
-    arrays = {
-        name: random.integers(0, 256 if len(size) == 3 else 10, size, dtype=np.uint8)
-        for name, size in zip(idx.NAMES, sizes, strict=True)
-    }
-    for name, values in arrays.items():
-        write_idx(folder / "MNIST" / "raw" / name, values, packed)
-    return arrays
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tree of digits."""
+    place = tmp_path_factory.mktemp("data")
+    trees.load_digits(place, (0.08, 1), 0.875)
+    return place
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_idx_files_come_back_as_written(tmp_path: Path, packed: bool) -> None:
-    arrays = write_all(tmp_path, packed)
-    raw = idx.load(MNIST, tmp_path, [], {})
-    assert np.array_equal(raw.train.images[:, 0].numpy(), arrays["train-images-idx3-ubyte"])
-    assert np.array_equal(raw.test.labels.numpy(), arrays["t10k-labels-idx1-ubyte"])
-    assert raw.train.images.shape == (60_000, 1, 28, 28)
-    assert raw.train.labels.dtype == torch.int64
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A tree of three classes with images of several sizes and kinds."""
+    for part, count in (("train", 4), ("val", 3)):
+        for label in ("a", "b", "c10"):
+            place = tmp_path / "imagenet" / part / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                shade = 40 * number + len(label)
+                mode, color = (("RGB", (shade, 7, 200)), ("L", shade), ("CMYK", (shade, 0, 9, 3)))[number % 3]
+                Image.new(mode, (30 + number, 40), color).save(place / f"{number}.jpeg")
+    return tmp_path
 
 
-def test_a_cut_file_is_refused(tmp_path: Path) -> None:
-    write_all(tmp_path, packed=False)
-    path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(SettingError, match=r"train-images-idx3-ubyte is damaged .* set data_dir"):
-        idx.load(MNIST, tmp_path, [], {})
+def test_the_tree_holds_the_digits(folder: Path) -> None:
+    raw, source = trees.load_digits(folder, (0.08, 1), 0.875), digits.load(folder)
+    assert (len(raw.train), len(raw.test), raw.levels) == (1200, 597, 255)
+    for part, original in ((raw.train, source.train), (raw.test, source.test)):
+        assert isinstance(part.images, ImageFiles)
+        numbers = torch.tensor([int(Path(name).stem) for name in part.images.names])
+        assert sorted(numbers.tolist()) == list(range(len(original)))
+        assert torch.equal(part.labels, original.labels[numbers])
+        # Four times as large, smoothed and compressed, each is still nearest to its own digit.
+        pixels = torch.stack([pil_to_tensor(Image.open(part.images.root / name)) for name in part.images.names[:50]])
+        small = torch.nn.functional.avg_pool2d(pixels.float(), 4) * 16 / 255
+        distances = torch.cdist(small.flatten(1), original.images[numbers[:50]].flatten(1).float())
+        assert torch.equal(distances.argmin(1), torch.arange(50))
 
 
-def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
-    write_all(tmp_path, packed=True)
-    path = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(SettingError, match=r"t10k-labels-idx1-ubyte\.gz is damaged"):
-        idx.load(MNIST, tmp_path, [], {})
+def test_evaluation_sees_what_torchvision_gives(folder: Path) -> None:
+    data = make(trees.load_digits, folder)
+    theirs = datasets.ImageFolder(
+        str(folder / "digits-jpeg" / "val"),
+        transforms.Compose(
+            [transforms.Resize(30, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(24), pil_to_tensor]
+        ),
+    )
+    assert [label for _, label in theirs.samples] == data.test.labels.tolist()
+    found = torch.cat([images for images, _ in blocks(data.test, 100, CPU)])
+    assert torch.equal(found, torch.stack([image for image, _ in theirs]))
 
 
-def test_a_lacking_file_is_named(tmp_path: Path) -> None:
-    write_all(tmp_path, packed=False)
-    (tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(SettingError, match="lacks t10k-labels-idx1-ubyte"):
-        idx.load(MNIST, tmp_path, [], {})
+def test_training_crops_as_timm_does_with_a_seed_for_each_image(folder: Path) -> None:
+    from timm.data.transforms import RandomResizedCropAndInterpolation
+
+    data = make(trees.load_digits, folder, flip=True)
+    images, positions = data.train.images, torch.tensor([5, 900, 3])
+    assert isinstance(images, ImageFiles)
+    found = images.augmented(positions, True, seed=11)
+    crop = RandomResizedCropAndInterpolation(24, scale=(0.3, 1), interpolation="bicubic")
+    for image, position in zip(found, positions.tolist(), strict=True):
+        own = seeds.derive(11, position)
+        random.seed(own)
+        torch.manual_seed(own)
+        cut = pil_to_tensor(crop(Image.open(images.root / images.names[position]).convert("RGB")))
+        assert torch.equal(image, cut) or torch.equal(image, cut.flip(2))
+    # The image alone decides, not its neighbors in the batch.
+    assert torch.equal(images.augmented(positions[1:2], True, seed=11)[0], found[1])
+    assert not torch.equal(images.augmented(positions, True, seed=12), found)
 
 
-def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
-    write_all(tmp_path, packed=False)
-    with pytest.raises(SettingError, match="its checksum is not the original's"):
-        idx.load(MNIST, tmp_path, [], fashion_mnist.SHA256)
+def test_half_of_the_images_are_flipped_and_none_without(folder: Path) -> None:
+    data = make(trees.load_digits, folder, area=[1, 1])
+    images, positions = data.train.images, torch.arange(200)
+    assert isinstance(images, ImageFiles)
+    plain, some = images.augmented(positions, False, 0), images.augmented(positions, True, 0)
+    flipped = sum(int(torch.equal(a.flip(2), b)) for a, b in zip(plain, some, strict=True))
+    assert 70 < flipped < 130
+    assert all(torch.equal(a, b) or torch.equal(a.flip(2), b) for a, b in zip(plain, some, strict=True))
 
 
-def test_what_only_looks_like_mnist_is_refused(tmp_path: Path) -> None:
-    write_all(tmp_path, packed=False)
-    with pytest.raises(SettingError, match="does not hold MNIST"):
-        mnist.load(tmp_path)
+def epoch(data: Data, number: int, workers: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
+    loader = batches(data, 64, 0, CPU, rank, ranks, workers)
+    loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+    return [batch for block in loader for batch in block]
 
 
-def fail(*arguments: object, **options: object) -> None:
-    raise RuntimeError("no network")
+@forks
+def test_workers_make_no_difference_and_the_global_generators_are_left_alone(folder: Path) -> None:
+    data = make(trees.load_digits, folder, train_size=150, flip=True)
+    torch.manual_seed(5)
+    random.seed(5)
+    before = torch.get_rng_state(), random.getstate()
+    alone, helped = epoch(data, 1, 0), epoch(data, 1, 2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    assert [batch.size for batch in alone] == [64, 64, 22]
+    for a, b in zip(alone, helped, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+    assert not torch.equal(epoch(data, 2, 0)[0].images, alone[0].images)
+    # Ranks have parts of the same batches.
+    parts = [epoch(data, 1, 0, rank, 2) for rank in range(2)]
+    assert torch.equal(torch.cat([parts[0][0].images, parts[1][0].images]), alone[0].images)
+    assert torch.equal(torch.cat([images for images, _ in blocks(data.test, 100, CPU, workers=2)]), data.test.images[:])
 
 
-def test_missing_mnist_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MNIST, "download", fail)
-    with pytest.raises(SettingError, match=r"MNIST is not in .*MNIST/raw and could not be downloaded \(no network\)"):
-        mnist.load(tmp_path)
+@pytest.mark.parametrize("images", [0, 1, 7, 500, 1001])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_ranks_score_every_image_once(images: int, ranks: int) -> None:
+    # T26: the official code sees 336 of ImageNet's never and 512 of them twice.
+    part = Split(torch.arange(images).view(-1, 1, 1, 1), torch.arange(images))
+    found = [labels for rank in range(ranks) for _, labels in blocks(share(part, rank, ranks), 500, CPU)]
+    assert torch.equal(torch.cat([torch.empty(0, dtype=torch.int64), *found]), torch.arange(images))
 
 
-def test_missing_cifar_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar10.CIFAR10, "download", fail)
-    with pytest.raises(SettingError, match=r"CIFAR-10 is not .*cifar-10-batches-py and could not be downloaded"):
-        cifar10.load(tmp_path)
+def test_holdout_subset_noise_and_digest_are_those_of_any_data_set(folder: Path) -> None:
+    plain = make(trees.load_digits, folder, train_size=100, holdout=50)
+    noisy = make(trees.load_digits, folder, train_size=100, holdout=50, label_noise=0.3)
+    assert plain.holdout is not None
+    assert isinstance(plain.train.images, ImageFiles)
+    assert isinstance(plain.holdout.images, ImageFiles)
+    assert not {*plain.train.images.names} & {*plain.holdout.images.names}
+    assert int((plain.train.labels != noisy.train.labels).sum()) == 30
+    assert plain.shape == (3, 24, 24)
+    assert plain.sha256() == make(trees.load_digits, folder, train_size=100, holdout=50).sha256()
+    assert plain.sha256() != noisy.sha256()
 
 
-def test_damaged_cifar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_cifar(tmp_path)
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
-    with pytest.raises(SettingError, match="not intact"):
-        cifar10.load(tmp_path)
+def test_a_tree_of_any_images(small: Path) -> None:
+    for place in (small, small / "imagenet"):
+        raw = imagenet.load(place, (0.08, 1), 0.875)
+        assert raw.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        assert len(raw.test) == 9
+        assert raw.train.images[torch.tensor([0, 1, 2])].shape == (3, 3, 224, 224)
+    (small / "imagenet" / "val").rename(small / "imagenet" / "validation")
+    assert len(imagenet.load(small, (0.08, 1), 0.875).test) == 9
 
 
-def test_cifar_files_come_back_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = write_cifar(tmp_path)
-    monkeypatch.setattr(cifar10.CIFAR10, "_check_integrity", lambda self: True)  # generated files have other checksums
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    raw = cifar10.load(tmp_path)
-    assert raw.train.images.shape == (50, 3, 32, 32)
-    assert np.array_equal(raw.train.images[10:20].reshape(10, -1).numpy(), pixels["data_batch_2"])
-    assert raw.test.labels.tolist() == list(range(10))
+def test_what_is_not_there_is_one_sentence(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"ImageNet is neither in .*nowhere/imagenet nor in .*: set data_dir"):
+        imagenet.load(tmp_path / "nowhere", (0.08, 1), 0.875)
+    shutil.rmtree(small / "imagenet" / "val" / "b")
+    with pytest.raises(
+        SettingError, match=r"the same classes in both parts of .*, and 1 are in one alone, such as 'b'"
+    ):
+        imagenet.load(small, (0.08, 1), 0.875)
+    shutil.rmtree(small / "imagenet" / "val")
+    (small / "imagenet" / "val").mkdir()
+    with pytest.raises(SettingError, match=r"Wanted folders of images, one for each class, in .*val, found none"):
+        imagenet.load(small, (0.08, 1), 0.875)
 
 
-def write_cifar(folder: Path) -> dict[str, np.ndarray]:
-    base = folder / "cifar-10-batches-py"
-    base.mkdir()
-    random = np.random.default_rng(0)
-    pixels = {}
-    for name in [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]:
-        pixels[name] = random.integers(0, 256, (10, 3072), dtype=np.uint8)
-        with (base / name).open("wb") as file:
-            pickle.dump({"data": pixels[name], "labels": list(range(10))}, file)
-    with (base / "batches.meta").open("wb") as file:
-        pickle.dump({"label_names": list("abcdefghij")}, file)
-    return pixels
+def test_padding_is_refused(folder: Path) -> None:
+    with pytest.raises(SettingError, match=r"data\.crop pads images in memory, and these are files"):
+        make(trees.load_digits, folder, crop=2)
 
 
-@pytest.mark.skipif(
-    not (fashion_mnist.DEBIAN.exists() or os.environ.get("CI")),
-    reason="wants Debian's package dataset-fashion-mnist, which CI installs",
-)
-def test_fashion_mnist_of_debian_is_the_original(tmp_path: Path) -> None:
-    raw = fashion_mnist.load(tmp_path)
-    assert torch.bincount(raw.train.labels).tolist() == [6000] * 10
-    assert torch.bincount(raw.test.labels).tolist() == [1000] * 10
-    assert (raw.train.images.double() / 255).mean().item() == pytest.approx(0.2860, abs=5e-5)
+@forks
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_by_whichever_process_reads_it(small: Path, workers: int) -> None:
+    path = small / "imagenet" / "train" / "a" / "1.jpeg"
+    path.write_bytes(path.read_bytes()[:100])
+    data = assemble(
+        imagenet.load, small, channels=3, classes=3, size=24, mean=[0.5] * 3, std=[0.5] * 3, area=[1, 1], center=1
+    )
+    with pytest.raises(SettingError) as error:
+        epoch(data, 0, workers)
+    assert explain(error.value) == f"{path} cannot be read as an image: replace it, or set data_dir."
+
+
+def test_a_tree_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(trees, "_picture", fail)
+    with pytest.raises(OSError, match="disk full"):
+        trees.load_digits(tmp_path, (0.08, 1), 0.875)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -9,6 +10,7 @@ from samgap.models.count import count, nearest_width
 from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
+from samgap.models.resnet50 import ResNet50
 
 # (width, kernels, total), computed from the paper's description by hand.
 RESNET18 = [
@@ -41,6 +43,32 @@ def test_resnet18_counts(width: int, kernels: int, total: int) -> None:
 def test_mlp_counts(width: float, total: int) -> None:
     with torch.device("meta"):
         assert count(mlp(width)).total == total
+
+
+@pytest.mark.parametrize(
+    ("width", "total"), [(16, 1993976), (32, 6917640), (48, 14771992), (64, 25557032), (80, 39272760)]
+)
+def test_resnet50_counts(width: int, total: int) -> None:
+    with torch.device("meta"):
+        assert count(ResNet50((3, 224, 224), 1000, width)).total == total
+
+
+def test_resnet50_is_timm_s_where_that_one_has_its_width() -> None:
+    ours, theirs = ResNet50((3, 64, 64), 1000, 64).eval(), timm.create_model("resnet50").eval()
+    values = theirs.state_dict().values()
+    ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(ours(images), theirs(images))
+
+
+def test_blocks_of_a_resnet50_start_as_identities_after_initialization_too() -> None:
+    net = ResNet50((3, 32, 32), 10, 2)
+    initialize(net, "lecun_normal")
+    assert all(not block.bn3.weight.any() and block.bn1.weight.all() for block in net.stages)
+    # A block without a projection passes on what it gets.
+    features = torch.randn(2, 8, 4, 4).relu()
+    assert torch.equal(net.stages[1](features), features)
 
 
 def test_mlp_width_is_not_lost_to_rounding() -> None:

@@ -1,7 +1,5 @@
 """hydra/launcher=torchrun: one run after the other, each on several devices of this machine by torchrun."""
 
-import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +7,9 @@ from dataclasses import dataclass
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lost
+from samgap.results.sweeps import FINISHED
+
+LOG = "torchrun.log"
 
 
 @dataclass
@@ -33,13 +34,20 @@ class TorchrunLauncher(JobLauncher):
 
 def _run(job: Job) -> Told:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={job.devices}"]
-    command = [*start, "-m", "samgap.train", *job.overrides]
-    # Lightning and torchrun take many words for an error that error.txt has whole.
-    process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        raise
-    return lost(job, f"torchrun ended with {code}")
+    # Lightning and torchrun take many words for an error that error.txt has whole; here is what they say without one.
+    log = job.folder / LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*start, "-m", "samgap.train", *job.overrides], stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # it ends the run's processes
+            process.wait()
+            raise
+    told = lost(job, f"torchrun ended with {code}, see {log}")
+    if told["status"] in FINISHED:
+        log.unlink()
+    return told

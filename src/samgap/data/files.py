@@ -3,7 +3,6 @@
 Reading, cropping and resizing are timm's and Pillow's. N images, n of them, h = w = `size` pixels.
 """
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
+from samgap import seeds
 from samgap.errors import SettingError
 
 
@@ -66,7 +66,7 @@ class ImageFiles:
         transform, images = self._random(flip), []
         with _own_streams():
             for position in positions.tolist():
-                own = int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:8], "big") >> 1
+                own = seeds.derive(seed, position)
                 random.seed(own)  # timm crops by Python's generator and flips by torch's
                 torch.manual_seed(own)
                 images.append(transform(self._read(position)))

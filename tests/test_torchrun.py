@@ -1,0 +1,93 @@
+"""A sweep whose runs have two devices each: torchrun's processes are started, told of and ended by the launcher."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_commands import lasting, start, wait_for
+
+pytestmark = pytest.mark.xdist_group("ranks")
+TWO = ("hydra/launcher=torchrun", "trainer.devices=2", "name=mine", "data.train_size=128", "model.width=0.1", "seed=0")
+Command = Callable[..., tuple[int, str, str]]
+
+
+def finish(root: Path, *arguments: str) -> tuple[int, str]:
+    process = start(root, *arguments)
+    err = process.communicate()[1]
+    return process.returncode, err
+
+
+def ranks(process: Any) -> list[int]:
+    """Of the run that is at work, below the sweep's own process."""
+    found, seen = [], [process.pid]
+    while seen:
+        pid = seen.pop()
+        try:
+            children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        seen += children
+        if pid != process.pid and "samgap.train" in words and "torch.distributed.run" not in words:
+            found.append(pid)
+    return found
+
+
+def test_two_devices_do_what_one_does_and_a_failure_ends_no_other(tmp_path: Path) -> None:
+    grid = ("epochs=2", "ascent.rho=0,0.1", "precision=64-true", "data.holdout=0,5000")
+    code, err = finish(tmp_path / "two", *TWO, *grid, "logger=wandb")
+    assert code == 1
+    assert "2 of 4 runs of mine/own failed, the others are done" in err
+    assert "lower data.train_size or data.holdout" in err
+    assert "Traceback" not in err
+    # One W&B run for both processes of a run.
+    assert len([*(tmp_path / "two" / "wandb").glob("offline-run-*")]) == 2
+    assert finish(tmp_path / "one", *TWO[2:], *grid[:3])[0] == 0
+    two, one = lasting(tmp_path / "two"), lasting(tmp_path / "one")
+    assert two.keys() == one.keys()
+    for folder, record in two.items():
+        assert record["train_loss_final"] == pytest.approx(one[folder]["train_loss_final"], rel=1e-6)
+        assert record["test_acc_final"] == one[folder]["test_acc_final"]
+    assert (
+        not [*(tmp_path / "two").glob("runs/*/torchrun.log")]
+        or len([*(tmp_path / "two").glob("runs/*/torchrun.log")]) == 2
+    )  # of those that failed
+
+
+def epoch(root: Path) -> int:
+    """Of the one checkpoint there is; -1 without."""
+    paths = [*root.glob("runs/*/last.ckpt")]
+    return torch.load(paths[0], weights_only=False)["epoch"] if paths else -1
+
+
+def test_a_killed_device_ends_its_run_alone_and_the_same_command_goes_on(command: Command, tmp_path: Path) -> None:
+    grid = (*TWO, "epochs=4,4000", "eval_every=4000", "ascent.rho=0.1", "trainer.checkpoint_seconds=0")
+    process = start(tmp_path, *grid)
+    wait_for(lambda: len(ranks(process)) == 2 and epoch(tmp_path) >= 50, process)
+    os.kill(ranks(process)[1], signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "1 of 2 runs of mine/own failed, the others are done" in err
+    assert "Traceback" not in err
+    code, out, _ = command("status", f"root={tmp_path}")
+    assert code == 0
+    assert "1/2 done, 1 failed" in out
+
+    reached = epoch(tmp_path)
+    (path,) = tmp_path.glob("runs/*/last.ckpt")
+    before = path.stat().st_mtime_ns
+    process = start(tmp_path, *grid)
+    wait_for(lambda: path.stat().st_mtime_ns != before, process)
+    assert epoch(tmp_path) > reached
+    left = ranks(process)
+    os.kill(process.pid, signal.SIGINT)  # Ctrl-C that reaches the sweep's own process alone
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    assert "samgap: Stopped. The same command goes on where it was." in err
+    assert len(left) == 2
+    assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
