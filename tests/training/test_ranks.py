@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ TWO = {
     "SNIP": "pruner=snip pruner.sparsity=0.8",
     "SNIP, rounded another way": "pruner=snip pruner.sparsity=0.8 apart",
     "batch norm": "model=resnet18 model.width=2 ascent.m=32 epochs=2 optimizer.lr=0.02",
+    "images in files": "data=digits_jpeg data.size=16 data.flip=true epochs=2",
     "single precision": "precision=32-true epochs=10",
 }
 FOUR = {
@@ -83,7 +85,7 @@ def of(folder: Path, count: int, name: str) -> tuple[Path, str]:
 def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int, name: str) -> None:
     # T3, T20. 50 steps; buffers too, which are averaged before each evaluation.
     folder, _ = of(several(count), count, name)
-    first, *others = (torch.load(folder / f"{rank}.pt") for rank in range(count))
+    first, *others = (torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count))
     for other in others:
         assert all(torch.equal(first["net"][key], other["net"][key]) for key in first["net"])
         assert {k: [r[k] for r in first["curve"]] for k in ("train_loss", "train_acc")} == {
@@ -99,7 +101,7 @@ def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: An
     for name_ in ("on_train_epoch_start", "on_train_end"):  # put back what the worker's code sets here
         monkeypatch.setattr(GapTask, name_, getattr(GapTask, name_))
     train(tmp_path, 1, case)
-    there, here = torch.load(folder / "0.pt"), torch.load(tmp_path / "0.pt")
+    there, here = (torch.load(at / "0.pt", weights_only=False) for at in (folder, tmp_path))
     trained = [key for key in there["net"] if "running" not in key and "num_batches" not in key]
     for key in trained:
         torch.testing.assert_close(there["net"][key], here["net"][key], rtol=1e-7, atol=1e-9)
@@ -111,8 +113,25 @@ def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: An
 
 
 @pytest.mark.xdist_group("ranks")
+@pytest.mark.parametrize(("count", "name"), [(2, "images in files"), (4, "m of a rank")])
+def test_every_image_is_scored_once_over_all_ranks(
+    several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str
+) -> None:
+    # T26.
+    folder, case = of(several(count), count, name)
+    for name_ in ("on_train_epoch_start", "on_train_end"):
+        monkeypatch.setattr(GapTask, name_, getattr(GapTask, name_))
+    train(tmp_path / "alone", 1, case)
+    ranks_ = [torch.load(folder / f"{rank}.pt", weights_only=False)["scored"] for rank in range(count)]
+    assert sum(ranks_, Counter()) == torch.load(tmp_path / "alone" / "0.pt", weights_only=False)["scored"]
+    assert min(sum(scored.values()) for scored in ranks_) > 0.9 * max(sum(scored.values()) for scored in ranks_)
+
+
+@pytest.mark.xdist_group("ranks")
 def test_a_stopped_run_goes_on_on_all_ranks(several: Any) -> None:
-    whole, stopped = (torch.load(of(several(4), 4, name)[0] / "0.pt") for name in ("m of a rank", "stopped"))
+    whole, stopped = (
+        torch.load(of(several(4), 4, name)[0] / "0.pt", weights_only=False) for name in ("m of a rank", "stopped")
+    )
     assert all(torch.equal(whole["net"][key], stopped["net"][key]) for key in whole["net"])
     assert whole["curve"] == stopped["curve"]
     assert stopped["epochs"] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]  # stopped in the fifth, and nothing before it again

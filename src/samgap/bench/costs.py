@@ -1,0 +1,124 @@
+"""`python -m samgap.bench.costs`: what each figure costs at paper scale, counted from its config and assumed of a GPU.
+
+Steps and passes are those of the runs; operations are counted on the nets themselves, backward as twice the forward.
+Nothing here is measured on a GPU: the two assumptions below are stated with the table, and hours follow from them.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from samgap import cli, identity, naming
+from samgap.training.cost import flops
+from samgap.training.settings import GROUPS, SCALARS, resolve
+
+RATE = 15e12  # operations a second that training keeps up on one GPU in float32 (TF32 off), of 60e12 and more in theory
+PASS_SECONDS = 5e-3  # of a forward and backward pass that is too small to fill a GPU: launching its kernels
+IMAGES = {"mnist": 60_000, "cifar10": 50_000, "imagenet": 1_281_167, "fashion_mnist": 60_000, "factorization": 1_000}
+HEAD = "| figure at paper scale | runs | steps of one | GPU hours | the longest run |\n|---|---|---|---|---|"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one figure; hours are of one GPU."""
+
+    figure: str
+    runs: int
+    steps: int  # of the longest run
+    hours: float
+    longest: float
+
+    def text(self) -> str:
+        """A row of the table."""
+        return f"| `{self.figure}` | {self.runs} | {self.steps:,} | {_hours(self.hours)} | {_hours(self.longest)} |"
+
+
+def cost(figure: str) -> Cost:
+    """What the runs of a figure cost, its own and those that it shares with others.
+
+    Args:
+        figure: such as fig9/paper.
+    """
+    runs = {identity.identity(settings): (config, settings) for config, settings in _grid(figure)}
+    steps = [_steps(settings) for _, settings in runs.values()]
+    hours = [_seconds(config, settings) / 3600 for config, settings in runs.values()]
+    return Cost(figure, len(runs), max(steps), sum(hours), max(hours))
+
+
+def _grid(figure: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(config, settings) of every run; a swept group counts by its name, since its own keys cost nothing."""
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        composed = compose("train", [f"figure={figure}"], return_hydra_config=True)
+    grid = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
+    skip = composed.hydra.sweeper.skip or {}
+    base = naming.plain(composed, *GROUPS, *SCALARS, "trainer")
+    axes = {o.get_key_element(): _values(o) for o in OverridesParser.create().parse_overrides(grid)}
+    for point in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, point, strict=True))
+        if skip and all(chosen[key] in values for key, values in skip.items()):
+            continue
+        config = copy.deepcopy(base)
+        for key, value in chosen.items():
+            _put(config, f"{key}.name" if key in GROUPS else key, value)
+        yield config, resolve(config)
+
+
+def _values(override: Any) -> list[Any]:
+    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    group, _, name = key.rpartition(".")
+    (config[group] if group else config)[name] = value
+
+
+def _steps(settings: Mapping[str, Any]) -> int:
+    images = settings["data"]["train_size"] or IMAGES[settings["data"]["name"]]
+    steps: int = settings["epochs"] * math.ceil(images / settings["batch_size"])
+    return steps
+
+
+def _seconds(config: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    data = settings["data"]
+    shape = (data["channels"], data["size"], data["size"])
+    passes = _steps(settings) * (2 if settings["ascent"].get("rho") else 1)
+    operations = 3 * settings["batch_size"] * flops(
+        config["model"]["_target_"], settings["model"]["width"], shape, data["classes"]
+    )  # fmt: skip
+    return float(passes * max(PASS_SECONDS, operations / RATE))
+
+
+def _hours(value: float) -> str:
+    return f"{value:,.0f} h" if value >= 10 else f"{value:.1f} h" if value >= 0.1 else "minutes"
+
+
+def table(figures: list[str] | None = None, say: Callable[[str], object] = lambda _: None) -> str:
+    """The table of all figures that have a paper scale, or of some."""
+    lines = [HEAD]
+    for figure in figures or sorted(_figures(), key=_order):
+        lines.append(cost(figure).text())
+        say(lines[-1])
+    return "\n".join(lines) + "\n"
+
+
+def _figures() -> Iterator[str]:
+    for path in (Path(cli.CONF) / "figure").glob("*/paper*.yaml"):
+        yield f"{path.parent.name}/{path.stem}"
+
+
+def _order(figure: str) -> tuple[int, str]:
+    number = figure.partition("/")[0].removeprefix("fig")
+    return (int(number) if number.isdigit() else 99, figure)
+
+
+if __name__ == "__main__":
+    naming.register()
+    print(HEAD)
+    table(say=lambda row: print(row, flush=True))
