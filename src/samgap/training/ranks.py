@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
@@ -20,6 +23,19 @@ from samgap.pruning.mask import Masks
 def rank() -> int:
     """The number of this process, 0 where there is only one."""
     return int(os.environ.get("RANK", 0))
+
+
+def nodes() -> int:
+    """Machines that the processes are on, as many on each."""
+    return int(os.environ.get("WORLD_SIZE", 1)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def environment() -> ClusterEnvironment:
+    """The processes as Lightning is to see them: as torchrun describes them, or this one alone.
+
+    Left to itself it takes a Slurm that it finds to have started them, and warns where it has not.
+    """
+    return TorchElasticEnvironment() if "RANK" in os.environ else LightningEnvironment()
 
 
 def require(devices: int) -> None:

@@ -145,7 +145,9 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     with _logger(config, settings, rank) as logger, _quiet():
         trainer = Trainer(
             accelerator=machine.accelerator,
-            devices=machine.devices,
+            devices=machine.devices // ranks.nodes(),
+            num_nodes=ranks.nodes(),
+            plugins=[ranks.environment()],
             strategy=ranks.Joined() if dealt.ranks > 1 else "auto",
             sync_batchnorm=synchronized,
             use_distributed_sampler=False,  # ours deals out each batch
@@ -306,5 +308,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Batches come ready from the device; workers would only slow them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # Slurm is the launcher's matter
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         yield
