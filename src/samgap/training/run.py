@@ -8,6 +8,7 @@ import csv
 import logging
 import os
 import signal
+import threading
 import traceback
 import warnings
 import zipfile
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch import nn
 
@@ -154,7 +155,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
             deterministic=machine.deterministic,  # type: ignore[arg-type]
             precision=settings["precision"],
             max_epochs=settings["epochs"],
-            callbacks=[last, *callbacks],
+            callbacks=[last, _SchedulersSignals(), *callbacks],
             enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
             enable_model_summary=False,
             logger=logger if logger is not None else False,
@@ -286,6 +287,21 @@ def _checkpoint(folder: Path) -> Path | None:
     if not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is not None:
         raise SettingError(f"{path} is damaged: move it away, and the run starts from the beginning.")
     return path
+
+
+class _SchedulersSignals(Callback):
+    """Leaves SIGTERM to a handler that was there before: Lightning's would end the run when it comes.
+
+    Slurm sends it some time before it ends a preempted job, and does not queue again a job that ends by itself.
+    """
+
+    def __init__(self) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Called just after Lightning has set its own."""
+        if callable(self.before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,134 @@
+"""A Slurm of our own for the tests: controller and two nodes of two cores on this machine, all in one folder."""
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PORTS = 28417  # of the controller; the nodes have the next two
+NODES = ("n1", "n2")
+CORES = 2
+
+CONF = """
+ClusterName=samgap
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,sched_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+KillWait=2
+MinJobAge=2
+MpiDefault=none
+ReturnToService=2
+MailProg=/bin/true
+{nodes}
+PartitionName=low Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={grace}
+PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
+"""
+
+
+def patiently(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until something has happened; say what did not."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.1)
+
+
+def told(*command: str) -> str:
+    """What a command of Slurm says, nothing when it fails."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+@contextlib.contextmanager
+def cluster(grace: int = 0) -> Iterator[Path]:
+    """A running Slurm that this process's children find by SLURM_CONF; yields its folder.
+
+    Args:
+        grace: seconds from the announcement of a preemption to the end of a job.
+    """
+    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if _program(name) is None]
+    assert not missing, f"{', '.join(missing)} not found: install Debian's packages slurm-wlm and munge."
+    # A path that is short enough for a socket and that every user may enter.
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))
+    before = os.environ.get("SLURM_CONF")
+    try:
+        _configure(folder, grace)
+        os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+        _start(folder)
+        yield folder
+    finally:
+        _stop(folder)
+        if before is None:
+            os.environ.pop("SLURM_CONF", None)
+        else:
+            os.environ["SLURM_CONF"] = before
+        shutil.rmtree(folder)
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
+def _configure(folder: Path, grace: int) -> None:
+    host = socket.gethostname().partition(".")[0]
+    (folder / "state").mkdir()
+    nodes = "\n".join(
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORTS + 1 + number} CPUs={CORES} "
+        f"CoresPerSocket={CORES} RealMemory=1000 State=UNKNOWN"
+        for number, name in enumerate(NODES)
+    )
+    text = CONF.format(host=host, port=PORTS, user=getpass.getuser(), folder=folder, nodes=nodes, grace=grace)
+    (folder / "slurm.conf").write_text(text)
+    (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o600)
+
+
+def _start(folder: Path) -> None:
+    # --force: of a folder that is our own munged has nothing to fear.
+    ends = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    munge = [f"--{key}={folder}/munge.{end}" for key, end in ends.items()]
+    for command in (["munged", "--force", *munge], ["slurmctld"], *(["slurmd", "-N", name] for name in NODES)):
+        done = subprocess.run(
+            [_program(command[0]), *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        assert done.returncode == 0, f"{command[0]}: {done.stderr}"
+    patiently(lambda: told("sinfo", "-h", "-p", "low", "-o", "%T") == "idle", "idle nodes")
+
+
+def _stop(folder: Path) -> None:
+    told("scancel", "--me", "--signal=KILL")
+    told("scancel", "--me")
+    for names in ([f"slurmd.{node}" for node in NODES], ["slurmctld"], ["munge"]):  # each needs those after it
+        pids = []
+        for name in names:
+            with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+                pids.append(int((folder / f"{name}.pid").read_text()))
+                os.kill(pids[-1], signal.SIGTERM)
+        patiently(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids), f"end of {names}", 20)

@@ -1,0 +1,260 @@
+"""hydra/launcher=gpus on real Ray, told that this machine has GPUs; runs that stand in for long ones where only the
+scheduling is asked, real ones elsewhere."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.samgap_launchers.gpus import GpusLauncher
+from hydra_plugins.samgap_launchers.jobs import Job, Told
+from samgap.errors import SettingError
+from tests.test_commands import lasting, start, wait_for
+
+pytestmark = pytest.mark.xdist_group("gpus")
+Command = Callable[..., tuple[int, str, str]]
+
+
+@dataclass
+class StandIn:
+    """Instead of `Work`: a run holds its GPU for as long as its job says."""
+
+    config: DictConfig
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def carry_out(self, job: Job) -> Told:
+        """Told is the device that the process sees."""
+        time.sleep(float(job.overrides[0]))
+        return {"folder": job.folder.name, "status": "done", "sees": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+
+
+def schedule(root: Path, seconds: list[float], **keys: Any) -> tuple[list[Told], list[dict[str, Any]]]:
+    """What runs of these lengths, given longest first, told, and the rows of gpus.csv in order of start."""
+    config = OmegaConf.create({"root": str(root), "name": "mine", "scale": "own"})
+    jobs = [Job(k, [str(taken)], 1, root / "runs" / f"{k:02}") for k, taken in enumerate(seconds)]
+    told = GpusLauncher(**keys).carry_out(jobs, StandIn(config))  # type: ignore[arg-type]
+    rows: list[dict[str, Any]] = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
+    for row in rows:
+        row["start"], row["end"] = (datetime.fromisoformat(row[key]).timestamp() for key in ("start", "end"))
+    return told, sorted(rows, key=lambda row: row["start"])
+
+
+def most_at_once(rows: list[dict[str, Any]]) -> int:
+    """Runs that share a device at their worst."""
+    events = sorted([(row["start"], 1) for row in rows] + [(row["end"], -1) for row in rows])
+    count = worst = 0
+    for _, step in events:
+        count += step
+        worst = max(worst, count)
+    return worst
+
+
+def test_64_runs_keep_8_gpus_busy_and_no_two_share_one(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    seconds = sorted((draw.uniform(0.1, 0.8) for _ in range(64)), reverse=True)
+    told, rows = schedule(tmp_path, seconds, gpus=8)
+    assert [one["folder"] for one in told] == [f"{k:02}" for k in range(64)]
+    assert {one["status"] for one in told} == {"done"}
+    # Each sees its own device alone, before it could have started CUDA.
+    assert {row["run"]: row["gpu"] for row in rows} == {one["folder"]: one["sees"] for one in told}
+    devices = {row["gpu"] for row in rows}
+    assert devices == {str(number) for number in range(8)}
+    by_device = {gpu: [row for row in rows if row["gpu"] == gpu] for gpu in devices}
+    for mine in by_device.values():
+        assert all(before["end"] <= after["start"] for before, after in pairwise(mine))
+    # The longest first, and no device waits for another: each takes the next run that there is.
+    assert [row["run"] for row in rows] == sorted(row["run"] for row in rows)
+    last = max(row["start"] for row in rows)
+    assert all(mine[-1]["end"] + seconds[0] > last for mine in by_device.values())
+
+
+def test_one_number_packs_runs_on_a_gpu(tmp_path: Path) -> None:
+    _, rows = schedule(tmp_path, [0.5] * 6, gpus=2, gpus_per_run=0.5)
+    for gpu in ("0", "1"):
+        assert most_at_once([row for row in rows if row["gpu"] == gpu]) == 2
+    assert most_at_once(rows) == 4
+
+
+def test_few_runs_rather_spread_than_share(tmp_path: Path) -> None:
+    _, rows = schedule(tmp_path, [0.5] * 2, gpus=2, gpus_per_run=0.25)
+    assert {row["gpu"] for row in rows} == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"gpus_per_run": 0.4}, "gpus_per_run must be 1 or a share such as 0.5, 0.33 or 0.25"),
+        ({"gpus_per_run": 2}, "gpus_per_run must be 1 or a share"),
+        ({"gpus": 0}, "gpus must be a whole number from 1, or null, got 0"),
+        ({"gpus": 2, "address": "auto"}, "set one of them to null"),
+        ({"retries": -1}, "retries must be a whole number from 0, got -1"),
+    ],
+)
+def test_wrong_values_are_one_sentence(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingError, match=sentence):
+        GpusLauncher(**keys)
+
+
+TWO = ("hydra/launcher=gpus", "hydra.launcher.gpus=2", "name=mine", "data.train_size=64", "model.width=0.1")
+
+
+def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(command: Command, tmp_path: Path) -> None:
+    grid = ("epochs=1", "ascent.rho=0,0.1", "seed=0,1")
+    process = start(tmp_path / "gpus", *TWO, *grid, "data.holdout=0,5000")
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "4 of 8 runs of mine/own failed, the others are done" in err
+    assert "lower data.train_size or data.holdout" in err
+    assert "Traceback" not in err
+    assert command("train", "-m", *TWO[2:], *grid, f"root={tmp_path}/basic")[0] == 0
+    assert lasting(tmp_path / "gpus") == lasting(tmp_path / "basic")
+    assert "4 failed" in command("status", f"root={tmp_path}/gpus")[1]
+    # What is done is not done again, and no Ray is started to find out.
+    code, _, err = command("train", "-m", *TWO, *grid, f"root={tmp_path}/gpus")
+    assert (code, "4/4 done" in err) == (0, True)
+
+
+def below(pid: int) -> dict[int, str]:
+    """All processes that `pid` started, and theirs, with their command lines."""
+    found: dict[int, str] = {}
+    seen = [pid]
+    while seen:
+        try:
+            at = seen.pop()
+            children = [int(c) for c in Path(f"/proc/{at}/task/{at}/children").read_text().split()]
+            found |= {child: Path(f"/proc/{child}/cmdline").read_text() for child in children}
+            seen += children
+        except OSError:
+            continue
+    return found
+
+
+def alive(pids: Any) -> list[int]:
+    """Those that still do anything."""
+    states = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
+    return [
+        pid for pid, path in states.items() if path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+    ]
+
+
+def workers(process: "subprocess.Popen[str]") -> list[int]:
+    return [pid for pid, words in below(process.pid).items() if words.startswith("ray::Worker.carry_out")]
+
+
+def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) -> None:
+    grid = (*TWO[2:], "epochs=3,1500", "eval_every=1500", "ascent.rho=0.1", "trainer.checkpoint_seconds=0")
+    ours, undisturbed = (*TWO[:2], *grid), tmp_path / "basic"
+    assert command("train", "-m", *grid, f"root={undisturbed}")[0] == 0
+    root = tmp_path / "gpus"
+
+    def under_way() -> bool:
+        return any(root.glob("runs/*/last.ckpt")) and any(root.glob("runs/*/record.json"))
+
+    # Killed more often than it is tried again: told, and the other one is done.
+    process = start(root, *ours, "hydra.launcher.retries=0")
+    wait_for(lambda: under_way() and bool(workers(process)), process)
+    (victim,) = workers(process)
+    os.kill(victim, signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "1 of 2 runs of mine/own failed, the others are done" in err
+    assert "its process was killed or crashed 1 time" in err
+    assert "Traceback" not in err
+    out = command("status", f"root={root}")[1]
+    assert "1/2 done, 1 failed" in out
+    assert "its process was killed or crashed 1 time" in out
+
+    # Ctrl-C ends everything that the sweep has started.
+    (path,) = root.glob("runs/*/last.ckpt")
+    before = path.stat().st_mtime_ns
+    process = start(root, *ours)
+    wait_for(lambda: path.stat().st_mtime_ns != before, process)
+    started = below(process.pid)
+    os.kill(process.pid, signal.SIGINT)
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    assert "samgap: Stopped. The same command goes on where it was." in err
+    deadline = time.monotonic() + 30
+    while alive(started) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(started), [started[pid] for pid in alive(started)]
+
+    # Killed once and tried again, it ends as if nothing had been.
+    before = path.stat().st_mtime_ns
+    process = start(root, *ours)
+    wait_for(lambda: path.stat().st_mtime_ns != before and bool(workers(process)), process)
+    os.kill(workers(process)[0], signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert lasting(root) == lasting(undisturbed)
+    rows = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
+    assert Counter(row["status"] for row in rows) == {"done": 2, "killed": 2, "stopped": 1}
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """A running cluster of two nodes with one declared GPU each; gives its address."""
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=1"]
+    memory = "--object-store-memory=100000000"
+    nodes = [
+        [*ray, "--head", "--node-ip-address=127.0.0.3", "--port=6391", "--include-dashboard=false", memory],
+        [*ray, "--address=127.0.0.3:6391", "--node-ip-address=127.0.0.2", memory],
+    ]
+    started = []
+    try:
+        for command in nodes:
+            started.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                 start_new_session=True)
+            )  # fmt: skip
+            status = [ray[0], "status", "--address=127.0.0.3:6391"]
+            deadline = time.monotonic() + 120
+            while (
+                f"/{len(started)}.0 GPU"
+                not in subprocess.run(status, env=environment, capture_output=True, text=True, check=False).stdout
+            ):
+                assert started[-1].poll() is None, "Ray did not start"
+                assert time.monotonic() < deadline, "Ray did not start in time"
+        yield "127.0.0.3:6391"
+    finally:
+        families = [below(process.pid) for process in started]
+        for process, family in zip(started, families, strict=True):
+            process.terminate()
+            process.wait()
+            for pid in alive(family):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_running_cluster_is_joined_used_on_all_its_nodes_and_left_running(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    process = start(
+        tmp_path,
+        "hydra/launcher=gpus",
+        f"hydra.launcher.address={cluster}",
+        *TWO[2:],
+        "epochs=40,41,42,43",
+        "eval_every=43",
+    )
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert "4/4 done" in err
+    rows = list(csv.DictReader((tmp_path / "mine" / "own" / "gpus.csv").read_text().splitlines()))
+    assert {row["node"] for row in rows} == {"127.0.0.2", "127.0.0.3"}
+    ray = [str(Path(sys.executable).with_name("ray")), "status", f"--address={cluster}"]
+    assert "/2.0 GPU" in subprocess.run(ray, capture_output=True, text=True, check=False).stdout
