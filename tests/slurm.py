@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PORTS = 28417  # of the controller; the nodes have the next two
 NODES = ("n1", "n2")
 CORES = 2
 
@@ -97,17 +96,26 @@ def _program(name: str) -> str | None:
 
 def _configure(folder: Path, grace: int) -> None:
     host = socket.gethostname().partition(".")[0]
+    port, *ports = _free_ports(1 + len(NODES))
     (folder / "state").mkdir()
     nodes = "\n".join(
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORTS + 1 + number} CPUs={CORES} "
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={own} CPUs={CORES} "
         f"CoresPerSocket={CORES} RealMemory=1000 State=UNKNOWN"
-        for number, name in enumerate(NODES)
+        for name, own in zip(NODES, ports, strict=True)
     )
-    text = CONF.format(host=host, port=PORTS, user=getpass.getuser(), folder=folder, nodes=nodes, grace=grace)
+    text = CONF.format(host=host, port=port, user=getpass.getuser(), folder=folder, nodes=nodes, grace=grace)
     (folder / "slurm.conf").write_text(text)
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _start(folder: Path) -> None:
