@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ CORES = 2
 
 CONF = """
 ClusterName=samgap
+FirstJobId={first}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser={user}
@@ -103,7 +105,11 @@ def _configure(folder: Path, grace: int) -> None:
         f"CoresPerSocket={CORES} RealMemory=1000 State=UNKNOWN"
         for name, own in zip(NODES, ports, strict=True)
     )
-    text = CONF.format(host=host, port=port, user=getpass.getuser(), folder=folder, nodes=nodes, grace=grace)
+    # A number that another Slurm on this machine is not at: the ports of runs with several tasks are made of it.
+    first = random.randrange(1, 60000)
+    text = CONF.format(
+        first=first, host=host, port=port, user=getpass.getuser(), folder=folder, nodes=nodes, grace=grace
+    )
     (folder / "slurm.conf").write_text(text)
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
     (folder / "munge.key").write_bytes(os.urandom(128))
