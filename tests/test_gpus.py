@@ -182,7 +182,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     assert Counter(row["status"] for row in rows) == {"done": 2, "killed": 2, "stopped": 1}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A running cluster of two nodes with one declared GPU each; gives its address."""
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -236,3 +236,41 @@ def test_a_running_cluster_is_joined_used_on_all_its_nodes_and_left_running(
     assert {row["node"] for row in rows} == {"127.0.0.2", "127.0.0.3"}
     ray = [str(Path(sys.executable).with_name("ray")), "status", f"--address={cluster}"]
     assert "/2.0 GPU" in subprocess.run(ray, capture_output=True, text=True, check=False).stdout
+
+
+def test_a_node_that_leaves_takes_no_run_along(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The last test of the cluster, which has one node from here on.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    joined = ("hydra/launcher=gpus", f"hydra.launcher.address={cluster}")
+    grid = (*TWO[2:], "epochs=600,601", "eval_every=601", "trainer.checkpoint_seconds=0")
+    process = start(tmp_path, *joined, *grid)
+    wait_for(lambda: len([*tmp_path.glob("runs/*/last.ckpt")]) == 2, process)
+    (raylet,) = [
+        pid
+        for pid, words in below(os.getpid()).items()
+        if "raylet/raylet" in words and "_ip_address=127.0.0.2" in words
+    ]
+    os.kill(raylet, signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert "2/2 done" in err
+    rows = list(csv.DictReader((tmp_path / "mine" / "own" / "gpus.csv").read_text().splitlines()))
+    assert Counter((row["status"], row["node"]) for row in rows) == {
+        ("killed", "127.0.0.2"): 1,
+        ("done", "127.0.0.3"): 2,
+    }
+
+
+def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    for keys, sentence in (
+        (
+            ["hydra.launcher.address=127.0.0.3:6399"],
+            "hydra.launcher.address must be host:port of a running Ray cluster",
+        ),
+        (["hydra.launcher.address=nowhere:x"], "and at nowhere:x is none"),
+    ):
+        process = start(tmp_path, "hydra/launcher=gpus", *keys, *TWO[2:], "epochs=1")
+        err = process.communicate()[1]
+        assert process.returncode == 1
+        assert sentence in err
+        assert "Traceback" not in err
