@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from samgap import records
+from samgap import cli, records
 from samgap.data import fashion_mnist
 from tests.training.test_run import PASSING
 
@@ -399,7 +399,7 @@ def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", cli.FULL: "0"},  # a command that was called here has set it
         )  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, handler)
