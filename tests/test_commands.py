@@ -487,6 +487,8 @@ def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> N
     code, out, err = command("draw", "name=mine", f"root={tmp_path}")
     assert code == 0, err
     assert "missing" not in out
+    code, _, err = command("train", *grid, "hydra.sweeper.skip={model.width:[0.1,0.2]}")
+    assert (code, "set it to null" in err) == (1, True)
 
 
 def test_records_of_several_machines_come_together_by_copying(command: Command, tmp_path: Path) -> None:
