@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from samgap import records
+from samgap import cli, records
 from samgap.data import fashion_mnist
 from tests.training.test_run import PASSING
 
@@ -399,7 +399,7 @@ def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", cli.FULL: "0"},  # a command that was called here has set it
         )  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, handler)
@@ -487,6 +487,8 @@ def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> N
     code, out, err = command("draw", "name=mine", f"root={tmp_path}")
     assert code == 0, err
     assert "missing" not in out
+    code, _, err = command("train", *grid, "hydra.sweeper.skip={model.width:[0.1,0.2]}")
+    assert (code, "set it to null" in err) == (1, True)
 
 
 def test_records_of_several_machines_come_together_by_copying(command: Command, tmp_path: Path) -> None:

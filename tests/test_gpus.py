@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.samgap_launchers.gpus import GpusLauncher
 from hydra_plugins.samgap_launchers.jobs import Job, Told
 from samgap.errors import SettingError
+from tests.processes import alive, below, workers
 from tests.test_commands import lasting, start, wait_for
 
 pytestmark = pytest.mark.xdist_group("gpus")
@@ -30,22 +31,26 @@ Command = Callable[..., tuple[int, str, str]]
 
 @dataclass
 class StandIn:
-    """Instead of `Work`: a run holds its GPU for as long as its job says."""
+    """Instead of `Work`: a run holds its GPU for as long as its job says, and until `meet` runs have begun."""
 
     config: DictConfig
+    meet: int
     environment: dict[str, str] = field(default_factory=dict)
 
     def carry_out(self, job: Job) -> Told:
         """Told is the device that the process sees."""
+        job.folder.mkdir(parents=True)
+        while len([*job.folder.parent.iterdir()]) < self.meet:
+            time.sleep(0.05)
         time.sleep(float(job.overrides[0]))
         return {"folder": job.folder.name, "status": "done", "sees": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
 
 
-def schedule(root: Path, seconds: list[float], **keys: Any) -> tuple[list[Told], list[dict[str, Any]]]:
+def schedule(root: Path, seconds: list[float], meet: int = 0, **keys: Any) -> tuple[list[Told], list[dict[str, Any]]]:
     """What runs of these lengths, given longest first, told, and the rows of gpus.csv in order of start."""
     config = OmegaConf.create({"root": str(root), "name": "mine", "scale": "own"})
     jobs = [Job(k, [str(taken)], 1, root / "runs" / f"{k:02}") for k, taken in enumerate(seconds)]
-    told = GpusLauncher(**keys).carry_out(jobs, StandIn(config))  # type: ignore[arg-type]
+    told = GpusLauncher(**keys).carry_out(jobs, StandIn(config, meet))  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
     for row in rows:
         row["start"], row["end"] = (datetime.fromisoformat(row[key]).timestamp() for key in ("start", "end"))
@@ -82,14 +87,14 @@ def test_64_runs_keep_8_gpus_busy_and_no_two_share_one(tmp_path: Path) -> None:
 
 
 def test_one_number_packs_runs_on_a_gpu(tmp_path: Path) -> None:
-    _, rows = schedule(tmp_path, [0.5] * 6, gpus=2, gpus_per_run=0.5)
+    _, rows = schedule(tmp_path, [0.1] * 8, meet=4, gpus=2, gpus_per_run=0.5)
     for gpu in ("0", "1"):
         assert most_at_once([row for row in rows if row["gpu"] == gpu]) == 2
     assert most_at_once(rows) == 4
 
 
 def test_few_runs_rather_spread_than_share(tmp_path: Path) -> None:
-    _, rows = schedule(tmp_path, [0.5] * 2, gpus=2, gpus_per_run=0.25)
+    _, rows = schedule(tmp_path, [0.1] * 2, meet=2, gpus=2, gpus_per_run=0.25)
     assert {row["gpu"] for row in rows} == {"0", "1"}
 
 
@@ -127,33 +132,6 @@ def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(com
     assert (code, "4/4 done" in err) == (0, True)
 
 
-def below(pid: int) -> dict[int, str]:
-    """All processes that `pid` started, and theirs, with their command lines."""
-    found: dict[int, str] = {}
-    seen = [pid]
-    while seen:
-        try:
-            at = seen.pop()
-            children = [int(c) for c in Path(f"/proc/{at}/task/{at}/children").read_text().split()]
-            found |= {child: Path(f"/proc/{child}/cmdline").read_text() for child in children}
-            seen += children
-        except OSError:
-            continue
-    return found
-
-
-def alive(pids: Any) -> list[int]:
-    """Those that still do anything."""
-    states = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
-    return [
-        pid for pid, path in states.items() if path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
-    ]
-
-
-def workers(process: "subprocess.Popen[str]") -> list[int]:
-    return [pid for pid, words in below(process.pid).items() if words.startswith("ray::Worker.carry_out")]
-
-
 def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) -> None:
     grid = (*TWO[2:], "epochs=3,1500", "eval_every=1500", "ascent.rho=0.1", "trainer.checkpoint_seconds=0")
     ours, undisturbed = (*TWO[:2], *grid), tmp_path / "basic"
@@ -165,8 +143,8 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
 
     # Killed more often than it is tried again: told, and the other one is done.
     process = start(root, *ours, "hydra.launcher.retries=0")
-    wait_for(lambda: under_way() and bool(workers(process)), process)
-    (victim,) = workers(process)
+    wait_for(lambda: under_way() and len(workers(root)) == 1, process)
+    (victim,) = workers(root)
     os.kill(victim, signal.SIGKILL)
     err = process.communicate()[1]
     assert process.returncode == 1
@@ -195,8 +173,8 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     # Killed once and tried again, it ends as if nothing had been.
     before = path.stat().st_mtime_ns
     process = start(root, *ours)
-    wait_for(lambda: path.stat().st_mtime_ns != before and bool(workers(process)), process)
-    os.kill(workers(process)[0], signal.SIGKILL)
+    wait_for(lambda: path.stat().st_mtime_ns != before and len(workers(root)) == 1, process)
+    os.kill(workers(root)[0], signal.SIGKILL)
     err = process.communicate()[1]
     assert process.returncode == 0, err
     assert lasting(root) == lasting(undisturbed)
@@ -204,7 +182,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     assert Counter(row["status"] for row in rows) == {"done": 2, "killed": 2, "stopped": 1}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A running cluster of two nodes with one declared GPU each; gives its address."""
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -258,3 +236,41 @@ def test_a_running_cluster_is_joined_used_on_all_its_nodes_and_left_running(
     assert {row["node"] for row in rows} == {"127.0.0.2", "127.0.0.3"}
     ray = [str(Path(sys.executable).with_name("ray")), "status", f"--address={cluster}"]
     assert "/2.0 GPU" in subprocess.run(ray, capture_output=True, text=True, check=False).stdout
+
+
+def test_a_node_that_leaves_takes_no_run_along(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The last test of the cluster, which has one node from here on.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    joined = ("hydra/launcher=gpus", f"hydra.launcher.address={cluster}")
+    grid = (*TWO[2:], "epochs=600,601", "eval_every=601", "trainer.checkpoint_seconds=0")
+    process = start(tmp_path, *joined, *grid)
+    wait_for(lambda: len([*tmp_path.glob("runs/*/last.ckpt")]) == 2, process)
+    (raylet,) = [
+        pid
+        for pid, words in below(os.getpid()).items()
+        if "raylet/raylet" in words and "_ip_address=127.0.0.2" in words
+    ]
+    os.kill(raylet, signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert "2/2 done" in err
+    rows = list(csv.DictReader((tmp_path / "mine" / "own" / "gpus.csv").read_text().splitlines()))
+    assert Counter((row["status"], row["node"]) for row in rows) == {
+        ("killed", "127.0.0.2"): 1,
+        ("done", "127.0.0.3"): 2,
+    }
+
+
+def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    for keys, sentence in (
+        (
+            ["hydra.launcher.address=127.0.0.3:6399"],
+            "hydra.launcher.address must be host:port of a running Ray cluster",
+        ),
+        (["hydra.launcher.address=nowhere:x"], "and at nowhere:x is none"),
+    ):
+        process = start(tmp_path, "hydra/launcher=gpus", *keys, *TWO[2:], "epochs=1")
+        err = process.communicate()[1]
+        assert process.returncode == 1
+        assert sentence in err
+        assert "Traceback" not in err

@@ -57,6 +57,21 @@ def test_an_unknown_figure_or_scale_is_one_sentence() -> None:
         assert "fig8/smoke" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], "hydra/launcher=cores root=multirun"),
+        (["DEVICES=1"], "hydra/launcher=cores root=multirun"),
+        (["DEVICES=4"], "hydra/launcher=torchrun root=multirun trainer.devices=4"),
+        (["DEVICES=4", "LAUNCHER=slurm"], "hydra/launcher=slurm root=multirun trainer.devices=4"),
+    ],
+)
+def test_make_starts_runs_on_several_devices(words: list[str], wanted: str) -> None:
+    command = ["make", "-n", "reproduce-fig9", f"BIN={Path(sys.executable).parent}", *words]
+    plan = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    assert f"figure=fig9/smoke {wanted}" in plan
+
+
 def test_the_readme_opens_with_the_two_commands_that_ci_runs() -> None:
     first = text("README.md")[:3000]
     for command in ("make reproduce-fig8", "make test"):

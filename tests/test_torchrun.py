@@ -2,13 +2,14 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from tests.processes import alive, below
 from tests.test_commands import lasting, start, wait_for
 
 pytestmark = pytest.mark.xdist_group("ranks")
@@ -22,20 +23,10 @@ def finish(root: Path, *arguments: str) -> tuple[int, str]:
     return process.returncode, err
 
 
-def ranks(process: Any) -> list[int]:
+def ranks(process: "subprocess.Popen[str]") -> list[int]:
     """Of the run that is at work, below the sweep's own process."""
-    found, seen = [], [process.pid]
-    while seen:
-        pid = seen.pop()
-        try:
-            children = [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        except OSError:
-            continue
-        seen += children
-        if pid != process.pid and "samgap.train" in words and "torch.distributed.run" not in words:
-            found.append(pid)
-    return found
+    words = {pid: line.split("\0") for pid, line in below(process.pid).items()}
+    return [pid for pid, line in words.items() if "samgap.train" in line and "torch.distributed.run" not in line]
 
 
 def test_two_devices_do_what_one_does_and_a_failure_ends_no_other(tmp_path: Path) -> None:
@@ -90,4 +81,4 @@ def test_a_killed_device_ends_its_run_alone_and_the_same_command_goes_on(command
     assert process.returncode == 130
     assert "samgap: Stopped. The same command goes on where it was." in err
     assert len(left) == 2
-    assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
+    assert not alive(left)

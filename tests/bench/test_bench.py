@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from samgap.bench import jax_step, torch_steps
+from samgap.bench import jax_step, scheduling, torch_steps
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.sam import SAM
@@ -30,7 +30,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "bench" / "bench.json").read_text())
-    assert list(parts) == ["steps", "sweeps", "curvature"]
+    assert list(parts) == ["steps", "sweeps", "scheduling", "curvature"]
     assert all(part["smoke"] and part["versions"]["torch"] in torch.__version__ for part in parts.values())
     rows = [row for part in parts.values() for row in part["rows"]]
     assert [(row["what"], row["against"]) for row in rows] == [
@@ -45,6 +45,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("draw over 125 records, after imports", "bound"),
         ("runs on 2 cores", "1 core"),
         ("peak memory, figure 7 at paper scale, p = 10", "bound"),
+        ("idle share of 2 declared GPUs, 6 runs of mixed length", "bound"),
         ("lambda_max, MLP p = 10, 100 examples", "power iteration"),
         ("s_2, MLP p = 10, 20 examples, two threads", "bound"),
         ("s_2, MLP p = 10, 20 examples, peak memory", "bound"),
@@ -53,6 +54,14 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"
         assert row["holds"] == (None if row["goal"] is None else row["ratio"] <= row["goal"])
     assert done.stdout.count(" of its bound ") == sum(row["against"] == "bound" for row in rows)
+
+
+def test_the_idle_share_by_hand() -> None:
+    runs = [("a", 0, 4), ("b", 2, 6), ("a", 4, 6), ("a", 6, 10), ("b", 7, 10)]
+    told = [{"worker": worker, "began": str(began), "ended": str(ended)} for worker, began, ended in runs]
+    # Both are up from 2 to 10, and b waits one second of 16; a third GPU is idle all the time.
+    assert scheduling.idle(told, 2) == pytest.approx(1 / 16)
+    assert scheduling.idle(told, 3) == pytest.approx(9 / 24)
 
 
 def problem() -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,8 @@ class GpusLauncher(JobLauncher):
             # A secret for this process alone, read by Ray when it is imported; its own way is a file at home.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        elif ":" in self.address:
+            _knock(self.address)
         import ray
 
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -233,6 +236,18 @@ class Crew:
                 writer.writerows(self.rows)
 
         files.replace(self.path, write)
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for a quarter of an hour where nobody answers."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise SettingError(
+            f"hydra.launcher.address must be host:port of a running Ray cluster, or auto, and at {address} is none "
+            f"({error})."
+        ) from None
 
 
 def _now() -> str:

@@ -137,6 +137,8 @@ class ResumeSweeper(BasicSweeper):
                 cost=round(cost(values, settings), 3),
             )
             jobs.append((member, list(job)))
+        if not jobs:
+            raise SettingError("hydra.sweeper.skip leaves out every point of this grid: set it to null.")
         return jobs
 
     def _axes(self, arguments: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from samgap import cli, files, naming, provenance
 from samgap.bench.rows import Row
 
-PARTS = ("steps", "sweeps", "curvature")
+PARTS = ("steps", "sweeps", "scheduling", "curvature")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,6 +79,10 @@ def _rows(part: str, smoke: bool) -> Iterator[Row]:
         from samgap.bench import sweeps
 
         return sweeps.rows(_compose, smoke)
+    if part == "scheduling":
+        from samgap.bench import scheduling
+
+        return scheduling.rows(smoke)
     from samgap.bench import curvature
 
     return curvature.rows(_compose, smoke)

@@ -1,0 +1,38 @@
+"""Which processes there are: those that a command has started, and the one that works on a run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def below(pid: int) -> dict[int, str]:
+    """All processes that `pid` started, and theirs, with their command lines."""
+    found: dict[int, str] = {}
+    seen = [pid]
+    while seen:
+        try:
+            at = seen.pop()
+            children = [int(child) for child in Path(f"/proc/{at}/task/{at}/children").read_text().split()]
+            found |= {child: Path(f"/proc/{child}/cmdline").read_text() for child in children}
+            seen += children
+        except OSError:
+            continue
+    return found
+
+
+def alive(pids: Iterable[int]) -> list[int]:
+    """Those that still do anything."""
+
+    def state(pid: int) -> str:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return "gone"
+
+    return [pid for pid in pids if state(pid) not in ("Z", "gone")]
+
+
+def workers(root: Path) -> list[int]:
+    """The process that holds the lock of the one unfinished run below `root`; none between two tries."""
+    inodes = [(path.parent / ".lock").stat().st_ino for path in root.glob("runs/*/last.ckpt")]
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return [int(words[4]) for words in locks if words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) in inodes]

@@ -1,0 +1,180 @@
+"""hydra/launcher=slurm on a real Slurm of two nodes, without accounting."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hydra_plugins.samgap_launchers.slurm import SlurmLauncher
+from tests.processes import alive, workers
+from tests.slurm import cluster, patiently, told
+from tests.test_commands import lasting, start, wait_for
+
+pytestmark = pytest.mark.xdist_group("slurm")
+Command = Callable[..., tuple[int, str, str]]
+TINY = ("name=mine", "data.train_size=64", "model.width=0.1")
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.poll_seconds=0.2", "hydra.launcher.late_seconds=2")
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Path]:
+    """A running Slurm, found by every command."""
+    with cluster() as folder:
+        yield folder
+
+
+def queue() -> list[str]:
+    """Slurm's numbers of the jobs that are waiting or at work."""
+    return told("squeue", "--me", "--noheader", "--array", "--states=PENDING,RUNNING", "--format=%i").split()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(command: Command, tmp_path: Path) -> None:
+    grid = (*TINY, "epochs=2", "ascent.rho=0,0.1")
+    process = start(tmp_path / "slurm", *SLURM, *grid, "data.holdout=0,5000")
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "2 of 4 runs of mine/own failed, the others are done" in err
+    assert "lower data.train_size or data.holdout" in err
+    assert "Traceback" not in err
+    assert command("train", "-m", *grid, f"root={tmp_path}/basic")[0] == 0
+    assert lasting(tmp_path / "slurm") == lasting(tmp_path / "basic")
+    assert "2 failed" in command("status", f"root={tmp_path}/slurm")[1]
+    code, _, err = command("train", "-m", *SLURM, *grid, f"root={tmp_path}/slurm")
+    assert (code, "2/2 done" in err) == (0, True)
+
+
+@pytest.mark.usefixtures("slurm")
+def test_two_tasks_do_what_one_process_does(command: Command, tmp_path: Path) -> None:
+    grid = (*TINY, "epochs=2", "ascent.rho=0.1", "precision=64-true")
+    process = start(tmp_path / "slurm", *SLURM, *grid, "trainer.devices=2", "hydra.launcher.nodes=2")
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert command("train", "-m", *grid, f"root={tmp_path}/basic")[0] == 0
+    two, one = lasting(tmp_path / "slurm"), lasting(tmp_path / "basic")
+    assert two.keys() == one.keys()
+    for folder, record in two.items():
+        assert record["train_loss_final"] == pytest.approx(one[folder]["train_loss_final"], rel=1e-6)
+        assert record["test_acc_final"] == one[folder]["test_acc_final"]
+
+
+LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1500", "eval_every=1500", "trainer.checkpoint_seconds=0")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("undisturbed")
+    process = start(root, *LONG)
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    return lasting(root)
+
+
+def under_way(root: Path) -> bool:
+    return any(root.glob("runs/*/last.ckpt")) and any(root.glob("runs/*/record.json"))
+
+
+def advanced(root: Path) -> Callable[[], bool]:
+    """Whether the unfinished run has written another checkpoint since."""
+    (path,) = root.glob("runs/*/last.ckpt")
+    before = path.stat().st_mtime_ns
+    return lambda: not path.exists() or path.stat().st_mtime_ns != before
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
+    command: Command, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    process = start(tmp_path, *SLURM, *LONG)
+    wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
+    os.kill(workers(tmp_path)[0], signal.SIGKILL)
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "1 of 2 runs of mine/own failed, the others are done" in err
+    assert "was ended" in err
+    assert "Traceback" not in err
+    assert "1/2 done, 1 failed" in command("status", f"root={tmp_path}")[1]
+
+    # Slurm queues it again, as after a preemption, and it goes on where it was.
+    again = advanced(tmp_path)
+    process = start(tmp_path, *SLURM, *LONG)
+    wait_for(again, process)
+    (number,) = queue()
+    again = advanced(tmp_path)
+    assert told("scontrol", "requeue", number) == ""
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert lasting(tmp_path) == undisturbed
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_preempted_run_is_queued_again_and_ends_the_same(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    process = start(tmp_path, *SLURM, *LONG, "hydra.launcher.partition=low")
+    wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
+    before = workers(tmp_path)[0]
+    number = told("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
+                  "--wrap=sleep 1")  # fmt: skip
+    assert number
+    patiently(lambda: not alive([before]), "end of the preempted run")
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert lasting(tmp_path) == undisturbed
+
+
+@pytest.mark.usefixtures("slurm")
+def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    process = start(tmp_path, *SLURM, *LONG)
+    wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
+    os.kill(process.pid, signal.SIGINT)
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    assert "jobs of Slurm canceled" in err
+    assert "samgap: Stopped. The same command goes on where it was." in err
+    patiently(lambda: queue() == [], "an empty queue")
+
+    again = advanced(tmp_path)
+    process = start(tmp_path, *SLURM, *LONG)
+    wait_for(again, process)
+    process.kill()
+    process.communicate()
+    (number,) = queue()
+    # The next driver waits for the job that the lost one left.
+    process = start(tmp_path, *SLURM, *LONG)
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert "1 runs are in Slurm's queue already" in err or "2/2 done" in err
+    assert number not in queue()
+    assert lasting(tmp_path) == undisturbed
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["hydra.launcher.partition=nowhere"], "Slurm does not take the jobs"),
+        (["hydra.launcher.timeout_min=1"], "hydra.launcher.timeout_min must be at least 3, got 1"),
+        (["hydra.launcher.nodes=2"], "hydra.launcher.nodes=2 must divide trainer.devices=1"),
+    ],
+)
+def test_wrong_values_are_one_sentence(command: Command, tmp_path: Path, words: list[str], sentence: str) -> None:
+    code, _, err = command("train", "-m", *SLURM, *TINY, "seed=0,1", *words, f"root={tmp_path}")
+    assert code == 1
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not [*tmp_path.glob("runs/*/record.json")]
+
+
+def test_without_slurm_there_is_one_sentence(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, err = command("train", "-m", *SLURM, *TINY, "seed=0,1", f"root={tmp_path}")
+    assert code == 1
+    assert "hydra/launcher=slurm wants Slurm's commands on PATH and sbatch is not there" in err
+
+
+def test_every_key_of_the_yaml_is_the_launcher_s() -> None:
+    conf = Path(__file__).parents[1] / "conf/hydra/launcher/slurm.yaml"
+    keys = [line.partition(":")[0] for line in conf.read_text().splitlines() if line and line[0].isalpha()]
+    assert set(keys) - {"defaults"} == set(vars(SlurmLauncher().conf)) - {"_target_"}
