@@ -22,7 +22,7 @@ SLURM = ("hydra/launcher=slurm", "hydra.launcher.poll_seconds=0.2", "hydra.launc
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Path]:
     """A running Slurm, found by every command."""
-    with cluster() as folder:
+    with cluster(grace=2) as folder:
         yield folder
 
 
@@ -61,7 +61,7 @@ def test_two_tasks_do_what_one_process_does(command: Command, tmp_path: Path) ->
         assert record["test_acc_final"] == one[folder]["test_acc_final"]
 
 
-LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1500", "eval_every=1500", "trainer.checkpoint_seconds=0")
+LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1000", "eval_every=1000", "trainer.checkpoint_seconds=0")
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,13 @@ def test_a_preempted_run_is_queued_again_and_ends_the_same(tmp_path: Path, undis
 def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     process = start(tmp_path, *SLURM, *LONG)
     wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
+    worker = workers(tmp_path)
     os.kill(process.pid, signal.SIGINT)
     err = process.communicate()[1]
     assert process.returncode == 130
     assert "jobs of Slurm canceled" in err
     assert "samgap: Stopped. The same command goes on where it was." in err
-    patiently(lambda: queue() == [], "an empty queue")
+    patiently(lambda: queue() == [] and not alive(worker), "an empty queue")
 
     again = advanced(tmp_path)
     process = start(tmp_path, *SLURM, *LONG)
@@ -141,12 +142,16 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     process.kill()
     process.communicate()
     (number,) = queue()
+    # What a job gets before its time limit: it has itself queued again, without a driver.
+    (worker,) = workers(tmp_path)
+    assert told("scancel", "--signal=USR2", number) == ""
+    patiently(lambda: not alive([worker]), "end of a run that is to be queued again")
     # The next driver waits for the job that the lost one left.
     process = start(tmp_path, *SLURM, *LONG)
     err = process.communicate()[1]
     assert process.returncode == 0, err
-    assert "1 runs are in Slurm's queue already" in err or "2/2 done" in err
-    assert number not in queue()
+    assert "1 runs are in Slurm's queue already" in err
+    assert len(list(tmp_path.glob("mine/own/slurm/*/*_submission.sh"))) == 2
     assert lasting(tmp_path) == undisturbed
 
 
