@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -360,6 +361,31 @@ def test_wandb_offline_keeps_the_runs_of_one_process_apart(command: Command, tmp
         assert run["summary"]["test_acc"] == pytest.approx(record["test_acc_final"])
         assert run["exit_code"] == 0
     assert not by_identity
+
+
+@pytest.mark.parametrize("server", ["dead", "silent"])
+def test_a_wandb_that_does_not_answer_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        if server == "silent":
+            listening.listen(50)  # takes connections and says nothing
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
+        process = start(
+            tmp_path, "name=mine", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1",
+            "logger=wandb", "logger.mode=online", "logger.start_seconds=2",
+        )  # fmt: skip
+        err = process.communicate()[1]
+    assert process.returncode == 0, err
+    # The second run does not wait for it again.
+    assert err.count("W&B did not take the run") == 1
+    assert "Traceback" not in err
+    done = lasting(tmp_path)
+    kept = {folder.name.rpartition("-")[2] for folder in (tmp_path / "wandb").glob("offline-run-*")}
+    assert kept == {record["identity"] for record in done.values()}
+    assert len(kept) == 2
 
 
 def _inspect(folder: Path) -> dict[str, Any]:

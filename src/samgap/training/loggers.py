@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ def wandb(
     project: str,
     entity: str | None = None,
     mode: str | None = None,
+    start_seconds: float = 20,
+    end_seconds: float = 120,
 ) -> Iterator[Logger | None]:
     """One W&B run, named after the run's folder, tagged by its cell, closed on the way out.
 
@@ -33,8 +37,9 @@ def wandb(
         project, entity: where in W&B.
         mode: online, offline or disabled; None is what the variable WANDB_MODE says, else online when this machine
             is logged in, else offline. Nothing is asked in any case.
+        start_seconds: for W&B to answer; a run does without it then, and is kept offline.
+        end_seconds: for W&B to take what is left.
     """
-    import wandb  # takes a second and a half, which runs without it should not pay
     from pytorch_lightning.loggers import WandbLogger
 
     rho = settings["ascent"].get("rho") or 0
@@ -47,7 +52,10 @@ def wandb(
         tags.append(f"noise={noise:g}")
     folder = Path(config["root"]) / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
+    run = _start(
+        mode or os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),
+        start_seconds,
+        end_seconds,
         project=project,
         entity=entity,
         id=identity.identity(settings),
@@ -58,10 +66,6 @@ def wandb(
         tags=[*tags, f"{config['name']}/{config['scale']}"],
         config=identity.flat(settings) | {"arm": arm},
         dir=config["root"],
-        mode=mode or os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline"),  # type: ignore[arg-type]
-        # A second init in one process would otherwise return the first run, with the first run's config.
-        reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off"),
     )
     failed = True
     try:
@@ -69,6 +73,34 @@ def wandb(
         failed = False
     finally:
         run.finish(exit_code=int(failed))
+
+
+def _start(mode: str, start_seconds: float, end_seconds: float, **options: Any) -> Any:
+    """A W&B run, offline where W&B cannot be reached or refuses: a mirror stops nothing."""
+    import wandb  # takes a second and a half, which runs without it should not pay
+
+    settings = wandb.Settings(silent=True, console="off", init_timeout=start_seconds, finish_timeout=end_seconds)
+    # A second init in one process would otherwise return the first run, with the first run's config.
+    begin: Any = partial(wandb.init, reinit="create_new", settings=settings, **options)
+    if mode == "online" and _missed:
+        mode = "offline"
+    if mode == "online":
+        try:
+            return begin(mode=mode)
+        except wandb.errors.Error as error:
+            _missed.append(str(error))
+            folder = Path(options["dir"]) / "wandb"
+            warnings.warn(
+                f"W&B did not take the run ({str(error).splitlines()[0]}): it and those after it are kept offline in "
+                f"{folder}, to be sent by `wandb sync {folder}/offline-run-*`.",
+                stacklevel=2,
+            )
+            wandb.teardown()  # its process would go on trying, and keep the run's id from being used again
+            mode = "offline"
+    return begin(mode=mode)
+
+
+_missed: list[str] = []  # why W&B could not be had; later runs of this process do not wait for it again
 
 
 def _logged_in() -> bool:

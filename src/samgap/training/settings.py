@@ -99,6 +99,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
     "logger.project": (_text, "a text"),
+    "logger.start_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "logger.end_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "root": (_text, "a folder"),
     "data_dir": (_text, "a folder"),
     "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
