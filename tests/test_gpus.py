@@ -25,7 +25,11 @@ from samgap.errors import SettingError
 from tests.processes import alive, below, workers
 from tests.test_commands import lasting, start, wait_for
 
-pytestmark = pytest.mark.xdist_group("gpus")
+pytestmark = [
+    pytest.mark.xdist_group("gpus"),
+    # JAX, which other tests of this process may have imported, warns of every fork; Ray starts programs.
+    pytest.mark.filterwarnings("ignore:os.fork"),
+]
 Command = Callable[..., tuple[int, str, str]]
 
 
