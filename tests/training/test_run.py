@@ -383,10 +383,10 @@ def test_the_training_part_is_scored_before_the_net_leaves_its_device(
     # Lightning moves it to the CPU before fit returns, where a large training set would take hours.
     calls = []
     score, cpu = GapTask.score, GapTask.cpu
-    monkeypatch.setattr(GapTask, "score", lambda self, name, part: calls.append(name) or score(self, name, part))
+    monkeypatch.setattr(GapTask, "score", lambda self, part: calls.append(len(part)) or score(self, part))
     monkeypatch.setattr(GapTask, "cpu", lambda self: calls.append("leaves") or cpu(self))
     run(tiny("epochs=1"), tmp_path)
-    assert calls.index("train") < calls.index("leaves")
+    assert calls.index(96) < calls.index("leaves")  # images trained on
 
 
 @pytest.mark.parametrize("group", ["model", "data", "optimizer", "ascent", "pruner"])

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class ResumeSweeperConf(BasicSweeperConf):
 
     _target_: str = "hydra_plugins.samgap_sweeper.sweeper.ResumeSweeper"
     # Dotted key to values: a point that has one of the values of every key is skipped.
-    skip: dict[str, Any] | None = field(default_factory=dict)
+    skip: Any = None  # not a dict, into which Hydra would not take keys
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSweeperConf, provider="samgap")
