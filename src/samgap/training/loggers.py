@@ -79,14 +79,16 @@ def _start(mode: str, start_seconds: float, end_seconds: float, **options: Any) 
     """A W&B run, offline where W&B cannot be reached or refuses: a mirror stops nothing."""
     import wandb  # takes a second and a half, which runs without it should not pay
 
-    settings = wandb.Settings(silent=True, console="off", init_timeout=start_seconds, finish_timeout=end_seconds)
+    settings = wandb.Settings(silent=True, console="off", finish_timeout=end_seconds)
     # A second init in one process would otherwise return the first run, with the first run's config.
     begin: Any = partial(wandb.init, reinit="create_new", settings=settings, **options)
     if mode == "online" and _missed:
         mode = "offline"
     if mode == "online":
         try:
-            return begin(mode=mode)
+            # The limit is the server's alone: W&B's own process may take longer to start on a busy machine.
+            limited = settings.model_copy(update={"init_timeout": start_seconds})
+            return begin(mode=mode, settings=limited)
         except wandb.errors.Error as error:
             _missed.append(str(error))
             folder = Path(options["dir"]) / "wandb"
