@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 
 from samgap import cli, records
@@ -363,9 +364,9 @@ def test_wandb_offline_keeps_the_runs_of_one_process_apart(command: Command, tmp
     assert not by_identity
 
 
-@pytest.mark.parametrize("server", ["dead", "silent"])
+@pytest.mark.parametrize(("server", "shared"), [("dead", False), ("silent", True)])
 def test_a_wandb_that_does_not_answer_stops_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, shared: bool
 ) -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -373,11 +374,16 @@ def test_a_wandb_that_does_not_answer_stops_no_run(
             listening.listen(50)  # takes connections and says nothing
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
+        if shared:  # a program that started W&B's process hands it down to what it starts
+            wandb.setup().ensure_service()
+        else:
+            monkeypatch.delenv("WANDB_SERVICE", raising=False)
         process = start(
             tmp_path, "name=mine", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1",
             "logger=wandb", "logger.mode=online", "logger.start_seconds=2",
         )  # fmt: skip
         err = process.communicate()[1]
+    wandb.teardown()
     assert process.returncode == 0, err
     # The second run does not wait for it again.
     assert err.count("W&B did not take the run") == 1

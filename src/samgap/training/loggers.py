@@ -97,7 +97,10 @@ def _start(mode: str, start_seconds: float, end_seconds: float, **options: Any) 
                 f"{folder}, to be sent by `wandb sync {folder}/offline-run-*`.",
                 stacklevel=2,
             )
-            wandb.teardown()  # its process would go on trying, and keep the run's id from being used again
+            # Its process would go on trying, and keep the run's id from being used again. One that another program
+            # started and left in the environment cannot be ended from here: it is left alone.
+            wandb.teardown()
+            os.environ.pop("WANDB_SERVICE", None)
             mode = "offline"
     return begin(mode=mode)
 
