@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 import yaml
 
 from samgap import cli, records
@@ -340,67 +338,6 @@ def test_a_sweep_that_is_not_over_draws_what_is_there_and_says_so(command: Comma
     assert "Not in the table: 1 missing run(s)." in out
     report = json.loads((tmp_path / "mine" / "own" / "mine.json").read_text())
     assert len(report["runs"]["missing"]) == 1
-
-
-def test_wandb_offline_keeps_the_runs_of_one_process_apart(command: Command, tmp_path: Path) -> None:
-    code, _, err = command(
-        "train", "-m", "name=mine", f"root={tmp_path}", "epochs=2", "data.train_size=64", "model.width=0.1",
-        "ascent.rho=0,0.1", "seed=0,1", "logger=wandb",
-    )  # fmt: skip
-    assert code == 0, err
-    done = lasting(tmp_path)
-    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
-    assert len(folders) == len(done) == 4
-    by_identity = {record["identity"]: record for record in done.values()}
-    for folder in folders:
-        run = _inspect(folder)
-        record = by_identity.pop(folder.name.rpartition("-")[2])
-        assert run["config"]["seed"] == record["settings"]["seed"]
-        assert run["config"]["ascent.rho"] == record["settings"]["ascent"]["rho"]
-        assert run["config"]["arm"] == record["arm"]
-        assert run["name"] == record["folder"]
-        assert run["summary"]["test_acc"] == pytest.approx(record["test_acc_final"])
-        assert run["exit_code"] == 0
-    assert not by_identity
-
-
-@pytest.mark.parametrize(("server", "shared"), [("dead", False), ("silent", True)])
-def test_a_wandb_that_does_not_answer_stops_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, shared: bool
-) -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        if server == "silent":
-            listening.listen(50)  # takes connections and says nothing
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
-        if shared:  # a program that started W&B's process hands it down to what it starts
-            wandb.setup().ensure_service()
-        else:
-            monkeypatch.delenv("WANDB_SERVICE", raising=False)
-        process = start(
-            tmp_path, "name=mine", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1",
-            "logger=wandb", "logger.mode=online", "logger.start_seconds=2",
-        )  # fmt: skip
-        err = process.communicate()[1]
-    wandb.teardown()
-    assert process.returncode == 0, err
-    # The second run does not wait for it again.
-    assert err.count("W&B did not take the run") == 1
-    assert "Traceback" not in err
-    done = lasting(tmp_path)
-    kept = {folder.name.rpartition("-")[2] for folder in (tmp_path / "wandb").glob("offline-run-*")}
-    assert kept == {record["identity"] for record in done.values()}
-    assert len(kept) == 2
-
-
-def _inspect(folder: Path) -> dict[str, Any]:
-    """A run as W&B's own reader sees it."""
-    result = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", folder],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return json.loads(result.stdout)
 
 
 @pytest.mark.skipif(

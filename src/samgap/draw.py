@@ -1,32 +1,45 @@
 """`python -m samgap.draw figure=fig8/smoke`: records to table, figure and verdict, without data, GPU or W&B."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from matplotlib import pyplot as plt
 from omegaconf import DictConfig
 
 from samgap import cli, files, naming
+from samgap.errors import SettingError
 from samgap.plots.style import style
-from samgap.results import output
+from samgap.results import output, restore
 from samgap.results.output import Evaluated
-from samgap.training.settings import locate
+from samgap.training.settings import locate, options
 
 naming.register()
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="draw")
 def main(config: DictConfig) -> None:
-    """Draw the sweep that `figure=` or `name=` names, from its records alone."""
+    """Draw the sweep that `figure=` or `name=` names, from its records alone, or from W&B's with source=wandb."""
     with cli.sentences():
-        draw(config)
+        draw(naming.plain(config, "root", "name", "scale", "draw", "protocol", "logger", "source", "entity", "project"))
 
 
-def draw(config: DictConfig) -> None:
-    """Write figure, table and statistics into the sweep's folder and print table and verdict."""
-    values = naming.plain(config, "root", "name", "scale", "draw", "protocol")
-    root, settings = Path(values["root"]), values["draw"]
-    study: Evaluated = locate(settings["study"])(root, values["name"], values["scale"], settings, values["protocol"])
+def draw(config: dict[str, Any]) -> None:
+    """Write figure, table and statistics into the sweep's folder, print table and verdict, and tell the logger.
+
+    Args:
+        config: as plain values, the keys that `main` takes.
+    """
+    root, name, scale, settings = Path(config["root"]), config["name"], config["scale"], config["draw"]
+    if (source := config["source"]) == "wandb":
+        where = config["project"], config["entity"]
+        restored = restore.restore(restore.connect(), root, name, scale, *where, settings["files"])
+        root = restored.root
+        print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
+    elif source != "records":
+        raise SettingError(f"source must be records or wandb, got {source!r}.")
+    study: Evaluated = locate(settings["study"])(root, name, scale, settings, config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)
     with style():
@@ -35,9 +48,12 @@ def draw(config: DictConfig) -> None:
             files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
             figure.set_layout_engine("none")  # it is laid out now
         plt.close(figure)
-    output.write(study, folder)
+    output.write(study, folder, settings)
     print(output.printed(study))
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
+    if target := config["logger"]["_gaps_"]:
+        plots = locate(settings["plotted"])(study.frame(), settings)
+        locate(target)(sweep, root, study, plots, **options(config["logger"]))
 
 
 if __name__ == "__main__":

@@ -77,12 +77,23 @@ def read(folder: Path) -> RunRecord | None:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(_damaged(path, str(error))) from error
     try:
-        values = json.loads(text)
-        record = RunRecord(**values)
-    except (ValueError, TypeError) as error:
+        return parse(text)
+    except ValueError as error:
         raise SettingError(_damaged(path, str(error))) from error
+
+
+def parse(text: str) -> RunRecord:
+    """The record in the text that `write` wrote.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        record = RunRecord(**json.loads(text))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
     if problem := _problem(record):
-        raise SettingError(_damaged(path, problem))
+        raise ValueError(problem)
     return record
 
 

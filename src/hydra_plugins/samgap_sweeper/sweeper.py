@@ -70,7 +70,7 @@ class ResumeSweeper(BasicSweeper):
             name=str(self.config.name),
             scale=str(self.config.scale),
             axes=self._axes(arguments),
-            command=shlex.join(["python", "-m", "samgap.train", *sys.argv[1:]]),
+            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, sys.argv[1:])]),
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=[member for member, _ in jobs],
@@ -78,6 +78,7 @@ class ResumeSweeper(BasicSweeper):
         )
         dropped = _no_more(grid, root)
         path = sweeps.write(grid, root)
+        self._tell(grid, root)
         watch = sweeps.Watch(grid, root)
         before = watch.look()
         # Two points of the grid with one identity are one run: the first of them is launched.
@@ -96,6 +97,7 @@ class ResumeSweeper(BasicSweeper):
                     raise SettingError(
                         f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
                     ) from error
+        self._draw()
         told = [result.return_value for result in returns]
         if busy := [one for one in told if one["status"] == "busy"]:
             print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
@@ -107,6 +109,24 @@ class ResumeSweeper(BasicSweeper):
                 f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
             )
         return [returns]
+
+    def _tell(self, grid: Sweep, root: Path) -> None:
+        """What was asked for, so that a sweep that is not over can be read back from the logger too."""
+        if target := self.config.logger._gaps_:
+            from samgap.training.settings import locate, options
+
+            locate(target)(grid, root, **options(naming.plain(self.config, "logger")["logger"]))
+
+    def _draw(self) -> None:
+        """For the logger, when there is anything to draw; the sweep's own outcome does not depend on it."""
+        if self.config.logger._gaps_:
+            from samgap.draw import draw
+
+            values = naming.plain(self.config, "root", "name", "scale", "draw", "logger")
+            try:
+                draw(values | {"source": "records", "protocol": "paper"})
+            except SettingError as error:
+                print(f"Nothing was drawn: {error}", file=sys.stderr)
 
     def _overrides(self, arguments: list[str]) -> list[Any]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -167,6 +187,11 @@ def _no_more(grid: Sweep, root: Path) -> int:
     except SettingError:
         return 0
     return len({member.folder for member in before.members} - {member.folder for member in grid.members})
+
+
+def _elsewhere(argument: str) -> bool:
+    # Paths of this machine are of no use on another, and none of a dashboard's business.
+    return not argument.startswith(("root=", "data_dir="))
 
 
 def _label(value: Any) -> float | str:

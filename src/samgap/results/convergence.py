@@ -19,7 +19,7 @@ from samgap.results import sweeps
 from samgap.results.convergence_verdict import Verdict, above, all_diverged, diverged, judge
 from samgap.results.curves import WARM_UP, fit, load, rate, reference, settled, straightness, swept
 from samgap.results.sweeps import RHO
-from samgap.results.table import Table, collect, short
+from samgap.results.table import Table, collect, short, words
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,14 @@ class Convergence:
             f"rate: fall of log(loss) an epoch after the first {WARM_UP:.0%} of epochs; straightness: above 0 where a "
             "linear rate fits better than a power law.",
         ]
+
+    def headline(self) -> dict[str, Any]:
+        """Rate and straightness of each cell."""
+        return {
+            f"{name}/{words({key: cell[key] for key in self.keys[:-1]})}": cell[name]
+            for _, cell in self.cells.iterrows()
+            for name in ("rate", "straightness")
+        }
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Convergence:

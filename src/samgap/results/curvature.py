@@ -16,7 +16,7 @@ from samgap.results.curves import curve
 from samgap.results.sweeps import RHO, SEED, Sweep
 from samgap.results.table import Table, words
 from samgap.theory.stability import ORDERS, bound, largest_curvature
-from samgap.training.run import METRICS
+from samgap.training.loggers import METRICS
 
 STOP = "stop_loss"
 TOP = "lambda_max"

@@ -20,7 +20,7 @@ from samgap.results import published, sweeps
 from samgap.results.gaps import INTERPOLATES
 from samgap.results.sweeps import RHO, SEED
 from samgap.results.table import Table, words
-from samgap.training.run import METRICS
+from samgap.training.loggers import METRICS
 
 WARM_UP = 0.25  # of the epochs, which no fit sees
 RULES = {"sgd": "SGD", "sam": "SAM", "sam_unnormalized": "un-normalized SAM (the theory's)"}

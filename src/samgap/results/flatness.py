@@ -16,7 +16,7 @@ from samgap.results import curvature, sweeps
 from samgap.results.curvature import TOP
 from samgap.results.flatness_verdict import Verdict, allowed, falling, flatter
 from samgap.results.sweeps import RHO
-from samgap.results.table import Table, collect, short
+from samgap.results.table import Table, collect, short, words
 
 PROBES = ("hessian", "moments")
 
@@ -50,6 +50,14 @@ class Measured:
     def text(self) -> list[str]:
         """A row a series and rho."""
         return [tabled(self.cells, self.axes), "", *self.notes]
+
+    def headline(self) -> dict[str, Any]:
+        """What was measured in each cell, means over seeds."""
+        return {
+            f"{name}/{words({axis: cell[axis] for axis in [*self.axes, RHO]})}": cell[name]
+            for _, cell in self.cells.iterrows()
+            for name in (name for names in curvature.NAMES.values() for name in names if name in self.cells)
+        }
 
 
 @dataclass(frozen=True, eq=False)

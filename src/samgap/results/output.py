@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -49,6 +49,9 @@ class Evaluated(Protocol):
     def text(self) -> list[str]:
         """The table as it is printed, and how to read it."""
 
+    def headline(self) -> dict[str, Any]:
+        """Its few main numbers, by name and cell: "gap/model.width=4"."""
+
 
 def data(table: Table) -> str:
     """The data set, with the training images where they are a subset: "fashion_mnist (2,000 images)"."""
@@ -90,11 +93,20 @@ def printed(study: Evaluated) -> str:
     return "\n".join([*lines, *(says(table, verdict) for verdict in study.verdicts)])
 
 
-def write(study: Evaluated, folder: Path) -> None:
-    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes)."""
+def write(study: Evaluated, folder: Path, settings: Mapping[str, Any]) -> None:
+    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
+
+    Args:
+        study: what was drawn.
+        folder: of the sweep.
+        settings: the `draw` group, so that the same can be drawn again.
+    """
     name = study.table.sweep.name
     replace(folder / f"{name}.csv", lambda path: study.frame().to_csv(path, index=False))
-    replace_text(folder / f"{name}.json", json.dumps(_clean(report(study)), indent=1, allow_nan=False) + "\n")
+    replace_text(
+        folder / f"{name}.json",
+        json.dumps(clean(report(study) | {"draw": settings}), indent=1, allow_nan=False) + "\n",
+    )
 
 
 def report(study: Evaluated) -> dict[str, Any]:
@@ -138,12 +150,12 @@ def _values(many: Any) -> dict[str, list[str]]:
     return {package: sorted(values) for package, values in found.items()}
 
 
-def _clean(value: Any) -> Any:
-    # JSON has no nan; numpy scalars are no JSON either.
+def clean(value: Any) -> Any:
+    """As JSON can hold it, which has no nan and no scalars of numpy."""
     if isinstance(value, dict):
-        return {str(key): _clean(item) for key, item in value.items()}
+        return {str(key): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

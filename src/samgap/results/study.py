@@ -12,7 +12,8 @@ from samgap.errors import SettingError
 from samgap.plots.style import short as count
 from samgap.results import published, sweeps
 from samgap.results.gaps import Gaps, Protocol, gaps
-from samgap.results.table import Table, collect, short
+from samgap.results.plotted import default_x
+from samgap.results.table import Table, collect, short, words
 from samgap.results.verdict import Verdict, published_for
 from samgap.training.settings import locate
 
@@ -55,6 +56,16 @@ class Study:
             f"fixed: rho = {self.gaps.fixed_rho:g} everywhere; train: SGD's final training accuracy.",
             *(f"Note: {note}." for note in self.gaps.notes),
         ]
+
+    def headline(self) -> dict[str, Any]:
+        """Gap, 95 % interval and rho* of each cell, by the unbiased choice of rho where there is one."""
+        cells = self.gaps.cells
+        chosen = self.gaps.unbiased if f"{self.gaps.unbiased}_gap" in cells else self.protocol
+        return {
+            f"{name}/{words({axis: cell[axis] for axis in self.gaps.axes}) or 'all'}": cell[f"{chosen}_{column}"]
+            for _, cell in cells.iterrows()
+            for name, column in (("gap", "gap"), ("low", "low"), ("high", "high"), ("rho*", "rho"))
+        }
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Study:
@@ -103,9 +114,7 @@ def _published(names: str | list[str], table: Table) -> pd.DataFrame:
 
 def _axes(found: Gaps, x: str | None, over: list[str] | None) -> tuple[str, list[str] | None]:
     numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
-    if x is None:
-        measures = [axis for axis in numeric if not axis.endswith("seed")]
-        x = "params_total" if "model.width" in found.axes or not measures else measures[0]
+    x = x or default_x(found.cells, found.axes)
     if x not in ("params_total", "params_live", *numeric):
         raise SettingError(f"draw.x must be params_total, params_live or one of {numeric}, got {x!r}.")
     if over is not None and not set(over) <= set(found.axes):

@@ -72,14 +72,19 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
             of its own (pruner.live_params), each of the three stands for the other two.
     """
     if over is None:
-        thinned = found.thinned and (x.startswith("params") or x == "pruner.sparsity")
-        stands = {x} | ({"model.width"} if x.startswith("params") or thinned else set())
-        stands |= {"pruner.sparsity"} if x == "params_live" or thinned else set()
-        over = [axis for axis in found.axes if axis not in stands]
+        over = apart(found.axes, x, thinned=found.thinned)
     if not over:
         return [({}, found.cells)]
     groups = found.cells.groupby(over, sort=False)
     return [(dict(zip(over, values, strict=True)), cells) for values, cells in groups]
+
+
+def apart(axes: list[str], x: str, *, thinned: bool) -> list[str]:
+    """The axes for which `x` does not stand, see `series`."""
+    thinned = thinned and (x.startswith("params") or x == "pruner.sparsity")
+    stands = {x} | ({"model.width"} if x.startswith("params") or thinned else set())
+    stands |= {"pruner.sparsity"} if x == "params_live" or thinned else set()
+    return [axis for axis in axes if axis not in stands]
 
 
 def mixed(found: Gaps, axes: Mapping[str, Any], x: str) -> dict[str, Any]:

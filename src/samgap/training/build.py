@@ -22,7 +22,7 @@ from samgap.models.init import initialize
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.examples import Examples
-from samgap.training.settings import locate
+from samgap.training.settings import locate, options
 
 
 def data(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Data:
@@ -72,11 +72,6 @@ def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Mo
 def schedule(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Callable[[int, int], float]:
     """(step, steps) to the factor on the learning rate."""
     return partial(locate(config["schedule"]["_target_"]), **options(settings["schedule"]))
-
-
-def options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a part."""
-    return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
 
 
 def _part(config: Mapping[str, Any], group: str) -> Callable[..., Any]:

@@ -33,11 +33,10 @@ from samgap.records import ERROR, LOCK, RunRecord
 from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.layout import Layout, layout
+from samgap.training.loggers import METRICS, Mirror
 from samgap.training.probing import WEIGHTS
-from samgap.training.settings import locate, resolve
+from samgap.training.settings import locate, options, resolve
 from samgap.training.task import GapTask, Row
-
-METRICS = "metrics.csv"
 
 
 class Busy(SettingError):
@@ -88,7 +87,9 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
                 record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
             elif record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
                 torch.set_num_threads(config["trainer"]["threads"])
-                probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
+                with _mirror(config, settings) as mirror:
+                    probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
+                    mirror.keep(record, folder)
             return record
         except Exception:
             # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
@@ -143,7 +144,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         identity=identity.identity(settings),
     )
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
-    with _logger(config, settings, rank) as logger, _quiet():
+    with _mirror(config, settings, rank) as mirror, _quiet():
         trainer = Trainer(
             accelerator=machine.accelerator,
             devices=machine.devices // ranks.nodes(),
@@ -158,7 +159,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
             callbacks=[last, _SchedulersSignals(), *callbacks],
             enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
             enable_model_summary=False,
-            logger=logger if logger is not None else False,
+            logger=mirror.logger or False,
             log_every_n_steps=1,  # we log by epoch; Lightning warns of short epochs otherwise
             default_root_dir=folder,
         )
@@ -166,25 +167,23 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         with _interrupts_pass():
             trainer.fit(task, train_dataloaders=loader, ckpt_path=_checkpoint(folder))
         record = _record(settings, task, data, masks, last, started, device)
-        if logger is not None:
-            finals = {"train_acc_final": record.train_acc_final, "train_loss_final": record.train_loss_final}
-            logger.log_metrics({key: value for key, value in finals.items() if value is not None}, step=record.steps)
-    if rank:
-        return record
-    if machine.keep_weights:
-        files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
-    write_curve(task.curve, folder / METRICS)
-    if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
-        probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
-    records.write(record, folder)
-    (folder / LAST).unlink(missing_ok=True)
+        if rank:
+            return record
+        if machine.keep_weights:
+            files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
+        write_curve(task.curve, folder / METRICS)
+        if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
+            probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
+        records.write(record, folder)
+        (folder / LAST).unlink(missing_ok=True)
+        mirror.keep(record, folder)  # when nothing can be lost any more
     return record
 
 
-def _logger(config: Mapping[str, Any], settings: dict[str, Any], rank: int) -> Any:
+def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int = 0) -> Any:
     if rank:
-        return contextlib.nullcontext()
-    return locate(config["logger"]["_target_"])(settings, config, **build.options(config["logger"]))
+        return contextlib.nullcontext(Mirror())
+    return locate(config["logger"]["_target_"])(settings, config, **options(config["logger"]))
 
 
 def write_curve(curve: list[Row], path: Path) -> None:

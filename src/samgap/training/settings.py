@@ -171,6 +171,11 @@ def locate(target: str) -> Any:
     return found
 
 
+def options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a part: its group without what names it."""
+    return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
+
+
 def _batch_norm_size(norm: str, dealt: Layout) -> int:
     if norm == "local":
         return dealt.forward
