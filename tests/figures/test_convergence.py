@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from samgap.figures.convergence import draw
 from samgap.plots import style
+from samgap.results import output
 from samgap.results.convergence import Convergence, _cells
 from samgap.results.curves import fit, reference
 from samgap.results.sweeps import RHO, SEED
@@ -61,6 +62,6 @@ def test_published_curves_stand_in_the_panel_of_sam_alone() -> None:
     assert gray[1][0].get_label() == "width=4, published on another matrix"
     assert gray[1][1].get_ydata()[-1] == pytest.approx(0.0073)
     assert study.cells["published_rate"].isna().tolist() == [True, True, False, False]
-    text = "\n".join(study.text())
+    text = output.printed(study)
     assert "0.0264" in text
     assert set(study.frame()["who"]) == {"ours", "published"}

@@ -94,7 +94,7 @@ def test_bounds_are_roots_and_void_where_they_say_nothing(tmp_path: Path) -> Non
     assert limit(4, 0.1, 0.02) == pytest.approx((0.1 * 0.02) ** -0.5)
     assert math.isnan(limit(3, 0.1, 0))
     assert all(math.isnan(limit(order, 0.1, rho)) for order in (2, 3, 4) for rho in (0.05, 0.2))
-    text = "\n".join(study(tmp_path).text())
+    text = output.printed(study(tmp_path))
     assert "void" in text
     assert (
         "bounds those of its batches of one example; these runs have ascent sam, momentum 0 and batches of 32" in text
@@ -217,7 +217,7 @@ def test_published_numbers_stand_beside(tmp_path: Path) -> None:
 def test_everything_is_written(tmp_path: Path) -> None:
     found = study(tmp_path, stops=(None, 0.01))
     assert isinstance(dataclasses.asdict(found.verdicts[0]), dict)
-    output.write(found, tmp_path)
+    output.write(found, tmp_path, {})
     report = json.loads((tmp_path / "mine.json").read_text())
     assert {"cells", "measured", "notes", "verdicts", "provenance"} <= report.keys()
     assert len(report["measured"]) == 18
@@ -241,7 +241,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     assert len(frame) == 2 * 2 * 9
     row = frame[(frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)]
     assert row["loss"].tolist() == pytest.approx([0.1])
-    output.write(found, tmp_path)
+    output.write(found, tmp_path, {})
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})
     with pytest.raises(SettingError, match="No seed of mine/own has its SGD run and that of the largest rho done"):
         surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None}, "paper")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from samgap import provenance
 from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, fitting
 from samgap.conformance.suite import Row, examine
 
@@ -42,7 +43,10 @@ def _table(subject: Subject, rows: list[Row]) -> str:
 
 
 def _json(subject: Subject, rows: list[Row]) -> str:
-    values: dict[str, Any] = dataclasses.asdict(subject) | {"torch": torch.__version__}
+    commit, dirty = provenance.commit()
+    values: dict[str, Any] = dataclasses.asdict(subject) | {
+        "torch": torch.__version__, "made": provenance.now(), "commit": commit, "dirty": dirty,
+    }  # fmt: skip
     return json.dumps(values | {"rows": [dataclasses.asdict(row) for row in rows]}, indent=1)
 
 

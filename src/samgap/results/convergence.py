@@ -58,34 +58,15 @@ class Convergence:
         """Rates and straightness."""
         return {"cells": self.cells.to_dict("records"), "fits": self.fits.to_dict("records"), "warm_up": WARM_UP}
 
-    def text(self) -> list[str]:
+    def rows(self) -> pd.DataFrame:
         """A row a rule and cell."""
-        rows = []
-        for _, cell in self.cells.iterrows():
-            row = {
-                short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in self.keys[:-1]
-            }
-            row |= {
-                "parameters": count(cell["params_total"]),
-                "n": str(cell["n"]),
-                "loss, last": f"{cell['loss_last']:.3g}",
-                "interpolates": "yes" if cell["interpolates"] else "no",
-                "rate": f"{cell['rate']:.4f}",
-                "s.e.": f"{cell['rate_se']:.4f}",
-                "halves in": f"{math.log(2) / cell['rate']:.1f}" if cell["rate"] > 0 else "never",
-                "straightness": f"{cell['straightness']:+.2f}",
-                "p linear": f"{cell['linear_p']:.2g}",
-            }
-            if self.published is not None:
-                known = pd.notna(cell["published_rate"])
-                row["published rate"] = f"{cell['published_rate']:.4f}" if known else ""
-                row["and straightness"] = f"{cell['published_straightness']:+.2f}" if known else ""
-            rows.append(row)
+        return tabled(self.cells)
+
+    def remarks(self) -> list[str]:
+        """What the columns are."""
         return [
-            pd.DataFrame(rows).to_string(index=False),
-            "",
             f"rate: fall of log(loss) an epoch after the first {WARM_UP:.0%} of epochs; straightness: above 0 where a "
-            "linear rate fits better than a power law.",
+            "linear rate fits better than a power law."
         ]
 
     def headline(self) -> dict[str, Any]:
@@ -142,5 +123,30 @@ def _cells(fits: pd.DataFrame, keys: list[str], theirs: pd.DataFrame | None) -> 
             late = settled(curve)
             for name, of in (("rate", rate), ("straightness", straightness)):
                 row[f"published_{name}"] = of(late["epoch"], late["loss"]) if len(late) > 2 else math.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def tabled(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells as they are shown; the columns before params_total are their keys."""
+    keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
+    rows = []
+    for _, cell in cells.iterrows():
+        row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in keys}
+        row |= {
+            "parameters": count(cell["params_total"]),
+            "n": str(cell["n"]),
+            "loss, last": f"{cell['loss_last']:.3g}",
+            "interpolates": "yes" if cell["interpolates"] else "no",
+            "rate": f"{cell['rate']:.4f}",
+            "s.e.": f"{cell['rate_se']:.4f}",
+            "halves in": f"{math.log(2) / cell['rate']:.1f}" if cell["rate"] > 0 else "never",
+            "straightness": f"{cell['straightness']:+.2f}",
+            "p linear": f"{cell['linear_p']:.2g}",
+        }
+        if "published_rate" in cells:
+            known = pd.notna(cell["published_rate"])
+            row["published rate"] = f"{cell['published_rate']:.4f}" if known else ""
+            row["and straightness"] = f"{cell['published_straightness']:+.2f}" if known else ""
         rows.append(row)
     return pd.DataFrame(rows)

@@ -47,9 +47,13 @@ class Measured:
             "notes": self.notes,
         }
 
-    def text(self) -> list[str]:
+    def rows(self) -> pd.DataFrame:
         """A row a series and rho."""
-        return [tabled(self.cells, self.axes), "", *self.notes]
+        return tabled(self.cells, self.axes)
+
+    def remarks(self) -> list[str]:
+        """What to know of the numbers."""
+        return self.notes
 
     def headline(self) -> dict[str, Any]:
         """What was measured in each cell, means over seeds."""
@@ -118,8 +122,8 @@ def _settings(table: Table, runs: pd.DataFrame) -> dict[str, Any]:
     return next(record.settings for record in table.records if record.folder == runs["folder"].iloc[0])
 
 
-def tabled(cells: pd.DataFrame, axes: list[str]) -> str:
-    """The cells as they are printed: mean ± standard error over seeds."""
+def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """The cells as they are shown: mean ± standard error over seeds."""
     rows = []
     for _, cell in cells.iterrows():
         row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
@@ -136,7 +140,7 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> str:
         if "published_s_2" in cells:
             row["published s_2"] = f"{cell['published_s_2']:g}" if pd.notna(cell["published_s_2"]) else ""
         rows.append(row)
-    return pd.DataFrame(rows).to_string(index=False)
+    return pd.DataFrame(rows)
 
 
 def bounds(table: Table) -> str:

@@ -46,8 +46,11 @@ class Evaluated(Protocol):
     def statistics(self) -> dict[str, Any]:
         """What the table cannot hold, as plain values."""
 
-    def text(self) -> list[str]:
-        """The table as it is printed, and how to read it."""
+    def rows(self) -> pd.DataFrame:
+        """The table as it is shown: texts, ours beside the published."""
+
+    def remarks(self) -> list[str]:
+        """How to read it, and what to know of it."""
 
     def headline(self) -> dict[str, Any]:
         """Its few main numbers, by name and cell: "gap/model.width=4"."""
@@ -86,7 +89,13 @@ def says(table: Table, verdict: Judgment) -> str:
 def printed(study: Evaluated) -> str:
     """Table and verdicts as text."""
     table = study.table
-    lines = [f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}", "", *study.text()]
+    lines = [
+        f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}",
+        "",
+        study.rows().to_string(index=False),
+        "",
+        *study.remarks(),
+    ]
     if table.missing:
         states = pd.Series(list(table.missing.values())).value_counts()
         lines.append(f"Not in the table: {', '.join(f'{count} {state}' for state, count in states.items())} run(s).")
@@ -113,12 +122,16 @@ def report(study: Evaluated) -> dict[str, Any]:
     """The study as plain values: what the table cannot hold."""
     table = study.table
     records = table.records
+    rows = study.rows()
     return {
         "name": table.sweep.name,
         "scale": table.sweep.scale,
+        "title": study.title,
         "data": data(table),
         "command": table.sweep.command,
         "verdicts": [dataclasses.asdict(verdict) | {"text": says(table, verdict)} for verdict in study.verdicts],
+        "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
+        "remarks": study.remarks(),
         **study.statistics(),
         "runs": {
             "asked": len(table.sweep.unique()),

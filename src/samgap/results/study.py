@@ -47,11 +47,13 @@ class Study:
             "notes": self.gaps.notes,
         }
 
-    def text(self) -> list[str]:
-        """The table as it is printed, and how to read it."""
+    def rows(self) -> pd.DataFrame:
+        """A row a cell."""
+        return tabled(side_by_side(self), self.protocol, self.gaps.unbiased)
+
+    def remarks(self) -> list[str]:
+        """What the columns are, and what was left out."""
         return [
-            _printed(self),
-            "",
             f"gap: rho* by protocol={self.protocol}; unbiased: rho* by {self.gaps.unbiased}, 95 % interval from .. to; "
             f"fixed: rho = {self.gaps.fixed_rho:g} everywhere; train: SGD's final training accuracy.",
             *(f"Note: {note}." for note in self.gaps.notes),
@@ -147,20 +149,26 @@ def side_by_side(study: Study) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _printed(study: Study) -> str:
-    main, unbiased = study.protocol, study.gaps.unbiased
+def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
+    """Cells as they are shown.
+
+    Args:
+        cells: see `side_by_side`; its columns before params_total are the axes.
+        drawn, unbiased: protocols.
+    """
+    axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
-    for _, cell in side_by_side(study).iterrows():
-        row = {short(axis): _text(cell, axis, "g") for axis in study.gaps.axes}
+    for _, cell in cells.iterrows():
+        row = {short(axis): _text(cell, axis, "g") for axis in axes}
         ours = pd.notna(cell.get("n"))
         row |= {
             "parameters": count(cell["params_live" if ours else "published_params"]),
             "n": _text(cell, "n", ".0f"),
             "SGD %": _text(cell, "sgd_acc", ".2f"),
-            "SAM %": _text(cell, f"{main}_acc", ".2f"),
-            "gap": _text(cell, f"{main}_gap", "+.2f"),
-            "s.e.": _text(cell, f"{main}_se", ".2f"),
-            "rho*": _text(cell, f"{main}_rho", "g"),
+            "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
+            "gap": _text(cell, f"{drawn}_gap", "+.2f"),
+            "s.e.": _text(cell, f"{drawn}_se", ".2f"),
+            "rho*": _text(cell, f"{drawn}_rho", "g"),
             "unbiased": _text(cell, f"{unbiased}_gap", "+.2f"),
             "from": _text(cell, f"{unbiased}_low", "+.2f"),
             "to": _text(cell, f"{unbiased}_high", "+.2f"),
@@ -168,13 +176,13 @@ def _printed(study: Study) -> str:
             "train %": _text(cell, "sgd_train_acc", ".1f"),
             "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
         }
-        if study.published is not None:
+        if "published_gap" in cells:
             row |= {
                 "published": _text(cell, "published_gap", "+.2f"),
                 "at": count(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)
-    return pd.DataFrame(rows).to_string(index=False)
+    return pd.DataFrame(rows)
 
 
 def _text(cell: pd.Series, key: str, spec: str) -> str:
