@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,8 @@ import yaml
 from samgap import cli, identity, panels
 from samgap.errors import SettingError
 from tests.conftest import config
-from tests.test_commands import Command, _inspect
 
+Command = Callable[..., tuple[int, str, str]]
 TOP = Path(__file__).parents[1]
 SHOWN = yaml.safe_load((Path(cli.CONF) / "dashboard.yaml").read_text())["panels"]
 DRAW = {"study": panels.GAPS, "x": None}
@@ -156,7 +157,7 @@ def test_panels_show_what_runs_log(command: Command, tmp_path: Path) -> None:
         "ascent.rho=0.1", "name=fig8", "scale=paper", "logger=wandb", "logger.mode=offline",
     )  # fmt: skip
     assert code == 0, err
-    run = _inspect(next((tmp_path / "wandb").glob("offline-run-*")))
+    run = inspect(next((tmp_path / "wandb").glob("offline-run-*")))
     parts = panels.parts("fig8", "paper", DRAW, SHOWN)
     wanted = {*panels.used(parts, SHOWN["columns"])}
     assert {kind for kind, _ in wanted} == {"history", "summary", "config"}
@@ -169,6 +170,27 @@ def test_panels_show_what_runs_log(command: Command, tmp_path: Path) -> None:
     assert {*panels.HISTORY, *panels.SUMMARY} <= run["summary"].keys()
     assert {*panels.ABOUT} <= run["config"].keys()
     assert "fig8/paper" in run["tags"]
+
+
+def test_panels_show_what_the_gap_run_logs(command: Command, tmp_path: Path) -> None:
+    tiny = (f"root={tmp_path}", "epochs=1", "data.train_size=64", "data.holdout=40", "model.width=0.1,0.2",
+            "ascent.rho=0,0.1", "seed=0,1")  # fmt: skip
+    assert command("train", "-m", "figure=fig7/smoke", *tiny)[0] == 0
+    code, _, err = command("draw", "figure=fig7/smoke", f"root={tmp_path}", "logger=wandb", "logger.mode=offline")
+    assert code == 0, err
+    name = panels.gap_id("fig7", "smoke")
+    run = inspect(next((tmp_path / "wandb").glob(f"offline-run-*-{name}")))
+    table, chart, image = panels.parts("fig7", "smoke", DRAW, SHOWN)[0].panels
+    shown = {table.table_name, chart.query["summaryTable"]["tableKey"], *image.media_keys, panels.VERDICT}
+    assert shown <= run["summary"].keys()
+    assert "fig7/smoke" in run["tags"]
+
+
+def inspect(folder: Path) -> dict[str, Any]:
+    """A run as W&B's own reader sees it."""
+    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", folder]
+    found: dict[str, Any] = json.loads(subprocess.run(reader, capture_output=True, text=True, check=True).stdout)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb_workspaces.reports.v2 import interface as wr
 from wandb_workspaces.workspaces import interface as ws
 from wandb_workspaces.workspaces import internal
+from wandb_workspaces.workspaces.errors import SpecVersionError
 
 from samgap import cli, identity, naming, panels
 from samgap.errors import SettingError
@@ -110,7 +111,7 @@ def _connected(seconds: float) -> Iterator[wandb.Api]:
         )
     try:
         yield wandb.Api(timeout=max(1, round(seconds)))
-    except (wandb.errors.Error, WandbApiFailedError, OSError) as error:
+    except (wandb.errors.Error, WandbApiFailedError, SpecVersionError, OSError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise SettingError(
             f"W&B did not take the dashboard ({said}): look at the network and `wandb login`, or set dry_run=true."
@@ -118,29 +119,30 @@ def _connected(seconds: float) -> Iterator[wandb.Api]:
 
 
 def sketch(view: ws.Workspace) -> str:
-    """What a view holds as an SVG: a row for the runs, then a box a panel, section by section."""
+    """What a view holds as an SVG: its runs and columns, then section by section a box a panel."""
     width, height, gap = 300, 54, 10
-    lines = [(0, f"View {view.name}", 600), (22, f"runs: {view.runset_settings.filters}", 400)]
-    lines.append((40, "columns: " + ", ".join(view.runset_settings.pinned_columns), 400))
-    y, boxes = 66, []
+    shown = [name.partition(":")[2].replace(".value", "") for name in view.runset_settings.pinned_columns]
+    runs = [f"runs: {view.runset_settings.filters}", f"columns: {', '.join(shown)}"]
+    drawn = [_text(0, 14, f"View {view.name}", 'font-weight="600"'), _text(0, 36, runs[0]), _text(0, 54, runs[1])]
+    y = 66
     for section in view.sections:
-        lines.append((y, section.name, 600))
+        drawn.append(_text(0, y + 14, section.name, 'font-weight="600"'))
         columns = section.layout_settings.columns
         for place, panel in enumerate(section.panels):
-            left, top = place % columns * (width + gap), y + 24 + place // columns * (height + gap)
-            boxes.append(
-                f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="#eef2f7" stroke="#8fa3b8"/>'
-                f'<text x="{left + 10}" y="{top + 22}">{escape(_title(panel))}</text>'
-                f'<text x="{left + 10}" y="{top + 42}" fill="#5a6b7d">{type(panel).__name__}</text>'
-            )
+            x, top = place % columns * (width + gap), y + 24 + place // columns * (height + gap)
+            box = f'x="{x}" y="{top}" width="{width}" height="{height}"'
+            drawn.append(f'<rect {box} fill="#eef2f7" stroke="#8fa3b8"/>')
+            drawn.append(_text(x + 10, top + 22, _title(panel)))
+            drawn.append(_text(x + 10, top + 42, type(panel).__name__, 'fill="#5a6b7d"'))
         y += 24 + -(-len(section.panels) // columns) * (height + gap) + gap
-    text = [f'<text y="{top + 14}" font-weight="{weight}">{escape(words)}</text>' for top, words, weight in lines]
-    size = f"-10 -10 {3 * (width + gap) + 10} {y + 10}"
-    style = 'font-family="sans-serif" font-size="13"'
-    paper = f'<rect x="-10" y="-10" width="{3 * (width + gap) + 10}" height="{y + 10}" fill="white"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" {style}>\n' + "\n".join(
-        [paper, *text, *boxes, "</svg>", ""]
-    )
+    size = (3 * (width + gap) + gap, y + gap)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 -10 {size[0]} {size[1]}"'
+    paper = f'<rect x="-10" y="-10" width="{size[0]}" height="{size[1]}" fill="white"/>'
+    return "\n".join([f'{head} font-family="sans-serif" font-size="13">', paper, *drawn, "</svg>", ""])
+
+
+def _text(x: int, y: int, words: str, style: str = 'fill="#000"') -> str:
+    return f'<text x="{x}" y="{y}" {style}>{escape(words)}</text>'
 
 
 def _title(panel: Any) -> str:

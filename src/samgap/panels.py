@@ -194,7 +194,9 @@ def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale:
         name=f"{name}/{scale}",
         sections=sections,
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=1000),  # of 10 a sweep would show a corner
-        runset_settings=ws.RunsetSettings(filters=mine, pinned_columns=list(made[-1].runs.pinned_columns)),
+        runset_settings=ws.RunsetSettings(
+            filters=mine, pinned_columns=[*made[-1].runs.pinned_columns, f"summary:{VERDICT}"]
+        ),
     )
     view._internal_name = f"nw-{view_id(view.name)}-v"  # as the library calls a view of this id
     return view
@@ -203,7 +205,8 @@ def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale:
 def report(made: Sequence[Part], entity: str, project: str, name: str, scale: str, title: str) -> wr.Report:
     """The same as a text with panels, found again by its description, which outlasts another title."""
     blocks: list[Any] = [
-        wr.P(f"The runs of the sweep {name}/{scale}, its gaps and its verdict. The next call writes this page anew."),
+        wr.P(f"{title}. The runs of the sweep {name}/{scale}, their gaps and the verdict."),
+        wr.P("The next call of samgap.dashboard writes this page anew; comments stay."),
         wr.TableOfContents(),
     ]
     for part in made:
