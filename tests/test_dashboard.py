@@ -16,6 +16,7 @@ import yaml
 
 from samgap import cli, identity, panels
 from samgap.errors import SettingError
+from samgap.results.gap_run import id_of
 from tests.conftest import config
 
 Command = Callable[..., tuple[int, str, str]]
@@ -178,7 +179,7 @@ def test_panels_show_what_the_gap_run_logs(command: Command, tmp_path: Path) -> 
     assert command("train", "-m", "figure=fig7/smoke", *tiny)[0] == 0
     code, _, err = command("draw", "figure=fig7/smoke", f"root={tmp_path}", "logger=wandb", "logger.mode=offline")
     assert code == 0, err
-    name = panels.gap_id("fig7", "smoke")
+    name = id_of("fig7", "smoke")
     run = inspect(next((tmp_path / "wandb").glob(f"offline-run-*-{name}")))
     table, chart, image = panels.parts("fig7", "smoke", DRAW, SHOWN)[0].panels
     shown = {table.table_name, chart.query["summaryTable"]["tableKey"], *image.media_keys, panels.VERDICT}

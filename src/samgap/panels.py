@@ -13,6 +13,7 @@ from wandb_workspaces.workspaces import interface as ws
 from wandb_workspaces.workspaces.internal import View
 
 from samgap.errors import SettingError
+from samgap.results.gap_run import id_of
 
 # What a run logs each epoch, and what it leaves as its summary. Its config is that of the command.
 HISTORY = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "holdout_loss", "holdout_acc",
@@ -46,7 +47,7 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     """
     sweep = expr.Tags().isin([f"{name}/{scale}"])
     sam = expr.And(sweep, expr.Metric("JobType") == "SAM")
-    gap_run = expr.And(expr.Metric("ID") == gap_id(name, scale))
+    gap_run = expr.And(expr.Metric("ID") == id_of(name, scale))
     arms = expr.And(sweep, expr.Metric("JobType").isin(["SGD", "SAM"]))
     columns = [column(key) for key in shown["columns"]]
     acc = wr.SummaryMetric("test_acc_final")
@@ -104,11 +105,6 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     ]
     _settle(made, f"{name}/{scale}")
     return made
-
-
-def gap_id(name: str, scale: str) -> str:
-    """W&B's id of the run that holds the sweep's gaps."""
-    return f"gaps-{name}-{scale}"
 
 
 def view_id(sweep: str) -> str:
@@ -187,7 +183,7 @@ def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale:
         )
         for part in made
     ]
-    mine = expr.Or(expr.Tags().isin([f"{name}/{scale}"]), expr.Metric("ID") == gap_id(name, scale))
+    mine = expr.Or(expr.Tags().isin([f"{name}/{scale}"]), expr.Metric("ID") == id_of(name, scale))
     view = ws.Workspace(
         entity=entity,
         project=project,

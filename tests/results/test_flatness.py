@@ -179,7 +179,7 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
     # All of them: nothing was looked at, and nothing breaks.
     every = study(tmp_path / "b", diverged={(rho, seed) for rho in (0, 0.05, 0.2) for seed in range(3)})
     assert {one.diverged for one in every.verdicts} == {9}
-    output.write(every, tmp_path)
+    output.write(every, tmp_path, {})
 
 
 def test_too_few_rhos_have_no_trend_and_no_pairs(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""`python -m samgap.report`: every sweep of this checkout and the results that come with it, as one page."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from samgap import cli, naming
+from samgap.files import replace_text
+from samgap.report import collected, page
+
+naming.register()
+
+
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="report")
+def main(config: DictConfig) -> None:
+    """Write root/report/index.html from the records below `root`."""
+    with cli.sentences():
+        write(Path(config.root))
+
+
+def write(root: Path) -> None:
+    """Write the page and say what it holds."""
+    found = collected.collect(root)
+    path = root / "report" / "index.html"
+    replace_text(path, page.render(found, path.parent))
+    own = sum(study.own for study in found.studies)
+    print(f"{own} sweeps of {root}, {len(found.studies) - own} results that came with samgap\n{path}")
+
+
+if __name__ == "__main__":
+    cli.command(main)
