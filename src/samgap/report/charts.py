@@ -41,25 +41,28 @@ def _lines(plot: Plot) -> Any:
     def looks(values: tuple[Any, ...]) -> alt.Scale:
         return alt.Scale(domain=names, range=[*values])
 
-    legend = alt.Legend(title=None, orient="bottom", columns=1, symbolStrokeWidth=2)
+    legend = alt.Legend(title=None, orient="bottom", columns=1, symbolStrokeWidth=2, symbolOpacity=1)
     picked = alt.selection_point(fields=["series"], bind="legend", name="picked")
     shown = alt.condition(picked, alt.value(1.0), alt.value(0.12))
     spread = alt.condition(picked, alt.value(0.15 if many else 0.6), alt.value(0.03))
     color = alt.Color("series:N", scale=looks(colors), legend=legend)
     shape = alt.Shape("series:N", scale=looks(shapes), legend=legend)
-    dash = alt.StrokeDash("series:N", scale=looks(dashes), legend=None)
+    dash = alt.StrokeDash("series:N", scale=looks(dashes), legend=legend)
     x_scale = alt.Scale(type="log" if plot.log_x else "linear", nice=False, padding=20)
-    ticks = alt.Axis(labelExpr=COUNTS) if "parameters" in plot.x else alt.Axis()
+    ticks = alt.Axis(labelExpr=COUNTS, labelSeparation=8, tickCount=6) if "parameters" in plot.x else alt.Axis()
     x = alt.X("x:Q", title=plot.x, scale=x_scale, axis=ticks)
-    y_scale = alt.Scale(type="log" if plot.log_y else "linear", zero=False)
-    y, low = (alt.Y(f"{name}:Q", title=plot.y, scale=y_scale) for name in ("y", "low"))
+    gap = plot.y.startswith("SAM minus SGD")
+    y_scale = alt.Scale(type="log") if plot.log_y else alt.Scale(type="linear", zero=False)
+    title = plot.y
+    if gap and points[["y", "low", "high"]].abs().max(axis=None) > style.WIDE:  # tenths are to be seen beside tens
+        y_scale, title = alt.Scale(type="symlog", constant=1), "percentage points (logarithmic beyond 1)"
+    y, low = (alt.Y(f"{name}:Q", title=title, scale=y_scale) for name in ("y", "low"))
     layers: list[Any] = []
     if points["low"].notna().any():
         bars = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
         marks = bars.mark_area() if many else bars.mark_rule(strokeWidth=1.5)
-        hue = alt.Color("series:N", scale=looks(colors), legend=None)
-        layers.append(marks.encode(x, low, alt.Y2("high:Q"), color=hue, opacity=spread))
-    if plot.y.startswith("SAM minus SGD"):
+        layers.append(marks.encode(x, low, alt.Y2("high:Q"), color=color, opacity=spread))
+    if gap:
         layers.append(alt.Chart(alt.Data(values=[{}])).mark_rule(color="#606060").encode(y=alt.datum(0)))
     layers.append(base.mark_line(strokeWidth=2).encode(x, y, color=color, strokeDash=dash, opacity=shown))
     tooltip = [alt.Tooltip("series:N", title="series"), alt.Tooltip("told:N", title="point")]

@@ -18,6 +18,7 @@ from samgap.results.plotted import Plot
 
 SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",
          "fails as stated": "✗", "void": "–", "unsettled": "?", "n/a": "–"}  # fmt: skip
+LISTED = 80  # points of a chart; page.js makes as many reachable by keyboard
 ENDINGS = ("pdf", "png", "csv", "json")
 
 
@@ -73,8 +74,11 @@ def _links(study: Shown, folder: Path) -> dict[str, str]:
 
 
 def _numbers(plot: Plot) -> list[tuple[str, str]]:
-    """(series, what is said of the point) of each point: the chart for those who do not see it."""
-    if plot.kind == "map":
+    """(series, what is said of the point) of each point: the chart for those who do not see it.
+
+    Of curves nothing is gained by hundreds of lines; their rates stand in the table, their points in the csv.
+    """
+    if plot.kind == "map" or len(plot.points) > LISTED:
         return []
     return [*zip(plot.points["series"], charts.told(plot), strict=True)]
 

@@ -116,7 +116,7 @@ def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Plot]:
     plots = []
     for name in ("lambda_max", "s_2"):
         parts = []
-        for named, cells in frame.fillna({"series": ""}).groupby("series", sort=False):
+        for named, cells in _named(frame).groupby("series", sort=False):
             near = cells.assign(low=cells[name] - cells[f"{name}_se"], high=cells[name] + cells[f"{name}_se"])
             note = "training loss " + cells["train_loss"].map("{:.3g}".format)
             label = ", ".join(filter(None, [str(named), "ours"]))
@@ -132,7 +132,7 @@ def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Plot]:
 def surfaces(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Plot]:
     """The loss on a plane through each net, a map a net and kind of directions."""
     plots = []
-    for (named, rho, seed, kind), points in frame.fillna({"series": ""}).groupby(["series", RHO, "seed", "directions"]):
+    for (named, rho, seed, kind), points in _named(frame).groupby(["series", RHO, "seed", "directions"]):
         arm = f"SAM at rho={rho:g}" if rho else "SGD"
         title = ", ".join(filter(None, [f"{arm}, {kind} directions", str(named), f"seed {seed}"]))
         kept = points[["x", "y", "loss"]].assign(series=title)
@@ -176,6 +176,11 @@ def _points(
     ours = rows["n"] if who == "ours" else float("nan")
     points = pd.DataFrame({"x": rows[x], "y": rows[y[0]], "low": low, "high": high, "n": ours, "note": note})
     return points.assign(series=series, who=who).dropna(subset=["x", "y"])
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    # A csv has nothing where a series has no name.
+    return frame.assign(series=frame["series"].astype(object).where(frame["series"].notna(), ""))
 
 
 def _word(x: str) -> str:

@@ -1,0 +1,272 @@
+"""The page, as a browser shows it."""
+
+import base64
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import initialize_config_dir
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from samgap import cli
+from samgap.plots import style
+from samgap.report import charts, collected
+from samgap.report.__main__ import write
+from samgap.results.plotted import Plot
+from tests.conftest import config
+from tests.test_commands import Command, start
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PHONE, DESK = (390, 844), (1280, 900)
+
+browsed = pytest.mark.skipif(
+    not ((CHROMIUM and DRIVER) or os.environ.get("CI")), reason="wants chromium and chromium-driver, which CI installs"
+)
+pytestmark = pytest.mark.xdist_group("report")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with one sweep that lacks two runs, one that has not begun to be drawable, and the page."""
+    root = tmp_path_factory.mktemp("root")
+    process = start(
+        root, "name=mine", f"data_dir={root}/data", "epochs=1", "data.train_size=64", "data.holdout=32",
+        "model.width=0.1,0.2,0.3", "ascent.rho=0,0.1", "seed=0,1,2",
+    )  # fmt: skip
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    missing, failed = sorted((root / "runs").glob("*-w0.2-*-seed2-*"))
+    (missing / "record.json").unlink()
+    (failed / "record.json").unlink()
+    (failed / "error.txt").write_text("Traceback\nRuntimeError: the <disk> is full\n")
+    shutil.copytree(root / "mine" / "own", root / "empty" / "own")
+    sweep = (root / "empty" / "own" / "sweep.yaml").read_text()
+    sweep = re.sub(r"(folder: .*)-w0", r"\1-w9", sweep.replace("name: mine", "name: empty"))
+    (root / "empty" / "own" / "sweep.yaml").write_text(sweep)
+    # As `draw` would leave it.
+    kept = {"draw": config()["draw"] | {"title": "Mine <b>& bold</b>"}}
+    (root / "mine" / "own" / "mine.json").write_text(json.dumps(kept))
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        write(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def driver(root: Path) -> Iterator[webdriver.Chrome]:
+    """A browser that has opened the page from disk."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    browser.set_window_size(*DESK)
+    browser.set_script_timeout(120)
+    browser.get((root / "report" / "index.html").as_uri())
+    drawn = "const told = arguments[0]; Promise.all(places.map(draw)).then(() => told(''), told);"
+    assert browser.execute_async_script(drawn) == ""
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(scope="module")
+def shown(root: Path) -> collected.Collected:
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        return collected.collect(root)
+
+
+def article(driver: webdriver.Chrome, anchor: str) -> WebElement:
+    return driver.find_element(By.ID, anchor)
+
+
+@browsed
+def test_charts_render_without_a_word_on_the_console_and_no_request_leaves(
+    driver: webdriver.Chrome, shown: collected.Collected
+) -> None:
+    plots = [plot for study in shown.studies for plot in study.plots]
+    assert len(plots) > 30
+    drawings = driver.find_elements(By.CSS_SELECTOR, ".chart svg.marks")
+    assert len(drawings) == len(plots)
+    marks = "return document.querySelectorAll(arguments[0] + ' .mark-symbol.role-mark path').length"
+    for study in shown.studies:
+        for number, plot in enumerate(study.plots):
+            if plot.kind == "lines":
+                place = f'[data-spec="{study.anchor}-{number}"]'
+                assert driver.execute_script(marks, place) == len(plot.points), (study.anchor, plot.title)
+    assert driver.get_log("browser") == []
+    sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
+    assert len([url for url in asked if url.startswith("file:")]) == 1
+    assert not [url[:80] for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
+@browsed
+def test_a_tooltip_says_n_and_the_interval(driver: webdriver.Chrome) -> None:
+    chart = driver.find_element(By.CSS_SELECTOR, '[data-spec="fig10-cpu-reference-0"]')
+    points = chart.find_elements(By.CSS_SELECTOR, ".mark-symbol.role-mark path")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", points[0])
+    ActionChains(driver).move_to_element(points[0]).perform()
+    tip = WebDriverWait(driver, 10).until(
+        lambda _: driver.find_element(By.CSS_SELECTOR, "#vg-tooltip-element.visible").text
+    )
+    assert "pruner.sparsity 0: 0.1588 [-0.131, 0.4485] (95 % interval), n = 8, rho* 0.02" in tip
+    assert "ours, rho* as in the paper" in tip
+
+
+@browsed
+def test_points_and_parts_are_reached_by_keyboard(driver: webdriver.Chrome) -> None:
+    chart = driver.find_element(By.CSS_SELECTOR, '[data-spec="fig10-cpu-reference-0"]')
+    first, second = chart.find_elements(By.CSS_SELECTOR, '.mark-symbol.role-mark path[tabindex="0"]')[:2]
+    driver.execute_script("arguments[0].focus()", first)
+    ActionChains(driver).send_keys(Keys.TAB).perform()
+    assert driver.switch_to.active_element == second
+    told = chart.find_element(By.XPATH, "..").find_element(By.CSS_SELECTOR, ".told")
+    assert "n = 8" in told.text
+    details = article(driver, "fig10-cpu-reference").find_elements(By.TAG_NAME, "details")[-1]
+    summary = details.find_element(By.TAG_NAME, "summary")
+    assert details.get_attribute("open") is None
+    summary.send_keys(Keys.ENTER)
+    assert details.get_attribute("open") is not None
+    assert "model.width" in details.text
+    assert "commits" in details.text
+    # Wide tables scroll by keyboard, since they can be reached.
+    assert all(part.get_attribute("tabindex") == "0" for part in driver.find_elements(By.CSS_SELECTOR, ".wide"))
+
+
+@browsed
+def test_a_phone_need_not_scroll_sideways(driver: webdriver.Chrome, root: Path) -> None:
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": PHONE[0], "height": PHONE[1], "deviceScaleFactor": 2, "mobile": True},
+    )
+    try:
+        driver.get((root / "report" / "index.html").as_uri())
+        driver.execute_async_script("const told = arguments[0]; Promise.all(places.map(draw)).then(() => told(''));")
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+        widths = driver.execute_script(
+            "return [...document.querySelectorAll('.chart svg.marks')].map((svg) => svg.getBoundingClientRect().width)"
+        )
+        assert max(widths) <= PHONE[0]
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@browsed
+def test_paper_has_what_is_folded_away(driver: webdriver.Chrome) -> None:
+    driver.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert driver.execute_script("return [...document.querySelectorAll('details')].every((part) => part.open)")
+    assert base64.b64decode(driver.print_page()).startswith(b"%PDF")
+
+
+@browsed
+def test_links_lead_somewhere(driver: webdriver.Chrome, root: Path) -> None:
+    hrefs = [
+        link.get_dom_attribute("href")
+        for link in driver.find_elements(By.CSS_SELECTOR, "main a:not(.vega-actions a), nav a")
+    ]
+    assert len(hrefs) > 40
+    for href in hrefs:
+        if href.startswith("#"):
+            assert driver.find_elements(By.ID, href[1:]), href
+        else:
+            assert (root / "report" / href).exists(), href
+
+
+@browsed
+def test_missing_and_failed_runs_are_named_and_words_of_others_are_no_markup(
+    driver: webdriver.Chrome, root: Path
+) -> None:
+    mine = article(driver, "mine-own")
+    assert mine.find_element(By.TAG_NAME, "h3").text == "Mine <b>& bold</b>"
+    assert not mine.find_elements(By.CSS_SELECTOR, "h3 b")
+    listed = mine.find_element(By.CSS_SELECTOR, ".missing").text
+    missing, failed = (path.name for path in sorted((root / "runs").glob("*-w0.2-*-seed2-*")))
+    assert f"{missing}: missing" in listed
+    assert f"{failed}: failed, the <disk> is full" in listed
+    assert "Provisional: 2 runs are missing" in mine.text
+    empty = article(driver, "empty-own").text
+    assert "Nothing to draw yet: No run of empty/own" in empty
+
+
+def test_the_page_has_the_numbers_that_draw_prints(
+    command: Command, shown: collected.Collected, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "runs", tmp_path / "runs")
+    shutil.copytree(root / "mine", tmp_path / "mine")
+    code, out, err = command("draw", "name=mine", f"root={tmp_path}")
+    assert code == 0, err
+    drawn = json.loads((tmp_path / "mine" / "own" / "mine.json").read_text())
+    (mine,) = [study for study in shown.studies if study.name == "mine"]
+    assert mine.report is not None
+    for key in ("table", "remarks", "verdicts", "cells", "runs"):
+        assert mine.report[key] == drawn[key]
+    for row in drawn["table"]["rows"]:
+        assert re.search(r"\s+".join(re.escape(cell) for cell in row if cell), out), row
+
+
+def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected) -> None:
+    folders = {path.parent for path in collected.REFERENCE.glob("*/*/*.json")}
+    assert {study.folder for study in shown.studies if not study.own} == folders
+    assert [*shown.figures()][:4] == ["fig1", "fig2", "fig4", "fig6"]
+    for study in shown.studies:
+        assert study.header.get("claim") if not study.own else not study.header
+        assert study.plots or study.problem
+    assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
+    assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
+    assert len(shown.theory.rows) > 10
+
+
+def test_series_can_be_told_apart_without_color(shown: collected.Collected) -> None:
+    for study in shown.studies:
+        for plot in (plot for plot in study.plots if plot.kind == "lines"):
+            names = [*dict.fromkeys(plot.points["series"])]
+            looks = charts._looks(plot.points, names)
+            assert len({(shape, *dash) for _, shape, dash in looks}) == len(looks), (study.anchor, plot.title)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_tenths_of_a_point_are_seen_beside_large_gaps(large: bool) -> None:
+    points = pd.DataFrame({"series": "ours", "who": "ours", "x": [1e3, 1e4], "y": [0.2, 17.0 if large else 0.4]})
+    points = points.assign(low=float("nan"), high=float("nan"), n=3.0, note="")
+    spec = charts.spec(Plot("gap", "parameters", "SAM minus SGD (percentage points)", points, "", True))
+    scales = {
+        layer["encoding"]["y"]["scale"]["type"]
+        for layer in spec["layer"]
+        if "scale" in layer.get("encoding", {}).get("y", {})
+    }
+    assert scales == ({"symlog"} if large else {"linear"})
+    assert style.WIDE == 5
+
+
+def test_a_fresh_checkout_has_a_page(command: Command, tmp_path: Path) -> None:
+    code, out, err = command("report.__main__", f"root={tmp_path}")
+    assert code == 0, err
+    assert "0 sweeps" in out
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "http://" not in re.sub(r"http://www\.w3\.org/[\w/]+", "", page.split("<script>")[0])
+    assert page.count("<article") == len([*collected.REFERENCE.glob("*/*/*.json")])
+
+
+def test_own_suites_stand_in_place_of_those_that_came(tmp_path: Path, shown: collected.Collected) -> None:
+    theory = json.loads((collected.REFERENCE / "theory" / "theory.json").read_text())
+    theory["rows"] = theory["rows"][:2]
+    (tmp_path / "theory").mkdir()
+    (tmp_path / "theory" / "theory.json").write_text(json.dumps(theory))
+    values, own = collected._read(tmp_path, "theory/theory.json")
+    assert own
+    assert len(values["rows"]) == 2
+    assert not shown.theory.own
