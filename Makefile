@@ -15,7 +15,7 @@ READY := $(if $(filter .venv/bin,$(BIN)),.venv/ready)
 # Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env test lint bench clean reproduce-all status
+.PHONY: help env test lint bench clean reproduce-all report status
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
 	$(BIN)/python -m samgap.draw figure=$*/$(SCALE) root=$(ROOT)
 
 reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other
+
+report: $(READY) ## all figures, tables and verdicts as one page: multirun/report/index.html
+	@$(BIN)/python -m samgap.report root=$(ROOT)
 
 status: $(READY) ## every sweep: done, running, failed, missing, time left
 	@$(BIN)/python -m samgap.status root=$(ROOT)

@@ -1,14 +1,17 @@
 """W&B: what it is told, what it is not, how a sweep is read back, and that nothing depends on it."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -316,15 +319,43 @@ def test_reading_wants_an_account_and_a_server(
     assert not [*tmp_path.glob("mine")]
 
 
-@pytest.mark.parametrize(("server", "shared"), [("dead", False), ("silent", True)])
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers as W&B does when the id is that of a deleted run: at once, and with a no."""
+
+    def do_POST(self) -> None:
+        body = json.dumps({"errors": [{"message": "run was previously created and deleted"}]}).encode()
+        self.send_response(409)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@contextlib.contextmanager
+def serving(kind: str) -> Iterator[int]:
+    """The port of a server that is dead, silent or refusing."""
+    if kind == "refusing":
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield server.server_port
+            server.shutdown()
+        return
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        if kind == "silent":
+            listening.listen(50)  # takes connections and says nothing
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(("server", "shared"), [("dead", False), ("silent", True), ("refusing", False)])
 def test_a_wandb_that_does_not_answer_stops_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, shared: bool
 ) -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        if server == "silent":
-            listening.listen(50)  # takes connections and says nothing
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+    with serving(server) as port:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         if shared:  # a program that started W&B's process hands it down to what it starts
             wandb.setup().ensure_service()
