@@ -9,6 +9,7 @@ from samgap.plots import style
 from samgap.results.plotted import Plot
 
 HEIGHT = 320
+PADDING = {"left": 5, "right": 20, "top": 5, "bottom": 5}
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "*": "stroke",
           "s": "square"}  # fmt: skip
 DASHES = [[1, 0], [6, 3], [2, 2]]  # ours drawn, ours otherwise, published
@@ -22,7 +23,9 @@ def spec(plot: Plot) -> dict[str, Any]:
     """The chart as plain values; as wide as its place on the page."""
     chart = _map(plot) if plot.kind == "map" else _lines(plot)
     values: dict[str, Any] = (
-        chart.properties(width="container", height=HEIGHT, background="transparent", description=plot.title)
+        chart.properties(
+            width="container", height=HEIGHT, background="transparent", description=plot.title, padding=PADDING
+        )
         .configure_axis(labelFontSize=12, titleFontSize=12, grid=True, gridColor="#E4E4E4")
         .configure_legend(labelFontSize=12, labelLimit=0, symbolSize=90)
         .configure_view(stroke=None)
@@ -41,7 +44,7 @@ def _lines(plot: Plot) -> Any:
     def looks(values: tuple[Any, ...]) -> alt.Scale:
         return alt.Scale(domain=names, range=[*values])
 
-    legend = alt.Legend(title=None, orient="bottom", columns=1, symbolStrokeWidth=2, symbolOpacity=1)
+    legend = alt.Legend(title=None, orient="bottom", columns=1, symbolStrokeWidth=0, symbolOpacity=1)
     picked = alt.selection_point(fields=["series"], bind="legend", name="picked")
     shown = alt.condition(picked, alt.value(1.0), alt.value(0.12))
     spread = alt.condition(picked, alt.value(0.15 if many else 0.6), alt.value(0.03))
