@@ -262,12 +262,22 @@ def test_a_fresh_checkout_has_a_page(command: Command, tmp_path: Path) -> None:
     assert page.count("<article") == len([*collected.REFERENCE.glob("*/*/*.json")])
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": '])
+def test_a_damaged_table_is_one_sentence(command: Command, tmp_path: Path, text: str) -> None:
+    (tmp_path / "conformance").mkdir()
+    (tmp_path / "conformance" / "theirs.json").write_text(text)
+    code, _, err = command("report.__main__", f"root={tmp_path}")
+    assert code == 1
+    assert "conformance/theirs.json is damaged" in err
+    assert not (tmp_path / "report").exists()
+
+
 def test_own_suites_stand_in_place_of_those_that_came(tmp_path: Path, shown: collected.Collected) -> None:
     theory = json.loads((collected.REFERENCE / "theory" / "theory.json").read_text())
     theory["rows"] = theory["rows"][:2]
     (tmp_path / "theory").mkdir()
     (tmp_path / "theory" / "theory.json").write_text(json.dumps(theory))
-    values, own = collected._read(tmp_path, "theory/theory.json")
-    assert own
-    assert len(values["rows"]) == 2
+    found = collected._theory(tmp_path)
+    assert found.own
+    assert len(found.rows) == 2
     assert not shown.theory.own

@@ -3,6 +3,7 @@
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from samgap.plots import style
@@ -57,7 +58,9 @@ def _lines(plot: Plot) -> Any:
     gap = plot.y.startswith("SAM minus SGD")
     y_scale = alt.Scale(type="log") if plot.log_y else alt.Scale(type="linear", zero=False)
     title = plot.y
-    if gap and points[["y", "low", "high"]].abs().max(axis=None) > style.WIDE:  # tenths are to be seen beside tens
+    if (
+        gap and np.nanmax(np.abs(points[["y", "low", "high"]].to_numpy(dtype=float))) > style.WIDE
+    ):  # tenths are to be seen beside tens
         y_scale, title = alt.Scale(type="symlog", constant=1), "percentage points (logarithmic beyond 1)"
     y, low = (alt.Y(f"{name}:Q", title=title, scale=y_scale) for name in ("y", "low"))
     layers: list[Any] = []

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,19 +77,7 @@ def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root` and read what came with samgap."""
     own = [_own(root, name, scale) for name, scale in sweeps.find(root)]
     came = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
-    theory, theirs = _read(root, "theory/theory.json")
-    bench, measured = _read(root, "bench/bench.json")
-    parts = {
-        part: Rows(values["rows"], f"{values['created'][:10]}, commit {values['commit'][:7]}", measured)
-        for part, values in bench.items()
-    }
-    made = theory["provenance"]
-    return Collected(
-        [*own, *came],
-        Rows(theory["rows"], f"{made['made'][:10]}, commit {made['commit'][:7]}, {made['draws']} draws a row", theirs),
-        {values["target"]: rows for values, rows in _conformance(root)},
-        parts,
-    )
+    return Collected([*own, *came], _theory(root), _conformance(root), _bench(root))
 
 
 def _own(root: Path, name: str, scale: str) -> Shown:
@@ -142,19 +129,48 @@ def _header(name: str, scale: str) -> dict[str, str]:
     return words
 
 
-def _read(root: Path, path: str) -> tuple[dict[str, Any], bool]:
-    """A file of this root, else the one that came with samgap, and whether it is the root's own."""
-    own = root / path
-    values: dict[str, Any] = json.loads((own if own.exists() else REFERENCE / path).read_text(encoding="utf-8"))
-    return values, own.exists()
+def _theory(root: Path) -> Rows:
+    values, own = _read(root, "theory/theory.json")
+    made = values["provenance"]
+    return Rows(values["rows"], f"{_when(made['made'], made['commit'])}, {made['draws']} draws a row", own)
 
 
-def _conformance(root: Path) -> Iterator[tuple[Mapping[str, Any], Rows]]:
+def _conformance(root: Path) -> dict[str, Rows]:
+    """By class, ours first; a root's own in place of those that came with samgap."""
+    found = {}
     for folder, own in ((REFERENCE, False), (root, True)):
         for path in sorted((folder / "conformance").glob("*.json")):
-            values = json.loads(path.read_text(encoding="utf-8"))
-            made = f"{values['made'][:10]}, commit {values['commit'][:7]}, torch {values['torch']}"
-            yield values, Rows(values["rows"], made, own)
+            values = _load(path)
+            made = f"{_when(values['made'], values['commit'])}, torch {values['torch']}"
+            found[values["target"]] = Rows(values["rows"], made, own)
+    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("samgap."), item[0])))
+
+
+def _bench(root: Path) -> dict[str, Rows]:
+    values, own = _read(root, "bench/bench.json")
+    return {part: Rows(each["rows"], _when(each["created"], each["commit"]), own) for part, each in values.items()}
+
+
+def _read(root: Path, path: str) -> tuple[dict[str, Any], bool]:
+    """A file of this root, else the one that came with samgap, and whether it is the root's own."""
+    own = (root / path).exists()
+    return _load((root if own else REFERENCE) / path), own
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("no table")
+        return values
+    except ValueError as error:
+        raise SettingError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): move it away, or make it again."
+        ) from error
+
+
+def _when(made: str, commit: str) -> str:
+    return f"{made[:10]}, commit {commit[:7]}"
 
 
 def _place(name: str) -> tuple[int, str]:

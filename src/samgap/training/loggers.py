@@ -63,7 +63,7 @@ def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any
     about = {"arm": arm, "identity": mine, "sweep": sweep}
     with mirror.run(
         Path(config["root"]), **account, id=mine, name=identity.folder(settings), group=sweep, job_type=arm,
-        tags=[*tags, sweep], config={**settings, "ascent": {"rho": rho} | settings["ascent"], **about},
+        tags=[*tags, sweep], config={**settings, "ascent": settings["ascent"] | {"rho": rho}, **about},
     ) as run:  # fmt: skip
         yield Mirror(Forgiving(experiment=run), lambda record, folder: _keep(run, record, folder))
 

@@ -87,7 +87,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
                 record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
             elif record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
                 torch.set_num_threads(config["trainer"]["threads"])
-                with _mirror(config, settings) as mirror:
+                with _mirror(config, settings, ranks.rank()) as mirror:
                     probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
                     mirror.keep(record, folder)
             return record
@@ -180,7 +180,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     return record
 
 
-def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int = 0) -> Any:
+def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -> Any:
     if rank:
         return contextlib.nullcontext(Mirror())
     return locate(config["logger"]["_target_"])(settings, config, **options(config["logger"]))
