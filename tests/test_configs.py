@@ -267,7 +267,7 @@ def generated(channels: int, size: int, levels: int, classes: int) -> Raw:
         labels[-1] = classes - 1
         return Split(pixels, labels)
 
-    return Raw(split(2500 if size < 100 else 20), split(10), levels)
+    return Raw(split(2500 if size < 100 else 20), split(4), levels)
 
 
 def tiniest(figure: str) -> list[tuple[str, ...]]:
