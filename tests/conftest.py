@@ -29,6 +29,33 @@ def config(*overrides: str, name: str = "train") -> dict[str, Any]:
         return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
 
 
+# Files that take longest, in order. A worker of xdist takes a file at a time (pyproject.toml), so what the tests of one
+# share is made once; and with the long ones first no worker is left alone with one at the end.
+LONG = (
+    "test_slurm.py",
+    "test_commands.py",
+    "test_gpus.py",
+    "test_configs.py",
+    "test_torchrun.py",
+    "training/test_ranks.py",
+    "bench/test_bench.py",
+    "conformance/test_suite.py",
+    "training/test_compiled.py",
+    "results/test_convergence.py",
+    "test_extending.py",
+    "results/test_flatness.py",
+    "test_contracts.py",
+    "theory/test_command.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first."""
+    here = Path(__file__).parent
+    rank = {here / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Compose a run of a fraction of a second whose results go below tmp_path."""

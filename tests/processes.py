@@ -31,8 +31,10 @@ def alive(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if state(pid) not in ("Z", "gone")]
 
 
-def workers(root: Path) -> list[int]:
-    """The process that holds the lock of the one unfinished run below `root`; none between two tries."""
-    inodes = [(path.parent / ".lock").stat().st_ino for path in root.glob("runs/*/last.ckpt")]
+def workers(root: Path, run: str = "*") -> list[int]:
+    """The process that holds the lock of the one unfinished run below `root`, of those with this name; none between two
+    tries.
+    """
+    inodes = [(path.parent / ".lock").stat().st_ino for path in root.glob(f"runs/{run}/last.ckpt")]
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     return [int(words[4]) for words in locks if words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) in inodes]

@@ -267,7 +267,7 @@ def generated(channels: int, size: int, levels: int, classes: int) -> Raw:
         labels[-1] = classes - 1
         return Split(pixels, labels)
 
-    return Raw(split(2500 if size < 100 else 20), split(20), levels)
+    return Raw(split(2500 if size < 100 else 20), split(4), levels)
 
 
 def tiniest(figure: str) -> list[tuple[str, ...]]:
@@ -281,18 +281,20 @@ def tiniest(figure: str) -> list[tuple[str, ...]]:
 def test_every_figure_runs_at_its_tiniest(
     figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., dict[str, Any]]
 ) -> None:
-    """A few real steps of the figure's own nets on images of the right shape: batches of 128, or of 4 for the net of
-    178 million parameters and for images of ImageNet's size. Nothing is measured after them, which takes long."""
-    data = config(f"figure={figure}")["data"]
+    """A few real steps of the figure's own nets on images of the right shape, with everything else as composed, and
+    small batches where a net is wide or its images large: what a step does with more images, tests of the step say.
+    Nothing is measured after them, which takes long."""
+    data, model = (config(f"figure={figure}")[key] for key in ("data", "model"))
     levels = 16 if data["name"] == "digits" else 255
     if data["name"] != "factorization":  # that one is made on the fly
         monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
     for number, overrides in enumerate(tiniest(figure)):
-        big = "model.width=256" in overrides or data["size"] > 100
-        shrink = ["data.train_size=8", "batch_size=4"] if big else ["data.train_size=384", "batch_size=128"]
+        width = config(f"figure={figure}", *overrides)["model"]["width"]
+        dear = data["size"] > 100 or (model["name"] == "resnet18" and width >= 16)
+        shrink = ["data.train_size=4", "batch_size=2"] if dear else ["data.train_size=384", "batch_size=128"]
         values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
         record = run(values, tmp_path / str(number))
-        assert record.steps == (2 if big else 3)
+        assert record.steps == (2 if dear else 3)
         assert record.status in ("done", "diverged")
         assert record.settings["model"]["width"] == values["model"]["width"]
 

@@ -206,7 +206,8 @@ def test_probes_find_plain_values_and_leave_the_net_as_it_was(name: str) -> None
     net = ResNet18((1, 8, 8), 10, 1)
     before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     images, labels = EXAMPLES.scale(EXAMPLES.images[:12]), EXAMPLES.labels[:12]
-    values |= {key: 3 for key in ("points", "examples") if key in values}
+    # Small, and of several orders one: what they find is tested where they are, here how they leave the net.
+    values |= {key: value for key, value in (("points", 3), ("examples", 3), ("orders", [2])) if key in values}
     subject = Subject(net, cross_entropy, Examples(images, labels), {})
     found = target(subject, **values)
     json.dumps(found, allow_nan=False)

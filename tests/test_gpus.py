@@ -10,44 +10,24 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from hydra_plugins.samgap_launchers.gpus import GpusLauncher
 from hydra_plugins.samgap_launchers.jobs import Job, Told
 from samgap.errors import SettingError
 from tests.processes import alive, below, workers
+from tests.standin import StandIn
 from tests.test_commands import lasting, start, wait_for
 
-pytestmark = [
-    pytest.mark.xdist_group("gpus"),
-    # JAX, which other tests of this process may have imported, warns of every fork; Ray starts programs.
-    pytest.mark.filterwarnings("ignore:os.fork"),
-]
+# JAX, which other tests of this process may have imported, warns of every fork; Ray starts programs.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
 Command = Callable[..., tuple[int, str, str]]
-
-
-@dataclass
-class StandIn:
-    """Instead of `Work`: a run holds its GPU for as long as its job says, and until `meet` runs have begun."""
-
-    config: DictConfig
-    meet: int
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def carry_out(self, job: Job) -> Told:
-        """Told is the device that the process sees."""
-        job.folder.mkdir(parents=True)
-        while len([*job.folder.parent.iterdir()]) < self.meet:
-            time.sleep(0.05)
-        time.sleep(float(job.overrides[0]))
-        return {"folder": job.folder.name, "status": "done", "sees": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
 
 
 def schedule(root: Path, seconds: list[float], meet: int = 0, **keys: Any) -> tuple[list[Told], list[dict[str, Any]]]:
@@ -137,18 +117,17 @@ def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(com
 
 
 def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) -> None:
-    grid = (*TWO[2:], "epochs=3,1500", "eval_every=1500", "ascent.rho=0.1", "trainer.checkpoint_seconds=0")
+    grid = (*TWO[2:], "epochs=3,600", "eval_every=600", "ascent.rho=0.1", "trainer.checkpoint_seconds=0")
     ours, undisturbed = (*TWO[:2], *grid), tmp_path / "basic"
     assert command("train", "-m", *grid, f"root={undisturbed}")[0] == 0
+    (long,) = [name for name, record in lasting(undisturbed).items() if record["settings"]["epochs"] == 600]
     root = tmp_path / "gpus"
-
-    def under_way() -> bool:
-        return any(root.glob("runs/*/last.ckpt")) and any(root.glob("runs/*/record.json"))
+    path = root / "runs" / long / "last.ckpt"
 
     # Killed more often than it is tried again: told, and the other one is done.
     process = start(root, *ours, "hydra.launcher.retries=0")
-    wait_for(lambda: under_way() and len(workers(root)) == 1, process)
-    (victim,) = workers(root)
+    wait_for(lambda: len(workers(root, long)) == 1, process)
+    (victim,) = workers(root, long)
     os.kill(victim, signal.SIGKILL)
     err = process.communicate()[1]
     assert process.returncode == 1
@@ -160,7 +139,6 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     assert "its process was killed or crashed 1 time" in out
 
     # Ctrl-C ends everything that the sweep has started.
-    (path,) = root.glob("runs/*/last.ckpt")
     before = path.stat().st_mtime_ns
     process = start(root, *ours)
     wait_for(lambda: path.stat().st_mtime_ns != before, process)
@@ -213,12 +191,11 @@ def cluster() -> Iterator[str]:
                 assert time.monotonic() < deadline, "Ray did not start in time"
         yield "127.0.0.3:6391"
     finally:
-        families = [below(process.pid) for process in started]
-        for process, family in zip(started, families, strict=True):
-            process.terminate()
-            process.wait()
-            for pid in alive(family):
+        # All at once: Ray's own way to stop takes half a minute, and here is nothing left to save.
+        for process in started:
+            for pid in alive([process.pid, *below(process.pid)]):
                 os.kill(pid, signal.SIGKILL)
+            process.wait()
 
 
 def test_a_running_cluster_is_joined_used_on_all_its_nodes_and_left_running(
@@ -246,7 +223,7 @@ def test_a_node_that_leaves_takes_no_run_along(cluster: str, tmp_path: Path, mon
     # The last test of the cluster, which has one node from here on.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     joined = ("hydra/launcher=gpus", f"hydra.launcher.address={cluster}")
-    grid = (*TWO[2:], "epochs=600,601", "eval_every=601", "trainer.checkpoint_seconds=0")
+    grid = (*TWO[2:], "epochs=400,401", "eval_every=401", "trainer.checkpoint_seconds=0")
     process = start(tmp_path, *joined, *grid)
     wait_for(lambda: len([*tmp_path.glob("runs/*/last.ckpt")]) == 2, process)
     (raylet,) = [
@@ -265,16 +242,16 @@ def test_a_node_that_leaves_takes_no_run_along(cluster: str, tmp_path: Path, mon
     }
 
 
-def test_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    for keys, sentence in (
-        (
-            ["hydra.launcher.address=127.0.0.3:6399"],
-            "hydra.launcher.address must be host:port of a running Ray cluster",
-        ),
-        (["hydra.launcher.address=nowhere:x"], "and at nowhere:x is none"),
-    ):
-        process = start(tmp_path, "hydra/launcher=gpus", *keys, *TWO[2:], "epochs=1")
-        err = process.communicate()[1]
-        assert process.returncode == 1
-        assert sentence in err
-        assert "Traceback" not in err
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.3:6399", "hydra.launcher.address must be host:port of a running Ray cluster"),
+        ("nowhere:x", "and at nowhere:x is none"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(command: Command, tmp_path: Path, address: str, sentence: str) -> None:
+    joined = ("hydra/launcher=gpus", f"hydra.launcher.address={address}")
+    code, _, err = command("train", "-m", *joined, *TWO[2:], "epochs=1", f"root={tmp_path}")
+    assert code == 1
+    assert sentence in err
+    assert "Traceback" not in err

@@ -80,7 +80,6 @@ def of(folder: Path, count: int, name: str) -> tuple[Path, str]:
     return folder / str(list(cases).index(name)), BASE + cases[name]
 
 
-@pytest.mark.xdist_group("ranks")
 @pytest.mark.parametrize(("count", "name"), CASES)
 def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int, name: str) -> None:
     # T3, T20. 50 steps; buffers too, which are averaged before each evaluation.
@@ -93,7 +92,6 @@ def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int,
         }
 
 
-@pytest.mark.xdist_group("ranks")
 @pytest.mark.parametrize(("count", "name"), [case for case in CASES if case[1] not in ("single precision", "stopped")])
 def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
     # Finding 9 and T20 of published code: m is a number of examples, not of devices.
@@ -112,7 +110,6 @@ def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: An
     assert records.read(folder / "run").identity == records.read(tmp_path / "run").identity
 
 
-@pytest.mark.xdist_group("ranks")
 @pytest.mark.parametrize(("count", "name"), [(2, "images in files"), (4, "m of a rank")])
 def test_every_image_is_scored_once_over_all_ranks(
     several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str
@@ -127,7 +124,6 @@ def test_every_image_is_scored_once_over_all_ranks(
     assert min(sum(scored.values()) for scored in ranks_) > 0.9 * max(sum(scored.values()) for scored in ranks_)
 
 
-@pytest.mark.xdist_group("ranks")
 def test_a_stopped_run_goes_on_on_all_ranks(several: Any) -> None:
     whole, stopped = (
         torch.load(of(several(4), 4, name)[0] / "0.pt", weights_only=False) for name in ("m of a rank", "stopped")
