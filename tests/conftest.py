@@ -42,6 +42,8 @@ LONG = (
     "conformance/test_suite.py",
     "training/test_compiled.py",
     "results/test_convergence.py",
+    "test_wandb.py",
+    "report/test_report.py",
     "test_extending.py",
     "results/test_flatness.py",
     "test_contracts.py",

@@ -490,7 +490,6 @@ def test_records_of_several_machines_come_together_by_copying(command: Command, 
     assert [row["n"] for row in rows] == ["3", "3"]
 
 
-@pytest.mark.xdist_group("ranks")
 def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "samgap.train"]
     run = ["trainer.devices=2", "epochs=2", "data.train_size=128", "ascent.m=64", f"root={tmp_path}", "logger=wandb"]

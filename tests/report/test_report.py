@@ -33,7 +33,6 @@ PHONE, DESK = (390, 844), (1280, 900)
 browsed = pytest.mark.skipif(
     not ((CHROMIUM and DRIVER) or os.environ.get("CI")), reason="wants chromium and chromium-driver, which CI installs"
 )
-pytestmark = pytest.mark.xdist_group("report")
 
 
 @pytest.fixture(scope="module")
