@@ -9,7 +9,6 @@ from typing import Any
 import altair
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from samgap import provenance
 from samgap.report import charts
@@ -44,7 +43,7 @@ def render(found: Collected, folder: Path) -> str:
         numbers=_numbers,
         sign=lambda answer: SIGNS[answer],
         flat=_flat,
-        script=Markup(_script()),
+        script=_script(),
     )
 
 
