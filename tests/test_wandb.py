@@ -184,11 +184,14 @@ def test_the_gap_run_holds_grid_gaps_verdict_figure_and_files(told: Path) -> Non
 def test_drawing_again_tells_the_same_run(command: Command, told: Path, tmp_path: Path) -> None:
     shutil.copytree(told / "runs", tmp_path / "runs")
     shutil.copytree(told / "mine", tmp_path / "mine")
-    for _ in range(2):
-        code, _, err = command("draw", "name=mine", f"root={tmp_path}", "logger=wandb")
+    for how in ((), CURVES):
+        code, _, err = command("draw", "name=mine", f"root={tmp_path}", "logger=wandb", *how)
         assert code == 0, err
-    one, other = folders(tmp_path)
-    assert inspect(one)["run_id"] == inspect(other)["run_id"] == "gaps-mine-own"
+    one, other = (inspect(folder) for folder in folders(tmp_path))
+    assert one["run_id"] == other["run_id"] == "gaps-mine-own"
+    assert "gap/model.width=0.1" in one["summary"]
+    assert "rate/rule=sgd, ascent.rho=0, model.width=0.1" in other["summary"]
+    assert "training loss: SGD_table" in other["summary"]
 
 
 def test_no_secret_and_no_path_of_this_machine_is_sent(told: Path) -> None:

@@ -255,7 +255,7 @@ def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None
     grid = ("ascent.rho=0,0.05,0.2", "stop_loss=null,0.03", "probe.moments.examples=4")
     code, _, err = command("train", "-m", "figure=fig6/smoke", *TINY, *grid, root)
     assert (code, "12/12 done" in err) == (0, True), err
-    code, out, err = command("draw", "figure=fig6/smoke", root)
+    code, out, err = command("draw", "figure=fig6/smoke", root, "logger=wandb")
     assert (code, err) == (0, "")
     assert out.count("fig6/smoke on digits (32 images), equal epochs: ") == 3
     assert out.count("fig6/smoke on digits (32 images), equal training loss (stop_loss=0.03): ") == 3
@@ -270,7 +270,7 @@ def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "runs").iterdir()} == before
     for figure in ("fig4", "fig5"):
         assert command("train", "-m", f"figure={figure}/smoke", *surface)[0] == 0
-        code, out, err = command("draw", f"figure={figure}/smoke", root)
+        code, out, err = command("draw", f"figure={figure}/smoke", root, "logger=wandb")
         assert (code, err) == (0, "")
         assert f"{figure}/smoke on digits (32 images): " in out
         assert (tmp_path / figure / "smoke" / f"{figure}.png").stat().st_size > 10_000

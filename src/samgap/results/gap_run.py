@@ -63,8 +63,8 @@ def _tell(run: Any, study: Evaluated, plots: Sequence[Plot], root: Path) -> None
         | {"runs": len(sweep.unique()), "runs missing": len(study.table.missing)}
     )
     shown: dict[str, Any] = {
-        JOB: wandb.Table(dataframe=study.frame().astype(object)),
-        "runs": wandb.Table(dataframe=_links(study, run)),
+        JOB: wandb.Table(dataframe=_tabled(study.frame())),
+        "runs": wandb.Table(dataframe=_tabled(_links(study, run))),
         "figure": wandb.Image(str(drawn.with_suffix(".png"))),
     }
     for plot in plots:
@@ -83,7 +83,15 @@ def _links(study: Evaluated, run: Any) -> pd.DataFrame:
     table = study.table
     base = "" if run.offline else run.url.removesuffix(run.id)
     members = table.sweep.members
-    rows = table.runs.assign(
+    return table.runs.assign(
         run=[member.folder for member in members], url=[base and base + member.identity for member in members]
     )
-    return rows.astype(object).where(rows.notna(), None)
+
+
+def _tabled(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame as W&B's tables take it: one type a column, such as that of a setting that is a number or null."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    for name in cells:
+        if len({type(value) for value in cells[name].dropna()}) > 1:
+            cells[name] = [None if value is None else str(value) for value in cells[name]]
+    return cells
