@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.core.singleton import Singleton
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,6 +48,10 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> Iterato
 
     for part in (curvature, sweeps):
         monkeypatch.setattr(part, "seconds", seconds)
+    # With one worker joblib's launcher loads Hydra's plugins anew, here; other tests are to find them as they were.
+    monkeypatch.setattr(Singleton, "_instances", dict(Singleton._instances))
+    for name in [name for name in sys.modules if name.startswith(("hydra._internal.core_plugins.", "hydra_plugins."))]:
+        monkeypatch.setitem(sys.modules, name, sys.modules[name])
     yield
     get_reusable_executor().shutdown()  # joblib's workers would stay for five minutes
 
