@@ -6,20 +6,18 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.singleton import Singleton
-from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
 from samgap.bench import __main__ as bench
-from samgap.bench import curvature, jax_step, scheduling, sweeps, torch_steps
+from samgap.bench import commands, curvature, jax_step, scheduling, sweeps, torch_steps
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.sam import SAM
@@ -31,13 +29,17 @@ STEP = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2}
 
 
 @pytest.fixture
-def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> Iterator[None]:
+def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
     """What the bench calls as commands, called in this process: the start of twenty pythons is all that is left out.
 
-    Those whose memory is measured stay processes of their own, and show that it calls them right.
+    Those whose memory is measured and sweeps with workers stay processes of their own, and show that it calls them
+    right.
     """
 
     def seconds(name: str | None, *arguments: str) -> tuple[float, str]:
+        # With one worker joblib's launcher would load Hydra's plugins anew in this process, for the tests after this.
+        if "hydra/launcher=cores" in arguments:
+            return commands.seconds(name, *arguments)
         started = time.perf_counter()
         if name is None:
             exec(arguments[0], {})
@@ -48,12 +50,6 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> Iterato
 
     for part in (curvature, sweeps):
         monkeypatch.setattr(part, "seconds", seconds)
-    # With one worker joblib's launcher loads Hydra's plugins anew, here; other tests are to find them as they were.
-    monkeypatch.setattr(Singleton, "_instances", dict(Singleton._instances))
-    for name in [name for name in sys.modules if name.startswith(("hydra._internal.core_plugins.", "hydra_plugins."))]:
-        monkeypatch.setitem(sys.modules, name, sys.modules[name])
-    yield
-    get_reusable_executor().shutdown()  # joblib's workers would stay for five minutes
 
 
 @pytest.mark.usefixtures("without_starts")
