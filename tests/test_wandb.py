@@ -353,11 +353,15 @@ def serving(kind: str) -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-@pytest.mark.parametrize(("server", "shared"), [("dead", False), ("silent", True), ("refusing", False)])
+@pytest.mark.parametrize(
+    ("server", "shared", "mode"),
+    [("dead", False, []), ("silent", True, []), ("refusing", False, ["logger.mode=online"])],
+)
 def test_a_wandb_that_does_not_answer_stops_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, shared: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, shared: bool, mode: list[str]
 ) -> None:
     with serving(server) as port:
+        monkeypatch.delenv("WANDB_MODE")  # a machine that is logged in is online without a word
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         if shared:  # a program that started W&B's process hands it down to what it starts
@@ -366,7 +370,7 @@ def test_a_wandb_that_does_not_answer_stops_no_run(
             monkeypatch.delenv("WANDB_SERVICE", raising=False)
         process = start(
             tmp_path, "name=mine", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1",
-            "logger=wandb", "logger.mode=online", "logger.start_seconds=2",
+            "logger=wandb", "logger.start_seconds=2", *mode,
         )  # fmt: skip
         err = process.communicate()[1]
     wandb.teardown()
@@ -378,6 +382,24 @@ def test_a_wandb_that_does_not_answer_stops_no_run(
     kept = {folder.name.rpartition("-")[2] for folder in set(folders(tmp_path)) - set(gap_runs(tmp_path))}
     assert kept == {record["identity"] for record in done.values()}
     assert len(kept) == len(gap_runs(tmp_path)) == 2
+
+
+def test_a_key_that_can_be_none_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    process = start(tmp_path, "name=mine", "epochs=1", "data.train_size=64", "ascent.rho=0,0.1", "logger=wandb")
+    err = process.communicate()[1]
+    assert process.returncode == 0, err
+    assert err.count("W&B did not take the run") == 1
+    assert len(lasting(tmp_path)) == 2
+
+
+def test_a_wrong_mode_is_one_sentence_and_nothing_starts(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("train", "-m", "name=mine", f"root={tmp_path}", "logger=wandb", "logger.mode=onlin")
+    assert code == 1
+    assert "logger.mode (or WANDB_MODE) must be online, offline or disabled, got 'onlin'" in err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_wandb_whose_process_dies_stops_no_run(tmp_path: Path) -> None:

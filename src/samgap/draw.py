@@ -51,7 +51,7 @@ def draw(config: dict[str, Any]) -> None:
     output.write(study, folder, settings)
     print(output.printed(study))
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
-    if target := config["logger"]["_gaps_"]:
+    if target := config["logger"].get("_gaps_"):
         plots = locate(settings["plotted"])(study.frame(), settings)
         locate(target)(sweep, root, study, plots, **options(config["logger"]))
 

@@ -8,7 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from samgap.errors import SettingError
+
 FOLDER = "wandb"  # below multirun/
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # all that WANDB_MODE may say
 
 
 @contextlib.contextmanager
@@ -31,11 +34,14 @@ def run(
         start_seconds: for W&B to answer; a run does without it then, and is kept offline.
         end_seconds: for W&B to take what is left.
         about: more of `wandb.init`.
-    """
-    import wandb
 
+    Raises:
+        SettingError: there is no such mode.
+    """
+    mode = mode or os.environ.get("WANDB_MODE") or ("offline" if _missed or not _logged_in() else "online")
+    if mode not in MODES:
+        raise SettingError(f"logger.mode (or WANDB_MODE) must be online, offline or disabled, got {mode!r}.")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     opened = _start(mode, start_seconds, end_seconds, project=project, entity=entity, dir=root, **about)
     failed = True
     try:
@@ -97,6 +103,16 @@ def end_process() -> None:
     with contextlib.suppress(Exception):
         wandb.teardown()
     os.environ.pop("WANDB_SERVICE", None)
+
+
+def _logged_in() -> bool:
+    import wandb
+
+    # Without asking the server, which may be down: whether it takes the key is seen when a run starts.
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except wandb.errors.Error:  # a key that can be none; the start of a run says so
+        return True
 
 
 def _line(error: Exception) -> str:

@@ -255,6 +255,14 @@ def test_tenths_of_a_point_are_seen_beside_large_gaps(large: bool) -> None:
     assert style.WIDE == 5
 
 
+@pytest.mark.parametrize(("low", "scale"), [(0.5, "log"), (0.0, "linear"), (-0.5, "linear")])
+def test_what_reaches_zero_is_not_left_out_of_a_logarithmic_axis(low: float, scale: str) -> None:
+    points = pd.DataFrame({"series": "ours", "who": "ours", "x": [0.1, 0.2], "y": [1.0, 2.0], "low": [low, 1.5]})
+    points = points.assign(high=3.0, n=3.0, note="")
+    spec = charts.spec(Plot("s_2 over rho", "rho", "s_2", points, "± s.e.", log_y=True))
+    assert {layer["encoding"]["y"]["scale"]["type"] for layer in spec["layer"]} == {scale}
+
+
 def test_a_fresh_checkout_has_a_page(command: Command, tmp_path: Path) -> None:
     code, out, err = command("report.__main__", f"root={tmp_path}")
     assert code == 0, err

@@ -112,14 +112,14 @@ class ResumeSweeper(BasicSweeper):
 
     def _tell(self, grid: Sweep, root: Path) -> None:
         """What was asked for, so that a sweep that is not over can be read back from the logger too."""
-        if target := self.config.logger._gaps_:
+        if target := self.config.logger.get("_gaps_"):
             from samgap.training.settings import locate, options
 
             locate(target)(grid, root, **options(naming.plain(self.config, "logger")["logger"]))
 
     def _draw(self) -> None:
         """For the logger, when there is anything to draw; the sweep's own outcome does not depend on it."""
-        if self.config.logger._gaps_:
+        if self.config.logger.get("_gaps_"):
             from samgap.draw import draw
 
             values = naming.plain(self.config, "root", "name", "scale", "draw", "logger")

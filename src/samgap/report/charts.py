@@ -56,7 +56,9 @@ def _lines(plot: Plot) -> Any:
     ticks = alt.Axis(labelExpr=COUNTS, labelSeparation=8, tickCount=6) if "parameters" in plot.x else alt.Axis()
     x = alt.X("x:Q", title=plot.x, scale=x_scale, axis=ticks)
     gap = plot.y.startswith("SAM minus SGD")
-    y_scale = alt.Scale(type="log") if plot.log_y else alt.Scale(type="linear", zero=False)
+    # Where a value or an interval reaches 0, a logarithmic axis would leave it out.
+    log = plot.log_y and np.nanmin(points[["y", "low"]].to_numpy(dtype=float)) > 0
+    y_scale = alt.Scale(type="log") if log else alt.Scale(type="linear", zero=False)
     title = plot.y
     if (
         gap and np.nanmax(np.abs(points[["y", "low", "high"]].to_numpy(dtype=float))) > style.WIDE
@@ -118,7 +120,11 @@ def _map(plot: Plot) -> Any:
         told=[f"({x:.3g}, {y:.3g}): loss {loss:.4g}" for x, y, loss in points[["x", "y", "loss"]].to_numpy()],
     )  # fmt: skip
     rows = kept.drop(columns="series").to_dict("records")
-    loss = alt.Color("loss:Q", scale=alt.Scale(type="log", scheme="viridis"), title="training loss")
+    loss = alt.Color(
+        "loss:Q",
+        scale=alt.Scale(type="log" if points["loss"].min() > 0 else "linear", scheme="viridis"),
+        title="training loss",
+    )
     return (
         alt.Chart(alt.Data(values=rows))
         .mark_rect()

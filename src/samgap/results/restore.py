@@ -67,12 +67,14 @@ def restore(
     """
     with _sentences(f"{name}/{scale}"):
         entity = entity or api.default_entity
+    if not entity:
+        raise SettingError("The W&B account has no entity of its own: set entity, got null.")
     path = f"{entity}/{project}"
-    store = root / FOLDER / "read" / str(entity) / project
+    store = root / FOLDER / "read" / entity / project
     sweep = _grid(api, path, root, name, scale)
-    sweeps.write(sweep, store)
     with _sentences(f"{name}/{scale} in {path}"):
         found, states = _records(api, path, [member.identity for member in sweep.unique()])
+    sweeps.write(sweep, store)
     open_ = {}
     for member in sweep.unique():
         folder = sweeps.runs(store) / member.folder
