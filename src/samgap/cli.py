@@ -1,18 +1,29 @@
 """What the commands share: where the config lies, and how they end when something is wrong."""
 
 import contextlib
+import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hydra.errors import HydraException
+import hydra
+import omegaconf
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, Sweep
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from samgap.errors import SettingError
 
+os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
 CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
+OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
+NUMBERED = ("1.", "2.", "3.")
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 tracebacks = False  # whether the user asked for them
 
@@ -25,8 +36,12 @@ def command(main: Callable[[], object]) -> None:
     global tracebacks
     tracebacks = os.environ.get(FULL) == "1"
     os.environ[FULL] = "1"  # Hydra hands errors on instead of printing a traceback of its own
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # paths may have letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         with sentences():
+            refuse(get_args_parser().parse_known_args()[0].overrides)
             main()
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
@@ -47,6 +62,52 @@ def sentences() -> Iterator[None]:
         _leave(sentence, 1)
 
 
+def refuse(overrides: Iterable[str]) -> None:
+    """Refuse what Hydra would stumble over, or take otherwise than it is meant.
+
+    Args:
+        overrides: as typed.
+
+    Raises:
+        SettingError: one of them cannot be.
+    """
+    parser = OverridesParser.create()
+    for typed in overrides:
+        try:
+            override = parser.parse_overrides([typed])[0]
+        except HydraException as error:
+            raise SettingError(
+                f"{typed} cannot be read as key=value: put a value with spaces or signs such as = ( [ {{ ~ in double "
+                f"quotes, and all of it in single ones, such as 'root=\"/My Drive (1)\"'."
+            ) from error
+        key = override.key_or_group
+        if key in OURS:
+            raise SettingError(f"{key} cannot be set, since a run is found by the name of its folder: set root.")
+        if key == "figure" and override.is_sweep_override():
+            raise SettingError(f"figure must be one figure at a time, each with its own grid, got {typed}.")
+        if (options := choices(key)) and not _names_files(override):
+            raise SettingError(f"{key} must be one of {options}, got {typed}.")
+
+
+def _names_files(override: Override) -> bool:
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return all(isinstance(one, str | QuotedString) for one in value.list)
+    if isinstance(value, list):
+        return all(isinstance(one, str) for one in value)
+    return (
+        value is None or isinstance(value, str | dict) or (isinstance(value, Sweep) and not override.is_range_sweep())
+    )
+
+
+def choices(group: str) -> str:
+    """The files and folders in conf/`group`, "" where it is no folder."""
+    folder = Path(CONF, *group.split("/"))
+    if not group or not folder.is_dir():
+        return ""
+    return ", ".join(sorted(path.stem for path in folder.iterdir() if path.name != "base.yaml"))
+
+
 def explain(error: BaseException) -> str | None:
     """One sentence for an error that the user can put right, None for any other."""
     chain = list(_chain(error))
@@ -56,12 +117,33 @@ def explain(error: BaseException) -> str | None:
             return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, FileNotFoundError):
+            if cause.errno in FULL_DISK:
+                what = f"{cause.filename} is full ({cause.strerror})"
+                return f"{what}: make room there, or set root; the same command goes on where it was."
             what = f"{cause.filename} cannot be used ({cause.strerror})"
             return f"{what}: set root or data_dir to a folder that can be written."
     for cause in chain:
+        if isinstance(cause, MissingConfigException):
+            return " ".join([*_first_lines([cause]), *_there_is(cause.missing_cfg_file or "")])
+    for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             return " ".join(_first_lines(chain))
-    return None
+    return " ".join(_first_lines(chain[:1])) if _raised_by_hydra(error) else None
+
+
+def _there_is(missing: str) -> list[str]:
+    """What there is where a file was looked for, or in the nearest folder above that exists."""
+    folder = missing
+    while folder and not choices(folder):
+        folder = folder.rpartition("/")[0]
+    return [f"In conf/{folder} there are {choices(folder)}."] if folder else []
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    # Of a flag or value that Hydra does not take it often says so by an error of Python's.
+    frames = traceback.extract_tb(error.__traceback__)
+    homes = (*hydra.__path__, *omegaconf.__path__)
+    return bool(frames) and frames[-1].filename.startswith(homes)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -71,8 +153,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_lines(chain: list[BaseException]) -> list[str]:
-    # Hydra names the override, its cause the key; the rest of each text is for programmers.
-    lines = [str(cause).strip().splitlines()[0] for cause in chain if str(cause).strip()]
+    # Hydra names the override, its cause the key; the rest of each text is for programmers, but for numbered advice.
+    texts = [str(cause).strip().splitlines() for cause in chain if str(cause).strip()]
+    lines = [line for first, *rest in texts for line in (first, *(more for more in rest if more[:2] in NUMBERED))]
     return list(dict.fromkeys(line if line.endswith((".", "?")) else f"{line}." for line in lines))
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from matplotlib import pyplot as plt
 from omegaconf import DictConfig
 
 from samgap import cli, files, naming
@@ -39,6 +38,8 @@ def draw(config: dict[str, Any]) -> None:
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
     elif source != "records":
         raise SettingError(f"source must be records or wandb, got {source!r}.")
+    from matplotlib import pyplot as plt  # not before `cli` has said how
+
     study: Evaluated = locate(settings["study"])(root, name, scale, settings, config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)

@@ -1,37 +1,65 @@
 """Write a file so that a reader, or a crash, never meets half of it."""
 
+import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+PREFIX = ".part-"  # of a file that is being written
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary neighbor of `path`, then put it in place in one step.
 
     The data is on the disk (fsync) before the name changes, so that a power cut leaves the old file or the
-    new one. The temporary file keeps the ending of `path`, since some writers choose a format by it.
+    new one. The temporary file keeps the ending of `path`, since some writers choose a format by it. What a killed
+    process left of one in this folder is removed.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or is full; its `filename` says which.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
+    _tidy(path.parent)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=path.suffix)
     temporary = Path(name)
     try:
+        with contextlib.suppress(OSError):  # no locks on this disk
+            _hold(handle)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # of a write, which knows no name
+            error.filename = str(path.parent)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def replace_text(path: Path, text: str) -> None:
     """`replace` for a text."""
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _tidy(folder: Path) -> None:
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # gone by now, held by a process that lives, or no locks on this disk
+            handle = os.open(path, os.O_RDWR)
+            try:
+                _hold(handle)
+                path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _hold(handle: int) -> None:
+    # Until it is closed; a process that dies holds nothing.
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _umask() -> int:

@@ -18,8 +18,16 @@ def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The probes of a composed config: name to settings, `_target_` left out.
 
     What a figure says of a probe that is not chosen is no probe.
+
+    Raises:
+        SettingError: a probe has no settings.
     """
     groups = config.get("probe") or {}
+    if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
+        raise SettingError(
+            "probe must name files of conf/probe/, such as probe=[hessian], whose settings are keys such as "
+            f"probe.hessian.tol, got {json.dumps(groups)}."
+        )
     return {
         name: {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
         for name, group in groups.items()

@@ -8,12 +8,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from samgap import identity
-from samgap.training.settings import GROUPS, SCALARS, resolve
+from samgap.training.settings import GROUPS, SCALARS, check, resolve
+
+# Settings by another name: what is asked for -> what it becomes.
+RENAMED = {"model.params": "model.width", "pruner.live_params": "pruner.sparsity"}
+PLACES = ("name", "scale", "root", "data_dir")  # of results and data
 
 
 def plain(config: DictConfig, *keys: str) -> dict[str, Any]:
-    """These top-level keys of a composed config as plain values, interpolations resolved."""
+    """These top-level keys of a composed config as plain values, interpolations resolved.
+
+    Raises:
+        SettingError: a value is not what its key wants.
+    """
     chosen: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(config, list(keys)), resolve=True)  # type: ignore[assignment]
+    check(chosen)
     return chosen
 
 
@@ -21,6 +30,6 @@ def register() -> None:
     """Make ${run_folder:} known; safe to call again."""
 
     def run_folder(*, _root_: DictConfig) -> str:
-        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS, "trainer")))
+        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS, *PLACES, "trainer", "logger")))
 
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from samgap import identity
 from samgap.errors import SettingError
 from samgap.files import replace_text
 
@@ -63,11 +64,15 @@ def write(record: RunRecord, folder: Path) -> None:
     replace_text(folder / RECORD, text + "\n")
 
 
-def read(folder: Path) -> RunRecord | None:
+def read(folder: Path, wanted: str = "") -> RunRecord | None:
     """The record in a run's folder; None where the run has none yet.
 
+    Args:
+        folder: of the run.
+        wanted: identity of the run that is looked for, "" where any will do.
+
     Raises:
-        SettingError: the file is there and cannot be what `write` wrote.
+        SettingError: the file is there and cannot be what `write` wrote, or is the record of another run.
     """
     path = folder / RECORD
     try:
@@ -77,9 +82,12 @@ def read(folder: Path) -> RunRecord | None:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(_damaged(path, str(error))) from error
     try:
-        return parse(text)
+        record = parse(text)
     except ValueError as error:
         raise SettingError(_damaged(path, str(error))) from error
+    if wanted and record.identity != wanted:
+        raise SettingError(_damaged(path, f"it is that of {record.folder}"))
+    return record
 
 
 def parse(text: str) -> RunRecord:
@@ -102,6 +110,8 @@ def _problem(record: RunRecord) -> str | None:
         return f"format {record.format}, this version reads {FORMAT}"
     if record.status not in ("done", "diverged") or not isinstance(record.settings, dict):
         return "no valid status or settings"
+    if record.identity != identity.identity(record.settings):
+        return "it holds the record of other settings"
     if record.status == "done":
         loss = record.train_loss_final
         if not isinstance(loss, float | int) or not math.isfinite(loss):

@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli
+from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.results import sweeps
 from samgap.results.sweeps import Watch, clock
@@ -15,7 +15,7 @@ from samgap.results.sweeps import Watch, clock
 def main(config: DictConfig) -> None:
     """Print a line for each sweep below `root`, and a sentence for each of its runs that failed."""
     with cli.sentences():
-        show(Path(config.root))
+        show(Path(naming.plain(config, "root")["root"]))
 
 
 def show(root: Path) -> None:

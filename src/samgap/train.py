@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from samgap import cli, naming
+from samgap import cli, identity, naming
+from samgap.errors import SettingError
 from samgap.records import RunRecord
+from samgap.training.settings import resolve
 
 naming.register()
 
@@ -28,19 +31,44 @@ def main(config: DictConfig) -> dict[str, Any]:
 
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
+    for key in ("root", "data_dir"):  # hydra.job.chdir may have left the folder that they are relative to
+        values[key] = str(Path(hydra_config.runtime.cwd, values[key]))
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
         with cli.sentences():
+            _refuse_elsewhere(values, hydra_config)
+            _refuse_grid(hydra_config)
             record = run(values, folder, bar=sys.stderr.isatty())
         if ranks.rank() == 0:
             print(summary(record, Path(os.path.relpath(folder))))
         return {}
     try:
+        _refuse_elsewhere(values, hydra_config)
         return {"folder": folder.name, "status": run(values, folder).status}
     except Busy:
         return {"folder": folder.name, "status": "busy"}
     except Exception as error:
         return {"folder": folder.name, "status": "failed", "error": cli.explain(error) or repr(error)}
+
+
+def _refuse_elsewhere(values: dict[str, Any], hydra_config: HydraConf) -> None:
+    """Refuse a folder that is not the run's own, such as a config of the user's may name."""
+    own = Path(values["root"], "runs", identity.folder(resolve(values)))
+    if Path(hydra_config.runtime.output_dir).resolve() != own.resolve() or hydra_config.output_subdir != ".hydra":
+        raise SettingError(
+            f"The folder of this run is {own}, with .hydra inside, since it is found by its name: set root, and leave "
+            "hydra.run, hydra.sweep and hydra.output_subdir as they are."
+        )
+
+
+def _refuse_grid(hydra_config: HydraConf) -> None:
+    """Refuse one run of a figure unless it says which: the figure's own axes would be left out without a word."""
+    given = {override.lstrip("+").partition("=")[0] for override in hydra_config.overrides.task}
+    given |= {naming.RENAMED[key] for key in given & {*naming.RENAMED}}
+    if left := [key for key in hydra_config.sweeper.params or {} if key not in given]:
+        raise SettingError(
+            f"A figure is a grid over {', '.join(left)}: add -m to carry it out, or give a value of each for one run."
+        )
 
 
 def summary(record: RunRecord, folder: Path) -> str:

@@ -35,7 +35,7 @@ class Job:
     number: int
     overrides: list[str]  # all of the run's, as typed
     devices: int  # trainer.devices
-    folder: Path  # of the run, absolute
+    folder: Path  # of the run, absolute; its name ends with the run's identity
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,12 @@ def lost(job: Job, reason: str) -> Told:
         job: the run.
         reason: what became of its process, half a sentence.
     """
-    state, record, problem = sweeps.state(job.folder)
+    state, record, problem = sweeps.state(job.folder, job.folder.name.rpartition("-")[2])
     if record is not None:
         return {"folder": job.folder.name, "status": record.status}
     if state == "running":
         return {"folder": job.folder.name, "status": "busy"}
-    if state != "failed":
+    if state not in ("failed", "damaged"):
         files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
     return {"folder": job.folder.name, "status": "failed", "error": problem or reason}
 

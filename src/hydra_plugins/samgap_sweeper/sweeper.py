@@ -24,7 +24,6 @@ from samgap.training.settings import GROUPS, SCALARS, resolve
 naming.register()
 
 LIVE = "pruner.live_params"
-RENAMED = {"model.params": "model.width", LIVE: "pruner.sparsity"}
 SCIENTIFIC = (*GROUPS, *SCALARS)
 
 
@@ -64,11 +63,12 @@ class ResumeSweeper(BasicSweeper):
         composer: Any = Composer(self.hydra_context.config_loader)
         # The launcher composes each job again.
         self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
+        place = naming.plain(self.config, *naming.PLACES)
         jobs = self._jobs(arguments)
-        root = Path(self.config.root)
+        root = Path(place["root"])
         grid = Sweep(
-            name=str(self.config.name),
-            scale=str(self.config.scale),
+            name=place["name"],
+            scale=place["scale"],
             axes=self._axes(arguments),
             command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, sys.argv[1:])]),
             commit=provenance.commit()[0],
@@ -79,7 +79,7 @@ class ResumeSweeper(BasicSweeper):
         dropped = _no_more(grid, root)
         path = sweeps.write(grid, root)
         self._tell(grid, root)
-        watch = sweeps.Watch(grid, root)
+        watch = sweeps.Watch(grid, root.absolute())  # a run may change the directory
         before = watch.look()
         # Two points of the grid with one identity are one run: the first of them is launched.
         runs = {member.folder: (member, job) for member, job in reversed(jobs)}
@@ -140,8 +140,11 @@ class ResumeSweeper(BasicSweeper):
         jobs = []
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-            values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
+            values = naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "root")
             settings = resolve(values)
+            own = Path(values["root"], "runs", identity.folder(settings))
+            if Path(config.hydra.sweep.dir, config.hydra.sweep.subdir) != own:
+                raise SettingError(f"The folder of a run is {own}, where it is found: set root and not hydra.sweep.")
             leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
             if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):
                 continue
@@ -152,7 +155,7 @@ class ResumeSweeper(BasicSweeper):
                 )
             member = Member(
                 identity=identity.identity(settings),
-                folder=identity.folder(settings),
+                folder=own.name,
                 axes={key: _label(leaves.get(key)) for key in keys},
                 cost=round(cost(values, settings), 3),
             )
@@ -172,7 +175,9 @@ class ResumeSweeper(BasicSweeper):
             spelled[f"{key}.name" if key in GROUPS else key] = override.is_sweep_override()
         # An axis counts once, whichever of its names is swept.
         swept = dict.fromkeys(
-            RENAMED.get(key, key) for key, several in spelled.items() if several and key.split(".")[0] in SCIENTIFIC
+            naming.RENAMED.get(key, key)
+            for key, several in spelled.items()
+            if several and key.split(".")[0] in SCIENTIFIC
         )
         if live is not None and any(key.startswith(("model.", "data.")) for key in swept):
             swept["pruner.sparsity"] = None  # every net has its own

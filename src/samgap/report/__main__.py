@@ -16,7 +16,7 @@ naming.register()
 def main(config: DictConfig) -> None:
     """Write root/report/index.html from the records below `root`."""
     with cli.sentences():
-        write(Path(config.root))
+        write(Path(naming.plain(config, "root")["root"]))
 
 
 def write(root: Path) -> None:

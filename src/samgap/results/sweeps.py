@@ -1,7 +1,6 @@
 """What a sweep asked for (sweep.yaml) and how far it is, read from the run folders alone."""
 
 import dataclasses
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from samgap import measured, records
 from samgap.errors import SettingError
 from samgap.files import replace_text
 from samgap.records import ERROR, LOCK, RunRecord
+from samgap.training.settings import check
 
 State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -98,11 +98,7 @@ def write(sweep: Sweep, root: Path) -> Path:
     Raises:
         SettingError: name or scale cannot be a folder of its own below `root`.
     """
-    for key, value in (("name", sweep.name), ("scale", sweep.scale)):
-        if not re.fullmatch(r"\w[\w.-]*", value) or value in ("runs", "wandb", "None"):
-            raise SettingError(
-                f"{key} must be a word of letters, digits, _, - and . (and not runs or wandb), got {value!r}."
-            )
+    check({"name": sweep.name, "scale": sweep.scale})
     path = sweep.folder(root) / SWEEP
     replace_text(path, yaml.safe_dump(dataclasses.asdict(sweep), sort_keys=False, allow_unicode=True))
     return path
@@ -138,10 +134,15 @@ def find(root: Path) -> list[tuple[str, str]]:
     return sorted((path.parent.parent.name, path.parent.name) for path in root.glob(f"*/*/{SWEEP}"))
 
 
-def state(folder: Path) -> tuple[State, RunRecord | None, str]:
-    """(state, record, one sentence on what went wrong) of a run folder."""
+def state(folder: Path, wanted: str = "") -> tuple[State, RunRecord | None, str]:
+    """(state, record, one sentence on what went wrong) of a run folder.
+
+    Args:
+        folder: of the run.
+        wanted: identity of the run, whose record must be its own; "" where any will do.
+    """
     try:
-        record = records.read(folder)
+        record = records.read(folder, wanted)
     except SettingError as error:
         return "damaged", None, str(error)
     if record is not None:
@@ -174,7 +175,7 @@ class Watch:
             if record is not None:
                 now: State = record.status
             else:
-                now, record, problem = state(self.runs / member.folder)
+                now, record, problem = state(self.runs / member.folder, member.identity)
                 if now == "done" and measured.missing(self.sweep.probes, self.runs / member.folder):
                     now, record = "unfinished", None
                 if problem:

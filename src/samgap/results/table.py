@@ -48,14 +48,12 @@ def collect(sweep: Sweep, root: Path) -> Table:
     missing: dict[str, str] = {}
     for member in sweep.unique():
         folder = sweeps.runs(root) / member.folder
-        state, record, problem = sweeps.state(folder)
+        state, record, problem = sweeps.state(folder, member.identity)
         if state == "damaged":
             raise SettingError(problem)
         if record is None:
             missing[member.folder] = state
             continue
-        if not member.identity == record.identity == identity.identity(record.settings):
-            raise SettingError(f"{folder} holds the record of other settings: move it away and start the run again.")
         found[member.folder] = record
     if not found:
         raise SettingError(

@@ -1,6 +1,7 @@
 """last.ckpt: where an unfinished run goes on. Complete or absent, never half written."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,15 @@ class LastCheckpoint(Checkpoint):
         # A run that stops here has nothing to go on with, and would not know that it was to stop.
         if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             if trainer.is_global_zero:
-                files.replace(self.path, lambda path: trainer.save_checkpoint(path))
+                try:
+                    files.replace(self.path, lambda path: trainer.save_checkpoint(path))
+                except OSError as error:
+                    trainer.strategy.barrier()  # the one that Lightning did not get to
+                    warnings.warn(
+                        f"{self.path} could not be written ({error.strerror}): the run goes on, and if it is stopped, "
+                        "the same command starts it from an earlier epoch.",
+                        stacklevel=2,
+                    )
             else:
                 trainer.save_checkpoint(self.path)
             trainer.strategy.barrier()  # all ranks see the new file from here on

@@ -5,6 +5,7 @@ The only place that knows in which order things happen.
 
 import contextlib
 import csv
+import io
 import logging
 import os
 import signal
@@ -81,7 +82,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder) if ranks.rank() == 0 else contextlib.nullcontext():
         try:
-            record = records.read(folder)
+            record = records.read(folder, identity.identity(settings))
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
                 record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
@@ -170,7 +171,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         if rank:
             return record
         if machine.keep_weights:
-            files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
+            files.replace(folder / WEIGHTS, lambda path: _save(net, path))
         write_curve(task.curve, folder / METRICS)
         if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
             probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
@@ -178,6 +179,13 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         (folder / LAST).unlink(missing_ok=True)
         mirror.keep(record, folder)  # when nothing can be lost any more
     return record
+
+
+def _save(net: nn.Module, path: Path) -> None:
+    # torch's own writer says nothing of a full disk.
+    content = io.BytesIO()
+    torch.save(net.state_dict(), content)
+    path.write_bytes(content.getbuffer())
 
 
 def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -> Any:

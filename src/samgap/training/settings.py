@@ -6,13 +6,13 @@ since they may be used alone.
 
 import functools
 import json
-import math
 import pydoc
+import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from samgap.errors import SettingError
-from samgap.identity import flat
 from samgap.training.layout import Layout, layout
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
@@ -25,7 +25,8 @@ BATCH_NORMS = ("local", "synchronized")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Neither inf nor nan, nor a whole number that is too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _whole(value: Any) -> bool:
@@ -44,7 +45,18 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-# key -> (is it right, what is wanted). A part's own further settings are checked by the part.
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+
+
+def _folder(value: Any) -> bool:
+    return _text(value) and not value.startswith("~") and "\0" not in value
+
+
+A_WORD = "a word of letters, digits, _, - and . (what looks like a number wants quotes: \"'2024'\")"
+A_FOLDER = "a folder (no ~, which only a shell expands; what looks like a number wants quotes: \"'2024'\")"
+# key -> (is it right, what is wanted). Scalars first: a group that follows one of them is not to blame for its value.
+# A part's own further settings are checked by the part.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "epochs": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
@@ -98,17 +110,23 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.workers": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
-    "logger.project": (_text, "a text"),
+    "logger.project": (_text, "a text (what looks like a number wants quotes: \"'2024'\")"),
+    "logger.entity": (lambda v: v is None or _text(v), "a text or null (what looks like a number wants quotes)"),
     "logger.start_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "logger.end_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
-    "root": (_text, "a folder"),
-    "data_dir": (_text, "a folder"),
+    "name": (lambda v: _word(v) and v not in ("runs", "wandb"), f"{A_WORD}, and not runs or wandb"),
+    "scale": (_word, A_WORD),
+    "root": (_folder, A_FOLDER),
+    "data_dir": (_folder, A_FOLDER),
     "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.eta": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.alpha": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "ascent.m": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for the whole batch"),
     "ascent.interval": (lambda v: v is None or (_whole(v) and v >= 1), "a whole number from 1, or null for every step"),
 }
+
+NEEDED = {"data": ("channels", "classes", "size", "mean", "std"), "model": ("width",)}  # whatever the part
+TRAINER = {"name", *(key.removeprefix("trainer.") for key in RULES if key.startswith("trainer."))}
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,13 +143,14 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SettingError: a value is not what its key wants.
     """
-    # Scalars first: a group that follows one of them is not to blame for its value.
+    for group in GROUPS:
+        _refuse_no_part(group, config.get(group))
+    config = {**dict.fromkeys(SCALARS), **config}  # a scalar that was taken out is null
+    check(config)
     settings: dict[str, Any] = {key: _plain(config[key]) for key in SCALARS}
     for group in GROUPS:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
-    _check(flat(settings))
     trainer = config.get("trainer", {})
-    _check(flat({key: config[key] for key in ("trainer", "logger", "root", "data_dir") if key in config}))
     for key in ("mean", "std"):
         if len(settings["data"][key]) != settings["data"]["channels"]:
             raise SettingError(
@@ -165,9 +184,12 @@ def locate(target: str) -> Any:
     Raises:
         SettingError: there is none.
     """
-    found = pydoc.locate(target)
+    try:
+        found = pydoc.locate(target) if isinstance(target, str) else None
+    except pydoc.ErrorDuringImport as error:
+        raise SettingError(f"_target_ is {target}, and importing it fails ({error.value}).") from error
     if found is None:
-        raise SettingError(f"_target_ must be the dotted path of something importable, got {target!r}.")
+        raise SettingError(f"_target_ must be the dotted path of something importable, got {json.dumps(target)}.")
     return found
 
 
@@ -189,11 +211,36 @@ def _batch_norm_size(norm: str, dealt: Layout) -> int:
     return dealt.m
 
 
-def _check(leaves: Mapping[str, Any]) -> None:
-    for key, value in leaves.items():
-        right, wanted = RULES.get(key, (lambda _: True, ""))
-        if not right(value):
-            raise SettingError(f"{key} must be {wanted}, got {json.dumps(value)}.")
+def check(values: Mapping[str, Any]) -> None:
+    """Refuse what a key of `RULES` cannot be; keys that are not there are not missed.
+
+    Args:
+        values: a config, or a part of its top level, as plain values.
+
+    Raises:
+        SettingError: a value is not what its key wants.
+    """
+    for key, (right, wanted) in RULES.items():
+        group, _, name = key.rpartition(".")
+        inside = values.get(group) if group else values
+        if isinstance(inside, Mapping) and name in inside and not right(inside[name]):
+            raise SettingError(f"{key} must be {wanted}, got {json.dumps(inside[name])}.")
+    trainer = values.get("trainer")
+    if trainer is not None and (wrong := set(trainer) ^ TRAINER if isinstance(trainer, Mapping) else {"trainer"}):
+        raise SettingError(
+            f"trainer must have the keys of a file in conf/trainer/ and no others, and {', '.join(sorted(wrong))} is "
+            "too many or missing: set trainer=cpu or trainer=gpu, and of their keys those that you want."
+        )
+
+
+def _refuse_no_part(group: str, part: Any) -> None:
+    if not isinstance(part, Mapping) or not _text(part.get("_target_")) or not _word(part.get("name")):
+        raise SettingError(
+            f"{group} must be a file of conf/{group}/, whose name is a word and whose _target_ is a dotted path, got "
+            f"{json.dumps(part)}."
+        )
+    if lacking := [key for key in NEEDED.get(group, ()) if key not in part]:
+        raise SettingError(f"{group}.{lacking[0]} is missing: it must be {RULES[f'{group}.{lacking[0]}'][1]}.")
 
 
 def _plain(value: Any) -> Any:
