@@ -10,7 +10,22 @@ OVERRIDES ?=
 ROOT ?= multirun
 
 FIGURES := $(notdir $(wildcard conf/figure/*))
-READY := $(if $(filter .venv/bin,$(BIN)),.venv/ready)
+OWN := $(filter .venv/bin,$(BIN))
+READY := $(if $(OWN),.venv/ready)
+TESTING := $(if $(OWN),.venv/dev)
+BENCHING := $(if $(OWN),.venv/bench)
+
+# ROOT and OVERRIDES reach Hydra as typed: no sign in them means anything to the shell. OVERRIDES is split at spaces
+# outside of quotes; those that draw reads too are given to it as well.
+export ROOT OVERRIDES
+ROOTED = root="root='$${ROOT//\'/\\\'}'"
+SPLIT = split="$$(printf %s "$$OVERRIDES" | xargs -r printf '%s\n' 2>/dev/null)" || { \
+	echo "samgap: OVERRIDES has a quote without its end, got $$OVERRIDES" >&2; exit 1; }; words=(); shown=(); \
+	[ -z "$$split" ] || mapfile -t words <<< "$$split"; \
+	for word in "$${words[@]}"; do [[ $$word =~ ^(name|scale|draw|logger)[=.] ]] && shown+=("$$word"); done
+TOLD = told() { echo "$(BIN)/python -m $$*"; "$(BIN)/python" -m "$$@"; }
+
+INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
 
 # Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
 export OMP_NUM_THREADS ?= 1
@@ -35,30 +50,32 @@ help: ## this list
 
 reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
 	@test -e conf/figure/$*/$(SCALE).yaml || { echo "samgap: no figure $* at scale $(SCALE); conf/figure/ has: $$(cd conf/figure && ls */*.yaml | grep -v base | sed 's/.yaml//' | xargs)" >&2; exit 1; }
-	$(BIN)/python -m samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) root=$(ROOT) $(if $(filter-out 1,$(DEVICES)),trainer.devices=$(DEVICES)) $(OVERRIDES)
-	$(BIN)/python -m samgap.draw figure=$*/$(SCALE) root=$(ROOT)
+	@$(ROOTED); $(SPLIT); $(TOLD); \
+	told samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) "$$root" \
+		$(if $(filter-out 1,$(DEVICES)),trainer.devices=$(DEVICES)) "$${words[@]}" && \
+	told samgap.draw figure=$*/$(SCALE) "$$root" "$${shown[@]}"
 
 reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other
 
 report: $(READY) ## all figures, tables and verdicts as one page: multirun/report/index.html
-	@$(BIN)/python -m samgap.report root=$(ROOT)
+	@$(ROOTED); "$(BIN)/python" -m samgap.report "$$root"
 
 status: $(READY) ## every sweep: done, running, failed, missing, time left
-	@$(BIN)/python -m samgap.status root=$(ROOT)
+	@$(ROOTED); "$(BIN)/python" -m samgap.status "$$root"
 
-bench: $(READY) ## what a step and a sweep cost, against other code and our goals: 25 minutes on a quiet machine
-	$(BIN)/python -m samgap.bench --root $(ROOT)
+bench: $(BENCHING) ## what a step and a sweep cost, against other code and our goals: 25 minutes on a quiet machine
+	"$(BIN)/python" -m samgap.bench --root "$$ROOT"
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest -n 2 tests
+test: $(TESTING) ## all tests
+	"$(BIN)/python" -m pytest -n 2 tests
 
-lint: $(READY) ## style, format, types, layers
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+lint: $(TESTING) ## style, format, types, layers
+	"$(BIN)/ruff" check
+	"$(BIN)/ruff" format --check
+	"$(BIN)/mypy"
+	"$(BIN)/lint-imports"
 
-env: $(READY) ## the environment alone: .venv with pinned packages
+env: $(READY) ## the environment alone: .venv with pinned packages, those of tests and bench not among them
 
 clean: ## remove the environment and caches, never results
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -68,5 +85,10 @@ clean: ## remove the environment and caches, never results
 	@command -v $(PYTHON) >/dev/null || { echo "samgap: $(PYTHON) not found; install Python 3.11 or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing into .venv: about 6 GB, once. This takes some minutes."
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	$(INSTALL) .
+	@touch $@
+
+.venv/dev .venv/bench: .venv/ready
+	@echo "Installing what make $(if $(filter %dev,$@),test and make lint use,bench compares with) as well: about SIZE, once."
+	$(INSTALL) '.[$(notdir $@)]'
 	@touch $@

@@ -128,7 +128,9 @@ def explain(error: BaseException) -> str | None:
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             return " ".join(_first_lines(chain))
-    return " ".join(_first_lines(chain[:1])) if _raised_by_hydra(error) else None
+    if function := _raised_by_hydra(error):
+        return " ".join(_first_lines(chain[:1])) or f"Hydra does not take a hydra.* key as it was given ({function})."
+    return None
 
 
 def _there_is(missing: str) -> list[str]:
@@ -139,11 +141,12 @@ def _there_is(missing: str) -> list[str]:
     return [f"In conf/{folder} there are {choices(folder)}."] if folder else []
 
 
-def _raised_by_hydra(error: BaseException) -> bool:
-    # Of a flag or value that Hydra does not take it often says so by an error of Python's.
+def _raised_by_hydra(error: BaseException) -> str:
+    # The name of its function that raised, "" where it was no function of Hydra: of a flag or value that it does not
+    # take it often says so by an error of Python's.
     frames = traceback.extract_tb(error.__traceback__)
     homes = (*hydra.__path__, *omegaconf.__path__)
-    return bool(frames) and frames[-1].filename.startswith(homes)
+    return frames[-1].name if frames and frames[-1].filename.startswith(homes) else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

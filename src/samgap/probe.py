@@ -1,16 +1,24 @@
 """`python -m samgap.probe run=... probe=[hessian,moments]`: look at a run that is done and kept its weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from samgap import cli, measured, naming
 from samgap.errors import SettingError
+from samgap.records import RECORD
 from samgap.results import sweeps
+from samgap.training.settings import resolve
 
 naming.register()
+
+MACHINE = ("data_dir", "trainer", "logger")  # what a probe may do otherwise than the run that it looks at
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="probe")
@@ -21,22 +29,49 @@ def main(config: DictConfig) -> None:
 
 
 def probe(config: DictConfig) -> None:
-    """The command, on a composed config of which root, run and probe are used."""
-    from samgap.training.run import run  # brings torch and Lightning, which an error need not wait for
+    """The command, on a composed config.
 
-    given = naming.plain(config, "root", "run", *(["probe"] if "probe" in config else []))
-    if not given.get("probe"):
+    Of the settings the run's own are used, but for those of `MACHINE` that are given.
+
+    Raises:
+        SettingError: no run or probe is named, the run is not there, or another setting is given.
+    """
+    from samgap.training.run import probe as look  # brings torch and Lightning, which an error need not wait for
+
+    given = naming.plain(config, "root", "run", *MACHINE, *(["probe"] if "probe" in config else []))
+    if not measured.asked(given):
         raise SettingError("probe must name what to measure, such as probe=[hessian,moments,landscape].")
+    typed = {override.lstrip("+~").partition("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
+    if strange := typed - {"root", "run", "probe", *MACHINE}:
+        raise SettingError(
+            f"The settings of a run that is done cannot be changed: leave out {', '.join(sorted(strange))}."
+        )
     folder = find(given["run"], sweeps.runs(Path(given["root"])))
-    composed = folder / ".hydra" / "config.yaml"
-    if not (folder / "record.json").exists() or not composed.exists():
+    if not (folder / RECORD).exists():
         raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
-    own: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(composed), resolve=False)  # type: ignore[assignment]
-    own |= {"probe": given["probe"], "trainer": own["trainer"] | {"devices": 1}}
-    own.pop("hydra", None)
-    run(OmegaConf.to_container(OmegaConf.create(own), resolve=True), folder)  # type: ignore[arg-type]
-    for name in given["probe"]:
+    own = _settings(folder)
+    settings = resolve(own)
+    if not Path(own["data_dir"]).exists():
+        typed.add("data_dir")  # the run came from another machine
+    look(own | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings, folder)
+    for name in measured.asked(given):
         print(folder / measured.FOLDER / f"{name}.json")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The config that the run was carried out with, paths as they were meant."""
+    kept = folder / ".hydra"
+    try:
+        config = OmegaConf.load(kept / "config.yaml")
+        own: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        here = OmegaConf.load(kept / "hydra.yaml").hydra.runtime.cwd
+    except (OSError, ValueError, AttributeError, YAMLError, OmegaConfBaseException) as error:
+        raise SettingError(
+            f"{kept} does not hold the config of this run ({type(error).__name__}): move {folder} away and start the "
+            "run again."
+        ) from error
+    own.pop("hydra", None)
+    return own | {key: str(Path(here, own[key])) for key in ("root", "data_dir")}
 
 
 def find(named: Any, runs: Path) -> Path:
@@ -46,7 +81,7 @@ def find(named: Any, runs: Path) -> Path:
         SettingError: none is named, none fits, or several do.
     """
     if not isinstance(named, str) or not named:
-        raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {named!r}.")
+        raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {json.dumps(named)}.")
     if Path(named).is_dir():
         return Path(named)
     fitting = sorted(path for path in runs.glob("*") if named in path.name)

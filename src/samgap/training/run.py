@@ -86,11 +86,8 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
                 record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
-            elif record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
-                torch.set_num_threads(config["trainer"]["threads"])
-                with _mirror(config, settings, ranks.rank()) as mirror:
-                    probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
-                    mirror.keep(record, folder)
+            elif record.status == "done":
+                _look(config, settings, record, folder)
             return record
         except Exception:
             # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
@@ -98,6 +95,33 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             if config["trainer"]["devices"] == 1 or not (folder / ERROR).exists():
                 files.replace_text(folder / ERROR, traceback.format_exc())
             raise
+
+
+def probe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
+    """Measure what a run that is done lacks of its probes.
+
+    Args:
+        config: as `run` takes it.
+        settings: of the run, resolved; its processes are not started again.
+        folder: of the run.
+
+    Raises:
+        SettingError: the folder holds no result of this run, or the run kept no weights.
+        Busy: another process is at it.
+    """
+    with _lock(folder):
+        record = records.read(folder, identity.identity(settings))
+        if record is None or record.status != "done":
+            raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
+        _look(config, settings, record, folder)
+
+
+def _look(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path) -> None:
+    if names := measured.missing(measured.asked(config), folder):
+        torch.set_num_threads(config["trainer"]["threads"])
+        with _mirror(config, settings, ranks.rank()) as mirror:
+            probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
+            mirror.keep(record, folder)
 
 
 @contextlib.contextmanager
