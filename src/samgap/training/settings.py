@@ -44,7 +44,7 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-# key -> (is it right, what is wanted). A part's own further settings are checked by the part.
+# key -> (is it right, what is wanted), keys of the parts here among them. What has no rule is the part's own to check.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "epochs": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
