@@ -20,7 +20,7 @@ from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.training.settings import locate
 from tests.conftest import config
-from tests.pruning.nets import EXAMPLES
+from tests.pruning.nets import EXAMPLES, zero_initialized
 
 
 def choices(group: str, *without: str) -> list[str]:
@@ -100,13 +100,22 @@ def test_pruners_meet_the_count_nest_and_leave_the_net_alone(name: str, model: s
 
 
 @pytest.mark.parametrize("name", choices("pruner"))
-def test_pruners_do_not_mind_ties(name: str) -> None:
+def test_pruners_meet_the_count_among_ties(name: str) -> None:
     target, arguments = pruner(name)
     net = MLP((1, 8, 8), 10, 0.3)
-    for weight in net.parameters():
-        nn.init.constant_(weight, 0.01)
+    for weight in (w for w in net.parameters() if w.ndim == 2):
+        nn.init.zeros_(weight[:, ::2])  # by any score the last, and equal
     found = target(net, EXAMPLES, sparsity=0.37, seed=1, **arguments)
     assert sum(int(m.sum()) for m in found.values()) == round(0.63 * count(net).prunable)
+
+
+@pytest.mark.parametrize("name", choices("pruner"))
+def test_pruners_see_through_a_scale_that_starts_at_zero(name: str) -> None:
+    # Kernels before it have no gradient yet, and a mask by gradients would follow their position.
+    target, arguments = pruner(name)
+    hidden, at_one = (target(zero_initialized(scale), EXAMPLES, sparsity=0.5, seed=1, **arguments) for scale in (0, 1))
+    assert all(torch.equal(hidden[key], at_one[key]) for key in at_one)
+    assert all(0.2 < layer.float().mean() < 0.8 for key, layer in hidden.items() if "conv" in key)
 
 
 def quadratic(weight: nn.Parameter, optimizer: Optimizer, calls: list[torch.Tensor]) -> Any:

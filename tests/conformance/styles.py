@@ -1,4 +1,4 @@
-"""The same right SAM in the styles of other projects."""
+"""The same right SAM in the styles of other projects, and in one that no adapter knows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,3 +36,21 @@ class BackwardClosure(Closure):
         with torch.enable_grad():
             closure()
         WrapperTwoStep.second_step(self)
+
+
+class AscentDescent:
+    """As its authors wrote ASAM: no optimizer, and two methods of its own."""
+
+    def __init__(self, optimizer: Optimizer, model: Any, rho: float) -> None:
+        self.sam = WrapperTwoStep(optimizer, rho)
+
+    def ascent_step(self) -> None:
+        self.sam.first_step()
+
+    def descent_step(self) -> None:
+        self.sam.second_step()
+
+
+class ClosureUnstepped(Closure):
+    def step(self, closure: Any = None) -> Any:
+        raise NotImplementedError("use\nfit()")

@@ -130,23 +130,47 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing.here:SAM"], "wanted package.module:Class, and 'nothing.here:SAM' cannot be imported"),
+        (["nothing.here:SAM"], "wanted package.module:Class of a module that Python finds, and 'nothing.here:SAM'"),
         (["samgap.optim.sam:SAN"], "'samgap.optim.sam:SAN' cannot be imported"),
         (["samgap.optim.sam:global_norm"], "is no class"),
         (["samgap.optim.sam"], "cannot be imported"),
+        ([":SAM"], "cannot be imported"),
+        (["./davda_sam.py:SAM"], "'./davda_sam.py:SAM' cannot be imported (TypeError: "),
+        (["broken:SAM"], "'broken:SAM' cannot be imported (RuntimeError: on purpose)"),
+        (["leaves:SAM"], "'leaves:SAM' cannot be imported (SystemExit: 3)"),
+        (["builtins:dict"], "does not fit builtins:dict"),
         (["samgap.optim.sam:SAM", "--adapter", "three-step"], "wanted an adapter (wrapper, "),
         (["samgap.optim.sam:SAM", "--adapter", "torch.nn:ReLU"], "'torch.nn:ReLU' is no samgap.conformance"),
-        (["samgap.optim.sam:SAM", "--adapter", "two-step"], "no optimizer can be made of samgap.optim.sam:SAM by"),
-        (["samgap.optim.sam:SAM", "--own", '{"roh": 1}'], "name another with --adapter, or give what it wants"),
-        (["torch.optim:SGD"], "no optimizer can be made of torch.optim:SGD"),
-        (["samgap.optim.sam:SAM", "--own", "{rho"], "Expecting property name"),
+        (["samgap.optim.sam:SAM", "--adapter", "samgap.conformance.subject:Adapter"], "cannot be made (TypeError: "),
+        (
+            ["samgap.optim.sam:SAM", "--adapter", "two-step"],
+            "the adapter 'two-step' does not fit samgap.optim.sam:SAM (",
+        ),
+        (["samgap.optim.sam:SAM", "--own", '{"roh": 1}'], "name another with --adapter, or give what the class wants"),
+        (["torch.optim:SGD"], "does not fit torch.optim:SGD"),
+        (["tests.conformance.styles:AscentDescent"], "'AscentDescent' object has no attribute 'step'): name another"),
+        (["tests.conformance.styles:ClosureUnstepped"], "(NotImplementedError: use fit())"),
+        (["tests.conformance.styles:AscentDescent", "--adapter", "wrapper-two-step"], "no attribute 'zero_grad')"),
+        (["samgap.optim.sam:SAM", "--own", "{rho"], "wanted an object of JSON, such as '{\"alpha\": 0.1}', and '{rho'"),
+        (["samgap.optim.sam:SAM", "--own", "[1]"], "wanted an object of JSON, such as '{\"alpha\": 0.1}', got [1]."),
     ],
 )
-def test_bad_input_is_one_sentence(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_sentence(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('on purpose')")
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SystemExit) as leave:
         main(arguments)
     assert leave.value.code == 2
-    assert message in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

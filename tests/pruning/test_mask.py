@@ -106,6 +106,20 @@ def test_equal_scores_keep_the_exact_count() -> None:
     assert kept.tolist() == [True] * 3 + [False] * 7
 
 
+def test_layers_of_one_score_are_not_dealt_out_by_position() -> None:
+    told_apart = torch.arange(1.0, 401)
+    for scores in ({"a": torch.zeros(5), "b": told_apart}, {"b": told_apart, "a": torch.zeros(5)}):
+        for live in (1, 400, 405):  # none of the layer, none, all
+            assert sum(int(layer.sum()) for layer in mask.globally(scores, live).values()) == live
+        with pytest.raises(SettingError, match=r"All 5 weights of a have the same score \(0\)"):
+            mask.globally(scores, 402)
+    # Up to a share of what is kept, and ties inside a layer, may go by position.
+    few = {"a": torch.zeros(4), "b": told_apart}
+    assert int(mask.globally(few, 402)["a"].sum()) == 2
+    half = {"a": torch.tensor([0.0, 1] * 200), "b": torch.tensor([0.0, 0, 0, 2])}
+    assert [int(layer.sum()) for layer in mask.globally(half, 300).values()] == [299, 1]
+
+
 @pytest.mark.parametrize("variant", [SAM, SAMUnnormalized, ASAM, GSAM])
 def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) -> None:
     # T1: with only the weights masked, most of rho would fall on pruned coordinates.

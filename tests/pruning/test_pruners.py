@@ -1,5 +1,7 @@
 """What each pruner scores, against formulas worked out another way, in float64."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +13,10 @@ from samgap.errors import SettingError
 from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
+from samgap.models.resnet50 import ResNet50
 from samgap.pruning import grasp, magnitude, mask, random, random_erk, snip, synflow
 from samgap.pruning.examples import Examples
-from tests.pruning.nets import EXAMPLES, examples
+from tests.pruning.nets import EXAMPLES, ReZero, examples, residual
 
 ONE = {"batches": 1, "batch_size": 96, "mode": "train"}
 
@@ -94,6 +97,31 @@ def test_snip_meets_its_sparsity_among_dead_pixels() -> None:
     total = sum(layer.numel() for layer in found.values())
     assert total - round(0.9 * total) < 16 * 30  # fewer than the weights of dead pixels, which all tie
     assert sum(int(layer.sum()) for layer in found.values()) == round(0.9 * total)
+
+
+def test_kernels_of_a_resnet50_are_scored_though_its_blocks_start_as_identities() -> None:
+    torch.manual_seed(0)
+    net = ResNet50((1, 28, 28), 10, 2)
+    found = snip.prune(net, examples(size=28), sparsity=0.5, seed=0, **ONE)
+    assert sum(bool(layer.all()) for layer in found.values()) < 20
+    assert all(layer.any() for layer in found.values())
+
+
+GRADIENTS = {"batches": 1, "batch_size": 32, "mode": "train"}
+
+
+@pytest.mark.parametrize(
+    ("pruner", "settings"),
+    [(snip, GRADIENTS), (grasp, GRADIENTS | {"temperature": 200}), (synflow, {"iterations": 3})],
+)
+def test_a_pruner_that_cannot_see_whole_layers_refuses_to_choose_among_them(pruner: Any, settings: Any) -> None:
+    # A factor of 0 that is no layer's scale: at a half, position would decide which of the blocks live.
+    hidden, seen = (residual(*(ReZero(4, factor) for _ in range(3))) for factor in (0.0, 0.1))
+    message = r"All 432 weights of 1\.block\.weight, 2\.block\.weight, 3\.block\.weight have the same score \(-?0\)"
+    with pytest.raises(SettingError, match=message):
+        pruner.prune(hidden, EXAMPLES, sparsity=0.5, seed=0, **settings)
+    pruner.prune(seen, EXAMPLES, sparsity=0.5, seed=0, **settings)
+    random.prune(hidden, EXAMPLES, sparsity=0.5, seed=0)
 
 
 @pytest.mark.parametrize("batches", [1, 3])

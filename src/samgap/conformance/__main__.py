@@ -19,16 +19,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("target", help="the class, as package.module:Class")
     parser.add_argument("--adapter", help=f"{', '.join(ADAPTERS)} or package.module:Class (default: by its looks)")
     parser.add_argument("--ascent", choices=ASCENTS, default="sam", help="what eps should be (default: rho g / |g|)")
-    parser.add_argument("--own", default="{}", help="further arguments of the class, as JSON")
+    parser.add_argument("--own", type=_own, default="{}", help="further arguments of the class, as JSON")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     given = parser.parse_args(arguments)
     try:
-        subject = fitting(given.target, given.ascent, json.loads(given.own), given.adapter)
+        subject = fitting(given.target, given.ascent, given.own, given.adapter)
     except ValueError as error:
         parser.error(str(error))
     rows = examine(subject)
     print(_json(subject, rows) if given.json else _table(subject, rows))
     return int(any(row.verdict == "fails" for row in rows))
+
+
+def _own(text: str) -> dict[str, Any]:
+    wanted = "wanted an object of JSON, such as '{\"alpha\": 0.1}'"
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{wanted}, and {text!r} cannot be read: {error}.") from error
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"{wanted}, got {text}.")
+    return values
 
 
 def _table(subject: Subject, rows: list[Row]) -> str:

@@ -1,6 +1,5 @@
 """The class under test: how it is made, how it is stepped, and what its ascent should be."""
 
-import contextlib
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -176,13 +175,16 @@ def load(path: str) -> type:
     """The class at "package.module:Class".
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or importing it fails.
     """
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"wanted package.module:Class, and {path!r} cannot be imported ({error}).") from error
+    except (Exception, SystemExit) as error:  # the module is anybody's, and may do anything
+        raise ValueError(
+            f"wanted package.module:Class of a module that Python finds, and {path!r} cannot be imported "
+            f"({_told(error)})."
+        ) from error
     if not isinstance(found, type):
         raise ValueError(f"wanted package.module:Class, and {path!r} is no class.")
     return found
@@ -192,51 +194,74 @@ def adapter(name: str) -> Adapter:
     """The adapter of this name, or at this path.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it cannot be made without arguments.
     """
     kind = ADAPTERS.get(name)
     if kind is None and ":" not in name:
         raise ValueError(f"wanted an adapter ({', '.join(ADAPTERS)}, or package.module:Class), got {name!r}.")
-    found = (kind or load(name))()
-    if not isinstance(found, Adapter):
+    found = kind or load(name)
+    if not issubclass(found, Adapter):
         raise ValueError(f"wanted an adapter, and {name!r} is no samgap.conformance.subject.Adapter.")
-    return found
+    try:
+        return found()
+    except Exception as error:
+        raise ValueError(f"wanted an adapter, and {name!r} cannot be made ({_told(error)}).") from error
 
 
 def fitting(target: str, ascent: str, own: Own, name: str | None) -> Subject:
     """The class with its adapter: the one named, or the first that fits by constructor, methods and a trial step.
 
     Raises:
-        ValueError: the class cannot be imported, or no optimizer of it can be made.
+        ValueError: the class cannot be imported, or the adapter cannot make an optimizer of it, or not step it.
     """
     kind = load(target)
-    params = next(iter(inspect.signature(kind).parameters), "").startswith("param")
-    two = hasattr(kind, "first_step") and hasattr(kind, "second_step")
-    guess = ("two-step" if params else "wrapper-two-step") if two else ("closure" if params else "wrapper")
-    subject = Subject(target, name or guess, ascent, own)
-    net = nn.Linear(2, 1)
-    try:
-        optimizer = subject.make(net, SGD, 0.05, lr=0.1)
-    except Exception as error:
-        raise ValueError(
-            f"no optimizer can be made of {target} by the adapter {subject.adapter!r} ({type(error).__name__}: "
-            f"{error}): name another with --adapter, or give what it wants with --own."
-        ) from error
-    if subject.adapter == "closure" and name is None and _passes(optimizer, net) < 2:
-        return Subject(target, "backward-closure", ascent, own)
+    if name is not None:
+        adapter(name)
+    guesses = _guesses(kind) if name is None else (name,)
+    for guess in guesses:
+        subject = Subject(target, guess, ascent, own)
+        try:
+            passes = _passes(subject)
+        except Exception as error:
+            if guess == guesses[-1]:
+                raise ValueError(
+                    f"the adapter {guess!r} does not fit {target} ({_told(error)}): name another with --adapter, or "
+                    "give what the class wants with --own."
+                ) from error
+        else:
+            if passes >= 2 or guess == guesses[-1]:
+                break
     return subject
 
 
-def _passes(optimizer: Any, net: nn.Module) -> int:
+def _guesses(kind: type) -> tuple[str, ...]:
+    try:
+        first = next(iter(inspect.signature(kind).parameters), "")
+    except ValueError:  # a class of Python's own; the trial says what it wants
+        first = ""
+    params = first.startswith("param")
+    if hasattr(kind, "first_step") and hasattr(kind, "second_step"):
+        return ("two-step" if params else "wrapper-two-step",)
     # Does the closure stand for both passes, or for the second alone?
-    calls: list[bool] = []
+    return ("closure", "backward-closure") if params else ("wrapper",)
+
+
+def _passes(subject: Subject) -> int:
+    # One step, as the properties take it.
+    net, calls = nn.Linear(2, 1), 0
+    optimizer = subject.make(net, SGD, 0.05, lr=0.1)
 
     def closure() -> Tensor:
-        calls.append(True)
+        nonlocal calls
+        calls += 1
+        optimizer.zero_grad()
         loss: Tensor = net(torch.ones(1, 2)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    with contextlib.suppress(Exception):
-        optimizer.step(closure)
-    return len(calls)
+    subject.style.step(optimizer, closure)
+    return calls
+
+
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

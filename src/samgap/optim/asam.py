@@ -48,7 +48,7 @@ class ASAM(SAM):
         self._adaptive = [w for name, w in module.named_parameters() if "weight" in name]
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Eps at these weights, one tensor each."""
+        """eps at these weights, one tensor each."""
         scales = self._scales(weights)
         scaled = list(torch._foreach_mul(gradients, scales))
         return list(torch._foreach_mul(torch._foreach_mul(scaled, scales), ratio(self.rho, global_norm(scaled))))

@@ -73,7 +73,7 @@ class SAM(Wrapper):
         self._saved: list[Tensor] = []
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Eps at these weights, one tensor each; no transfer from the device, and no 0 / 0."""
+        """eps at these weights, one tensor each; no transfer from the device, and no 0 / 0."""
         return list(torch._foreach_mul(gradients, ratio(self.rho, global_norm(gradients))))
 
     def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:

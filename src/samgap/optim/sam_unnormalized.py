@@ -13,7 +13,7 @@ class SAMUnnormalized(SAM):
     """As `SAM`, with eps = rho g: the ascent shrinks with the gradient, and rho has the unit of a step size."""
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Eps at these weights, one tensor each."""
+        """eps at these weights, one tensor each."""
         return list(torch._foreach_mul(gradients, self.rho))
 
     def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:

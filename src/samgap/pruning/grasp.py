@@ -1,12 +1,10 @@
 """GraSP: gradient signal preservation, a pruner at initialization. Wang et al. 2020, equation 8."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from samgap.models.count import prunable
-from samgap.pruning import mask
+from samgap.pruning import mask, scoring
 from samgap.pruning.examples import Examples, set_mode
 
 
@@ -26,7 +24,7 @@ def prune(
     g and H are gradient and Hessian of the mean loss over all the batches, in the kernels.
 
     Args:
-        net: its kernels are `models.count.prunable`; it is not changed.
+        net: its kernels are `models.count.prunable`; it is not changed; scales of 0 count as 1, see `scoring.copy_of`.
         examples: whose mean loss is differentiated.
         sparsity: share of kernel weights to remove, met to the last weight.
         seed: of the order in which examples are taken.
@@ -35,10 +33,10 @@ def prune(
         temperature: divides the logits.
 
     Raises:
-        SettingError: a setting is outside its range.
+        SettingError: a setting is outside its range, or whole layers have one score, see `mask.refuse_blind`.
     """
     live = mask.live_kernels(sum(mask.layers(net).values()), sparsity)
-    net = copy.deepcopy(net)
+    net = scoring.copy_of(net)
     set_mode(net, mode)
     kernels = dict(prunable(net))
     weights = list(kernels.values())

@@ -19,7 +19,7 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> 
         seed: not used.
 
     Raises:
-        SettingError: sparsity is outside [0, 1).
+        SettingError: sparsity is outside [0, 1), or whole layers have one score, see `mask.refuse_blind`.
     """
     scores = {name: weight.detach().abs() for name, weight in prunable(net)}
     return mask.globally(scores, mask.live_kernels(sum(mask.layers(net).values()), sparsity))

@@ -14,6 +14,7 @@ from samgap.errors import SettingError
 from samgap.models.count import prunable
 
 Masks = dict[str, Tensor]  # parameter name -> bool of the same shape, True = live
+BLIND = 0.01  # so many weights, as a share of those kept, may lie in layers of one score, see `refuse_blind`
 
 
 def live_kernels(total: int, sparsity: float) -> int:
@@ -71,11 +72,52 @@ def by_layer(scores: Mapping[str, Tensor], live: list[int]) -> Masks:
 
 
 def globally(scores: Mapping[str, Tensor], live: int) -> Masks:
-    """Masks of the `live` largest scores of all layers together; of equal ones the first layer's win."""
+    """Masks of the `live` largest scores of all layers together.
+
+    Raises:
+        SettingError: a score is no number, or the scores leave whole layers to position, see `refuse_blind`.
+    """
+    masks = largest(scores, live)
+    refuse_blind(scores, masks)
+    return masks
+
+
+def largest(scores: Mapping[str, Tensor], live: int) -> Masks:
+    """As `globally`, whatever the ties; of equal scores the first layer's win."""
     sizes = [layer.numel() for layer in scores.values()]
     kept = keep_largest(torch.cat([layer.flatten() for layer in scores.values()]), live)
     parts = zip(scores.items(), torch.split(kept, sizes), strict=True)
     return {name: part.view_as(layer) for (name, layer), part in parts}
+
+
+def refuse_blind(scores: Mapping[str, Tensor], masks: Masks) -> None:
+    """Refuse masks that would follow the position of layers, as the pruner gives all weights of these one score.
+
+    Ties inside a layer are no such case: inputs and kernel taps that see nothing but 0 have scores of 0, and as they do
+    nothing, it does not matter which of them are kept.
+
+    Args:
+        scores: of every kernel weight, larger than those of the weights that went, or equal.
+        masks: made of them.
+
+    Raises:
+        SettingError: some weights of the lowest score that is kept are kept and others are not, and layers that
+            have no other score hold more than a share `BLIND` of the number kept.
+    """
+    kept = torch.cat([layer[masks[name]] for name, layer in scores.items()])
+    if not len(kept):
+        return
+    lowest = kept.min()
+    blind = [name for name, layer in scores.items() if (layer == lowest).all()]
+    weights = sum(scores[name].numel() for name in blind)
+    split = any((layer[~masks[name]] == lowest).any() for name, layer in scores.items())
+    if split and weights > BLIND * len(kept):
+        names = ", ".join(blind[:3]) + (f" and {len(blind) - 3} more layers" if len(blind) > 3 else "")
+        raise SettingError(
+            f"All {weights:,} weights of {names} have the same score ({lowest:g}), so that their position would decide "
+            "which of them live: set pruner=random, or start the model otherwise (a factor that starts at 0 hides the "
+            "layers before it from the pruner)."
+        )
 
 
 def keep_largest(scores: Tensor, live: int) -> Tensor:

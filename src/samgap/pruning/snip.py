@@ -1,12 +1,10 @@
 """SNIP: single-shot pruning by connection sensitivity, as in the paper's figure 11. Lee et al. 2019, equation 4."""
 
-import copy
-
 import torch
 from torch import nn
 
 from samgap.models.count import prunable
-from samgap.pruning import mask
+from samgap.pruning import mask, scoring
 from samgap.pruning.examples import Examples, set_mode
 
 
@@ -16,7 +14,8 @@ def prune(
     """Keep the weights of the largest |w dL/dw|, over all kernels together.
 
     Args:
-        net: its kernels are `models.count.prunable`; it is not changed, and these very weights are scored.
+        net: its kernels are `models.count.prunable`; it is not changed, and these very weights are scored, scales
+            of 0 at 1, see `scoring.copy_of`.
         examples: whose mean loss is L.
         sparsity: share of kernel weights to remove, met to the last weight.
         seed: of the order in which examples are taken.
@@ -24,10 +23,10 @@ def prune(
         mode: train or eval, see `examples.set_mode`.
 
     Raises:
-        SettingError: a setting is outside its range.
+        SettingError: a setting is outside its range, or whole layers have one score, see `mask.refuse_blind`.
     """
     live = mask.live_kernels(sum(mask.layers(net).values()), sparsity)
-    net = copy.deepcopy(net)  # running statistics move in a forward pass
+    net = scoring.copy_of(net)  # running statistics move in a forward pass
     set_mode(net, mode)
     kernels = dict(prunable(net))
     total = [torch.zeros_like(weight) for weight in kernels.values()]

@@ -53,7 +53,7 @@ class Problem:
     constants: Constants
 
     def values(self, points: Array) -> Array:
-        """F at points of shape (..., d)."""
+        """f at points of shape (..., d)."""
         return np.asarray(self.link.value(points @ self.rows.T - self.offsets).mean(-1))
 
     def gradients(self, points: Array) -> Array:

@@ -23,7 +23,7 @@ class Smooth:
 
 
 def quadratic(matrix: Array) -> Smooth:
-    """X'Qx / 2 with symmetric Q, of any sign: beta is the largest |eigenvalue|."""
+    """x'Qx / 2 with symmetric Q, of any sign: beta is the largest |eigenvalue|."""
     beta = float(np.abs(np.linalg.eigvalsh(matrix)).max())
     return Smooth("quadratic", lambda x: float(x @ matrix @ x) / 2, lambda x: matrix @ x, beta)
 

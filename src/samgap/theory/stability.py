@@ -82,7 +82,7 @@ def ratio(minimum: Minimum, order: int) -> float:
 
 
 def sharpness(minimum: Minimum) -> float:
-    """A (1 + rho a) as a multiple of 2 / eta."""
+    """a (1 + rho a) as a multiple of 2 / eta."""
     a = curvature(minimum)
     return a * (1 + minimum.rho * a) * minimum.eta / 2
 

@@ -56,7 +56,7 @@ def _folder(value: Any) -> bool:
 A_WORD = "a word of letters, digits, _, - and . (what looks like a number wants quotes: \"'2024'\")"
 A_FOLDER = "a folder (no ~, which only a shell expands; what looks like a number wants quotes: \"'2024'\")"
 # key -> (is it right, what is wanted). Scalars first: a group that follows one of them is not to blame for its value.
-# A part's own further settings are checked by the part.
+# key -> (is it right, what is wanted), keys of the parts here among them. What has no rule is the part's own to check.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "epochs": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
