@@ -1,6 +1,6 @@
 """Random words behind the commands: each call ends with exit code 0, or with another and one sentence.
 
-`python tests/fuzz.py 2000 7` tries 2,000 calls with seed 7, all in this process and below a temporary folder, prints
+`python -m tests.fuzz 2000 7` tries 2,000 calls with seed 7, all in this process and below a temporary folder, prints
 those that end otherwise, and leaves with 1 if there are any. What would train for long is stopped as by Ctrl-C.
 """
 

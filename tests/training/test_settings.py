@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from samgap.errors import SettingError
@@ -45,8 +47,8 @@ BAD = [
     ("optimizer.lr=0", "optimizer.lr must be a number above 0, got 0."),
     ("optimizer.momentum=1", "optimizer.momentum must be a number from 0 up to but not including 1, got 1."),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay must be a number from 0, got -1."),
-    ("root=null", "root must be a folder, got null."),
-    ("data_dir=null", "data_dir must be a folder, got null."),
+    ("root=null", "root must be a folder (in full: only a shell expands ~), got null."),
+    ("data_dir=null", "data_dir must be a folder (in full: only a shell expands ~), got null."),
     ("seed=1e300", "seed must be a whole number from 0, got 1e+300."),
     ("data.mean=foo", 'data.mean must be a list of numbers, one a channel, got "foo".'),
     ("data.mean=[0,0]", "data.mean must have a number for each of 1 channels (data.channels), got [0, 0]."),
@@ -63,11 +65,30 @@ BAD = [
     ("trainer.devices=0", "trainer.devices must be a whole number from 1, got 0."),
     ("trainer.devices=3", "batch_size must be a multiple of trainer.devices (3), got 128."),
     ("trainer.micro_batch=0", "trainer.micro_batch must be a whole number from 1, or null, got 0."),
+    ("name=20241126", "name must be a word of letters, digits, _, - and ., and not runs or wandb, got 20241126; for a "
+     "text put it in quotes, \"name='20241126'\"."),
+    ("scale=true", "scale must be a word of letters, digits, _, - and ., got true; for a text put it in quotes, "
+     "\"scale='True'\"."),
+    ("root=1e3", "root must be a folder (in full: only a shell expands ~), got 1000.0; for a text put it in quotes, "
+     "\"root='1000.0'\"."),
+    ("optimizer.lr={a:1}", 'optimizer.lr must be a number above 0, got {"a": 1}.'),
+    ("ascent.interval={}", "ascent.interval must be a whole number from 1, or null for every step, got {}."),
+    ("~epochs", "epochs must be a whole number from 1, got null."),
+    ("~data.size", "data.size is missing: it must be a whole number from 1."),
+    ("data.name=a/b", 'data must be a file of conf/data/, whose name is a word and whose _target_ is a dotted path, got '
+     '{"name": "a/b", "_target_": "samgap.data.digits.load"}.'),
+    ("model._target_=3", 'model must be a file of conf/model/, whose name is a word and whose _target_ is a dotted path, '
+     'got {"name": "mlp", "_target_": 3}.'),
+    ("+trainer.limit_train_batches=2", "trainer must have the keys of a file in conf/trainer/ and no others: "
+     "limit_train_batches is too many or missing."),
+    ("~trainer.threads", "trainer must have the keys of a file in conf/trainer/ and no others: threads is too many or "
+     "missing."),
+    ("seed=1" + "0" * 400, f"seed must be a whole number from 0, got 1{'0' * 400}."),
     ("trainer.threads=0", "trainer.threads must be a whole number from 1, got 0."),
-]
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("override", "sentence"), BAD, ids=[override for override, _ in BAD])
+@pytest.mark.parametrize(("override", "sentence"), BAD, ids=[override[:40] for override, _ in BAD])
 def test_a_wrong_value_is_one_sentence_with_its_key(override: str, sentence: str) -> None:
     with pytest.raises(SettingError) as info:
         resolve(config(override))
@@ -91,10 +112,9 @@ def test_params_become_a_width() -> None:
 
 
 def test_a_target_that_does_not_exist() -> None:
-    with pytest.raises(
-        SettingError, match=r"_target_ must be the dotted path of something importable, got 'samgap\.no'"
-    ):
-        locate("samgap.no")
+    for target, sentence in (("samgap.no", 'importable, got "samgap.no".'), (None, "importable, got null.")):
+        with pytest.raises(SettingError, match=re.escape(f"_target_ must be the dotted path of something {sentence}")):
+            locate(target)  # type: ignore[arg-type]
 
 
 def test_live_parameters_are_met_to_the_last_one() -> None:

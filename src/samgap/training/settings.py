@@ -53,10 +53,10 @@ def _folder(value: Any) -> bool:
     return _text(value) and not value.startswith("~") and "\0" not in value
 
 
-A_WORD = "a word of letters, digits, _, - and . (what looks like a number wants quotes: \"'2024'\")"
-A_FOLDER = "a folder (no ~, which only a shell expands; what looks like a number wants quotes: \"'2024'\")"
-# key -> (is it right, what is wanted). Scalars first: a group that follows one of them is not to blame for its value.
+A_WORD = "a word of letters, digits, _, - and ."
+A_FOLDER = "a folder (in full: only a shell expands ~)"
 # key -> (is it right, what is wanted), keys of the parts here among them. What has no rule is the part's own to check.
+# Scalars first: a group that follows one of them is not to blame for its value.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "epochs": (lambda v: _whole(v) and v >= 1, "a whole number from 1"),
@@ -110,11 +110,11 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.workers": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
-    "logger.project": (_text, "a text (what looks like a number wants quotes: \"'2024'\")"),
-    "logger.entity": (lambda v: v is None or _text(v), "a text or null (what looks like a number wants quotes)"),
+    "logger.project": (_text, "a text"),
+    "logger.entity": (lambda v: v is None or _text(v), "a text, or null"),
     "logger.start_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "logger.end_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
-    "name": (lambda v: _word(v) and v not in ("runs", "wandb"), f"{A_WORD}, and not runs or wandb"),
+    "name": (lambda v: _word(v) and v not in ("runs", "wandb", "None"), f"{A_WORD}, and not runs or wandb"),
     "scale": (_word, A_WORD),
     "root": (_folder, A_FOLDER),
     "data_dir": (_folder, A_FOLDER),
@@ -223,21 +223,25 @@ def check(values: Mapping[str, Any]) -> None:
     for key, (right, wanted) in RULES.items():
         group, _, name = key.rpartition(".")
         inside = values.get(group) if group else values
-        if isinstance(inside, Mapping) and name in inside and not right(inside[name]):
-            raise SettingError(f"{key} must be {wanted}, got {json.dumps(inside[name])}.")
+        if isinstance(inside, Mapping) and name in inside and not right(value := inside[name]):
+            number = isinstance(value, int | float)
+            quoted = f"; for a text put it in quotes, \"{key}='{value}'\"" if number and right(str(value)) else ""
+            raise SettingError(f"{key} must be {wanted}, got {json.dumps(value)}{quoted}.")
     trainer = values.get("trainer")
     if trainer is not None and (wrong := set(trainer) ^ TRAINER if isinstance(trainer, Mapping) else {"trainer"}):
         raise SettingError(
-            f"trainer must have the keys of a file in conf/trainer/ and no others, and {', '.join(sorted(wrong))} is "
-            "too many or missing: set trainer=cpu or trainer=gpu, and of their keys those that you want."
+            f"trainer must have the keys of a file in conf/trainer/ and no others: {', '.join(sorted(wrong))} is too "
+            "many or missing."
         )
 
 
 def _refuse_no_part(group: str, part: Any) -> None:
-    if not isinstance(part, Mapping) or not _text(part.get("_target_")) or not _word(part.get("name")):
+    named = isinstance(part, Mapping) and _word(part.get("name"))
+    if not named or not (_text(part.get("_target_")) or (group == "ascent" and not part.get("rho"))):
+        found = {key: part.get(key) for key in ("name", "_target_")} if isinstance(part, Mapping) else part
         raise SettingError(
             f"{group} must be a file of conf/{group}/, whose name is a word and whose _target_ is a dotted path, got "
-            f"{json.dumps(part)}."
+            f"{json.dumps(found)}."
         )
     if lacking := [key for key in NEEDED.get(group, ()) if key not in part]:
         raise SettingError(f"{group}.{lacking[0]} is missing: it must be {RULES[f'{group}.{lacking[0]}'][1]}.")
