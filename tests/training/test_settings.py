@@ -75,10 +75,10 @@ BAD = [
     ("ascent.interval={}", "ascent.interval must be a whole number from 1, or null for every step, got {}."),
     ("~epochs", "epochs must be a whole number from 1, got null."),
     ("~data.size", "data.size is missing: it must be a whole number from 1."),
-    ("data.name=a/b", 'data must be a file of conf/data/, whose name is a word and whose _target_ is a dotted path, got '
-     '{"name": "a/b", "_target_": "samgap.data.digits.load"}.'),
-    ("model._target_=3", 'model must be a file of conf/model/, whose name is a word and whose _target_ is a dotted path, '
-     'got {"name": "mlp", "_target_": 3}.'),
+    ("data.name=a/b", 'data must be a file of conf/data/, whose name is a word and whose _target_ is a dotted '
+     'path, got {"name": "a/b", "_target_": "samgap.data.digits.load"}.'),
+    ("model._target_=3", 'model must be a file of conf/model/, whose name is a word and whose _target_ is a dotted '
+     'path, got {"name": "mlp", "_target_": 3}.'),
     ("+trainer.limit_train_batches=2", "trainer must have the keys of a file in conf/trainer/ and no others: "
      "limit_train_batches is too many or missing."),
     ("~trainer.threads", "trainer must have the keys of a file in conf/trainer/ and no others: threads is too many or "
