@@ -8,8 +8,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import hydra
-import omegaconf
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, Sweep
@@ -19,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from samgap.errors import SettingError
 
 os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
+SOURCE = str(Path(__file__).parents[1])
 CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
 OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
@@ -41,10 +40,21 @@ def command(main: Callable[[], object]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with sentences():
+            if not Path(CONF).is_dir():
+                raise SettingError(f"{CONF} does not exist: install samgap in place (pip install --editable .).")
+            _refuse_strange_ranks()
             refuse(get_args_parser().parse_known_args()[0].overrides)
             main()
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
+
+
+def _refuse_strange_ranks() -> None:
+    # Lightning reads what a launcher or a cluster left in the environment when it is imported.
+    for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+        value = os.environ.get(variable, "0")
+        if not value.isdecimal() or (variable.endswith("SIZE") and variable in os.environ and int(value) == 0):
+            raise SettingError(f'The variable {variable} must be a whole number, got "{value}": unset it.')
 
 
 @contextlib.contextmanager
@@ -116,12 +126,12 @@ def explain(error: BaseException) -> str | None:
             # Of a process that reads images torch hands on the whole traceback as a text.
             return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
     for cause in chain:
-        if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, FileNotFoundError):
+        if isinstance(cause, OSError) and cause.filename is not None:
+            what, setting = f"{cause.filename} cannot be used ({cause.strerror})", _named_by(str(cause.filename))
             if cause.errno in FULL_DISK:
-                what = f"{cause.filename} is full ({cause.strerror})"
-                return f"{what}: make room there, or set root; the same command goes on where it was."
-            what = f"{cause.filename} cannot be used ({cause.strerror})"
-            return f"{what}: set root or data_dir to a folder that can be written."
+                return f"{what}: make room there or set {setting}; the same command goes on where it was."
+            if not isinstance(cause, FileNotFoundError) or setting.startswith("the"):
+                return f"{what}: set {setting} to a folder that can be written."
     for cause in chain:
         if isinstance(cause, MissingConfigException):
             return " ".join([*_first_lines([cause]), *_there_is(cause.missing_cfg_file or "")])
@@ -129,8 +139,16 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, HydraException | OmegaConfBaseException):
             return " ".join(_first_lines(chain))
     if function := _raised_by_hydra(error):
-        return " ".join(_first_lines(chain[:1])) or f"Hydra does not take a hydra.* key as it was given ({function})."
+        return f"Hydra does not take what was given ({' '.join(_first_lines(chain[:1])).rstrip('.') or function})."
     return None
+
+
+def _named_by(path: str) -> str:
+    """What says that a file is to be here: a variable of the environment, else a setting."""
+    for variable, value in os.environ.items():
+        if variable.endswith(("DIR", "TMP", "TEMP", "CACHE", "_HOME")) and len(value) > 1 and path.startswith(value):
+            return f"the variable {variable}"
+    return "root or data_dir"
 
 
 def _there_is(missing: str) -> list[str]:
@@ -142,11 +160,11 @@ def _there_is(missing: str) -> list[str]:
 
 
 def _raised_by_hydra(error: BaseException) -> str:
-    # The name of its function that raised, "" where it was no function of Hydra: of a flag or value that it does not
-    # take it often says so by an error of Python's.
+    # The name of the function that raised while Hydra read the command line, "" at any other time. Of a flag or value
+    # that it does not take Hydra often says so by an error of Python's.
     frames = traceback.extract_tb(error.__traceback__)
-    homes = (*hydra.__path__, *omegaconf.__path__)
-    return frames[-1].name if frames and frames[-1].filename.startswith(homes) else ""
+    ours = [frame.filename for frame in frames if frame.filename.startswith(SOURCE)]
+    return frames[-1].name if ours[-1:] == [__file__] else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -159,9 +177,13 @@ def _first_lines(chain: list[BaseException]) -> list[str]:
     # Hydra names the override, its cause the key; the rest of each text is for programmers, but for numbered advice.
     texts = [str(cause).strip().splitlines() for cause in chain if str(cause).strip()]
     lines = [line for first, *rest in texts for line in (first, *(more for more in rest if more[:2] in NUMBERED))]
+    lines = [line.replace("is not in struct", "does not exist") for line in lines]
+    key = next((key for cause in chain if (key := getattr(cause, "full_key", None))), "")
+    if lines and key not in lines[0]:
+        lines.insert(0, f"{key} is wrong.")
     return list(dict.fromkeys(line if line.endswith((".", "?")) else f"{line}." for line in lines))
 
 
 def _leave(sentence: str, code: int) -> None:
-    print(f"samgap: {sentence}", file=sys.stderr)
+    print(f"samgap: {' '.join(sentence.splitlines())}", file=sys.stderr)
     sys.exit(code)

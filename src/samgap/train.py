@@ -40,7 +40,7 @@ def main(config: DictConfig) -> dict[str, Any]:
             _refuse_grid(hydra_config)
             record = run(values, folder, bar=sys.stderr.isatty())
         if ranks.rank() == 0:
-            print(summary(record, Path(os.path.relpath(folder))))
+            print(summary(record, Path(os.path.relpath(folder, hydra_config.runtime.cwd))))
         return {}
     try:
         _refuse_elsewhere(values, hydra_config)

@@ -3,17 +3,16 @@
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import scipy
-from matplotlib import pyplot as plt
 
 from samgap import files, provenance
-from samgap.plots import style
-from samgap.theory import figure, suite
+from samgap.theory import suite
 from samgap.theory.row import Row, Setup
 
 
@@ -43,6 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _figures(folder: Path, setup: Setup) -> None:
+    os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
+    from matplotlib import pyplot as plt
+
+    from samgap.plots import style
+    from samgap.theory import figure
+
     with style.style():
         drawn = figure.draw(setup)
         for ending in ("png", "pdf"):

@@ -22,12 +22,12 @@ from samgap.pruning.mask import Masks
 
 def rank() -> int:
     """The number of this process, 0 where there is only one."""
-    return _number("RANK", 0)
+    return int(os.environ.get("RANK", 0))
 
 
 def nodes() -> int:
     """Machines that the processes are on, as many on each."""
-    return max(1, _number("WORLD_SIZE", 1) // max(1, _number("LOCAL_WORLD_SIZE", 1)))
+    return int(os.environ.get("WORLD_SIZE", 1)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def environment() -> ClusterEnvironment:
@@ -44,21 +44,13 @@ def require(devices: int) -> None:
     Raises:
         SettingError: says how to start them, or which variable another program left behind.
     """
-    processes = _number("WORLD_SIZE", 1)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1 and devices > 1:
         raise SettingError(f"trainer.devices={devices} wants a process each: {command(devices)} ...")
     if processes != devices:
         raise SettingError(f"{processes} processes were started for one run: set trainer.devices={processes}.")
     if not rank() < processes:
         raise SettingError(f"The variable RANK must be below WORLD_SIZE ({processes}), got {rank()}: unset both.")
-
-
-def _number(variable: str, default: int) -> int:
-    # Also of what other programs leave behind, such as a launcher or a notebook.
-    text = os.environ.get(variable) or str(default)
-    if not text.isdecimal():
-        raise SettingError(f"The variable {variable} must be a whole number as torchrun sets it, got {text}: unset it.")
-    return int(text)
 
 
 def command(devices: int) -> str:
