@@ -1,0 +1,226 @@
+"""What is typed, found in a folder or left in the environment and cannot be: one sentence, and nothing is lost."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samgap import cli, files, records
+from samgap.errors import SettingError
+from samgap.training import checkpoint
+from samgap.training.run import run
+from tests.conftest import config
+from tests.fuzz import fuzz
+
+Command = Callable[..., tuple[int, str, str]]
+TINY = ("epochs=1", "data.train_size=64", "model.width=0.1")
+
+
+def test_random_words_end_in_one_sentence_or_in_nothing() -> None:
+    wrong: list[str] = []
+    assert fuzz(200, 0, wrong.append) == 0, "\n".join(wrong)
+
+
+TYPED = [
+    (["root=/x/a=b"], "root=/x/a=b cannot be read as key=value: put a value with spaces or signs"),
+    (["root=/My Drive (1)"], "'root=\"/My Drive (1)\"'"),
+    (["root='~/x'"], 'root must be a folder (in full: only a shell expands ~), got "~/x".'),
+    (["name=2024_11"], "got 202411; for a text put it in quotes, \"name='202411'\"."),
+    (["seed=0,1"], "To sweep over it, add --multirun"),
+    (["figure=fig99/smoke"], "In conf/figure there are fig1, "),
+    (["figure=fig8/huge"], "In conf/figure/fig8 there are cpu, paper, smoke."),
+    (["figure=fig8/smoke", "seed=0"], "A figure is a grid over model.width, ascent.rho: add -m"),
+    (["-m", "figure=fig7/smoke,fig10/smoke"], "figure must be one figure at a time"),
+    (["hydra.run.dir=x"], "hydra.run.dir cannot be set, since a run is found by the name of its folder: set root."),
+    (["-m", "hydra.sweep.subdir=x", "seed=0,1"], "hydra.sweep.subdir cannot be set"),
+    (["-m", "hydra.sweep.dir=x", "seed=0,1"], "hydra.sweep.dir cannot be set"),
+    (["hydra.output_subdir=null"], "hydra.output_subdir cannot be set"),
+    (["trainer=-1"], "trainer must be one of cpu, gpu, got trainer=-1."),
+    (["pruner=[[1]]"], "pruner must be one of grasp, "),
+    (["--resolve"], "Hydra does not take what was given (The --resolve flag can only be used"),
+    (["optimizer.lr=${nothing}"], "optimizer.lr is wrong. Interpolation key 'nothing' not found."),
+    (["+probe.tol=null"], "probe must name files of conf/probe/, such as probe=[hessian], whose settings are keys"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "part"), TYPED, ids=[" ".join(arguments) for arguments, _ in TYPED])
+def test_what_cannot_be_is_told_with_its_cure(
+    command: Command, tmp_path: Path, arguments: list[str], part: str
+) -> None:
+    code, out, err = command("train", *arguments, *([] if "root=" in arguments[0] else [f"root={tmp_path}"]))
+    assert (code, out) == (1, "")
+    (sentence,) = err.splitlines()
+    assert sentence.startswith("samgap: ")
+    assert part in sentence
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_one_point_of_a_figure_can_be_carried_out(command: Command, tmp_path: Path) -> None:
+    point = ("model.params=2e3", "ascent.rho=0", "seed=3")
+    assert command("train", "figure=fig7/smoke", *TINY[:2], "data.holdout=16", *point, f"root={tmp_path}")[0] == 0
+
+
+def test_a_folder_that_a_config_of_the_user_s_names_is_refused_too(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    elsewhere = "# @package _global_\nhydra: {run: {dir: elsewhere}, sweep: {dir: elsewhere}}\n"
+    (tmp_path / "mine" / "elsewhere.yaml").write_text(elsewhere.replace("elsewhere}", f"{tmp_path}/elsewhere}}"))
+    given = ("--config-dir", str(tmp_path), "+mine=elsewhere", *TINY, f"root={tmp_path}/multirun")
+    for words, which in (([], "this"), (["-m", "seed=0,1"], "a")):
+        code, _, err = command("train", *words[:1], *given, *words[1:])
+        assert code == 1
+        assert f"samgap: The folder of {which} run is {tmp_path}/multirun/runs/digits-mlp-" in err
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_record_is_not_trusted_by_its_place(command: Command, tmp_path: Path) -> None:
+    grid = ("name=mine", f"root={tmp_path}", *TINY, "ascent.rho=0,0.1", "trainer.keep_weights=true")
+    assert command("train", "-m", *grid)[0] == 0
+    sam, sgd = sorted((tmp_path / "runs").iterdir())
+    shutil.copy(sgd / "record.json", sam / "record.json")
+    sentence = f"{sam / 'record.json'} is damaged (it is that of {sgd.name}): move it away and start the run again."
+    for name, arguments in (
+        ("train", ("-m", *grid)),
+        ("train", (*grid[1:5], "ascent.rho=0.1")),
+        ("draw", grid[:2]),
+        ("probe", (f"run={sam}", "probe=hessian", *grid[1:2])),
+    ):
+        code, _, err = command(name, *arguments)
+        assert (code, sentence in err) == (1, True), (name, err)
+    assert "1/2 done, 1 damaged" in command("status", grid[1])[1]
+    assert records.read(sam) == records.read(sgd)  # nothing was written over
+
+
+def test_a_record_that_was_edited_is_told(tmp_path: Path) -> None:
+    run(config(*TINY, f"root={tmp_path}"), tmp_path)
+    path = tmp_path / "record.json"
+    path.write_text(path.read_text().replace('"epochs": 1,', '"epochs": 2,', 1))
+    with pytest.raises(SettingError, match="it holds the record of other settings"):
+        records.read(tmp_path)
+
+
+def test_a_probe_looks_where_it_is_told_and_changes_no_run(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    kept = ("root=results", "data=digits_jpeg", "trainer.keep_weights=true", "data.train_size=32", "model.width=0.02")
+    code, _, err = command("train", *kept, "epochs=1")
+    assert code == 0, err
+    (folder,) = (tmp_path / "a" / "results" / "runs").iterdir()
+    probe = (f"run={folder}", "probe=hessian")
+    code, _, err = command("probe", *probe, "seed=3", "optimizer.lr=1")
+    assert (code, "cannot be changed: leave out optimizer, seed." in err) == (1, True)
+    # From another folder the data are still those that the run saw.
+    monkeypatch.chdir(tmp_path / "b")
+    assert command("probe", *probe)[0] == 0
+    assert not list((tmp_path / "b").iterdir())
+    # And where they are gone, those that are named.
+    shutil.move(tmp_path / "a" / "data", tmp_path / "data")
+    (folder / "probes" / "hessian.json").unlink()
+    code, _, err = command("probe", *probe, f"data_dir={tmp_path}/data")
+    assert code == 0, err
+    assert not (tmp_path / "a" / "data").exists()
+
+
+def test_paths_mean_the_same_where_a_run_changes_the_directory(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST.download", _no_network)
+    monkeypatch.setattr("samgap.data.fashion_mnist.DEBIAN", tmp_path / "nothing")
+    monkeypatch.chdir(tmp_path)
+    changed = ("-m", "root=results", "hydra.job.chdir=true", *TINY, "ascent.rho=0,0.1")
+    code, _, err = command("train", *changed)
+    assert (code, "2/2 done" in err) == (0, True)
+    code, _, err = command("train", *changed, "data=fashion_mnist")
+    assert code == 1
+    assert f"FashionMNIST is not in {tmp_path}/data/FashionMNIST/raw" in err
+
+
+def _no_network(*_: object) -> None:
+    raise RuntimeError("no network")
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / f"{files.PREFIX}dead.ckpt").write_text("half of it")
+
+    def write(temporary: Path) -> None:
+        files.replace_text(tmp_path / "other", "")  # as another process would
+        temporary.write_text("whole")
+
+    files.replace(tmp_path / "file", write)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "whole", "other": ""}
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    def write(_: Path) -> None:
+        with Path("/dev/full").open("w") as file:
+            file.write("too much")
+
+    with pytest.raises(OSError, match="No space left on device") as full:
+        files.replace(tmp_path / "record.json", write)
+    sentence = cli.explain(full.value)
+    assert sentence is not None
+    assert sentence.startswith(f"{tmp_path} cannot be used (No space left on device): make room there")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path.parent))
+
+    monkeypatch.setattr(checkpoint.files, "replace", full)
+    told = "last.ckpt could not be written .No space left on device.: the run goes on"
+    given = config(*TINY, "epochs=3", "trainer.checkpoint_seconds=0", f"root={tmp_path}")
+    with pytest.warns(UserWarning, match=told), pytest.raises(OSError, match="No space left") as last:
+        run(given, tmp_path)  # to its end, where the record cannot be written either
+    assert "make room there" in str(cli.explain(last.value))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "part"),
+    [
+        ("RANK", "x", 'The variable RANK must be a whole number, got "x": unset it.'),
+        ("WORLD_SIZE", "0", 'The variable WORLD_SIZE must be a whole number, got "0": unset it.'),
+        ("RANK", "3", "The variable RANK must be below WORLD_SIZE (1), got 3: unset both."),
+    ],
+)
+def test_what_a_launcher_left_in_the_environment(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, part: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, err = command("train", *TINY, f"root={tmp_path}")
+    assert (code, err) == (1, f"samgap: {part}\n")
+
+
+def test_a_folder_that_a_variable_names_is_not_blamed_on_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/nothing")
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/nothing/x")
+    assert "/x cannot be used (No such file or directory): set the variable TORCH" in str(cli.explain(error))
+
+
+def test_a_notebook_s_variables_and_a_terminal_of_few_letters(tmp_path: Path) -> None:
+    # A kernel names a backend for its children, which they cannot import. Of a run Lightning imports matplotlib.
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
+    draw = "import samgap.draw, matplotlib.pyplot; print(matplotlib.get_backend())"
+    for words, said in (
+        (["-m", "samgap.train", f'root="{tmp_path}/ü"', *TINY], r"\xfc/runs/digits-mlp"),
+        (["-c", draw], "agg"),
+    ):
+        done = subprocess.run([sys.executable, *words], env=os.environ | notebook, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+
+
+def test_a_package_that_is_not_installed_in_place_says_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "CONF", "/nowhere/conf")
+    code, _, err = command("status")
+    assert (code, err) == (
+        1,
+        "samgap: /nowhere/conf does not exist: install samgap in place (pip install --editable .).\n",
+    )
