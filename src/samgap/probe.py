@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from samgap import cli, measured, naming
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.results import sweeps
 
 naming.register()
@@ -46,7 +46,7 @@ def find(named: Any, runs: Path) -> Path:
         SettingError: none is named, none fits, or several do.
     """
     if not isinstance(named, str) or not named:
-        raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {named!r}.")
+        raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {said(named)}.")
     if Path(named).is_dir():
         return Path(named)
     fitting = sorted(path for path in runs.glob("*") if named in path.name)

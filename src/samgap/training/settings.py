@@ -11,7 +11,7 @@ import pydoc
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.identity import flat
 from samgap.training.layout import Layout, layout
 
@@ -136,7 +136,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         if len(settings["data"][key]) != settings["data"]["channels"]:
             raise SettingError(
                 f"data.{key} must have a number for each of {settings['data']['channels']} channels (data.channels), "
-                f"got {settings['data'][key]}."
+                f"got {said(settings['data'][key])}."
             )
     dealt = layout(settings, trainer)
     if settings["ascent"].get("m") and dealt.m == dealt.batch_size:
@@ -167,7 +167,7 @@ def locate(target: str) -> Any:
     """
     found = pydoc.locate(target)
     if found is None:
-        raise SettingError(f"_target_ must be the dotted path of something importable, got {target!r}.")
+        raise SettingError(f"_target_ must be the dotted path of something importable, got {said(target)}.")
     return found
 
 
