@@ -13,6 +13,7 @@ import pandas as pd
 
 from samgap import provenance
 from samgap.files import replace, replace_text
+from samgap.results import alike
 from samgap.results.table import Table, swept
 
 Answer = Literal["reproduced", "not reproduced", "inconclusive"]
@@ -87,9 +88,9 @@ def says(table: Table, verdict: Judgment) -> str:
 
 
 def remarks(study: Evaluated) -> list[str]:
-    """What to know of the table: what was swept, how it is read, and what it leaves out."""
+    """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
     sweep = study.table.sweep
-    return [swept(sweep), *study.remarks()]
+    return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
 
 
 def printed(study: Evaluated) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from samgap import identity
 from samgap.errors import SettingError, said
 from samgap.records import RunRecord
-from samgap.results import sweeps
+from samgap.results import alike, sweeps
 from samgap.results.sweeps import RHO, SEED, Sweep
 
 NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "seconds", "params_total",
@@ -63,6 +63,7 @@ def collect(sweep: Sweep, root: Path) -> Table:
             f"python -m samgap.train -m {sweeps.hint(sweep.name, sweep.scale)}."
         )
     refuse_stray(sweep.axes, [record.settings for record in found.values()])
+    alike.refuse_other_data([*found.values()], sweeps.runs(root))
     rows = []
     for member in sweep.members:
         record = found.get(member.folder)

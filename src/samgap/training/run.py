@@ -88,7 +88,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             elif record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
                 torch.set_num_threads(config["trainer"]["threads"])
                 with _mirror(config, settings, ranks.rank()) as mirror:
-                    probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
+                    probing.carry_out(config, names, probing.restored(config, settings, record, folder), record, folder)
                     mirror.keep(record, folder)
             return record
         except Exception:
@@ -170,7 +170,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         if rank:
             return record
         if machine.keep_weights:
-            files.replace(folder / WEIGHTS, lambda path: torch.save(net.state_dict(), path))
+            files.replace(folder / WEIGHTS, lambda path: probing.keep(net, record.identity, path))
         write_curve(task.curve, folder / METRICS)
         if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
             probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
