@@ -14,7 +14,10 @@ from tests.conftest import config
 
 
 def make(*overrides: str, **values: Any) -> RunRecord:
-    settings = resolve(config(*overrides))
+    return record_of(resolve(config(*overrides)), **values)
+
+
+def record_of(settings: dict[str, Any], **values: Any) -> RunRecord:
     acc = values.pop("acc", 0.9)
     fields: dict[str, Any] = {
         "identity": identity(settings), "folder": folder(settings), "settings": settings, "status": "done",
@@ -40,7 +43,7 @@ def test_a_regression_has_no_accuracy_and_a_classification_has_one(tmp_path: Pat
     records.write(regression, tmp_path)
     assert records.read(tmp_path) == regression
     records.write(make(**none), tmp_path)
-    with pytest.raises(SettingError, match="test_acc_final is None"):
+    with pytest.raises(SettingError, match="test_acc_final is null"):
         records.read(tmp_path)
 
 

@@ -1,14 +1,17 @@
 """`python -m samgap.draw figure=fig8/smoke`: records to table, figure and verdict, without data, GPU or W&B."""
 
+import json
+import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, files, naming
-from samgap.errors import SettingError
+from samgap import cli, files, naming, reference
+from samgap.errors import SettingError, said
 from samgap.plots.style import style
 from samgap.results import output, restore
 from samgap.results.output import Evaluated
@@ -16,12 +19,41 @@ from samgap.training.settings import locate, options
 
 naming.register()
 
+REFERENCE = Path(reference.__file__).parent / "results"
+
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="draw")
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone, or from W&B's with source=wandb."""
     with cli.sentences():
         draw(naming.plain(config, "root", "name", "scale", "draw", "protocol", "logger", "source", "entity", "project"))
+        if config.scale == "smoke":
+            print(f"\n{what_next(config.name)}")
+
+
+def what_next(name: str) -> str:
+    """What to make of a figure at smoke scale: what came with samgap on real data, and the command for one's own.
+
+    Args:
+        name: of the figure; of one that has no scale cpu it is said that its numbers mean nothing, and no more.
+    """
+    text = "The pipeline works here. The numbers above mean nothing: nets and data of smoke scale are toys."
+    if not (Path(cli.CONF) / "figure" / name / "cpu.yaml").exists():
+        return text
+    own = f"make reproduce-{name} SCALE=cpu"
+    path = REFERENCE / name / "cpu" / f"{name}.json"
+    if not path.exists():
+        return f"{text}\nOn real data: {own}."
+    came = json.loads(path.read_text(encoding="utf-8"))
+    answers = Counter(verdict["answer"] for verdict in came["verdicts"])
+    found = ", ".join(f"{count} {answer}" if len(came["verdicts"]) > 1 else answer for answer, count in answers.items())
+    minutes = came["provenance"]["core_seconds"] / 60
+    beside = ", probes not counted" if "probes" in came["draw"]["files"] else ""
+    return (
+        f"{text}\nOn real data, {came['data']}, as it came with samgap: {found} "
+        f"({os.path.relpath(path.with_suffix('.png'))}). Your own: {own}, about {minutes / 2:.0f} minutes on two cores "
+        f"({minutes:.0f} core-minutes{beside})."
+    )
 
 
 def draw(config: dict[str, Any]) -> None:
@@ -37,7 +69,7 @@ def draw(config: dict[str, Any]) -> None:
         root = restored.root
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
     elif source != "records":
-        raise SettingError(f"source must be records or wandb, got {source!r}.")
+        raise SettingError(f"source must be records or wandb, got {said(source)}.")
     from matplotlib import pyplot as plt  # not before `cli` has said how
 
     study: Evaluated = locate(settings["study"])(root, name, scale, settings, config["protocol"])

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 FOLDER = "wandb"  # below multirun/
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # all that WANDB_MODE may say
@@ -40,7 +40,7 @@ def run(
     """
     mode = mode or os.environ.get("WANDB_MODE") or ("offline" if _missed or not _logged_in() else "online")
     if mode not in MODES:
-        raise SettingError(f"logger.mode (or WANDB_MODE) must be online, offline or disabled, got {mode!r}.")
+        raise SettingError(f"logger.mode (or WANDB_MODE) must be online, offline or disabled, got {said(mode)}.")
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     opened = _start(mode, start_seconds, end_seconds, project=project, entity=entity, dir=root, **about)
     failed = True

@@ -1,6 +1,5 @@
 """`python -m samgap.probe run=... probe=[hessian,moments]`: look at a run that is done and kept its weights."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from samgap import cli, measured, naming
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.records import RECORD
 from samgap.results import sweeps
 from samgap.training.settings import resolve
@@ -81,7 +80,7 @@ def find(named: Any, runs: Path) -> Path:
         SettingError: none is named, none fits, or several do.
     """
     if not isinstance(named, str) or not named:
-        raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {json.dumps(named)}.")
+        raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {said(named)}.")
     if Path(named).is_dir():
         return Path(named)
     fitting = sorted(path for path in runs.glob("*") if named in path.name)

@@ -134,5 +134,5 @@ def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> Non
     assert x.std() == pytest.approx(1, abs=0.05)
     with pytest.raises(SettingError, match=r"data\.label_noise replaces classes"):
         assemble(factorization.load, Path(), **options, label_noise=0.1)
-    with pytest.raises(SettingError, match=r"data\.channels and data\.classes must be \(6, 10\)"):
+    with pytest.raises(SettingError, match=r"data\.channels and data\.classes must be 6 and 10"):
         assemble(factorization.load, Path(), **(options | {"classes": 9}))

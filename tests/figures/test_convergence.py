@@ -25,7 +25,8 @@ def drawn() -> tuple[Figure, Convergence]:
         for width, speed in ((4, 0.02), (10, 0.1)):
             for seed in range(3):
                 context = {"rule": rule, RHO: rho, "model.width": width, "params_total": 16 * width, SEED: seed}
-                parts.append(pd.DataFrame({"epoch": epochs, "loss": np.exp(seed - speed * epochs)}).assign(**context))
+                curve = pd.DataFrame({"epoch": epochs, "loss": np.exp(seed - speed * epochs)})
+                parts.append(curve.assign(width=width, **context))
     curves = pd.concat(parts, ignore_index=True)
     fits = fit(curves, KEYS, 6)
     runs = table(lambda width, rho, seed: 0.5)

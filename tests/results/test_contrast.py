@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from samgap.errors import SettingError
 from samgap.results import published
 from samgap.results.contrast import verdicts
 from samgap.results.gaps import gaps
@@ -86,10 +85,11 @@ def test_the_published_difference() -> None:
     assert "excludes the published" in last((0.2, 0.2), noise=0.005, reference=theirs).reason
 
 
-def test_two_series_are_wanted() -> None:
+def test_two_series_are_wanted_and_each_has_its_own_verdict_anyhow() -> None:
     found = gaps(table(lambda width, rho, seed: 0.9, extra={"pruner.sparsity": [0, 0.5, 0.9]}))
-    with pytest.raises(SettingError, match=r"compares two series \(draw\.series\), and there are 3"):
-        verdicts(found, "params_total", None, None)
+    *each, last = verdicts(found, "params_total", None, None)
+    assert [verdict.series for verdict in each] == [f"pruner.sparsity={sparsity}" for sparsity in (0, 0.5, 0.9)]
+    assert (last.answer, last.reason.endswith("and not 3")) == ("inconclusive", True)
 
 
 def test_the_second_that_was_typed_is_held_against_the_first() -> None:

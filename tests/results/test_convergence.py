@@ -66,7 +66,7 @@ def judged(
         for seed in range(1 if width in only_one else seeds):
             loss = curve(np.random.default_rng([start, int(width), seed]))
             context = {"rule": "sam", RHO: 0.1, "model.width": width, "params_total": int(16 * width), SEED: seed}
-            parts.append(pd.DataFrame({"epoch": EPOCHS, "loss": loss}).assign(acc=None, **context))
+            parts.append(pd.DataFrame({"epoch": EPOCHS, "loss": loss}).assign(acc=None, width=width, **context))
     fits = fit(pd.concat(parts), KEYS, 6)
     return judge(_cells(fits, KEYS, None), fits, KEYS, lost)
 

@@ -157,9 +157,10 @@ def test_a_gap_wants_both_arms(rhos: list[float]) -> None:
         gaps(table(hand, rhos=rhos))
 
 
-def test_a_fixed_rho_that_was_not_swept() -> None:
-    with pytest.raises(SettingError, match=r"draw\.fixed_rho=0\.3 is not among the swept ascent\.rho"):
-        gaps(table(hand), fixed_rho=0.3)
+def test_a_fixed_rho_that_was_not_swept_has_no_gap() -> None:
+    found = gaps(table(hand), fixed_rho=0.3)
+    assert "fixed_gap" not in found.cells
+    assert found.notes == ["no gap at the fixed rho = 0.3 (draw.fixed_rho), which was not swept"]
 
 
 def test_interpolation_is_said_from_final_training_accuracy() -> None:

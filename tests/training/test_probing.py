@@ -1,5 +1,6 @@
 """Probes and the stopping loss, in real runs."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,25 @@ def test_a_run_without_weights_cannot_be_probed_later(tiny: Tiny, tmp_path: Path
     (tmp_path / "weights.pt").write_text("foo")
     with pytest.raises(SettingError, match="does not hold this net"):
         run(tiny("probe=hessian"), tmp_path)
+
+
+def test_weights_of_another_run_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    one, other = (tiny("epochs=1", f"seed={seed}", "trainer.keep_weights=true") for seed in (0, 1))
+    run(one, tmp_path / "one")
+    whose = run(other, tmp_path / "other").identity
+    (tmp_path / "other" / "weights.pt").replace(tmp_path / "one" / "weights.pt")
+    with pytest.raises(SettingError, match=rf"one/weights\.pt is of another run \({whose}\)"):
+        run(tiny("epochs=1", "probe=hessian"), tmp_path / "one")
+    # A file that does not say whose it is was written before files did.
+    torch.save(dict(torch.load(tmp_path / "one" / "weights.pt")), tmp_path / "one" / "weights.pt")
+    run(tiny("epochs=1", "probe=hessian"), tmp_path / "one")
+
+
+def test_a_run_is_probed_on_the_data_that_it_was_trained_on(tiny: Tiny, tmp_path: Path) -> None:
+    record = run(tiny("epochs=1", "trainer.keep_weights=true"), tmp_path)
+    records.write(dataclasses.replace(record, data_sha256="0"), tmp_path)
+    with pytest.raises(SettingError, match=f"was trained on other data than {tmp_path}/data holds now"):
+        run(tiny("epochs=1", "probe=hessian"), tmp_path)
 
 
 def test_a_sparse_net_is_probed_in_its_live_weights(tiny: Tiny, tmp_path: Path) -> None:

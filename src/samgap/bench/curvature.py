@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from samgap import measured
+from samgap import measured, records
 from samgap.bench.commands import peak, seconds
 from samgap.bench.rows import Row, bounded
 from samgap.bench.steps import Compose
@@ -27,7 +27,8 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
         seconds("train", *trained)
         folder = next(sweeps.runs(Path(root)).iterdir())
         config = compose(*trained)
-        yield _largest(probing.restored(config, resolve(config), folder))
+        record = records.parse((folder / records.RECORD).read_text(encoding="utf-8"))
+        yield _largest(probing.restored(config, resolve(config), record, folder))
         yield from _moment(folder, 20 if smoke else 1_000)
 
 

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
 
 from samgap import seeds
 from samgap.curvature.vectors import Array, Symmetric
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 TOL = 1e-5
 MAXITER = 100  # restarts; ARPACK's own bound grows with P, and an operator that is all rounding never converges
@@ -81,7 +81,7 @@ def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int 
         SettingError: maxiter is below 1, or a product is not finite.
     """
     if maxiter < 1:
-        raise SettingError(f"Power iteration wants at least 1 product, got {maxiter!r}.")
+        raise SettingError(f"Power iteration wants at least 1 product, got {said(maxiter)}.")
     counted = _Counted(operator)
     vector = _normal(operator.shape[0], seed)
     vector /= np.linalg.norm(vector)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels, mean over the B examples
 
@@ -39,7 +39,7 @@ class Examples:
             SettingError: size is below 1.
         """
         if size < 1:
-            raise SettingError(f"Examples come in blocks of at least 1, got {size!r}.")
+            raise SettingError(f"Examples come in blocks of at least 1, got {said(size)}.")
         for start in range(0, len(self), size):
             inputs, labels = self.inputs[start : start + size], self.labels[start : start + size]
             yield inputs.to(like.device, like.dtype), labels.to(like.device)

@@ -19,7 +19,7 @@ from samgap.curvature.eigen import Eigen
 from samgap.curvature.examples import Examples, Loss, held
 from samgap.curvature.hessian import BLOCK, Hessian, Parts, second_derivative
 from samgap.curvature.vectors import Array
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 ORDERS = (2, 3, 4)
 CHUNK = 16  # examples at a time, each with vectors of its own; bounds memory, moves no number beyond rounding
@@ -54,7 +54,7 @@ class Excess:
             SettingError: k is none of 2, 3, 4.
         """
         if order not in ORDERS:
-            raise SettingError(f"A non-uniformity has order 2, 3 or 4, got {order!r}.")
+            raise SettingError(f"A non-uniformity has order 2, 3 or 4, got {said(order)}.")
         self.hessian, self.order, self.chunk = hessian, order, chunk
         self.shape = hessian.shape
         self.dtype: np.dtype[Any] = hessian.dtype

@@ -16,7 +16,7 @@ from samgap.curvature import eigen, gauss_newton, moments, trace
 from samgap.curvature.eigen import Eigen
 from samgap.curvature.examples import Examples, Loss
 from samgap.curvature.hessian import Hessian
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.losses import output_curvature
 
 
@@ -39,7 +39,9 @@ class Subject:
         if count is None:
             return self.examples
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= whole:
-            raise SettingError(f"A probe's examples must be a number from 1 to the {whole} trained on, got {count!r}.")
+            raise SettingError(
+                f"A probe's examples must be a number from 1 to the {whole} trained on, got {said(count)}."
+            )
         return Examples(self.examples.inputs[:count], self.examples.labels[:count])
 
 
@@ -90,7 +92,7 @@ def nonuniformity(
             found["s"][str(order)] = {"value": _number(one.s), "gradients": one.gradients} | _plain(one.eigen)
         return found
     if method != "gauss_newton":
-        raise SettingError(f"probe.moments.method must be hessian or gauss_newton, got {method!r}.")
+        raise SettingError(f"probe.moments.method must be hessian or gauss_newton, got {said(method)}.")
     gram = gauss_newton.gram(subject.net, part.inputs, subject.masks)
     curvature = output_curvature(subject.loss, len(gram.matrix) // gram.n)
     if curvature is None:

@@ -7,7 +7,7 @@ import torch
 
 from samgap import seeds
 from samgap.curvature.vectors import Symmetric
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def estimate(operator: Symmetric, samples: int, *, seed: int = 0) -> Trace:
         SettingError: fewer than 2 samples.
     """
     if samples < 2:
-        raise SettingError(f"The trace wants at least 2 samples for its standard error, got {samples!r}.")
+        raise SettingError(f"The trace wants at least 2 samples for its standard error, got {said(samples)}.")
     found = []
     for sample in range(samples):
         draw = seeds.generator(seed, "curvature", "trace", sample)

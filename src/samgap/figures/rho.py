@@ -48,23 +48,28 @@ def draw(study: Study, settings: Mapping[str, Any]) -> Figure:
 
 def _curves(axes: Axes, study: Study) -> None:
     """A curve a cell over evenly spaced rhos, mean and standard error over seeds of what it gains over SGD; darker is
-    larger.
+    larger. It has a gap where a cell lacks a rho.
     """
     runs = study.table.runs
     rhos = sorted({*runs[RHO]} - {0})
     cells = study.gaps.cells.sort_values(study.x)
     colors = plt.get_cmap("viridis_r")(np.linspace(0.15, 1, len(cells)))
+    shared = [axis for axis in study.gaps.axes if not axis.startswith("ascent.")]  # as `gaps` pairs them
     for (_, cell), color in zip(cells.iterrows(), colors, strict=True):
-        mine = runs
-        for axis in study.gaps.axes:
-            mine = mine[mine[axis] == cell[axis]]
-        by_seed = 100 * mine.drop_duplicates([RHO, SEED]).pivot(index=RHO, columns=SEED, values="test_acc_final")
-        gains = (by_seed.loc[rhos] - by_seed.loc[0]).agg(["mean", "sem"], axis=1)
+        sam, sgd = _by_seed(runs, cell, study.gaps.axes), _by_seed(runs[runs[RHO] == 0], cell, shared)
+        gains = (sam.reindex(rhos) - sgd.loc[0]).agg(["mean", "sem"], axis=1)
         text = ", ".join(filter(None, (style.short(cell[study.x]), words(_others(study, cell)))))
         axes.errorbar(range(len(rhos)), gains["mean"], gains["sem"], color=color, label=text, capsize=2)
         best = rhos.index(cell["paper_rho"])
         axes.plot(best, gains["mean"].iloc[best], "*", markersize=13, color=color)
     axes.set_xticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])
+
+
+def _by_seed(runs: pd.DataFrame, cell: pd.Series, axes: list[str]) -> pd.DataFrame:
+    """Test accuracies in percent by rho and seed, of the runs that agree with the cell in these axes."""
+    for axis in axes:
+        runs = runs[runs[axis] == cell[axis]]
+    return 100 * runs.drop_duplicates([RHO, SEED]).pivot(index=RHO, columns=SEED, values="test_acc_final")
 
 
 def _others(study: Study, cell: pd.Series) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The figure of the loss around a net (poster figures 4 and 5): SGD's and SAM's side by side, cut along one plane."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ def limits(losses: Sequence[Array]) -> tuple[float, float]:
 def _title(one: Surface, published: Mapping[str, float], data: str) -> str:
     rule = f"SAM, ρ = {one.rho:g}" if one.rho else "SGD"
     theirs = published.get("sam" if one.rho else "sgd")
-    text = f"{rule}: $λ_{{max}}$ = {one.lambda_max:.3g}, loss {one.train_loss:.2g}"
+    top = "" if math.isnan(one.lambda_max) else f"$λ_{{max}}$ = {one.lambda_max:.3g}, "
+    text = f"{rule}: {top}loss {one.train_loss:.2g}"
     text += f"\npublished on {data}: {theirs:g}" if theirs is not None else ""
     return f"{one.series}\n{text}" if one.series else text
 

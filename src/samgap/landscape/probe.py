@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from samgap.curvature.probes import Subject
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.landscape.surface import directions as ways
 from samgap.landscape.surface import surface
 
@@ -27,9 +27,9 @@ def landscape(
         SettingError: reach is not above 0, or points is no odd number from 3.
     """
     if not reach > 0:
-        raise SettingError(f"probe.landscape.reach must be a number above 0, got {reach!r}.")
+        raise SettingError(f"probe.landscape.reach must be a number above 0, got {said(reach)}.")
     if not isinstance(points, int) or points < 3 or points % 2 == 0:
-        raise SettingError(f"probe.landscape.points must be an odd number from 3, got {points!r}.")
+        raise SettingError(f"probe.landscape.points must be an odd number from 3, got {said(points)}.")
     part = subject.first(examples)
     steps = np.linspace(-reach, reach, points).tolist()
     found: dict[str, Any] = {"n": len(part), "steps": steps, "surfaces": {}}

@@ -19,7 +19,7 @@ from samgap.curvature import eigen
 from samgap.curvature.examples import Examples, Loss, held
 from samgap.curvature.hessian import Hessian, Parts
 from samgap.curvature.vectors import Array, Coordinates
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 KINDS = ("eigen", "raw", "filter")  # of directions
 TOL = 1e-3  # of the eigenvalues whose eigenvectors are directions, relative
@@ -103,7 +103,7 @@ def directions(
         SettingError: another kind, the masks are not of this net, or it has fewer than two weights.
     """
     if kind not in KINDS:
-        raise SettingError(f"A surface's directions are one of {', '.join(KINDS)}, got {kind!r}.")
+        raise SettingError(f"A surface's directions are one of {', '.join(KINDS)}, got {said(kind)}.")
     coordinates = Coordinates.of(net, masks)
     weights = coordinates.weights(net)
     if kind == "eigen":

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ def whole(value: Any, name: str) -> int:
         SettingError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise SettingError(f"{name} must be a whole number from 1, got {value!r}.")
+        raise SettingError(f"{name} must be a whole number from 1, got {said(value)}.")
     return int(value)

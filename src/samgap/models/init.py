@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 
 def lecun_normal(net: nn.Module) -> None:
@@ -36,4 +36,4 @@ def initialize(net: nn.Module, init: str) -> None:
     if init == "lecun_normal":
         lecun_normal(net)
     elif init != "torch":
-        raise SettingError(f"model.init must be lecun_normal or torch, got {init!r}.")
+        raise SettingError(f"model.init must be lecun_normal or torch, got {said(init)}.")

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 WIDTH_STEP = 0.01  # the finest p at which both layers change
 
@@ -26,7 +26,7 @@ class MLP(nn.Module):
         # The small term keeps 100 * 0.29 = 28.999999999999996 from losing a neuron.
         first, second = (math.floor(neurons * width + 1e-9) for neurons in (300, 100))
         if second < 1:
-            raise SettingError(f"model.width must be at least {WIDTH_STEP} for an mlp, got {width!r}.")
+            raise SettingError(f"model.width must be at least {WIDTH_STEP} for an mlp, got {said(width)}.")
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(math.prod(shape), first),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from samgap import seeds
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 MODES = ("train", "eval")
 
@@ -61,5 +61,5 @@ def set_mode(net: nn.Module, mode: str) -> None:
         SettingError: another word.
     """
     if mode not in MODES:
-        raise SettingError(f"pruner.mode must be one of {', '.join(MODES)}, got {mode!r}.")
+        raise SettingError(f"pruner.mode must be one of {', '.join(MODES)}, got {said(mode)}.")
     net.train(mode == "train")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.models.count import prunable
 
 Masks = dict[str, Tensor]  # parameter name -> bool of the same shape, True = live
@@ -24,7 +24,7 @@ def live_kernels(total: int, sparsity: float) -> int:
         SettingError: sparsity is outside [0, 1).
     """
     if not 0 <= sparsity < 1:
-        raise SettingError(f"pruner.sparsity must be from 0 up to but not including 1, got {sparsity!r}.")
+        raise SettingError(f"pruner.sparsity must be from 0 up to but not including 1, got {said(sparsity)}.")
     return round((1 - sparsity) * total)
 
 

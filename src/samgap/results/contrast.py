@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from samgap.errors import SettingError
 from samgap.results import null
 from samgap.results.gaps import Gaps, Protocol
 from samgap.results.output import Answer
@@ -19,24 +18,20 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
 
     First is what was typed first.
 
-    The last one's slope is that of the second series minus that of the first, seed by seed; it has no Page's L.
+    The last one's slope is that of the second series minus that of the first, seed by seed; it has no Page's L. Where
+    there are not two series, it says so.
 
     Args:
-        found: gaps of two series.
+        found: gaps.
         x: column of `found.cells` that orders the cells.
         over: axes that make a series.
         published: a table of gaps, or None.
-
-    Raises:
-        SettingError: there are not two series.
     """
-    groups = series(found, x, over)
+    groups, each = series(found, x, over), of_each(found, x, over, published)
     if len(groups) != 2:
-        raise SettingError(
-            f"draw.verdict=samgap.results.contrast.verdicts compares two series (draw.series), and there are "
-            f"{len(groups)}: sweep two values, such as pruner=random,snip, or set draw.verdict="
-            "samgap.results.verdict.verdicts."
-        )
+        reason = f"a contrast wants two series, such as pruner=random,snip, and not {len(groups)}"
+        of = "one series against another"
+        return [*each, Verdict(of, "inconclusive", reason, found.unbiased, 0, 0, *[math.nan] * 7)]
     axes = [*groups[0][0]]
     typed = [words(dict(zip(axes, row, strict=True))) for row in found.by_seed[axes].itertuples(index=False)]
     groups.sort(key=lambda group: typed.index(words(group[0])))
@@ -52,7 +47,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         min(first.shape[1], second.shape[1]),
         targets[1] - targets[0],
     )
-    return [*of_each(found, x, over, published), verdict]
+    return [*each, verdict]
 
 
 def _nothing(found: Gaps, x: str, series: list[pd.DataFrame], seeds: int) -> np.ndarray:

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.plots.style import short as count
 from samgap.results import sweeps
 from samgap.results.convergence_verdict import Verdict, above, all_diverged, diverged, judge
 from samgap.results.curves import WARM_UP, fit, load, rate, reference, settled, straightness, swept
 from samgap.results.sweeps import RHO
-from samgap.results.table import Table, collect, short, words
+from samgap.results.table import Table, collect, short, shown, words
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     table = collect(sweeps.read(root, name, scale), root)
     least = settings["interpolates_from"]
     if least is not None and (isinstance(least, bool) or not isinstance(least, int | float)):
-        raise SettingError(f"draw.interpolates_from must be a number, or null, got {least!r}.")
-    if least is not None and "model.width" not in table.sweep.axes:
-        raise SettingError("draw.interpolates_from is a width, and model.width was not swept: set it to null.")
+        raise SettingError(f"draw.interpolates_from must be a number, or null, got {said(least)}.")
     keys = ["rule", RHO, *swept(table), "params_total"]
     curves = load(table, root, keys)
     fits = fit(curves, keys, least)
@@ -119,7 +117,7 @@ def _cells(fits: pd.DataFrame, keys: list[str], theirs: pd.DataFrame | None) -> 
             row |= {name: runs[name].mean(), f"{name}_se": runs[name].sem()}
         row["linear_p"] = above(runs["straightness"])
         if theirs is not None:
-            curve = theirs[(theirs["width"] == row.get("model.width")) & (row["rule"] == "sam")]
+            curve = theirs[(theirs["width"] == runs["width"].iloc[0]) & (row["rule"] == "sam")]
             late = settled(curve)
             for name, of in (("rate", rate), ("straightness", straightness)):
                 row[f"published_{name}"] = of(late["epoch"], late["loss"]) if len(late) > 2 else math.nan
@@ -139,14 +137,14 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
             "loss, last": f"{cell['loss_last']:.3g}",
             "interpolates": "yes" if cell["interpolates"] else "no",
             "rate": f"{cell['rate']:.4f}",
-            "s.e.": f"{cell['rate_se']:.4f}",
+            "s.e.": f"{cell['rate_se']:.4f}" if pd.notna(cell["rate_se"]) else "",
             "halves in": f"{math.log(2) / cell['rate']:.1f}" if cell["rate"] > 0 else "never",
             "straightness": f"{cell['straightness']:+.2f}",
-            "p linear": f"{cell['linear_p']:.2g}",
+            "p linear": f"{cell['linear_p']:.2g}" if pd.notna(cell["linear_p"]) else "",
         }
         if "published_rate" in cells:
             known = pd.notna(cell["published_rate"])
             row["published rate"] = f"{cell['published_rate']:.4f}" if known else ""
             row["and straightness"] = f"{cell['published_straightness']:+.2f}" if known else ""
         rows.append(row)
-    return pd.DataFrame(rows)
+    return shown(rows)

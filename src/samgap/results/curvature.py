@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from samgap import measured
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.records import RunRecord
 from samgap.results import published, sweeps
 from samgap.results.curves import curve
@@ -33,18 +33,29 @@ def series(axes: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def look(table: Table, root: Path, names: Sequence[str]) -> dict[str, Probes]:
+def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -> dict[str, Probes]:
     """What the probes of these names found on each run that is done, by its folder.
+
+    A probe that looked at no run is left out, see `unseen`.
+
+    Args:
+        table: runs.
+        root: where results lie.
+        names: of probes.
+        least: those of `names` of which one is wanted.
 
     Raises:
         SettingError: a run was not looked at, or not all in the same way.
     """
     found: dict[str, Probes] = {}
     lacking: list[str] = []
-    for record in (record for record in table.records if record.status == "done"):
-        folder = sweeps.runs(root) / record.folder
-        asked = {name: settings for name, settings in table.sweep.probes.items() if name in names}
-        mine = {name: one for name in names if (one := measured.read(folder, name)) is not None}
+    done = [(record, sweeps.runs(root) / record.folder) for record in table.records if record.status == "done"]
+    kept = {record.folder: _kept(folder, names) for record, folder in done}
+    known = {*table.sweep.probes}.union(*kept.values())
+    names = [name for name in names if name in known] if known & {*least} else names
+    asked = {name: settings for name, settings in table.sweep.probes.items() if name in names}
+    for record, folder in done:
+        mine = kept[record.folder]
         if len(mine) < len(names) or measured.missing(asked, folder):
             lacking.append(record.folder)
             continue
@@ -60,6 +71,16 @@ def look(table: Table, root: Path, names: Sequence[str]) -> dict[str, Probes]:
     return found
 
 
+def _kept(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    return {name: one for name in names if (one := measured.read(folder, name)) is not None}
+
+
+def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
+    """A sentence on the probes of these names that looked at no run, if there are any."""
+    lacking = [name for name in names if found and not any(name in mine for mine in found.values())]
+    return [f"Note: nothing of probe {name}, which looked at no run (probe=[{','.join(names)}])." for name in lacking]
+
+
 def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
     hint = sweeps.hint(sweep.name, sweep.scale)
     return (
@@ -71,7 +92,7 @@ def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
 
 def _refuse_mixed(name: str, settings: list[dict[str, Any]]) -> None:
     for key in settings[0] if settings else ():
-        several = list(dict.fromkeys(repr(one.get(key)) for one in settings))
+        several = list(dict.fromkeys(said(one.get(key)) for one in settings))
         if len(several) > 1:
             raise SettingError(
                 f"probe.{name}.{key} varies among the runs ({several[0]} and {several[1]}), whose numbers cannot be "
@@ -176,5 +197,5 @@ def references(names: str | Sequence[str] | None) -> tuple[pd.DataFrame | None, 
         elif {"optimizer", TOP} <= {*theirs.columns}:
             tops = dict(zip(theirs["optimizer"], theirs[TOP].astype(float), strict=True))
         else:
-            raise SettingError(f"draw.published wants tables of s_2 by rho or of {TOP}, and {name!r} is none.")
+            raise SettingError(f"draw.published wants tables of s_2 by rho or of {TOP}, and {said(name)} is none.")
     return by_rho, tops

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.results import published, sweeps
 from samgap.results.gaps import INTERPOLATES
 from samgap.results.sweeps import RHO, SEED
@@ -54,14 +54,11 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
     """The curves of all runs that did not diverge, see `convergence.Convergence`.
 
     Raises:
-        SettingError: an axis belongs to the ascent or has a null, a curve is missing, or one is too short.
+        SettingError: an axis belongs to the ascent, a curve is missing, or one is too short.
     """
     axes = swept(table)
     for axis in [axis for axis in table.cell_axes if axis not in axes and axis != "ascent.name"]:
         raise SettingError(f"{axis} cannot be an axis of a figure of curves: sweep ascent and ascent.rho.")
-    for axis in axes:
-        if table.runs[axis].isna().any():
-            raise SettingError(f"{axis} was swept over null, which has no place in a table of curves: give its value.")
     by_folder = {record.folder: record for record in table.records}
     parts, seen = [], set()
     for member in table.sweep.members:
@@ -74,6 +71,7 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
         ascent = record.settings["ascent"]["name"] if member.axes[RHO] else "sgd"
         context = {"rule": ascent} | {axis: member.axes[axis] for axis in (*axes, RHO, SEED)}
         context |= {"params_total": record.params_total, "acc": record.train_acc_final}
+        context |= {"width": record.settings["model"]["width"]}
         parts.append(own.assign(**context))
     if not parts:
         raise SettingError(f"No run of {table.sweep.name}/{table.sweep.scale} has a curve: all of them diverged.")
@@ -119,7 +117,7 @@ def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) 
                 "precision=64-true."
             )
         row["rate"], row["straightness"] = (f(late["epoch"], late["loss"]) for f in (rate, straightness))
-        row["loss_last"] = run["loss"].iloc[-1]
+        row["loss_last"], row["width"] = run["loss"].iloc[-1], run["width"].iloc[0]
         if interpolates_from is None and run["acc"].isna().any():
             raise SettingError(
                 "A regression has no accuracy that tells whether it interpolates: set draw.interpolates_from."
@@ -127,7 +125,7 @@ def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) 
         if interpolates_from is None:
             row["interpolates"] = bool((run["acc"] >= INTERPOLATES).all())
         else:
-            row["interpolates"] = bool(row["model.width"] >= interpolates_from)
+            row["interpolates"] = bool(row["width"] >= interpolates_from)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -142,6 +140,6 @@ def reference(name: str | None) -> pd.DataFrame | None:
         return None
     theirs = published.load(name)
     if not {"width", "epoch", "train_loss"} <= {*theirs.columns}:
-        raise SettingError(f"draw.published wants a table of losses by width and epoch, and {name!r} is none.")
+        raise SettingError(f"draw.published wants a table of losses by width and epoch, and {said(name)} is none.")
     # Some of the paper's axes count from 0; ours say how many epochs were done.
     return theirs.rename(columns={"train_loss": "loss"}).assign(epoch=theirs["epoch"] + (theirs["epoch"].min() == 0))

@@ -16,7 +16,7 @@ from samgap.results import curvature, sweeps
 from samgap.results.curvature import TOP
 from samgap.results.flatness_verdict import Verdict, allowed, falling, flatter
 from samgap.results.sweeps import RHO
-from samgap.results.table import Table, collect, short, words
+from samgap.results.table import Table, collect, short, shown, words
 
 PROBES = ("hessian", "moments")
 
@@ -90,20 +90,20 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     """
     table = collect(sweeps.read(root, name, scale), root)
     by_rho, tops = curvature.references(settings["published"])
-    found = curvature.look(table, root, PROBES)
+    found = curvature.look(table, root, PROBES, PROBES)
     runs = curvature.load(table, root, found, PROBES)
     cells = curvature.summary(runs, table.cell_axes, by_rho)
     verdicts = []
     for named in dict.fromkeys(runs["series"]):
         mine, rhos = runs[runs["series"] == named], asked(table, named)
         verdicts += [flatter(mine, rhos), falling(mine, rhos), allowed(mine, _settings(table, mine))]
-    examples = [one["moments"]["found"]["n"] for one in found.values()][:1]
+    examples = [one["moments"]["found"]["n"] for one in found.values() if "moments" in one][:1]
     notes = [
         f"s_k are of the first {n:,} training examples; they change with their number. The bounds on them are not "
         "necessary for stability in general (docs/theory.md)."
         for n in examples
     ]
-    notes += remarks(table, runs, tops)
+    notes += remarks(table, runs, tops) + curvature.unseen(found, PROBES)
     return Flatness(table, table.cell_axes, runs, cells, tops, notes, verdicts)
 
 
@@ -124,12 +124,12 @@ def _settings(table: Table, runs: pd.DataFrame) -> dict[str, Any]:
 
 def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """The cells as they are shown: mean ± standard error over seeds."""
-    rows = []
+    rows, known = [], cells.dropna(axis="columns", how="all")
     for _, cell in cells.iterrows():
         row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
         row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"])}
-        for name in (name for names in curvature.NAMES.values() for name in names if name in cells):
+        for name in (name for names in curvature.NAMES.values() for name in names if name in known):
             error = f" ± {cell[f'{name}_se']:.2g}" if pd.notna(cell[f"{name}_se"]) else ""
             row[name] = f"{cell[name]:.3g}{error}" if pd.notna(cell[name]) else ""
             if name == TOP:
@@ -140,7 +140,7 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
         if "published_s_2" in cells:
             row["published s_2"] = f"{cell['published_s_2']:g}" if pd.notna(cell["published_s_2"]) else ""
         rows.append(row)
-    return pd.DataFrame(rows)
+    return shown(rows)
 
 
 def bounds(table: Table) -> str:

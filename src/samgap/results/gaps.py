@@ -33,9 +33,9 @@ class Gaps:
     """The gaps of a sweep.
 
     `cells` has a row a cell: the cell's axes, params_total, params_live, then, in percent and percentage points, the
-    accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho.
-    `by_seed` has a row a cell, protocol and seed. `best` has one a cell and seed: the rho that was best in that seed's
-    own runs, on held-out images where there are any. `notes` says what was left out of all three.
+    accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho, unless
+    no cell allows p. `by_seed` has a row a cell, protocol and seed. `best` has one a cell and seed: the rho that was
+    best in that seed's own runs, on held-out images where there are any. `notes` says what was left out of all three.
     """
 
     cells: pd.DataFrame
@@ -66,10 +66,11 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
 
     Args:
         table: runs of both arms.
-        fixed_rho: radius of the "fixed" gap, the same in all cells; None takes the median of those swept.
+        fixed_rho: radius of the "fixed" gap, the same in all cells; None takes the median of those swept. Where it was
+            not swept, there is no such gap.
 
     Raises:
-        SettingError: an arm is missing, `fixed_rho` was not swept, or the runs have no accuracy.
+        SettingError: an arm is missing, or the runs have no accuracy.
     """
     done = table.runs[table.runs["status"] == "done"]
     if len(done) and done["test_acc_final"].isna().all():
@@ -78,13 +79,11 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
             "samgap.results.convergence.evaluate, draw._target_=samgap.figures.convergence.draw and "
             "draw.interpolates_from to a width."
         )
-    rhos = sorted(table.runs[RHO][table.runs[RHO] > 0].unique())
+    rhos = sorted(map(float, table.runs[RHO][table.runs[RHO] > 0].unique()))
     if not rhos or not (table.runs[RHO] == 0).any():
         raise SettingError("A gap wants both arms: sweep ascent.rho over 0 and at least one other value.")
     if fixed_rho is None:
         fixed_rho = rhos[len(rhos) // 2]
-    if fixed_rho not in rhos:
-        raise SettingError(f"draw.fixed_rho={fixed_rho:g} is not among the swept ascent.rho {rhos}.")
     notes: list[str] = []
     cells = [cell for axes, sam, sgd in _arms(table) if (cell := _whole(axes, sam, sgd, notes)) is not None]
     if not cells:
@@ -110,6 +109,10 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
     order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
     frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
+    if fixed_rho not in rhos:
+        notes.append(f"no gap at the fixed rho = {fixed_rho:g} (draw.fixed_rho), which was not swept")
+    if f"{unbiased}_gap" not in frame:
+        notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
     seeds, own_best = pd.DataFrame(by_seed), pd.DataFrame(best)
     thinned = _thinned(table.runs, table.cell_axes)
     return Gaps(frame, seeds, own_best, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thinned)

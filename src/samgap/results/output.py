@@ -13,7 +13,8 @@ import pandas as pd
 
 from samgap import provenance
 from samgap.files import replace, replace_text
-from samgap.results.table import Table
+from samgap.results import alike
+from samgap.results.table import Table, swept
 
 Answer = Literal["reproduced", "not reproduced", "inconclusive"]
 
@@ -86,6 +87,12 @@ def says(table: Table, verdict: Judgment) -> str:
     return text
 
 
+def remarks(study: Evaluated) -> list[str]:
+    """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
+    sweep = study.table.sweep
+    return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
+
+
 def printed(study: Evaluated) -> str:
     """Table and verdicts as text."""
     table = study.table
@@ -94,7 +101,7 @@ def printed(study: Evaluated) -> str:
         "",
         study.rows().to_string(index=False),
         "",
-        *study.remarks(),
+        *remarks(study),
     ]
     if table.missing:
         states = pd.Series(list(table.missing.values())).value_counts()
@@ -131,7 +138,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "command": table.sweep.command,
         "verdicts": [dataclasses.asdict(verdict) | {"text": says(table, verdict)} for verdict in study.verdicts],
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
-        "remarks": study.remarks(),
+        "remarks": remarks(study),
         **study.statistics(),
         "runs": {
             "asked": len(table.sweep.unique()),

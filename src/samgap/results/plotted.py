@@ -114,7 +114,7 @@ def convergence(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Plot]:
 def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Plot]:
     """lambda_max and s_2 over rho."""
     plots = []
-    for name in ("lambda_max", "s_2"):
+    for name in [name for name in ("lambda_max", "s_2") if frame[name].notna().any()]:
         parts = []
         for named, cells in _named(frame).groupby("series", sort=False):
             near = cells.assign(low=cells[name] - cells[f"{name}_se"], high=cells[name] + cells[f"{name}_se"])
@@ -143,11 +143,12 @@ def surfaces(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Plot]:
 def _lines(frame: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[str, list[tuple[str, pd.DataFrame]]]:
     """What stands on the horizontal axis, and (prefix of its label, cells) of each series."""
     axes = [str(axis) for axis in frame.columns[: frame.columns.get_loc("params_total")]]
-    x = settings["x"] or default_x(frame, axes)
+    x = settings["x"] if settings["x"] in frame else default_x(frame, axes)
     thinned = {"model.width", "pruner.sparsity"} <= {*axes} and bool(
         frame.groupby([axis for axis in axes if axis != "pruner.sparsity"])["pruner.sparsity"].nunique().max() == 1
     )
-    over = settings["series"] if settings["series"] is not None else apart(axes, x, thinned=thinned)
+    told = settings["series"]
+    over = apart(axes, x, thinned=thinned) if told is None else [axis for axis in told if axis in axes]
     groups = frame.groupby(over, sort=False) if over else [((), frame)]
     lines = []
     for values, cells in groups:

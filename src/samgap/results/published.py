@@ -4,7 +4,7 @@ from importlib import resources
 
 import pandas as pd
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 
 def load(name: str) -> pd.DataFrame:
@@ -20,6 +20,6 @@ def load(name: str) -> pd.DataFrame:
     folder = resources.files("samgap") / "reference" / "published"
     names = sorted(path.name.removesuffix(".csv") for path in folder.iterdir() if path.name.endswith(".csv"))
     if name not in names:
-        raise SettingError(f"draw.published must be null or one of {', '.join(names)}, got {name!r}.")
+        raise SettingError(f"draw.published must be null or one of {', '.join(names)}, got {said(name)}.")
     with (folder / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from samgap import identity
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.plots.style import short as count
 from samgap.results import published, sweeps
 from samgap.results.gaps import Gaps, Protocol, gaps
 from samgap.results.plotted import default_x
-from samgap.results.table import Table, collect, short, words
+from samgap.results.table import Table, collect, short, shown, words
 from samgap.results.verdict import Verdict, published_for
 from samgap.training.settings import locate
 
@@ -41,7 +41,7 @@ class Study:
         return {
             "protocol_drawn": self.protocol,
             "protocol_verdict": self.gaps.unbiased,
-            "fixed_rho": self.gaps.fixed_rho,
+            "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
             "cells": self.gaps.cells.to_dict("records"),
             "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
             "notes": self.gaps.notes,
@@ -53,9 +53,15 @@ class Study:
 
     def remarks(self) -> list[str]:
         """What the columns are, and what was left out."""
+        unbiased = self.gaps.unbiased
+        columns = [
+            (self.protocol, f"gap: rho* by protocol={self.protocol}"),
+            (unbiased, f"unbiased: rho* by {unbiased}, 95 % interval from .. to"),
+            ("fixed", f"fixed: rho = {self.gaps.fixed_rho:g} everywhere"),
+        ]
+        known = [text for protocol, text in columns if f"{protocol}_gap" in self.gaps.cells]
         return [
-            f"gap: rho* by protocol={self.protocol}; unbiased: rho* by {self.gaps.unbiased}, 95 % interval from .. to; "
-            f"fixed: rho = {self.gaps.fixed_rho:g} everywhere; train: SGD's final training accuracy.",
+            "; ".join([*known, "train: SGD's final training accuracy."]),
             *(f"Note: {note}." for note in self.gaps.notes),
         ]
 
@@ -84,16 +90,19 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     """
     fixed = settings["fixed_rho"]
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
-        raise SettingError(f"draw.fixed_rho must be a number, or null for the median of those swept, got {fixed!r}.")
+        wanted = "a number, or null for the median of those swept"
+        raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
     table = collect(sweeps.read(root, name, scale), root)
     found = gaps(table, fixed)
     if protocol not in ("paper", "holdout", "loso"):
-        raise SettingError(f"protocol must be paper, holdout or loso, got {protocol!r}.")
+        raise SettingError(f"protocol must be paper, holdout or loso, got {said(protocol)}.")
     if f"{protocol}_gap" not in found.cells:
         need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
-    x, over = _axes(found, settings["x"], settings["series"])
+    x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
     reference = _published(settings["published"], table) if settings["published"] else None
+    if reference is not None and "model.width" not in found.axes:
+        found.notes.append("no published numbers in the table, since model.width was not swept")
     found_verdicts = locate(settings["verdict"])(found, x, over, reference)
     return Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
 
@@ -104,7 +113,9 @@ def _published(names: str | list[str], table: Table) -> pd.DataFrame:
     for name in names if isinstance(names, list) else [names]:
         parts.append(published.load(name))
         if not {"width", "params", "gap"} <= {*parts[-1].columns}:
-            raise SettingError(f"draw.published wants tables of gaps by width and parameters, and {name!r} is none.")
+            raise SettingError(
+                f"draw.published wants tables of gaps by width and parameters, and {said(name)} is none."
+            )
     rows = pd.concat(parts, ignore_index=True)
     for column in [column for column in map(str, rows) if "." in column and column not in table.sweep.axes]:
         # A dense run does not say which pruner it had.
@@ -114,14 +125,23 @@ def _published(names: str | list[str], table: Table) -> pd.DataFrame:
     return rows
 
 
-def _axes(found: Gaps, x: str | None, over: list[str] | None) -> tuple[str, list[str] | None]:
+def _axes(
+    found: Gaps, x: str | None, over: list[str] | None, settings: Mapping[str, Any]
+) -> tuple[str, list[str] | None]:
+    """What `draw.x` and `draw.series` say; settings that were not swept, as in a part of a grid, are no axes."""
+    default = default_x(found.cells, found.axes)
     numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
-    x = x or default_x(found.cells, found.axes)
-    if x not in ("params_total", "params_live", *numeric):
-        raise SettingError(f"draw.x must be params_total, params_live or one of {numeric}, got {x!r}.")
-    if over is not None and not set(over) <= set(found.axes):
-        raise SettingError(f"draw.series must be null or a list of some of {found.axes}, got {over!r}.")
-    return x, over
+    known = ["params_total", "params_live", *numeric]
+    if isinstance(x, str) and x in settings and x not in found.axes:
+        found.notes.append(f"drawn over {default}, since {x} (draw.x) was not swept")
+        x = None
+    if x is not None and x not in known:
+        raise SettingError(f"draw.x must be null or one of {', '.join(known)}, got {said(x)}.")
+    axes = [*found.axes, *settings]
+    if over is not None and not (isinstance(over, list) and all(axis in axes for axis in over)):
+        few = ", ".join(found.axes) or "none here"
+        raise SettingError(f"draw.series must be null or a list of swept keys ({few}), got {said(over)}.")
+    return x or default, over if over is None else [axis for axis in over if axis in found.axes]
 
 
 def side_by_side(study: Study) -> pd.DataFrame:
@@ -182,7 +202,7 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
                 "at": count(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)
-    return pd.DataFrame(rows)
+    return shown(rows)
 
 
 def _text(cell: pd.Series, key: str, spec: str) -> str:

@@ -68,7 +68,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     """
     table = collect(sweeps.read(root, name, scale), root)
     by_rho, tops = curvature.references(settings["published"])
-    found = curvature.look(table, root, PROBES)
+    found = curvature.look(table, root, PROBES, PROBES[1:])
     runs = curvature.load(table, root, found, PROBES)
     cells = curvature.summary(runs, table.cell_axes, by_rho)
     series = list(dict.fromkeys(runs["series"]))
@@ -78,12 +78,15 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
         sweep = f"{table.sweep.name}/{table.sweep.scale}"
         raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
     seeds = ", ".join(dict.fromkeys(str(one.seed) for one in drawn))
+    rhos = ", ".join(dict.fromkeys(f"{one.rho:g}" for one in drawn))
     notes = [
-        f"Drawn: seed {seeds}, the smallest with both nets; raw and filter directions are the same for all nets, "
-        "those of the largest eigenvalues are each net's own.",
+        f"Drawn: rho {rhos}, the ends of those swept, and seed {seeds}, the smallest that has them; raw and filter "
+        "directions are the same for all nets, those of the largest eigenvalues are each net's own.",
         *_holes(drawn),
+        *remarks(table, runs, tops),
+        *curvature.unseen(found, PROBES),
     ]
-    return Surfaces(table, table.cell_axes, runs, cells, tops, notes + remarks(table, runs, tops), verdicts, drawn)
+    return Surfaces(table, table.cell_axes, runs, cells, tops, notes, verdicts, drawn)
 
 
 def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float]) -> list[Surface]:

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from samgap import identity
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.records import RunRecord
-from samgap.results import sweeps
+from samgap.results import alike, sweeps
 from samgap.results.sweeps import RHO, SEED, Sweep
 
 NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "seconds", "params_total",
@@ -41,8 +41,8 @@ def collect(sweep: Sweep, root: Path) -> Table:
     """Read the records that `sweep` asked for, and no others.
 
     Raises:
-        SettingError: there is no record at all, one is damaged or belongs to other settings, or a setting that is
-            no axis varies among them.
+        SettingError: there is no record at all, one is damaged or belongs to other settings, a setting that is no
+            axis varies among them, or some are of other data.
     """
     found: dict[str, RunRecord] = {}
     missing: dict[str, str] = {}
@@ -61,6 +61,7 @@ def collect(sweep: Sweep, root: Path) -> Table:
             f"python -m samgap.train -m {sweeps.hint(sweep.name, sweep.scale)}."
         )
     refuse_stray(sweep.axes, [record.settings for record in found.values()])
+    alike.refuse_other_data([*found.values()], sweeps.runs(root))
     rows = []
     for member in sweep.members:
         record = found.get(member.folder)
@@ -86,7 +87,7 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
     for setting in settings:
         meant = identity.canonical(setting)
         for key, value in identity.flat({k: v for k, v in setting.items() if k in meant}).items():
-            values.setdefault(key, []).append(repr(value))
+            values.setdefault(key, []).append(said(value))
             follows[key] = follows.get(key, key.endswith(".seed")) and value == setting["seed"]
     for key, found in values.items():
         several = list(dict.fromkeys(found))
@@ -97,10 +98,27 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
             )
 
 
+def swept(sweep: Sweep) -> str:
+    """The grid in one line, so that a part of a figure's grid is told from the whole."""
+    axes = dict.fromkeys([*sweep.axes, RHO, SEED])
+    values = {axis: dict.fromkeys(_text(member.axes[axis]) for member in sweep.members) for axis in axes}
+    return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
+
+
+def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """A table of texts, without the columns of which nothing is known."""
+    frame = pd.DataFrame(rows)
+    known: pd.DataFrame = frame.loc[:, (frame != "").any()]
+    return known
+
+
 def words(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
-    parts = ((axis, value if isinstance(value, str) else format(value, "g")) for axis, value in cell.items())
-    return ", ".join(f"{axis}={value}" for axis, value in parts)
+    return ", ".join(f"{axis}={_text(value)}" for axis, value in cell.items())
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else format(value, "g")
 
 
 def short(axis: str) -> str:

@@ -177,9 +177,10 @@ def slope(places: Any, gaps: Any) -> float:
 
 
 def slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
-    """Slopes along the last axis of `gaps`."""
+    """Slopes along the last axis of `gaps`; nan where all places are one."""
     centered = np.asarray(places, dtype=float) - np.mean(places)
-    found: np.ndarray = gaps @ centered / (centered @ centered)
+    spread = centered @ centered
+    found: np.ndarray = gaps @ centered / (spread or math.nan)
     return found
 
 

@@ -1,5 +1,6 @@
 """Carries out probes on the net that a run ends with."""
 
+import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,11 +29,20 @@ def subject(config: Mapping[str, Any], net: nn.Module, data: Data, masks: Masks)
     return Subject(net, locate(config["loss"]["_target_"]), Examples(images, part.labels), masks)
 
 
-def restored(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> Subject:
+def keep(net: nn.Module, identity: str, path: Path) -> None:
+    """Write a net's weights, with the run that they are of beside them in what PyTorch keeps of each module."""
+    weights: Any = net.state_dict()
+    weights._metadata[""]["identity"] = identity
+    content = io.BytesIO()  # torch's own writer of files does not tell of a full disk
+    torch.save(weights, content)
+    path.write_bytes(content.getbuffer())
+
+
+def restored(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path) -> Subject:
     """The net of a run that is done, from weights.pt.
 
     Raises:
-        SettingError: the run kept no weights, or they are not those of this net.
+        SettingError: the run kept no weights, they are not those of this run and net, or the data are not its own.
     """
     if not (folder / WEIGHTS).exists():
         raise SettingError(
@@ -40,13 +50,25 @@ def restored(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Pat
             "trainer.keep_weights=true."
         )
     data = build.data(config, settings)
+    # The data of a regression are made, not read, and differ between machines by rounding.
+    if not data.regression and build.sha256(data) != record.data_sha256:
+        raise SettingError(
+            f"{folder} was trained on other data than {config['data_dir']} holds now (data_sha256 in record.json): "
+            "bring back the data of the run (data_dir)."
+        )
     net, masks = build.net(config, settings, data)
     if settings["precision"] == "64-true":
         net.double()
     try:
-        net.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
+        weights = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+        net.load_state_dict(weights)
     except Exception as error:
         raise SettingError(f"{folder / WEIGHTS} does not hold this net ({type(error).__name__}).") from error
+    whose = getattr(weights, "_metadata", {}).get("", {}).get("identity", record.identity)  # older files do not say
+    if whose != record.identity:
+        raise SettingError(
+            f"{folder / WEIGHTS} is of another run ({whose}): move the folder away and start the run again."
+        )
     return subject(config, net, data, masks)
 
 

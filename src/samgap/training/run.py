@@ -5,7 +5,6 @@ The only place that knows in which order things happen.
 
 import contextlib
 import csv
-import io
 import logging
 import os
 import signal
@@ -120,7 +119,7 @@ def _look(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRec
     if names := measured.missing(measured.asked(config), folder):
         torch.set_num_threads(config["trainer"]["threads"])
         with _mirror(config, settings, ranks.rank()) as mirror:
-            probing.carry_out(config, names, probing.restored(config, settings, folder), record, folder)
+            probing.carry_out(config, names, probing.restored(config, settings, record, folder), record, folder)
             mirror.keep(record, folder)
 
 
@@ -195,7 +194,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         if rank:
             return record
         if machine.keep_weights:
-            files.replace(folder / WEIGHTS, lambda path: _save(net, path))
+            files.replace(folder / WEIGHTS, lambda path: probing.keep(net, record.identity, path))
         write_curve(task.curve, folder / METRICS)
         if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
             probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
@@ -203,13 +202,6 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         (folder / LAST).unlink(missing_ok=True)
         mirror.keep(record, folder)  # when nothing can be lost any more
     return record
-
-
-def _save(net: nn.Module, path: Path) -> None:
-    # torch's own writer says nothing of a full disk.
-    content = io.BytesIO()
-    torch.save(net.state_dict(), content)
-    path.write_bytes(content.getbuffer())
 
 
 def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -> Any:

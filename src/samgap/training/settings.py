@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.training.layout import Layout, layout
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
@@ -155,7 +155,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         if len(settings["data"][key]) != settings["data"]["channels"]:
             raise SettingError(
                 f"data.{key} must have a number for each of {settings['data']['channels']} channels (data.channels), "
-                f"got {settings['data'][key]}."
+                f"got {said(settings['data'][key])}."
             )
     dealt = layout(settings, trainer)
     if settings["ascent"].get("m") and dealt.m == dealt.batch_size:
@@ -189,7 +189,7 @@ def locate(target: str) -> Any:
     except pydoc.ErrorDuringImport as error:
         raise SettingError(f"_target_ is {target}, and importing it fails ({error.value}).") from error
     if found is None:
-        raise SettingError(f"_target_ must be the dotted path of something importable, got {json.dumps(target)}.")
+        raise SettingError(f"_target_ must be the dotted path of something importable, got {said(target)}.")
     return found
 
 
