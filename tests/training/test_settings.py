@@ -63,7 +63,9 @@ BAD = [
     ("trainer.devices=0", "trainer.devices must be a whole number from 1, got 0."),
     ("trainer.devices=3", "batch_size must be a multiple of trainer.devices (3), got 128."),
     ("trainer.micro_batch=0", "trainer.micro_batch must be a whole number from 1, or null, got 0."),
-    ("trainer.threads=0", "trainer.threads must be a whole number from 1, got 0."),
+    ("trainer.threads=0", "trainer.threads must be a whole number from 1 to 1024, got 0."),
+    ("trainer.workers=2000", "trainer.workers must be a whole number from 0 to 1024, got 2000."),
+    ("batch_size=1e18", "batch_size must be a whole number from 1, got 1e+18."),
 ]
 
 
