@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, shortage
 
 CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
@@ -54,6 +54,9 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, SettingError):
             # Of a process that reads images torch hands on the whole traceback as a text.
             return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
+    for cause in reversed(chain):  # the first of them says most
+        if sentence := shortage(cause):
+            return sentence
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None and not isinstance(cause, FileNotFoundError):
             what = f"{cause.filename} cannot be used ({cause.strerror})"

@@ -149,10 +149,14 @@ def assemble(
     found = (raw.train.images.shape[1], outputs)
     if regression and found != (channels, classes):
         raise SettingError(
-            f"data.channels and data.classes must be {found} for this regression, got {(channels, classes)}."
+            f"data.channels and data.classes must be {found[0]} and {found[1]} for this regression, got {channels} and "
+            f"{classes}."
         )
     if found != (channels, classes):
-        raise SettingError(f"Wanted {channels} channel(s) and {classes} classes, the files hold {found}: see data_dir.")
+        raise SettingError(
+            f"Wanted {channels} channel(s) and {classes} classes, the files hold {found[0]} and {found[1]}: set "
+            "data_dir to the data set's own."
+        )
     if regression and label_noise:
         raise SettingError("data.label_noise replaces classes, and this data set is a regression: set it to 0.")
     if crop and isinstance(raw.train.images, ImageFiles):
