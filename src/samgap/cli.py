@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from samgap.errors import SettingError
+from samgap.errors import SettingError, shortage
 
 os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
 SOURCE = str(Path(__file__).parents[1])
@@ -125,6 +125,9 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, SettingError):
             # Of a process that reads images torch hands on the whole traceback as a text.
             return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
+    for cause in reversed(chain):  # the first of them says most
+        if sentence := shortage(cause):
+            return sentence
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None:
             what, setting = f"{cause.filename} cannot be used ({cause.strerror})", _named_by(str(cause.filename))

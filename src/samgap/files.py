@@ -42,8 +42,8 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """`replace` for a text."""
-    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """`replace` for a text; what is no UTF-8 in it, of a file's name, is written as Python escapes it."""
+    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def _tidy(folder: Path) -> None:

@@ -1,7 +1,14 @@
 """Images in files: what evaluation and training see of them, however many workers read."""
 
+import os
 import random
+import re
+import resource
 import shutil
+import signal
+import tempfile
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +21,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from samgap import seeds
 from samgap.cli import explain
+from samgap.data import batches as loaders
 from samgap.data import digits, imagenet, trees
 from samgap.data.batches import Batch, batches, blocks
 from samgap.data.files import ImageFiles
@@ -168,18 +176,58 @@ def test_a_tree_of_any_images(small: Path) -> None:
     assert len(imagenet.load(small, (0.08, 1), 0.875).test) == 9
 
 
+def test_a_tree_has_images_of_every_format_that_pillow_reads(small: Path) -> None:
+    place = small / "imagenet" / "train" / "a"
+    for ending in ("png", "webp", "bmp", "TIF", "gif", "ppm", "jp2"):
+        Image.new("RGB", (9, 9), (250, 3, 3)).save(place / f"other.{ending}")
+    (place / "notes.txt").write_text("no image")
+    images = imagenet.load(small, (0.08, 1), 0.875).train.images
+    assert isinstance(images, ImageFiles)
+    others = torch.tensor([at for at, name in enumerate(images.names) if "other" in name])
+    assert len(others) == 7
+    assert len(images.names) == 12 + 7
+    assert (images[others].float().mean((2, 3)) - torch.tensor([250.0, 3, 3])).abs().max() < 9
+
+
+def test_names_need_not_be_utf_8(small: Path) -> None:
+    place = small / "imagenet" / "train" / "a"
+    odd = Path(os.fsdecode(bytes(place) + b"/caf\xe9.jpeg"))
+    before = make_small(small).sha256()
+    (place / "0.jpeg").rename(odd)
+    data = make_small(small)
+    assert data.sha256() != before
+    odd.unlink()
+    with pytest.raises(SettingError, match=r"caf\udce9\.jpeg cannot be read as an image \(.*No such file"):
+        data.sha256()
+
+
 def test_what_is_not_there_is_one_sentence(small: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"ImageNet is neither in .*nowhere/imagenet nor in .*: set data_dir"):
         imagenet.load(tmp_path / "nowhere", (0.08, 1), 0.875)
     shutil.rmtree(small / "imagenet" / "val" / "b")
-    with pytest.raises(
-        SettingError, match=r"the same classes in both parts of .*, and 1 are in one alone, such as 'b'"
-    ):
+    with pytest.raises(SettingError, match=r"the same classes in both parts of .*, and 1 are in one alone, such as b:"):
         imagenet.load(small, (0.08, 1), 0.875)
     shutil.rmtree(small / "imagenet" / "val")
     (small / "imagenet" / "val").mkdir()
     with pytest.raises(SettingError, match=r"Wanted folders of images, one for each class, in .*val, found none"):
         imagenet.load(small, (0.08, 1), 0.875)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_an_image_in_no_class_s_folder_is_named(small: Path, part: str) -> None:
+    place = small / "imagenet" / part
+    (place / "a" / "0.jpeg").rename(place / "stray.JPEG")
+    with pytest.raises(SettingError) as error:
+        imagenet.load(small, (0.08, 1), 0.875)
+    assert str(error.value) == (
+        f"Wanted each image of {place} in a folder for its class, found 1 in none, such as stray.JPEG: move them into "
+        "their folders."
+    )
+
+
+def make_small(small: Path) -> Data:
+    settings: dict[str, Any] = {"channels": 3, "classes": 3, "size": 24, "area": [1, 1], "center": 1}
+    return assemble(imagenet.load, small, mean=[0.5] * 3, std=[0.5] * 3, **settings)
 
 
 def test_padding_is_refused(folder: Path) -> None:
@@ -192,12 +240,92 @@ def test_padding_is_refused(folder: Path) -> None:
 def test_a_damaged_image_is_named_by_whichever_process_reads_it(small: Path, workers: int) -> None:
     path = small / "imagenet" / "train" / "a" / "1.jpeg"
     path.write_bytes(path.read_bytes()[:100])
-    data = assemble(
-        imagenet.load, small, channels=3, classes=3, size=24, mean=[0.5] * 3, std=[0.5] * 3, area=[1, 1], center=1
-    )
-    with pytest.raises(SettingError) as error:
-        epoch(data, 0, workers)
-    assert explain(error.value) == f"{path} cannot be read as an image: replace it, or set data_dir."
+    sentence = failure(lambda: epoch(make_small(small), 0, workers))
+    assert sentence.startswith(f"{path} cannot be read as an image (")
+    assert sentence.endswith("): replace it, or set data_dir.")
+    assert "\n" not in sentence
+
+
+def failure(read: Callable[[], object]) -> str:
+    """What a command says when reading fails."""
+    with pytest.raises((SettingError, RuntimeError)) as error:
+        read()
+    # Lets go of the loader; the garbage collector would meet it in a cycle with its queues and wait for its worker.
+    traceback.clear_frames(error.tb)
+    return explain(error.value) or repr(error.value)
+
+
+# What Pillow raises of each: UnidentifiedImageError, ValueError, NotImplementedError, OSError, DecompressionBombError.
+DAMAGED = {
+    "empty": b"",
+    "ppm": b"P6 2 2 70000\n" + bytes(12),
+    "dds": b"DDS " + (124).to_bytes(4, "little") + bytes(120),
+    "folder": None,
+    "bomb": b"P6 60000 60000 255\n",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_whatever_a_decoder_raises_names_the_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "image"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(SettingError, match=f"^{path} cannot be read as an image"):
+        ImageFiles(tmp_path, ["image"], (0.08, 1), 0.875)[:1]
+
+
+@forks
+def test_workers_hand_over_however_long_tmpdir_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The path of a socket has 107 bytes.
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(loaders, "PATIENCE", 20)
+    data = make(trees.load_digits, folder, train_size=5)
+    assert len(epoch(data, 0, 1)[0].labels) == 5
+    assert tempfile.gettempdir() == str(long)
+
+
+@forks
+@pytest.mark.parametrize("room", [0, 20_000], ids=["from the start", "for a batch"])
+def test_workers_whose_shared_memory_is_full_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    data = make(trees.load_digits, folder, train_size=50)
+    monkeypatch.setattr(loaders, "PATIENCE", 20)
+    before = {*Path("/dev/shm").glob("torch_*")}
+
+    def limited(worker: int, start: Callable[[int], None] = loaders._try_to_hand_over) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        start(worker)
+
+    monkeypatch.setattr(loaders, "_try_to_hand_over", limited)
+    for read in (lambda: epoch(data, 0, 1), lambda: [*blocks(data.test, 100, CPU, workers=1)]):
+        assert re.match(
+            r"A process that reads images cannot hand them over \(.*File too large.*\): make /dev/shm larger",
+            failure(read),
+        )
+    left = {*Path("/dev/shm").glob("torch_*")} - before
+    assert not [path for path in left if path.exists()]
+
+
+@forks
+@pytest.mark.parametrize(
+    ("act", "patience", "what"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), 20, r"worker \(pid \d+\) is killed by signal: Killed"),
+        (lambda: time.sleep(0.3), 0.1, r"timed out after 0\.1 seconds"),
+    ],
+    ids=["killed", "hangs"],
+)
+def test_no_worker_is_waited_for_without_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None], patience: float, what: str
+) -> None:
+    monkeypatch.setattr(loaders, "PATIENCE", patience)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))  # a killed process leaves its socket
+    monkeypatch.setattr(ImageFiles, "_read", lambda *_: act())
+    data = make(trees.load_digits, folder, train_size=2)
+    for read in (lambda: epoch(data, 0, 1), lambda: [*blocks(data.train, 100, CPU, workers=1)]):
+        assert re.match(rf"Reading images in processes of their own failed \({what}\): lower ", failure(read))
 
 
 def test_a_tree_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

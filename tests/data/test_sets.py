@@ -1,9 +1,13 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from samgap.cli import explain
 from samgap.data import digits, factorization
 from samgap.data.sets import Data, Raw, Scale, Split, add_noise, assemble
 from samgap.errors import SettingError
@@ -112,8 +116,36 @@ def test_a_data_set_that_is_another_is_refused() -> None:
     def load(folder: Path) -> Raw:
         return digits.load(folder)
 
-    with pytest.raises(SettingError, match=r"Wanted 3 channel\(s\) and 10 classes"):
+    with pytest.raises(
+        SettingError, match=r"Wanted 3 channel\(s\) and 10 classes, the files hold 1 and 10: set data_dir"
+    ):
         assemble(load, Path(), **(OPTIONS | {"channels": 3}))
+
+
+@pytest.mark.parametrize(
+    ("large", "at_once"),
+    [
+        (lambda: make(size=10**6), " (4800000000000000 bytes at once)"),
+        (lambda: make(size=10**9), ""),
+        (lambda: np.empty(2**57), " (1.00 EiB at once)"),
+        (lambda: bytes(2**60), ""),
+        (lambda: nn.Linear(2**62, 2**62), ""),
+        (lambda: nn.Linear(10**300, 1), ""),
+    ],
+)
+def test_a_size_beyond_the_machine_is_one_sentence(large: Callable[[], object], at_once: str) -> None:
+    with pytest.raises((MemoryError, OverflowError, RuntimeError, TypeError, ValueError)) as error:
+        large()
+    assert explain(error.value) == (
+        f"This machine has too little memory for what was asked{at_once}: lower what is large, such as model.width, "
+        "data.size, data.train_size, batch_size, trainer.micro_batch or trainer.workers."
+    )
+
+
+def test_other_errors_of_torch_are_nobody_s_to_put_right() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    assert explain(error.value) is None
 
 
 def test_a_factorization_has_the_singular_values_that_were_asked_for() -> None:
@@ -134,5 +166,7 @@ def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> Non
     assert x.std() == pytest.approx(1, abs=0.05)
     with pytest.raises(SettingError, match=r"data\.label_noise replaces classes"):
         assemble(factorization.load, Path(), **options, label_noise=0.1)
-    with pytest.raises(SettingError, match=r"data\.channels and data\.classes must be 6 and 10"):
+    with pytest.raises(
+        SettingError, match=r"data\.channels and data\.classes must be 6 and 10 for this regression, got 6 and 9\."
+    ):
         assemble(factorization.load, Path(), **(options | {"classes": 9}))

@@ -84,7 +84,9 @@ BAD = [
     ("~trainer.threads", "trainer must have the keys of a file in conf/trainer/ and no others: threads is too many or "
      "missing."),
     ("seed=1" + "0" * 400, f"seed must be a whole number from 0, got 1{'0' * 400}."),
-    ("trainer.threads=0", "trainer.threads must be a whole number from 1, got 0."),
+    ("trainer.threads=0", "trainer.threads must be a whole number from 1 to 1024, got 0."),
+    ("trainer.workers=2000", "trainer.workers must be a whole number from 0 to 1024, got 2000."),
+    ("batch_size=1e18", "batch_size must be a whole number from 1, got 1e+18."),
 ]  # fmt: skip
 
 
@@ -112,7 +114,7 @@ def test_params_become_a_width() -> None:
 
 
 def test_a_target_that_does_not_exist() -> None:
-    for target, sentence in (("samgap.no", 'importable, got "samgap.no".'), (None, "importable, got null.")):
+    for target, sentence in (("samgap.no", "importable, got 'samgap.no'."), (None, "importable, got null.")):
         with pytest.raises(SettingError, match=re.escape(f"_target_ must be the dotted path of something {sentence}")):
             locate(target)  # type: ignore[arg-type]
 

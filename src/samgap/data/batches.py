@@ -5,19 +5,27 @@ What an epoch draws (order, crops, flips) depends on the seed and the epoch's nu
 exactly where it was, with any number of workers. B batch, N training images, c channels, h by w pixels.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from samgap import seeds
 from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
+from samgap.errors import SettingError, line
 
 BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at a time
+PATIENCE = 600  # seconds that a batch of files may take; no worker is waited for without end
 
 
 class Batch(NamedTuple):
@@ -34,12 +42,12 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Which images make a batch, and how each is augmented."""
+    """Which images make a batch, and how each is augmented. Arrays, since a worker is sent tensors in shared memory."""
 
     size: int  # of the batch in all processes together
-    positions: Tensor  # (B,)
-    offsets: Tensor  # (B, 2), upper left corner of the crop in the padded image
-    flips: Tensor  # (B,), bool
+    positions: np.ndarray  # (B,)
+    offsets: np.ndarray  # (B, 2), upper left corner of the crop in the padded image
+    flips: np.ndarray  # (B,), bool
     seed: int = 0  # of the epoch, for what is drawn image by image where images are files
 
 
@@ -65,9 +73,9 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         draw = seeds.generator(self.seed, "epoch", self.epoch)
-        order = torch.randperm(self.images, generator=draw)
-        offsets = torch.randint(0, 2 * self.crop + 1, (self.images, 2), generator=draw)
-        flips = (torch.rand(self.images, generator=draw) < 0.5) & self.flip
+        order = torch.randperm(self.images, generator=draw).numpy()
+        offsets = torch.randint(0, 2 * self.crop + 1, (self.images, 2), generator=draw).numpy()
+        flips = ((torch.rand(self.images, generator=draw) < 0.5) & self.flip).numpy()
         for start in range(0, self.images, self.batch_size):
             stop = min(start + self.batch_size, self.images)
             first = min(start + self.rank * self.local, stop)
@@ -87,12 +95,14 @@ class TensorImages(Dataset[Batch]):
 
     def __getitem__(self, draw: Draw) -> Batch:
         device = self.images.device
-        positions = draw.positions.to(device)
+        positions = torch.from_numpy(draw.positions).to(device)
         images = self.images.index_select(0, positions)
         if self.data.crop:
-            images = _crop(images, draw.offsets.to(device), self.data.shape[1], self.data.shape[2])
+            offsets = torch.from_numpy(draw.offsets).to(device)
+            images = _crop(images, offsets, self.data.shape[1], self.data.shape[2])
         if self.data.flip:
-            images = torch.where(draw.flips.to(device)[:, None, None, None], images.flip(3), images)
+            flips = torch.from_numpy(draw.flips).to(device)
+            images = torch.where(flips[:, None, None, None], images.flip(3), images)
         return Batch(images.float(), self.labels.index_select(0, positions), draw.size)
 
 
@@ -103,8 +113,9 @@ class FileImages(Dataset[Batch]):
         self.images, self.labels, self.flip = images, data.train.labels, data.flip
 
     def __getitem__(self, draw: Draw) -> Batch:
-        images = self.images.augmented(draw.positions, self.flip, draw.seed)
-        return Batch(images, self.labels[draw.positions], draw.size)
+        positions = torch.from_numpy(draw.positions)
+        images = self.images.augmented(positions, self.flip, draw.seed)
+        return Batch(*_shared(images, self.labels[positions]), draw.size)
 
 
 class Blocks(Dataset[tuple[Tensor, Tensor]]):
@@ -120,7 +131,7 @@ class Blocks(Dataset[tuple[Tensor, Tensor]]):
         if number >= len(self):
             raise IndexError
         which = slice(number * self.size, (number + 1) * self.size)
-        return self.part.images[which], self.part.labels[which]
+        return _shared(self.part.images[which], self.part.labels[which])
 
 
 def batches(
@@ -145,7 +156,7 @@ def batches(
     if isinstance(data.train.images, ImageFiles):
         return DataLoader(
             FileImages(data, data.train.images), 1, sampler=sampler, collate_fn=list, generator=draws,
-            num_workers=workers, persistent_workers=workers > 0, pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0, pin_memory=device.type == "cuda", **_reading(workers),
         )  # fmt: skip
     images = TensorImages(data, data.train.images, device)
     block = max(1, min(BLOCK, BLOCK_BYTES // (batch_size * images.images[0].nbytes)))
@@ -164,9 +175,45 @@ def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> It
     found: Any = Blocks(part, size)
     if isinstance(part.images, ImageFiles):
         pinned = device.type == "cuda"
-        found = DataLoader(found, None, num_workers=workers, pin_memory=pinned, generator=torch.Generator())
+        found = DataLoader(found, None, pin_memory=pinned, generator=torch.Generator(), **_reading(workers))
     for block, labels in found:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _reading(workers: int) -> dict[str, Any]:
+    """Settings of a loader whose workers read files."""
+    return {"num_workers": workers, "worker_init_fn": _try_to_hand_over, "timeout": PATIENCE if workers else 0}
+
+
+def _try_to_hand_over(_: int) -> None:
+    """Called in a new worker."""
+    # Tensors are handed over through a socket, two names below this folder, and its path may have 107 bytes.
+    if len(os.fsencode(tempfile.gettempdir())) > 70:
+        tempfile.tempdir = "/tmp"
+    with _handing_over():
+        ForkingPickler.dumps(torch.zeros(1))
+
+
+def _shared(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, of a worker in shared memory."""
+    if get_worker_info() is None:
+        return images, labels
+    with _handing_over():
+        return images.share_memory_(), labels.share_memory_()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _handing_over() -> Iterator[None]:
+    """Tell what goes wrong inside: at the handover itself it would only lose the batch, for which the run waits."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # the names of what was not to be had
+            left.unlink()
+        raise SettingError(
+            f"A process that reads images cannot hand them over ({line(error)}): make /dev/shm larger (Docker: "
+            "--shm-size), lower trainer.workers or batch_size, or set TMPDIR to a short path that can be written."
+        ) from error
 
 
 def _crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:

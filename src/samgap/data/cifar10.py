@@ -8,7 +8,7 @@ from filelock import FileLock
 from torchvision.datasets import CIFAR10
 
 from samgap.data.sets import Raw, Split
-from samgap.errors import SettingError
+from samgap.errors import SettingError, line
 
 
 def load(folder: Path) -> Raw:
@@ -17,18 +17,23 @@ def load(folder: Path) -> Raw:
     Raises:
         SettingError: the files are missing and cannot be downloaded, or are damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".CIFAR10.lock"):  # one worker of a sweep downloads, the others wait
+    try:
         try:
-            # torchvision looks for intact files first and downloads only without them.
-            parts = [CIFAR10(str(folder), train=train, download=True) for train in (True, False)]
-        except (OSError, RuntimeError, EOFError) as error:
-            raise SettingError(
-                f"CIFAR-10 is not (or not intact) in {folder / CIFAR10.base_folder} and could not be downloaded "
-                f"({error}): unpack {CIFAR10.filename} in {folder}, or set data_dir."
-            ) from error
-    train, test = (_split(part) for part in parts)
+            train, test = _parts(folder, download=False)
+        except (OSError, RuntimeError):  # not there, not whole, or just being downloaded
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".CIFAR10.lock"):  # one worker of a sweep downloads, the others wait
+                train, test = _parts(folder, download=True)
+    except Exception as error:  # whatever torchvision, its archive and its pickles may raise
+        raise SettingError(
+            f"CIFAR-10 is not (or not intact) in {folder / CIFAR10.base_folder} and could not be downloaded "
+            f"({line(error)}): unpack {CIFAR10.filename} in {folder}, or set data_dir."
+        ) from error
     return Raw(train=train, test=test, levels=255)
+
+
+def _parts(folder: Path, *, download: bool) -> list[Split]:
+    return [_split(CIFAR10(str(folder), train=train, download=download)) for train in (True, False)]
 
 
 def _split(part: CIFAR10) -> Split:

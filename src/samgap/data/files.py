@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from samgap import seeds
-from samgap.errors import SettingError
+from samgap.errors import SettingError, line
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +74,14 @@ class ImageFiles:
     def update(self, digest: Any) -> None:
         """Add every file's name and size to a hashlib digest. Contents would take an hour a run for ImageNet."""
         for name in self.names:
-            digest.update(f"{name}:{(self.root / name).stat().st_size}\n".encode())
+            with _naming(self.root / name) as path:
+                size = path.stat().st_size
+            # A name need not be UTF-8; such bytes count as they are.
+            digest.update(f"{name}:{size}\n".encode(errors="surrogateescape"))
 
     def _read(self, position: int) -> Image.Image:
-        path = self.root / self.names[position]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise SettingError(f"{path} cannot be read as an image: replace it, or set data_dir.") from error
+        with _naming(self.root / self.names[position]) as path, Image.open(path) as image:
+            return image.convert("RGB")
 
     def _stack(self, images: list[Tensor]) -> Tensor:
         return torch.stack(images) if images else torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
@@ -101,6 +100,16 @@ def _transform(size: int, **settings: Any) -> Any:
     from timm.data.transforms_factory import create_transform
 
     return create_transform(size, use_prefetcher=True, interpolation="bicubic", **settings)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except Exception as error:  # of a damaged file Pillow's decoders raise whatever they stumble over
+        raise SettingError(
+            f"{path} cannot be read as an image ({line(error)}): replace it, or set data_dir."
+        ) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from samgap.data.sets import Raw, Split
-from samgap.errors import SettingError
+from samgap.errors import SettingError, line
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -31,13 +32,13 @@ def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: 
     home = folder / kind.__name__ / "raw"
     place = next((place for place in (home, *elsewhere) if _find(place, NAMES[0])), None)
     if place is None:
-        _download(kind, folder)
+        _download(kind, home)
         place = home
     train_images, train_labels, test_images, test_labels = (_read(place, name, checksums.get(name)) for name in NAMES)
     for images, labels, count in ((train_images, train_labels, 60_000), (test_images, test_labels, 10_000)):
         if images.shape != (count, 28, 28) or labels.shape != (count,):
             raise SettingError(
-                f"Wanted {count} images of 28x28 with labels in {place}, found {images.shape} and {labels.shape}: "
+                f"Wanted {count} images of 28x28 with labels in {place}, found {_sizes(images)} and {_sizes(labels)}: "
                 "put the original files there, or set data_dir."
             )
     return Raw(train=_split(train_images, train_labels), test=_split(test_images, test_labels), levels=255)
@@ -45,6 +46,10 @@ def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: 
 
 def _split(images: np.ndarray, labels: np.ndarray) -> Split:
     return Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _sizes(values: np.ndarray) -> str:
+    return "x".join(str(length) for length in values.shape)
 
 
 def _find(place: Path, name: str) -> Path | None:
@@ -61,21 +66,27 @@ def _read(place: Path, name: str, checksum: str | None) -> np.ndarray:
         axes = content[3]
         shape = np.frombuffer(content, dtype=">i4", count=axes, offset=4)
         values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
-    except (OSError, EOFError, ValueError, IndexError) as error:
-        raise SettingError(f"{path} is damaged ({error}): replace it, or set data_dir.") from error
+    except Exception as error:  # whatever gzip and NumPy may raise
+        raise SettingError(f"{path} is damaged ({line(error)}): replace it, or set data_dir.") from error
     if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
         raise SettingError(f"{path} is damaged (its checksum is not the original's): replace it, or set data_dir.")
     return values
 
 
-def _download(kind: type[MNIST], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    # One worker of a sweep downloads, the others wait and find the files.
-    with FileLock(folder / f".{kind.__name__}.lock"):
-        try:
-            kind(str(folder), train=True, download=True)
-        except (OSError, RuntimeError) as error:
-            raise SettingError(
-                f"{kind.__name__} is not in {folder / kind.__name__ / 'raw'} and could not be downloaded ({error}): "
-                f"put {', '.join(NAMES)} there, or set data_dir."
-            ) from error
+def _download(kind: type[MNIST], home: Path) -> None:
+    folder = home.parents[1]
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        # One worker of a sweep downloads, the others wait and find the files: whole ones, the first of them last.
+        with FileLock(folder / f".{kind.__name__}.lock"):
+            if _find(home, NAMES[0]):
+                return
+            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{kind.__name__}-") as temporary:
+                kind(temporary, train=True, download=True)
+                for name in reversed(NAMES):
+                    (Path(temporary) / kind.__name__ / "raw" / name).replace(home / name)
+    except Exception as error:  # whatever torchvision, the network and its archives may raise
+        raise SettingError(
+            f"{kind.__name__} is not in {home} and could not be downloaded ({line(error)}): put {', '.join(NAMES)} "
+            "there, or set data_dir."
+        ) from error

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from timm.data.readers.reader_image_folder import find_images_and_targets
 
 from samgap.data.files import ImageFiles
@@ -41,12 +42,19 @@ def tree(place: Path, area: Sequence[float], center: float) -> Raw:
         center: share of the height and width that the crop of evaluation takes.
 
     Raises:
-        SettingError: a part has no images, or the two parts have other classes.
+        SettingError: a part has no images, or one that is in no class's folder, or the two parts have other classes.
     """
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     parts, classes = [], []
     for names in (TRAIN, TEST):
         root = _find(place, names) or place / names[0]
-        found, numbers = find_images_and_targets(str(root))
+        found, numbers = find_images_and_targets(str(root), types=endings)
+        if "" in numbers:
+            stray = [Path(path).name for path, label in found if label == numbers[""]]
+            raise SettingError(
+                f"Wanted each image of {root} in a folder for its class, found {len(stray)} in none, such as "
+                f"{stray[0]}: move them into their folders."
+            )
         if not found:
             raise SettingError(f"Wanted folders of images, one for each class, in {root}, found none: set data_dir.")
         files = ImageFiles(
@@ -57,7 +65,7 @@ def tree(place: Path, area: Sequence[float], center: float) -> Raw:
     if classes[0] != classes[1]:
         odd = sorted(classes[0].keys() ^ classes[1].keys())
         raise SettingError(
-            f"Wanted the same classes in both parts of {place}, and {len(odd)} are in one alone, such as {odd[0]!r}: "
+            f"Wanted the same classes in both parts of {place}, and {len(odd)} are in one alone, such as {odd[0]}: "
             "set data_dir to a whole tree."
         )
     return Raw(train=parts[0], test=parts[1], levels=255)

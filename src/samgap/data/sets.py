@@ -153,8 +153,10 @@ def assemble(
             f"{classes}."
         )
     if found != (channels, classes):
-        hold = f"the files hold {found[0]} and {found[1]}"
-        raise SettingError(f"Wanted {channels} channel(s) and {classes} classes, {hold}: see data_dir.")
+        raise SettingError(
+            f"Wanted {channels} channel(s) and {classes} classes, the files hold {found[0]} and {found[1]}: set "
+            "data_dir to the data set's own."
+        )
     if regression and label_noise:
         raise SettingError("data.label_noise replaces classes, and this data set is a regression: set it to 0.")
     if crop and isinstance(raw.train.images, ImageFiles):

@@ -30,7 +30,8 @@ def _number(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    return _number(value) and value == int(value) and abs(value) < 2**63
+    # A float of 2^53 or more stands for many whole numbers.
+    return _number(value) and value == int(value) and abs(value) < (2**63 if isinstance(value, int) else 2**53)
 
 
 def _count(value: Any) -> bool:
@@ -106,8 +107,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.devices": (lambda v: _count(v), "a whole number from 1"),
     "trainer.micro_batch": (lambda v: v is None or _count(v), "a whole number from 1, or null"),
     "trainer.stepper": (lambda v: v in STEPPERS, f"one of {', '.join(STEPPERS)}"),
-    "trainer.threads": (lambda v: _count(v), "a whole number from 1"),
-    "trainer.workers": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
+    "trainer.threads": (lambda v: _count(v) and v <= 1024, "a whole number from 1 to 1024"),
+    "trainer.workers": (lambda v: type(v) is int and 0 <= v <= 1024, "a whole number from 0 to 1024"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
     "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
     "logger.project": (_text, "a text"),
