@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ def explain(error: BaseException) -> str | None:
             return f"{what}: set root or data_dir to a folder that can be written."
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
-            return " ".join(_first_lines(chain))
+            return " ".join([*_first_lines(chain), *_homes(chain)])
     return None
 
 
@@ -74,6 +75,22 @@ def _first_lines(chain: list[BaseException]) -> list[str]:
     # Hydra names the override, its cause the key; the rest of each text is for programmers.
     lines = [str(cause).strip().splitlines()[0] for cause in chain if str(cause).strip()]
     return list(dict.fromkeys(line if line.endswith((".", "?")) else f"{line}." for line in lines))
+
+
+def _homes(chain: list[BaseException]) -> Iterator[str]:
+    """Where a key that Hydra does not find is at home: of a wrong group, or of one that was not chosen."""
+    for cause in chain:
+        if found := re.match(r"Could not override '([\w.]+)'", str(cause)):
+            key = found[1]
+            leaf = key.rpartition(".")[2]
+            options: dict[str, list[str]] = {}
+            for path in sorted(Path(CONF).glob("*/*.yaml")):
+                if re.search(rf"^{leaf}:", path.read_text(encoding="utf-8"), re.MULTILINE):
+                    options.setdefault(f"{path.parent.name}.{leaf}", []).append(f"{path.parent.name}={path.stem}")
+            if key in options:
+                yield f"It is a key of {', '.join(options[key])}."
+            elif options:
+                yield f"There is {', '.join(options)}."
 
 
 def _leave(sentence: str, code: int) -> None:
