@@ -140,7 +140,7 @@ class ResumeSweeper(BasicSweeper):
         jobs = []
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-            values = naming.plain(config, *GROUPS, *SCALARS, "trainer")
+            values = naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger")
             settings = resolve(values)
             leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
             if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):

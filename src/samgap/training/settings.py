@@ -19,7 +19,8 @@ GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "stop_loss", "seed")
 # Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-WANDB_MODES = ("online", "offline", "disabled")
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last three mean one of the others
+WANDB_NAME = "a text of at most 128 characters without / \\ # ? % :"
 STEPPERS = ("auto", "eager", "compiled")
 BATCH_NORMS = ("local", "synchronized")
 
@@ -42,6 +43,10 @@ def _numbers(value: Any, right: Callable[[float], bool] = lambda _: True) -> boo
 
 def _text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _wandb_name(value: Any) -> bool:
+    return _text(value) and len(value) <= 128 and not set(value) & set("/\\#?%:")
 
 
 # key -> (is it right, what is wanted). A part's own further settings are checked by the part.
@@ -97,8 +102,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.threads": (lambda v: _count(v), "a whole number from 1"),
     "trainer.workers": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
-    "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
-    "logger.project": (_text, "a text"),
+    "logger.mode": (
+        lambda v: v in (None, "", *WANDB_MODES),
+        "online, offline or disabled, or null (its default is WANDB_MODE)",
+    ),
+    "logger.project": (_wandb_name, WANDB_NAME),
+    "logger.entity": (
+        lambda v: v in (None, "") or _wandb_name(v),
+        f"{WANDB_NAME}, or null for the account's own (its default is WANDB_ENTITY)",
+    ),
     "logger.start_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "logger.end_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "root": (_text, "a folder"),
@@ -129,9 +141,9 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {key: _plain(config[key]) for key in SCALARS}
     for group in GROUPS:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not key.startswith("_")}
-    _check(flat(settings))
+    check(settings)
     trainer = config.get("trainer", {})
-    _check(flat({key: config[key] for key in ("trainer", "logger", "root", "data_dir") if key in config}))
+    check({key: config[key] for key in ("trainer", "logger", "root", "data_dir") if key in config})
     for key in ("mean", "std"):
         if len(settings["data"][key]) != settings["data"]["channels"]:
             raise SettingError(
@@ -189,8 +201,13 @@ def _batch_norm_size(norm: str, dealt: Layout) -> int:
     return dealt.m
 
 
-def _check(leaves: Mapping[str, Any]) -> None:
-    for key, value in leaves.items():
+def check(settings: Mapping[str, Any]) -> None:
+    """Hold groups and scalars to the rules above.
+
+    Raises:
+        SettingError: a value is not what its key wants.
+    """
+    for key, value in flat(settings).items():
         right, wanted = RULES.get(key, (lambda _: True, ""))
         if not right(value):
             raise SettingError(f"{key} must be {wanted}, got {json.dumps(value)}.")
