@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -140,7 +141,7 @@ def explain(error: BaseException) -> str | None:
             return " ".join([*_first_lines([cause]), *_there_is(cause.missing_cfg_file or "")])
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
-            return " ".join(_first_lines(chain))
+            return " ".join([*_first_lines(chain), *_homes(chain)])
     if function := _raised_by_hydra(error):
         return f"Hydra does not take what was given ({' '.join(_first_lines(chain[:1])).rstrip('.') or function})."
     return None
@@ -185,6 +186,22 @@ def _first_lines(chain: list[BaseException]) -> list[str]:
     if lines and key not in lines[0]:
         lines.insert(0, f"{key} is wrong.")
     return list(dict.fromkeys(line if line.endswith((".", "?")) else f"{line}." for line in lines))
+
+
+def _homes(chain: list[BaseException]) -> Iterator[str]:
+    """Where a key that Hydra does not find is at home: of a wrong group, or of one that was not chosen."""
+    for cause in chain:
+        if found := re.match(r"Could not override '([\w.]+)'", str(cause)):
+            key = found[1]
+            leaf = key.rpartition(".")[2]
+            options: dict[str, list[str]] = {}
+            for path in sorted(Path(CONF).glob("*/*.yaml")):
+                if re.search(rf"^{leaf}:", path.read_text(encoding="utf-8"), re.MULTILINE):
+                    options.setdefault(f"{path.parent.name}.{leaf}", []).append(f"{path.parent.name}={path.stem}")
+            if key in options:
+                yield f"It is a key of {', '.join(options[key])}."
+            elif options:
+                yield f"There is {', '.join(options)}."
 
 
 def _leave(sentence: str, code: int) -> None:

@@ -1,7 +1,7 @@
 """`python -m samgap.dashboard figure=fig8/paper`: a sweep's runs in W&B as a saved view and a report."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,12 @@ import hydra
 import wandb
 from omegaconf import DictConfig
 from pydantic import ValidationError
-from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb_workspaces.reports.v2 import interface as wr
 from wandb_workspaces.workspaces import interface as ws
 from wandb_workspaces.workspaces import internal
 from wandb_workspaces.workspaces.errors import SpecVersionError
 
-from samgap import cli, identity, naming, panels
+from samgap import cli, identity, mirror, naming, panels
 from samgap.errors import SettingError
 from samgap.files import replace_text
 from samgap.training.settings import GROUPS, SCALARS
@@ -54,7 +53,9 @@ def show(config: DictConfig) -> None:
         replace_text(folder / "layout.svg", sketch(view))
         print(f"{folder}/{{workspace.json,report.json,layout.svg}}")
         return
-    with _connected(values["logger"]["start_seconds"]) as api:
+    with mirror.account(
+        Path(values["root"]), values["logger"]["start_seconds"], "A dashboard", "set dry_run=true"
+    ) as api:
         entity = values["logger"]["entity"] or api.default_entity
         if not entity:
             raise SettingError("The W&B account has no entity of its own: set logger.entity, got null.")
@@ -64,7 +65,10 @@ def show(config: DictConfig) -> None:
                 "(logger=wandb, `wandb sync`)."
             )
         view, report = _made(values, settings, entity)
-        _update(api, view, report)
+        try:
+            _update(api, view, report)
+        except SpecVersionError as error:
+            raise SettingError(f"W&B did not take the dashboard ({mirror.line(error)}): set dry_run=true.") from error
         print(f"{view.url}\n{report.url}")
 
 
@@ -95,27 +99,6 @@ def _update(api: wandb.Api, view: ws.Workspace, report: wr.Report) -> None:
             break
     view.save()
     report.save()
-
-
-@contextlib.contextmanager
-def _connected(seconds: float) -> Iterator[wandb.Api]:
-    """W&B, as long as it answers, for the first time within `seconds`.
-
-    Raises:
-        SettingError: this machine is not logged in, or W&B cannot be reached or refuses.
-    """
-    if not wandb.login(prompt=False, verify=False):  # W&B would ask for the key
-        raise SettingError(
-            "A dashboard wants a W&B account, and this machine is not logged in, or WANDB_MODE is offline: run "
-            "`wandb login`, or set dry_run=true."
-        )
-    try:
-        yield wandb.Api(timeout=max(1, round(seconds)))
-    except (wandb.errors.Error, WandbApiFailedError, SpecVersionError, OSError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise SettingError(
-            f"W&B did not take the dashboard ({said}): look at the network and `wandb login`, or set dry_run=true."
-        ) from error
 
 
 def sketch(view: ws.Workspace) -> str:

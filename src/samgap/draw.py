@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, files, naming, reference
+from samgap import cli, files, mirror, naming, reference
 from samgap.errors import SettingError, said
 from samgap.plots.style import style
 from samgap.results import output, restore
@@ -26,7 +26,7 @@ REFERENCE = Path(reference.__file__).parent / "results"
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone, or from W&B's with source=wandb."""
     with cli.sentences():
-        draw(naming.plain(config, "root", "name", "scale", "draw", "protocol", "logger", "source", "entity", "project"))
+        draw(naming.plain(config, "root", "name", "scale", "draw", "protocol", "logger", "source"))
         if config.scale == "smoke":
             print(f"\n{what_next(config.name)}")
 
@@ -63,10 +63,18 @@ def draw(config: dict[str, Any]) -> None:
         config: as plain values, the keys that `main` takes.
     """
     root, name, scale, settings = Path(config["root"]), config["name"], config["scale"], config["draw"]
+    logger, target = config["logger"], config["logger"].get("_gaps_")
     if (source := config["source"]) == "wandb":
-        where = config["project"], config["entity"]
-        restored = restore.restore(restore.connect(), root, name, scale, *where, settings["files"])
-        root = restored.root
+        if "project" not in logger:
+            raise SettingError(
+                "source=wandb reads where logger=wandb, logger.entity and logger.project say: add logger=wandb, "
+                f"got logger={logger['name']}."
+            )
+        without = "draw from the records on this disk with source=records"
+        with mirror.account(root, restore.TIMEOUT, "source=wandb", without) as api:
+            where = logger["project"], logger["entity"]
+            restored = restore.restore(api, root, name, scale, *where, settings["files"])
+        root, target = restored.root, None  # what was read is not sent back
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
     elif source != "records":
         raise SettingError(f"source must be records or wandb, got {said(source)}.")
@@ -84,9 +92,9 @@ def draw(config: dict[str, Any]) -> None:
     output.write(study, folder, settings)
     print(output.printed(study))
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
-    if target := config["logger"].get("_gaps_"):
+    if target:
         plots = locate(settings["plotted"])(study.frame(), settings)
-        locate(target)(sweep, root, study, plots, **options(config["logger"]))
+        locate(target)(sweep, root, study, plots, **options(logger))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces import interface as ws
 from wandb_workspaces.workspaces.internal import View
 
+from samgap import mirror
 from samgap.errors import SettingError
 from samgap.results.gap_run import id_of
 
@@ -45,7 +46,7 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
         draw: how the sweep is drawn: whether there are gaps, and over what.
         shown: the group `panels` of conf/dashboard.yaml.
     """
-    sweep = expr.Tags().isin([f"{name}/{scale}"])
+    sweep = expr.Tags().isin([_tag(name, scale)])
     sam = expr.And(sweep, expr.Metric("JobType") == "SAM")
     gap_run = expr.And(expr.Metric("ID") == id_of(name, scale))
     arms = expr.And(sweep, expr.Metric("JobType").isin(["SGD", "SAM"]))
@@ -105,6 +106,11 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     ]
     _settle(made, f"{name}/{scale}")
     return made
+
+
+def _tag(name: str, scale: str) -> str:
+    # As the mirror cuts it.
+    return mirror.fit(f"{name}/{scale}", mirror.TAG)
 
 
 def view_id(sweep: str) -> str:
@@ -183,7 +189,7 @@ def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale:
         )
         for part in made
     ]
-    mine = expr.Or(expr.Tags().isin([f"{name}/{scale}"]), expr.Metric("ID") == id_of(name, scale))
+    mine = expr.Or(expr.Tags().isin([_tag(name, scale)]), expr.Metric("ID") == id_of(name, scale))
     view = ws.Workspace(
         entity=entity,
         project=project,

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ JOB = "gaps"
 
 def id_of(name: str, scale: str) -> str:
     """The W&B id of the gap run, so that drawing again updates it."""
-    return f"{JOB}-{name}-{scale}"
+    return mirror.fit(f"{JOB}-{name}-{scale}")
 
 
 def write(sweep: Sweep, root: Path, study: Evaluated | None = None, plots: Sequence[Plot] = (), **account: Any) -> None:
@@ -33,16 +35,18 @@ def write(sweep: Sweep, root: Path, study: Evaluated | None = None, plots: Seque
         plots: its charts.
         account: project, entity and so on, see `mirror.run`.
     """
+    if os.environ.pop("WANDB_SWEEP_ID", None):  # also for the workers, which inherit it
+        warnings.warn("A W&B agent waits for one run and this is a sweep: WANDB_SWEEP_ID is left aside.", stacklevel=2)
     name = f"{sweep.name}/{sweep.scale}"
     config = {"grid": json.dumps(dataclasses.asdict(sweep)), "command": sweep.command}
     with mirror.run(
         root, **account, id=id_of(sweep.name, sweep.scale), name=f"gaps of {name}", group=name, job_type=JOB,
         tags=[name], config=config, allow_val_change=True,
     ) as run:  # fmt: skip
-        if study is not None:
+        if run is not None and study is not None:
             with mirror.forgiving():
                 _tell(run, study, plots, root)
-    mirror.end_process()  # workers that this process starts have one of their own
+    mirror.end_process()  # a sweep may take days, and its workers have processes of their own
 
 
 def grid(text: str) -> Sweep:

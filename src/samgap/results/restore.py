@@ -1,8 +1,7 @@
 """Reads a sweep back from W&B: a store of its own, with grid and records, as if it had been carried out here."""
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,42 +37,28 @@ class Restored:
         return f"{text}."
 
 
-def connect() -> Any:
-    """`wandb.Api`, of an account that is logged in.
-
-    Raises:
-        SettingError: there is no account here, or W&B is out of reach.
-    """
-    import wandb
-
-    with _sentences("W&B"):
-        return wandb.Api(timeout=TIMEOUT)
-
-
 def restore(
     api: Any, root: Path, name: str, scale: str, project: str, entity: str | None, files: Sequence[str] = ()
 ) -> Restored:
     """Read the grid from the gap run and the records from the runs' summaries.
 
     Args:
-        api: `wandb.Api`.
+        api: `wandb.Api`, see `mirror.account`.
         root: where results lie; the new store is root/wandb/read/<entity>/<project>.
         name, scale: of the sweep.
         project, entity: where in W&B; None is the account's own.
         files: names (metrics.csv) or folders (probes) of a run that the drawing reads beside the record.
 
     Raises:
-        SettingError: W&B does not know the sweep or is out of reach.
+        SettingError: W&B does not know the sweep.
     """
-    with _sentences(f"{name}/{scale}"):
-        entity = entity or api.default_entity
+    entity = entity or api.default_entity
     if not entity:
-        raise SettingError("The W&B account has no entity of its own: set entity, got null.")
+        raise SettingError("The W&B account has no entity of its own: set logger.entity, got null.")
     path = f"{entity}/{project}"
     store = root / FOLDER / "read" / entity / project
     sweep = _grid(api, path, root, name, scale)
-    with _sentences(f"{name}/{scale} in {path}"):
-        found, states = _records(api, path, [member.identity for member in sweep.unique()])
+    found, states = _records(api, path, [member.identity for member in sweep.unique()])
     sweeps.write(sweep, store)
     open_ = {}
     for member in sweep.unique():
@@ -83,8 +68,7 @@ def restore(
             (folder / records.RECORD).unlink(missing_ok=True)  # of an earlier reading
             continue
         record, run = found[member.identity]
-        with _sentences(f"{member.folder} in {path}"):
-            _download(run, folder, files)
+        _download(run, folder, files)
         records.write(record, folder)
     return Restored(store, len(sweep.unique()), open_)
 
@@ -101,8 +85,9 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
         except SettingError:
             reason = str(error).splitlines()[0]
             raise SettingError(
-                f"{path} in W&B has no gap run of {name}/{scale} ({reason}): set entity and project, or send one by "
-                f"python -m samgap.draw {sweeps.hint(name, scale)} logger=wandb where the sweep was carried out."
+                f"{path} in W&B has no gap run of {name}/{scale} ({reason}): set logger.entity and logger.project, or "
+                f"send one by python -m samgap.draw {sweeps.hint(name, scale)} logger=wandb where the sweep was "
+                "carried out."
             ) from error
 
 
@@ -143,22 +128,3 @@ def _download(run: Any, folder: Path, files: Sequence[str]) -> None:
         if any(file.name == wanted or file.name.startswith(f"{wanted}/") for wanted in files):
             folder.mkdir(parents=True, exist_ok=True)
             file.download(root=str(folder), replace=True)
-
-
-@contextlib.contextmanager
-def _sentences(what: str) -> Iterator[None]:
-    import wandb
-
-    try:
-        yield
-    except wandb.errors.UsageError as error:
-        raise SettingError(
-            "source=wandb wants an account and this machine is not logged in: run `wandb login` or set WANDB_API_KEY, "
-            "or draw from the records on this disk with source=records."
-        ) from error
-    except (wandb.errors.Error, OSError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise SettingError(
-            f"{what} could not be read from W&B ({lines[0]}): see that it can be reached (WANDB_BASE_URL), or draw "
-            "from the records on this disk with source=records."
-        ) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from samgap import identity, measured, mirror
 from samgap.records import RunRecord
@@ -28,6 +28,15 @@ class Mirror:
     keep: Callable[[RunRecord, Path], None] = lambda record, folder: None
 
 
+class Forgiving(WandbLogger):
+    """Lightning's, whose failures are warnings."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Tell W&B of an epoch."""
+        with mirror.forgiving():
+            super().log_metrics(metrics, step)
+
+
 @contextlib.contextmanager
 def csv(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Mirror]:
     """Nothing beside the files."""
@@ -43,13 +52,6 @@ def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any
         config: the composed config; gives `root`, `name` and `scale`.
         account: project, entity and so on, see `mirror.run`.
     """
-    from pytorch_lightning.loggers import WandbLogger
-
-    class Forgiving(WandbLogger):
-        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-            with mirror.forgiving():
-                super().log_metrics(metrics, step)
-
     rho = settings["ascent"].get("rho") or 0
     arm = "SAM" if rho else "SGD"
     width, seed = settings["model"]["width"], settings["seed"]
@@ -65,7 +67,10 @@ def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any
         Path(config["root"]), **account, id=mine, name=identity.folder(settings), group=sweep, job_type=arm,
         tags=[*tags, sweep], config={**settings, "ascent": settings["ascent"] | {"rho": rho}, **about},
     ) as run:  # fmt: skip
-        yield Mirror(Forgiving(experiment=run), lambda record, folder: _keep(run, record, folder))
+        if run is None:
+            yield Mirror()
+        else:
+            yield Mirror(Forgiving(experiment=run), lambda record, folder: _keep(run, record, folder))
 
 
 def _keep(run: Any, record: RunRecord, folder: Path) -> None:

@@ -19,7 +19,8 @@ GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "stop_loss", "seed")
 # Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-WANDB_MODES = ("online", "offline", "disabled")
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last three mean one of the others
+WANDB_NAME = "a text of at most 128 characters without / \\ # ? % :"
 STEPPERS = ("auto", "eager", "compiled")
 BATCH_NORMS = ("local", "synchronized")
 
@@ -54,8 +55,14 @@ def _folder(value: Any) -> bool:
     return _text(value) and not value.startswith("~") and "\0" not in value
 
 
+def _wandb_name(value: Any) -> bool:
+    return _text(value) and len(value) <= 128 and not set(value) & set("/\\#?%:")
+
+
 A_WORD = "a word of letters, digits, _, - and ."
 A_FOLDER = "a folder (in full: only a shell expands ~)"
+
+
 # key -> (is it right, what is wanted), keys of the parts here among them. What has no rule is the part's own to check.
 # Scalars first: a group that follows one of them is not to blame for its value.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -110,9 +117,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.threads": (lambda v: _count(v) and v <= 1024, "a whole number from 1 to 1024"),
     "trainer.workers": (lambda v: type(v) is int and 0 <= v <= 1024, "a whole number from 0 to 1024"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
-    "logger.mode": (lambda v: v in (None, *WANDB_MODES), f"one of {', '.join(WANDB_MODES)}, or null"),
-    "logger.project": (_text, "a text"),
-    "logger.entity": (lambda v: v is None or _text(v), "a text, or null"),
+    "logger.mode": (
+        lambda v: v in (None, "", *WANDB_MODES),
+        "online, offline or disabled, or null (its default is WANDB_MODE)",
+    ),
+    "logger.project": (_wandb_name, WANDB_NAME),
+    "logger.entity": (
+        lambda v: v in (None, "") or _wandb_name(v),
+        f"{WANDB_NAME}, or null for the account's own (its default is WANDB_ENTITY)",
+    ),
     "logger.start_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "logger.end_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "name": (lambda v: _word(v) and v not in ("runs", "wandb", "None"), f"{A_WORD}, and not runs or wandb"),
@@ -227,7 +240,7 @@ def check(values: Mapping[str, Any]) -> None:
         if isinstance(inside, Mapping) and name in inside and not right(value := inside[name]):
             number = isinstance(value, int | float)
             quoted = f"; for a text put it in quotes, \"{key}='{value}'\"" if number and right(str(value)) else ""
-            raise SettingError(f"{key} must be {wanted}, got {json.dumps(value)}{quoted}.")
+            raise SettingError(f"{key} must be {wanted}, got {json.dumps(value, ensure_ascii=False)}{quoted}.")
     trainer = values.get("trainer")
     if trainer is not None and (wrong := set(trainer) ^ TRAINER if isinstance(trainer, Mapping) else {"trainer"}):
         raise SettingError(
