@@ -224,3 +224,15 @@ def test_a_package_that_is_not_installed_in_place_says_so(command: Command, monk
         1,
         "samgap: /nowhere/conf does not exist: install samgap in place (pip install --editable .).\n",
     )
+
+
+def test_a_folder_that_a_killed_process_was_filling_is_filled_anew(tmp_path: Path) -> None:
+    place = tmp_path / "tree"
+    with pytest.raises(KeyboardInterrupt), files.workspace(place):
+        raise KeyboardInterrupt
+    (tmp_path / f"{files.PREFIX}tree").mkdir()  # as kill -9 leaves it
+    (tmp_path / f"{files.PREFIX}tree" / "half").write_text("of it")
+    with files.workspace(place) as folder:
+        assert not list(folder.iterdir())
+        folder.rename(place)
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]

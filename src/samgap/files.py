@@ -3,8 +3,9 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PREFIX = ".part-"  # of a file that is being written
@@ -44,6 +45,21 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """`replace` for a text; what is no UTF-8 in it, of a file's name, is written as Python escapes it."""
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+@contextlib.contextmanager
+def workspace(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` in which it is made; gone in the end, with what a killed process left in it.
+
+    Whoever asks for it holds a lock on `path`.
+    """
+    folder = path.with_name(f"{PREFIX}{path.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tidy(folder: Path) -> None:

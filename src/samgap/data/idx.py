@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from filelock import FileLock
 from torchvision.datasets import MNIST
 
+from samgap import files
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError, line
 
@@ -81,10 +81,10 @@ def _download(kind: type[MNIST], home: Path) -> None:
         with FileLock(folder / f".{kind.__name__}.lock"):
             if _find(home, NAMES[0]):
                 return
-            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{kind.__name__}-") as temporary:
-                kind(temporary, train=True, download=True)
+            with files.workspace(folder / kind.__name__) as temporary:
+                kind(str(temporary), train=True, download=True)
                 for name in reversed(NAMES):
-                    (Path(temporary) / kind.__name__ / "raw" / name).replace(home / name)
+                    (temporary / kind.__name__ / "raw" / name).replace(home / name)
     except Exception as error:  # whatever torchvision, the network and its archives may raise
         raise SettingError(
             f"{kind.__name__} is not in {home} and could not be downloaded ({line(error)}): put {', '.join(NAMES)} "

@@ -1,7 +1,5 @@
 """Small data sets as trees of JPEG files, written once, so that what reads ImageNet can be run without it."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
+from samgap import files
 from samgap.data import digits, fashion_mnist, imagenet
 from samgap.data.sets import Raw, Split
 
@@ -55,14 +54,10 @@ def _write(raw: Raw, place: Path, enlarged: int) -> None:
     with FileLock(place.parent / f".{place.name}.lock"):
         if place.exists():
             return
-        temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
-        try:
+        with files.workspace(place) as temporary:
             for name, part in (("train", raw.train), ("val", raw.test)):
                 _write_part(part, temporary / name, raw.levels, enlarged)
-            temporary.chmod(0o755)
             temporary.rename(place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_part(part: Split, folder: Path, levels: int, enlarged: int) -> None:
