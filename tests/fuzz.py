@@ -24,7 +24,7 @@ from samgap import cli
 
 SECONDS = 20.0  # of one call
 CONF = Path(cli.CONF)
-COMMANDS = {"train": 12, "draw": 3, "probe": 2, "status": 1, "report": 1, "dashboard": 1}  # and how often
+COMMANDS = {"train": 12, "draw": 3, "probe": 2, "status": 1, "report": 0.2, "dashboard": 1}  # and how often
 # Small enough to be over in an instant, whatever else is said.
 SMALL = ("epochs=1", "data.train_size=32", "batch_size=16", "model.width=0.1")
 SLOW = {"launcher": ("cores", "joblib", "gpus", "torchrun")}  # choices that start other processes

@@ -53,8 +53,8 @@ def command(main: Callable[[], object]) -> None:
 def _refuse_strange_ranks() -> None:
     # Lightning reads what a launcher or a cluster left in the environment when it is imported.
     for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
-        value = os.environ.get(variable, "0")
-        if not value.isdecimal() or (variable.endswith("SIZE") and variable in os.environ and int(value) == 0):
+        value = os.environ.get(variable, "1")
+        if not value.isdecimal() or (variable.endswith("SIZE") and int(value) == 0):
             raise SettingError(f'The variable {variable} must be a whole number, got "{value}": unset it.')
 
 
