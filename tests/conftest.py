@@ -1,5 +1,7 @@
 """Shared by all tests: composed configs, tiny runs, and the commands called in this process."""
 
+import copy
+import functools
 import os
 import random
 import signal
@@ -30,8 +32,20 @@ TINY = ("epochs=2", "data.train_size=96", "data.holdout=40", "batch_size=32", "m
 
 def config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as plain values."""
+    return copy.deepcopy(_composed(overrides, name)[0])
+
+
+def swept(*overrides: str) -> dict[str, str]:
+    """The axes that a composed config sweeps over, as one would type them."""
+    return dict(_composed(overrides, "train")[1])
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], name: str) -> tuple[dict[str, Any], dict[str, str]]:
     with initialize_config_dir(cli.CONF, version_base="1.3"):
-        return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
+        both = compose(name, overrides=list(overrides), return_hydra_config=True)
+    own = OmegaConf.masked_copy(both, [key for key in both if key != "hydra"])
+    return OmegaConf.to_container(own, resolve=True), both.hydra.sweeper.get("params") or {}
 
 
 # Files that take longest, in order. A worker of xdist takes a file at a time (pyproject.toml), so what the tests of one
@@ -103,7 +117,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Compose a run of a fraction of a second whose results go below tmp_path."""
-    return lambda *overrides: config(*TINY, f"root={tmp_path}/multirun", f"data_dir={tmp_path}/data", *overrides)
+    places = {"root": f"{tmp_path}/multirun", "data_dir": f"{tmp_path}/data"}
+    return lambda *overrides: config(*TINY, *overrides) | places
 
 
 @pytest.fixture
