@@ -1,7 +1,12 @@
 """Shared by all tests: composed configs, tiny runs, and the commands called in this process."""
 
+import copy
+import functools
 import os
+import random
+import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +17,11 @@ os.environ["WANDB_MODE"] = "offline"
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from samgap import cli, naming
+from tests.needs import MET
 
 torch.set_num_threads(1)
 naming.register()
@@ -25,8 +32,20 @@ TINY = ("epochs=2", "data.train_size=96", "data.holdout=40", "batch_size=32", "m
 
 def config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as plain values."""
+    return copy.deepcopy(_composed(overrides, name)[0])
+
+
+def swept(*overrides: str) -> dict[str, str]:
+    """The axes that a composed config sweeps over, as one would type them."""
+    return dict(_composed(overrides, "train")[1])
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], name: str) -> tuple[dict[str, Any], dict[str, str]]:
     with initialize_config_dir(cli.CONF, version_base="1.3"):
-        return OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
+        both = compose(name, overrides=list(overrides), return_hydra_config=True)
+    own = OmegaConf.masked_copy(both, [key for key in both if key != "hydra"])
+    return OmegaConf.to_container(own, resolve=True), both.hydra.sweeper.get("params") or {}
 
 
 # Files that take longest, in order. A worker of xdist takes a file at a time (pyproject.toml), so what the tests of one
@@ -51,17 +70,55 @@ LONG = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long files first."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="files, and the tests of each, in another order")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.getoption("shuffle")
+    return None if seed is None else f"shuffled: --shuffle={seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the long files first, or shuffle: no test may want another before it."""
     here = Path(__file__).parent
-    rank = {here / name: number for number, name in enumerate(LONG)}
+    rank: dict[Path, float] = {here / name: number for number, name in enumerate(LONG)}
+    if (seed := config.getoption("shuffle")) is not None:
+        draw = random.Random(seed)
+        draw.shuffle(items)
+        rank = {path: draw.random() for path in sorted({item.path for item in items})}
     items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what wants something that is not here; CI has everything."""
+    for mark in item.iter_markers("needs"):
+        (packages,) = mark.args
+        if not MET[packages]():
+            if os.environ.get("CI"):
+                pytest.fail(f"wants {packages}: apt-get install {packages}", pytrace=False)
+            item.user_properties.append(("needs", packages))
+            pytest.skip(f"wants {packages}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was not tested, and what to install for it."""
+    skipped = Counter(
+        packages
+        for report in terminalreporter.getreports("skipped")
+        for name, packages in report.user_properties
+        if name == "needs"
+    )
+    if skipped:
+        told = ", ".join(f"{count} want {packages}" for packages, count in skipped.most_common())
+        terminalreporter.write_line(f"Not tested here: {told} (apt-get install {' '.join(skipped)}).")
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Compose a run of a fraction of a second whose results go below tmp_path."""
-    return lambda *overrides: config(*TINY, f"root={tmp_path}/multirun", f"data_dir={tmp_path}/data", *overrides)
+    places = {"root": f"{tmp_path}/multirun", "data_dir": f"{tmp_path}/data"}
+    return lambda *overrides: config(*TINY, *overrides) | places
 
 
 @pytest.fixture
@@ -84,6 +141,31 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return code, out, err
 
     return call
+
+
+def state() -> dict[str, object]:
+    """What a process has one of, and a test that changed it would leave to the next."""
+    return {
+        **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        "working directory": os.getcwd(),  # noqa: PTH109
+        "sys.path": [*sys.path],
+        "handlers of signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)],
+        "torch's threads": torch.get_num_threads(),
+        "torch's dtype": torch.get_default_dtype(),
+        "torch's determinism": torch.are_deterministic_algorithms_enabled(),
+        "torch's gradients": torch.is_grad_enabled(),
+        "Hydra": GlobalHydra.instance().is_initialized(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _process_left_as_found() -> Iterator[None]:
+    """Fail the test that changed the process, rather than one after it."""
+    before = state()
+    yield
+    after = state()
+    changed = {what for what in before.keys() | after.keys() if before.get(what) != after.get(what)}
+    assert {what: (before.get(what), after.get(what)) for what in changed} == {}
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.needs import program
+
 NODES = ("n1", "n2")
 CORES = 2
 
@@ -73,8 +75,6 @@ def cluster(grace: int = 0) -> Iterator[Path]:
     Args:
         grace: seconds from the announcement of a preemption to the end of a job.
     """
-    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if _program(name) is None]
-    assert not missing, f"{', '.join(missing)} not found: install Debian's packages slurm-wlm and munge."
     # A path that is short enough for a socket and that every user may enter.
     folder = Path(tempfile.mkdtemp(prefix="slurm"))
     before = os.environ.get("SLURM_CONF")
@@ -90,10 +90,6 @@ def cluster(grace: int = 0) -> Iterator[Path]:
         else:
             os.environ["SLURM_CONF"] = before
         shutil.rmtree(folder)
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
 def _configure(folder: Path, grace: int) -> None:
@@ -130,7 +126,7 @@ def _start(folder: Path) -> None:
     munge = [f"--{key}={folder}/munge.{end}" for key, end in ends.items()]
     for command in (["munged", "--force", *munge], ["slurmctld"], *(["slurmd", "-N", name] for name in NODES)):
         done = subprocess.run(
-            [_program(command[0]), *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+            [program(command[0]), *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
         assert done.returncode == 0, f"{command[0]}: {done.stderr}"
     patiently(lambda: told("sinfo", "-h", "-p", "low", "-o", "%T") == "idle", "idle nodes")

@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 from samgap import cli, records
-from samgap.data import fashion_mnist
 from tests.training.test_run import PASSING
 
 Command = Callable[..., tuple[int, str, str]]
@@ -340,10 +339,7 @@ def test_a_sweep_that_is_not_over_draws_what_is_there_and_says_so(command: Comma
     assert len(report["runs"]["missing"]) == 1
 
 
-@pytest.mark.skipif(
-    not (fashion_mnist.DEBIAN.exists() or os.environ.get("CI")),
-    reason="wants Debian's package dataset-fashion-mnist, which CI installs",
-)
+@pytest.mark.needs("dataset-fashion-mnist")
 def test_a_short_sweep_on_real_fashion_mnist(command: Command, tmp_path: Path) -> None:
     grid = ("name=fashion", f"root={tmp_path}", f"data_dir={tmp_path}/data")
     code, _, err = command(

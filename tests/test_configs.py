@@ -3,14 +3,12 @@
 import copy
 import itertools
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samgap import cli, measured
@@ -23,7 +21,7 @@ from samgap.results import published
 from samgap.training import build
 from samgap.training.run import run
 from samgap.training.settings import locate, resolve
-from tests.conftest import config
+from tests.conftest import config, swept
 
 CONF = Path(cli.CONF)
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -61,10 +59,8 @@ def test_every_target_can_be_imported(path: Path) -> None:
 
 def sweep(figure: str) -> dict[str, list[Any]]:
     """The axes of a figure, as values; a list of one where a key is set and not swept."""
-    with initialize_config_dir(cli.CONF, version_base="1.3"):
-        composed = compose("train", overrides=[f"figure={figure}"], return_hydra_config=True)
     parser = OverridesParser.create()
-    texts = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
+    texts = [f"{key}={value}" for key, value in swept(f"figure={figure}").items()]
     return {
         o.get_key_element(): list(o.sweep_iterator()) if o.is_sweep_override() else [o.value()]
         for o in parser.parse_overrides(texts)
@@ -233,7 +229,8 @@ def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: 
     sparsities = []
     for width in widths:
         for name in pruners:
-            settings = resolve(config(f"figure={figure}", f"model.width={width}", f"pruner={name}"))
+            pruned = config(f"figure={figure}", f"pruner={name}")
+            settings = resolve(pruned | {"model": pruned["model"] | {"width": width}})
             data = settings["data"]
             with torch.device("meta"):
                 net = locate(values["model"]["_target_"])((data["channels"], *[data["size"]] * 2), 10, width)
@@ -270,33 +267,33 @@ def generated(channels: int, size: int, levels: int, classes: int) -> Raw:
     return Raw(split(2500 if size < 100 else 20), split(4), levels)
 
 
-def tiniest(figure: str) -> list[tuple[str, ...]]:
-    """Overrides of the two ends of a figure's grid: smallest net without ascent, largest with the largest rho."""
-    grid = sweep(figure)
-    widths, rhos = grid.get("model.width") or [config(f"figure={figure}")["model"]["width"]], grid["ascent.rho"]
-    return [(f"model.width={min(widths)}", "ascent.rho=0"), (f"model.width={max(widths)}", f"ascent.rho={max(rhos)}")]
-
-
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_runs_at_its_tiniest(
-    figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., dict[str, Any]]
-) -> None:
-    """A few real steps of the figure's own nets on images of the right shape, with everything else as composed, and
+def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ends of a figure's grid: the smallest net without ascent, the largest with the largest rho.
+
+    A few real steps of the figure's own nets on images of the right shape, with everything else as composed, and
     small batches where a net is wide or its images large: what a step does with more images, tests of the step say.
-    Nothing is measured after them, which takes long."""
-    data, model = (config(f"figure={figure}")[key] for key in ("data", "model"))
-    levels = 16 if data["name"] == "digits" else 255
+    Nothing is measured after them, which takes long.
+    """
+    grid, values = sweep(figure), config(f"figure={figure}", "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
+    data, model = values["data"], values["model"]
     if data["name"] != "factorization":  # that one is made on the fly
+        levels = 16 if data["name"] == "digits" else 255
         monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
-    for number, overrides in enumerate(tiniest(figure)):
-        width = config(f"figure={figure}", *overrides)["model"]["width"]
+    widths = grid.get("model.width") or [model["width"]]
+    if figure == "fig8/paper":
+        widths.remove(256)  # 178 million weights, whose drawing alone takes ten seconds; 128 filters do as well
+    for end, width, rho in (("small", min(widths), 0), ("large", max(widths), max(grid["ascent.rho"]))):
         dear = data["size"] > 100 or (model["name"] == "resnet18" and width >= 16)
-        shrink = ["data.train_size=4", "batch_size=2"] if dear else ["data.train_size=384", "batch_size=128"]
-        values = config(f"figure={figure}", *overrides, *shrink, "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
-        record = run(values, tmp_path / str(number))
-        assert record.steps == (2 if dear else 3)
+        images, batch = (2, 2) if dear else (384, 128)
+        part = {
+            "model": model | {"width": width}, "ascent": values["ascent"] | {"rho": rho},
+            "data": data | {"train_size": images}, "batch_size": batch,
+        }  # fmt: skip
+        record = run(values | part, tmp_path / end)
+        assert record.steps == images // batch
         assert record.status in ("done", "diverged")
-        assert record.settings["model"]["width"] == values["model"]["width"]
+        assert record.settings["model"]["width"] == width
 
 
 def _assemble(options: str, data: dict[str, Any], levels: int) -> Any:

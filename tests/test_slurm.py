@@ -25,12 +25,16 @@ def slurm() -> Iterator[Path]:
         yield folder
 
 
+def on_slurm(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.needs("slurm-wlm munge")(pytest.mark.usefixtures("slurm")(test))
+
+
 def queue() -> list[str]:
     """Slurm's numbers of the jobs that are waiting or at work."""
     return told("squeue", "--me", "--noheader", "--array", "--states=PENDING,RUNNING", "--format=%i").split()
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(command: Command, tmp_path: Path) -> None:
     grid = (*TINY, "epochs=2", "ascent.rho=0,0.1")
     process = start(tmp_path / "slurm", *SLURM, *grid, "data.holdout=0,5000")
@@ -46,7 +50,7 @@ def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(com
     assert (code, "2/2 done" in err) == (0, True)
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 def test_two_tasks_do_what_one_process_does(command: Command, tmp_path: Path) -> None:
     grid = (*TINY, "epochs=2", "ascent.rho=0.1", "precision=64-true")
     process = start(tmp_path / "slurm", *SLURM, *grid, "trainer.devices=2", "hydra.launcher.nodes=2")
@@ -83,7 +87,7 @@ def advanced(root: Path) -> Callable[[], bool]:
     return lambda: not path.exists() or path.stat().st_mtime_ns != before
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
     command: Command, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -109,7 +113,7 @@ def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
     assert lasting(tmp_path) == undisturbed
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 def test_a_preempted_run_is_queued_again_and_ends_the_same(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     process = start(tmp_path, *SLURM, *LONG, "hydra.launcher.partition=low")
     wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
@@ -123,7 +127,7 @@ def test_a_preempted_run_is_queued_again_and_ends_the_same(tmp_path: Path, undis
     assert lasting(tmp_path) == undisturbed
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     process = start(tmp_path, *SLURM, *LONG)
     wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
@@ -154,7 +158,7 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     assert lasting(tmp_path) == undisturbed
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 def test_jobs_that_slurm_does_not_take_are_one_sentence(tmp_path: Path) -> None:
     # A process of its own: submitit sets up logging anew and closes what pytest has there.
     process = start(tmp_path, *SLURM, *TINY, "seed=0,1", "hydra.launcher.partition=nowhere")
@@ -165,7 +169,7 @@ def test_jobs_that_slurm_does_not_take_are_one_sentence(tmp_path: Path) -> None:
     assert not [*tmp_path.glob("runs/*/record.json")]
 
 
-@pytest.mark.usefixtures("slurm")
+@on_slurm
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [

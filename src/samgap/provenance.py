@@ -21,18 +21,22 @@ def host() -> str:
     return socket.gethostname()
 
 
-@functools.cache
 def commit() -> tuple[str, bool]:
     """(commit of this source tree, whether it had changes beside); ("unknown", True) outside a checkout."""
+    try:
+        return _checkout()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True
+
+
+@functools.cache  # of an answer alone: a failure is none, and is not remembered
+def _checkout() -> tuple[str, bool]:
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout
 
-    try:
-        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", True
+    return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -30,9 +29,7 @@ from tests.test_commands import Command, start
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PHONE, DESK = (390, 844), (1280, 900)
 
-browsed = pytest.mark.skipif(
-    not ((CHROMIUM and DRIVER) or os.environ.get("CI")), reason="wants chromium and chromium-driver, which CI installs"
-)
+browsed = pytest.mark.needs("chromium chromium-driver")
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,24 @@
-"""What a process of tests/training/test_ranks.py does: torchrun starts several of it. `several.py FOLDER CASE ...`."""
+"""What the processes of tests/training/test_ranks.py do: `several.py FOLDER '{"2": [CASE, ...], "4": [CASE, ...]}'`.
+
+They are forked from one that has imported everything, which takes longer than what they do. That torchrun starts such
+processes is for tests/test_torchrun.py to say.
+"""
 
 import contextlib
 import hashlib
+import json
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import sklearn.datasets  # noqa: F401 - digits are read from it
 import torch
+import torch._dynamo  # a first optimizer imports it
+from torch import multiprocessing as processes
 
 from samgap.data.sets import Split
 from samgap.pruning import mask
@@ -54,11 +63,7 @@ def train(folder: Path, devices: int, case: str) -> None:
     GapTask.on_train_epoch_start, GapTask.on_train_end = note, keep  # type: ignore[method-assign]
     evaluate.blocks = count  # type: ignore[attr-defined]
     words = case.split()
-    values: dict[str, Any] = config(
-        *(word for word in words if word not in ("stop", "apart")),
-        f"trainer.devices={devices}",
-        f"data_dir={folder.parent}/data",
-    )
+    values = composed(devices, case) | {"data_dir": f"{folder.parent}/data"}
     if "stop" in words:
         GapTask.training_step = stop  # type: ignore[method-assign]
         with contextlib.suppress(Stop):
@@ -71,6 +76,11 @@ def train(folder: Path, devices: int, case: str) -> None:
     evaluate.blocks = BLOCKS  # type: ignore[attr-defined]
 
 
+def composed(devices: int, case: str) -> dict[str, Any]:
+    """The config of the case."""
+    return config(*(word for word in case.split() if word not in ("stop", "apart")), f"trainer.devices={devices}")
+
+
 def stop(self: GapTask, batch: Any, index: int) -> None:
     """In place of a training step."""
     if self.current_epoch == 4:
@@ -78,7 +88,21 @@ def stop(self: GapTask, batch: Any, index: int) -> None:
     STEP(self, batch, index)
 
 
-if __name__ == "__main__":
-    folder, *cases = sys.argv[1:]
+def work(rank: int, count: int, port: int, folder: Path, cases: list[str]) -> None:
+    """All cases in one of `count` processes, told of the others as torchrun would."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
+    os.environ |= {name: str(value) for name, value in told.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for number, case in enumerate(cases):
-        train(Path(folder) / str(number), int(os.environ["WORLD_SIZE"]), case)
+        train(folder / str(number), count, case)
+
+
+if __name__ == "__main__":
+    for count, cases in json.loads(sys.argv[2]).items():
+        for case in cases:
+            composed(int(count), case)  # kept for all that are forked
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        arguments = (int(count), port, Path(sys.argv[1], count), cases)
+        processes.start_processes(work, arguments, int(count), start_method="fork")

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,7 @@ from tests.pruning.nets import EXAMPLES
 from tests.training.nets import Conv
 from tests.training.test_run import Stop, curve, lasting
 
-pytestmark = pytest.mark.skipif(
-    not compiled._has_compiler() and "CI" not in os.environ, reason="wants a C++ compiler, such as g++"
-)
+pytestmark = pytest.mark.needs("g++")
 Tiny = Callable[..., dict[str, Any]]
 SHAPE, BATCH, STEPS = (1, 8, 8), 16, 50
 

@@ -1,5 +1,6 @@
 """Several processes on one run: the same study as one process, and weights that never part."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,27 +50,16 @@ FOUR = {
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(count: int, folder: Path, cases: dict[str, str]) -> None:
-    """All cases in one go, since starting costs more than training."""
-    start = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--standalone"]
-    work = [str(ROOT / "tests/training/several.py"), str(folder), *(BASE + case for case in cases.values())]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(start + work, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """All cases on so many ranks, once."""
-    done: dict[int, Path] = {}
-
-    def get(count: int) -> Path:
-        if count not in done:
-            done[count] = tmp_path_factory.mktemp(f"ranks{count}")
-            torchrun(count, done[count], TWO if count == 2 else FOUR)
-        return done[count]
-
-    return get
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What came of all cases, below the number of ranks: all in one go, since starting costs more than training."""
+    folder = tmp_path_factory.mktemp("ranks")
+    cases = {count: [BASE + case for case in some.values()] for count, some in ((2, TWO), (4, FOUR))}
+    start = [sys.executable, str(ROOT / "tests/training/several.py"), str(folder), json.dumps(cases)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}"}
+    done = subprocess.run(start, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
 
 
 CASES = [(2, name) for name in TWO] + [(4, name) for name in FOUR]
@@ -77,13 +67,13 @@ CASES = [(2, name) for name in TWO] + [(4, name) for name in FOUR]
 
 def of(folder: Path, count: int, name: str) -> tuple[Path, str]:
     cases = TWO if count == 2 else FOUR
-    return folder / str(list(cases).index(name)), BASE + cases[name]
+    return folder / str(count) / str(list(cases).index(name)), BASE + cases[name]
 
 
 @pytest.mark.parametrize(("count", "name"), CASES)
-def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int, name: str) -> None:
+def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Path, count: int, name: str) -> None:
     # T3, T20. 50 steps; buffers too, which are averaged before each evaluation.
-    folder, _ = of(several(count), count, name)
+    folder, _ = of(several, count, name)
     first, *others = (torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count))
     for other in others:
         assert all(torch.equal(first["net"][key], other["net"][key]) for key in first["net"])
@@ -93,9 +83,9 @@ def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Any, count: int,
 
 
 @pytest.mark.parametrize(("count", "name"), [case for case in CASES if case[1] not in ("single precision", "stopped")])
-def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
+def test_one_process_does_the_same(several: Path, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
     # Finding 9 and T20 of published code: m is a number of examples, not of devices.
-    folder, case = of(several(count), count, name)
+    folder, case = of(several, count, name)
     for name_ in ("on_train_epoch_start", "on_train_end"):  # put back what the worker's code sets here
         monkeypatch.setattr(GapTask, name_, getattr(GapTask, name_))
     train(tmp_path, 1, case)
@@ -112,10 +102,10 @@ def test_one_process_does_the_same(several: Any, tmp_path: Path, monkeypatch: An
 
 @pytest.mark.parametrize(("count", "name"), [(2, "images in files"), (4, "m of a rank")])
 def test_every_image_is_scored_once_over_all_ranks(
-    several: Any, tmp_path: Path, monkeypatch: Any, count: int, name: str
+    several: Path, tmp_path: Path, monkeypatch: Any, count: int, name: str
 ) -> None:
     # T26.
-    folder, case = of(several(count), count, name)
+    folder, case = of(several, count, name)
     for name_ in ("on_train_epoch_start", "on_train_end"):
         monkeypatch.setattr(GapTask, name_, getattr(GapTask, name_))
     train(tmp_path / "alone", 1, case)
@@ -124,9 +114,9 @@ def test_every_image_is_scored_once_over_all_ranks(
     assert min(sum(scored.values()) for scored in ranks_) > 0.9 * max(sum(scored.values()) for scored in ranks_)
 
 
-def test_a_stopped_run_goes_on_on_all_ranks(several: Any) -> None:
+def test_a_stopped_run_goes_on_on_all_ranks(several: Path) -> None:
     whole, stopped = (
-        torch.load(of(several(4), 4, name)[0] / "0.pt", weights_only=False) for name in ("m of a rank", "stopped")
+        torch.load(of(several, 4, name)[0] / "0.pt", weights_only=False) for name in ("m of a rank", "stopped")
     )
     assert all(torch.equal(whole["net"][key], stopped["net"][key]) for key in whole["net"])
     assert whole["curve"] == stopped["curve"]

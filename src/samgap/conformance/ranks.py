@@ -1,6 +1,7 @@
 """Several processes: two of gloo on this machine train one net under DistributedDataParallel."""
 
 import contextlib
+import multiprocessing
 import tempfile
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def _agree(subject: Subject, *, local: bool) -> Found:
         subject: made anew in each process.
         local: pass 1 without averaging, so that each process has its own ascent.
     """
+    # All are forked from one process that has imported what takes seconds, torch._dynamo for the first optimizer.
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
     with tempfile.TemporaryDirectory() as folder:
-        processes.spawn(_train, (subject, local, folder), nprocs=COUNT)  # type: ignore[attr-defined, no-untyped-call]
+        processes.start_processes(_train, (subject, local, folder), COUNT, start_method="forkserver")  # type: ignore[attr-defined, no-untyped-call]
         first, second = (torch.load(Path(folder) / f"{rank}.pt") for rank in range(COUNT))
     changed = sum(int((first[key] != second[key]).sum()) for key in first)
     return Found(f"{changed} of {sum(w.numel() for w in first.values())} weights differ", changed == 0)

@@ -1,0 +1,28 @@
+"""What some tests want that a machine with Python, make and git may lack.
+
+A need is named by the Debian packages that meet it: `@pytest.mark.needs("g++")`. tests/conftest.py skips such a test
+where it is not met, and fails it in CI, which installs everything.
+"""
+
+import shutil
+from collections.abc import Callable
+
+from samgap.data import fashion_mnist
+from samgap.training import compiled
+
+
+def program(name: str) -> str | None:
+    """Where a program is; those of a system's services are not on every user's PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+def _programs(*names: str) -> bool:
+    return all(program(name) for name in names)
+
+
+MET: dict[str, Callable[[], bool]] = {
+    "g++": compiled._has_compiler,
+    "dataset-fashion-mnist": fashion_mnist.DEBIAN.exists,
+    "chromium chromium-driver": lambda: _programs("chromium", "chromedriver"),
+    "slurm-wlm munge": lambda: _programs("munged", "slurmctld", "slurmd", "sbatch"),
+}

@@ -1,0 +1,31 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from samgap import provenance
+
+
+def test_a_commit_that_could_not_be_looked_up_is_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@here", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    git("init", "--quiet")
+    (tmp_path / "module.py").touch()
+    git("add", ".")
+    git("commit", "--quiet", "--message=first")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "module.py"))
+    provenance._checkout.cache_clear()
+    try:
+        with monkeypatch.context() as without_git:
+            without_git.setenv("PATH", "/nowhere")
+            assert provenance.commit() == ("unknown", True)
+        assert provenance.commit() == (git("rev-parse", "HEAD").strip(), False)
+        # The code that is imported is that of the first look.
+        (tmp_path / "module.py").write_text("changed = True\n")
+        assert provenance.commit()[1] is False
+    finally:
+        provenance._checkout.cache_clear()
