@@ -41,7 +41,7 @@ class RunRecord:
     steps: int
     data_sha256: str  # of all images and labels that the run saw
     seconds: float  # of training and evaluation, over all tries
-    device: str
+    device: str  # name of the GPU, or cpu
     host: str
     started: str  # ISO 8601, UTC; the last try's
     finished: str
@@ -50,6 +50,9 @@ class RunRecord:
     versions: dict[str, str]
     stepper: str = "eager"  # or compiled, which moves a result by rounding
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
+    cuda: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # capability, versions of CUDA and cuDNN; empty on a CPU
     format: int = FORMAT
 
     @property

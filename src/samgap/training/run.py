@@ -34,6 +34,7 @@ from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.layout import Layout, layout
 from samgap.training.loggers import METRICS, Mirror
+from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
 from samgap.training.settings import locate, options, resolve
 from samgap.training.task import GapTask, Row
@@ -54,6 +55,7 @@ class Machine:
     workers: int
     stepper: str
     deterministic: bool | str
+    benchmark: bool
     checkpoint_seconds: float
     keep_weights: bool
 
@@ -84,7 +86,8 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             record = records.read(folder, identity.identity(settings))
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
-                record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
+                with numerics(settings["precision"]):
+                    record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
             elif record.status == "done":
                 _look(config, settings, record, folder)
             return record
@@ -118,7 +121,7 @@ def probe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
 def _look(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path) -> None:
     if names := measured.missing(measured.asked(config), folder):
         torch.set_num_threads(config["trainer"]["threads"])
-        with _mirror(config, settings, ranks.rank()) as mirror:
+        with _mirror(config, settings, ranks.rank()) as mirror, numerics(settings["precision"]):
             probing.carry_out(config, names, probing.restored(config, settings, record, folder), record, folder)
             mirror.keep(record, folder)
 
@@ -142,6 +145,8 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     torch.set_num_threads(machine.threads)
     rank, dealt = ranks.rank(), layout(settings, config["trainer"])
     device = _device(machine)
+    if settings["precision"] == "tf32" and device.type == "cpu":
+        raise SettingError("precision=tf32 is arithmetic of CUDA devices, and this run is on the CPU: set trainer=gpu.")
     synchronized = config["model"].get("batch_norm") == "synchronized" and dealt.span > 1
     if synchronized and device.type == "cpu":
         raise SettingError("model.batch_norm=synchronized wants CUDA devices: set model.batch_norm=local.")
@@ -170,15 +175,17 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
     with _mirror(config, settings, rank) as mirror, _quiet():
         trainer = Trainer(
-            accelerator=machine.accelerator,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=machine.devices // ranks.nodes(),
             num_nodes=ranks.nodes(),
             plugins=[ranks.environment()],
             strategy=ranks.Joined() if dealt.ranks > 1 else "auto",
             sync_batchnorm=synchronized,
             use_distributed_sampler=False,  # ours deals out each batch
-            deterministic=machine.deterministic,  # type: ignore[arg-type]
-            precision=settings["precision"],
+            # The kernels of a CPU are deterministic as they are; nothing is to be warned of.
+            deterministic=machine.deterministic if device.type == "cuda" else machine.deterministic is True,  # type: ignore[arg-type]
+            benchmark=machine.benchmark,
+            precision="32-true" if settings["precision"] == "tf32" else settings["precision"],
             max_epochs=settings["epochs"],
             callbacks=[last, _SchedulersSignals(), *callbacks],
             enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
@@ -262,6 +269,7 @@ def _record(
         data_sha256=build.sha256(data),
         seconds=round(last.elapsed, 3),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        cuda=_cuda(device),
         host=provenance.host(),
         started=started,
         finished=provenance.now(),
@@ -274,13 +282,21 @@ def _record(
 
 
 def _device(machine: Machine) -> torch.device:
-    if machine.accelerator == "gpu":
+    if machine.accelerator == "gpu" or (machine.accelerator == "auto" and torch.cuda.is_available()):
         if not torch.cuda.is_available():
             raise SettingError("trainer=gpu wants a CUDA device and torch finds none here: set trainer=cpu.")
         if machine.devices > 1:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def _cuda(device: torch.device) -> dict[str, str]:
+    if device.type == "cpu":
+        return {}
+    capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    versions = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
+    return {"capability": capability} | versions
 
 
 def _refuse_single(net: nn.Module, images: int, dealt: Layout, synchronized: bool) -> None:
@@ -347,6 +363,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Batches come ready from the device; workers would only slow them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Of deterministic kernels that there are not: once for each, where torch would say so in every step.
+        warnings.filterwarnings("once", message=".* does not have a deterministic implementation")
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # Slurm is the launcher's matter
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         yield

@@ -18,7 +18,7 @@ from samgap.training.layout import Layout, layout
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 SCALARS = ("epochs", "batch_size", "eval_every", "precision", "clip_norm", "stop_loss", "seed")
 # Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+PRECISIONS = ("32-true", "tf32", "64-true", "bf16-mixed")
 WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last three mean one of the others
 WANDB_NAME = "a text of at most 128 characters without / \\ # ? % :"
 STEPPERS = ("auto", "eager", "compiled")
@@ -108,7 +108,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "schedule.milestones": (lambda v: _numbers(v, lambda at: 0 <= at <= 1), "a list of shares from 0 to 1"),
     "schedule.factor": (lambda v: _number(v) and v > 0, "a number above 0"),
     "schedule.warmup_steps": (lambda v: _whole(v) and v >= 0, "a whole number from 0"),
-    "trainer.accelerator": (lambda v: v in ("cpu", "gpu"), "cpu or gpu"),
+    "trainer.accelerator": (lambda v: v in ("cpu", "gpu", "auto"), "cpu, gpu or auto"),
+    "trainer.benchmark": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.deterministic": (lambda v: isinstance(v, bool) or v == "warn", "true, false or warn"),
     "trainer.keep_weights": (lambda v: isinstance(v, bool), "true or false"),
     "trainer.devices": (lambda v: _count(v), "a whole number from 1"),
@@ -171,6 +172,11 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"data.{key} must have a number for each of {settings['data']['channels']} channels (data.channels), "
                 f"got {said(settings['data'][key])}."
             )
+    if trainer.get("benchmark") and trainer.get("deterministic") is not False:
+        raise SettingError(
+            "trainer.benchmark=true lets cuDNN take another kernel every time: set trainer.deterministic=false, or "
+            "trainer.benchmark=false."
+        )
     dealt = layout(settings, trainer)
     if settings["ascent"].get("m") and dealt.m == dealt.batch_size:
         settings["ascent"]["m"] = None
