@@ -143,12 +143,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
     return call
 
 
+# Variables that pytest and libraries keep for themselves, from the first import or start on.
+OTHERS = ("PYTEST_", "PYTHONBREAKPOINT", "KMP_", "RAY_", "WANDB_SERVICE", "_TORCHINDUCTOR_")
+
+
 def state() -> dict[str, object]:
     """What a process has one of, and a test that changed it would leave to the next."""
     return {
-        **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        **{f"${name}": value for name, value in os.environ.items() if not name.startswith(OTHERS)},
         "working directory": os.getcwd(),  # noqa: PTH109
-        "sys.path": [*sys.path],
+        "sys.path": [path for path in sys.path if "site-packages" not in path],  # packages add their own
         "handlers of signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)],
         "torch's threads": torch.get_num_threads(),
         "torch's dtype": torch.get_default_dtype(),

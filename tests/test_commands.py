@@ -1,6 +1,7 @@
 """The real commands: sweeps, figures, status, bad input, kills. In this process where that changes nothing, else as
 processes of their own."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -376,49 +377,43 @@ def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> 
         time.sleep(0.02)
 
 
-LONG = ("name=mine", "epochs=80", "data.train_size=1000", "data.holdout=100", "model.width=1", "ascent.rho=0,0.1",
-        "seed=0,1", "trainer.checkpoint_seconds=0", "eval_every=20")  # fmt: skip
+LONG = ("name=mine", "epochs=200", "data.train_size=128", "data.holdout=100", "model.width=0.1", "ascent.rho=0,0.1",
+        "seed=0,1", "eval_every=100")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    root = tmp_path_factory.mktemp("undisturbed")
-    process = start(root, *LONG)
-    err = process.communicate()[1]
-    assert process.returncode == 0, err
-    return lasting(root)
+def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "stopped"
+    checkpoints = "trainer.checkpoint_seconds=0"
 
+    def progress() -> int:
+        """When the last checkpoint was written."""
+        times = [0]
+        for path in root.glob("runs/*/last.ckpt"):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(path.stat().st_mtime_ns)
+        return max(times)
 
-@pytest.mark.parametrize("launcher", ["basic", "cores"])
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_a_sweep_that_was_stopped_goes_on_and_ends_the_same(
-    command: Command, tmp_path: Path, undisturbed: dict[str, Any], launcher: str, ending: signal.Signals
-) -> None:
-    arguments = (*LONG, f"hydra/launcher={launcher}")
-    process = start(tmp_path, *arguments)
-    # Inside a run, after another is done.
-    wait_for(lambda: any(tmp_path.glob("runs/*/record.json")) and any(tmp_path.glob("runs/*/last.ckpt")), process)
-    os.killpg(process.pid, ending)
-    err = process.communicate()[1]
-    assert process.returncode in (130, -9), err
-    if ending == signal.SIGINT:
-        assert "samgap: Stopped. The same command goes on where it was." in err
-        assert "Traceback" not in err
-    first = lasting(tmp_path)
-    assert 0 < len(first) < 4
-    assert any(tmp_path.glob("runs/*/last.ckpt"))
+    def started(launcher: str) -> "subprocess.Popen[str]":
+        """A sweep that is inside a run, after another is done, and has not only been there before."""
+        before = progress()
+        process = start(root, *LONG, checkpoints, f"hydra/launcher={launcher}")
+        wait_for(lambda: progress() > before and any(root.glob("runs/*/record.json")), process)
+        return process
 
-    dates = {name: (tmp_path / "runs" / name / "record.json").stat().st_mtime_ns for name in first}
-    code, _, err = command("train", "-m", f"root={tmp_path}", *LONG)
-    assert code == 0, err
-    assert lasting(tmp_path) == undisturbed
-    assert {name: (tmp_path / "runs" / name / "record.json").stat().st_mtime_ns for name in first} == dates
-    assert not any(tmp_path.glob("runs/*/last.ckpt"))
+    for launcher in ("basic", "cores"):
+        for ending in (signal.SIGINT, signal.SIGKILL):
+            process = started(launcher)
+            os.killpg(process.pid, ending)
+            err = process.communicate()[1]
+            assert process.returncode == (130 if ending == signal.SIGINT else -9), err
+            if ending == signal.SIGINT:
+                assert "samgap: Stopped. The same command goes on where it was." in err
+                assert "Traceback" not in err
+            assert 0 < len(lasting(root)) < 4
+            assert progress()
 
-
-def test_a_worker_that_is_killed_ends_the_sweep_in_one_sentence(tmp_path: Path) -> None:
-    process = start(tmp_path, *LONG, "hydra/launcher=cores")
-    wait_for(lambda: any(tmp_path.glob("runs/*/last.ckpt")), process)
+    # One worker alone is killed.
+    process = started("cores")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(child) for child in children if "loky" in Path(f"/proc/{child}/cmdline").read_text()]
     assert workers
@@ -428,6 +423,15 @@ def test_a_worker_that_is_killed_ends_the_sweep_in_one_sentence(tmp_path: Path) 
     assert "samgap: A worker was killed" in err
     assert "the same command goes on where it was" in err
     assert "Traceback" not in err
+
+    dates = {path: path.stat().st_mtime_ns for path in root.glob("runs/*/record.json")}
+    assert len(dates) < 4
+    for folder in (root, tmp_path / "undisturbed"):
+        code, _, err = command("train", "-m", f"root={folder}", *LONG)
+        assert code == 0, err
+    assert lasting(root) == lasting(tmp_path / "undisturbed")
+    assert {path: path.stat().st_mtime_ns for path in dates} == dates
+    assert not any(root.glob("runs/*/last.ckpt"))
 
 
 def test_several_devices_in_a_sweep_are_refused_with_what_to_type(command: Command, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -30,24 +31,32 @@ STEP = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2}
 
 @pytest.fixture
 def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    """What the bench calls as commands, called in this process: the start of twenty pythons is all that is left out.
+    """What the bench calls as commands, called in this process: the start of thirty pythons is all that is left out.
 
-    Those whose memory is measured and sweeps with workers stay processes of their own, and show that it calls them
-    right.
+    Of those whose memory is measured and of sweeps with workers one each stays a process of its own, and shows that it
+    calls them right.
     """
+    shown: list[str] = []
 
     def seconds(name: str | None, *arguments: str) -> tuple[float, str]:
-        # With one worker joblib's launcher would load Hydra's plugins anew in this process, for the tests after this.
-        if "hydra/launcher=cores" in arguments:
+        if "hydra.launcher.n_jobs=2" in arguments and not shown:
+            shown.extend(arguments)
             return commands.seconds(name, *arguments)
         started = time.perf_counter()
         if name is None:
             exec(arguments[0], {})
             return time.perf_counter() - started, ""
-        code, _, err = command(name, *arguments)
+        # joblib's launcher would load Hydra's plugins anew in this process, for the tests after this.
+        alone = [word.replace("=cores", "=basic") for word in arguments if "hydra.launcher.n_jobs=" not in word]
+        code, _, err = command(name, *alone)
         assert code == 0, err
         return time.perf_counter() - started, err
 
+    def peak(name: str, *arguments: str) -> float:
+        seconds(name, *(word.replace("stepper=compiled", "stepper=eager") for word in arguments))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    monkeypatch.setattr(sweeps, "peak", peak)
     for part in (curvature, sweeps):
         monkeypatch.setattr(part, "seconds", seconds)
 

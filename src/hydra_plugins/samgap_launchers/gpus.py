@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -92,6 +93,7 @@ class GpusLauncher(JobLauncher):
         else:
             options["runtime_env"] = {"env_vars": work.environment}
         ray._private.worker._worker_logs_enabled = False  # no setting silences all of it
+        handler = signal.getsignal(signal.SIGTERM)  # Ray sets its own and leaves it
         try:
             try:
                 ray.init(self.address or "local", **options)
@@ -108,6 +110,7 @@ class GpusLauncher(JobLauncher):
             yield gpus
         finally:
             ray.shutdown()
+            signal.signal(signal.SIGTERM, handler)
 
 
 class Worker:
