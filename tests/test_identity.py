@@ -38,7 +38,8 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "trainer=gpu", "trainer.threads=4", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true", "logger=wandb",
+        "trainer=gpu", "trainer=auto", "trainer.threads=4", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true",
+        "logger=wandb",
         "logger.project=other", "root=elsewhere", "data_dir=/data", "hydra/launcher=cores", "hydra/launcher=basic",
         "trainer.micro_batch=16", "trainer.devices=2", "ascent.m=128", "ascent.m=1000", "ascent.interval=1",
         "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss", "model.width=1.0", "epochs=30.0",
@@ -54,8 +55,9 @@ def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "seed=1", "epochs=31", "batch_size=64", "eval_every=2", "precision=64-true", "model=resnet18", "model.width=2",
-        "model.init=torch", "ascent.rho=0.1", "ascent=sam_unnormalized", "loss=squared", "schedule=constant",
+        "seed=1", "epochs=31", "batch_size=64", "eval_every=2", "precision=64-true", "precision=tf32", "model=resnet18",
+        "model.width=2", "model.init=torch", "ascent.rho=0.1", "ascent=sam_unnormalized", "loss=squared",
+        "schedule=constant",
         "schedule.factor=0.2", "schedule.milestones=[0.5]", "optimizer.lr=0.2", "optimizer.momentum=0",
         "optimizer.weight_decay=0", "data.size=7", "data.train_size=100", "data.holdout=10", "data.label_noise=0.1",
         "ascent.m=64", "ascent.interval=2", "ascent=asam", "ascent=gsam", "clip_norm=1",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from pytorch_lightning.callbacks import Callback
 
 from samgap import records
 from samgap.errors import SettingError
@@ -21,6 +22,7 @@ from samgap.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
 from samgap.training.layout import Layout
+from samgap.training.numerics import numerics
 from samgap.training.run import Busy, run
 from samgap.training.settings import resolve
 from samgap.training.task import GapTask
@@ -261,6 +263,47 @@ def test_a_gpu_that_is_not_there(tiny: Tiny, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingError, match=r"trainer=gpu wants a CUDA device .* set trainer=cpu"):
         run(tiny("trainer=gpu"), tmp_path)
+
+
+class _Watch(Callback):
+    """What a step finds of what torch keeps for the whole process."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        self.seen = matmul.allow_tf32, cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_run_chooses_its_numerics_and_puts_them_back(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning sets it for good; a CUDA context reads it once
+    flags = ((torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"))
+    before = [getattr(*flag) for flag in flags]
+    try:
+        for theirs in (True, False):
+            for owner, name in flags:
+                setattr(owner, name, theirs)
+            watch = _Watch()
+            run(tiny("trainer.deterministic=true"), tmp_path / str(theirs), callbacks=[watch])
+            assert watch.seen == (False, False, True)
+            assert [getattr(*flag) for flag in flags] == [theirs, theirs]
+            assert not torch.are_deterministic_algorithms_enabled()
+            with numerics("tf32"):
+                assert [getattr(*flag) for flag in flags] == [True, True]
+    finally:
+        for (owner, name), value in zip(flags, before, strict=True):
+            setattr(owner, name, value)
+
+
+def test_auto_is_the_cpu_where_there_is_no_gpu(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cpu, auto = (run(tiny(f"trainer={name}"), tmp_path / name) for name in ("cpu", "auto"))
+    assert lasting(auto) == lasting(cpu)
+    assert (auto.device, auto.cuda) == ("cpu", {})
+    with pytest.raises(SettingError, match="precision=tf32 is arithmetic of CUDA devices"):
+        run(tiny("trainer=auto", "precision=tf32"), tmp_path / "tf32")
+    with pytest.raises(SettingError, match=r"set trainer\.deterministic=false, or trainer\.benchmark=false"):
+        run(tiny("trainer=auto", "trainer.benchmark=true"), tmp_path / "benchmark")
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
