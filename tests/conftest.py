@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import os
 import random
 import signal
@@ -121,22 +122,26 @@ def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return lambda *overrides: config(*TINY, *overrides) | places
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Call a command as the shell would, in this process: command("train", "epochs=1") -> (exit code, out, err)."""
-
-    def call(name: str, *arguments: str) -> tuple[int, str, str]:
-        import importlib
-
-        main = importlib.import_module(f"samgap.{name}").main
-        monkeypatch.setenv(cli.FULL, "0")  # the command sets it for this process; put back after the test
-        monkeypatch.setattr(sys, "argv", [f"samgap.{name}", *arguments])
-        capfd.readouterr()
-        code = 0
+def called(name: str, *arguments: str) -> int:
+    """Call a command as the shell would, in this process; gives its exit code."""
+    main = importlib.import_module(f"samgap.{name}").main
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cli.FULL, "0")  # the command sets it for its process
+        patch.setattr(sys, "argv", [f"samgap.{name}", *arguments])
         try:
             cli.command(main)
         except SystemExit as leave:
-            code = int(leave.code or 0)
+            return int(leave.code or 0)
+    return 0
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """As `called`, with what it says: command("train", "epochs=1") -> (exit code, out, err)."""
+
+    def call(name: str, *arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = called(name, *arguments)
         out, err = capfd.readouterr()
         return code, out, err
 

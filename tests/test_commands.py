@@ -19,10 +19,26 @@ import pytest
 import yaml
 
 from samgap import cli, records
+from tests.conftest import called
 from tests.training.test_run import PASSING
 
 Command = Callable[..., tuple[int, str, str]]
+MINE = ("name=mine", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1", "seed=0,1")
 TINY_FIGURE = ("epochs=1", "data.train_size=128", "data.holdout=64", "seed=0,1")
+
+
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a small sweep."""
+    root = tmp_path_factory.mktemp("mine")
+    assert called("train", "-m", *MINE, f"root={root}") == 0
+    return root
+
+
+@pytest.fixture
+def mine(carried_out: Path, tmp_path: Path) -> Path:
+    """A copy of it, to do with what one likes."""
+    return shutil.copytree(carried_out, tmp_path / "mine")
 
 
 def lasting(root: Path) -> dict[str, dict[str, Any]]:
@@ -277,45 +293,39 @@ def test_drawing_what_is_not_there(command: Command, tmp_path: Path) -> None:
     assert "python -m samgap.train -m name=mine" in err
 
 
-def test_a_damaged_record_is_named_everywhere_and_stays(command: Command, tmp_path: Path) -> None:
-    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
-    assert command("train", "-m", *grid)[0] == 0
-    path = sorted((tmp_path / "runs").glob("*/record.json"))[0]
+def test_a_damaged_record_is_named_everywhere_and_stays(command: Command, mine: Path) -> None:
+    path = sorted((mine / "runs").glob("*/record.json"))[0]
     path.write_text('{"identity": 1')
-    for name, arguments in (("draw", grid[:2]), ("train", ["-m", *grid])):
-        code, _, err = command(name, *arguments)
+    for name, arguments in (("draw", MINE[:1]), ("train", ["-m", *MINE])):
+        code, _, err = command(name, *arguments, f"root={mine}")
         assert code == 1
         assert f"{path} is damaged" in err
         assert "move it away and start the run again" in err
         assert "Traceback" not in err
-    assert "1 damaged" in command("status", f"root={tmp_path}")[1]
+    assert "1 damaged" in command("status", f"root={mine}")[1]
     assert path.read_text() == '{"identity": 1'
 
 
-def test_a_record_of_other_settings_is_refused(command: Command, tmp_path: Path) -> None:
-    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
-    assert command("train", "-m", *grid)[0] == 0
-    path = sorted((tmp_path / "runs").glob("*/record.json"))[0]
+def test_a_record_of_other_settings_is_refused(command: Command, mine: Path) -> None:
+    path = sorted((mine / "runs").glob("*/record.json"))[0]
     path.write_text(path.read_text().replace('"epochs": 1,', '"epochs": 2,', 1))
-    code, _, err = command("draw", *grid[:2])
+    code, _, err = command("draw", "name=mine", f"root={mine}")
     assert code == 1
     assert "holds the record of other settings" in err
 
 
-def test_protocols(command: Command, tmp_path: Path) -> None:
-    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
-    assert command("train", "-m", *grid, "seed=0,1")[0] == 0
-    assert "rho* by protocol=loso" in command("draw", *grid[:2], "protocol=loso")[1]
-    code, _, err = command("draw", *grid[:2], "protocol=holdout")
+def test_protocols(command: Command, mine: Path) -> None:
+    drawn = ("name=mine", f"root={mine}")
+    assert "rho* by protocol=loso" in command("draw", *drawn, "protocol=loso")[1]
+    code, _, err = command("draw", *drawn, "protocol=holdout")
     assert code == 1
     assert "protocol=holdout wants two seeds or more with data.holdout above 0" in err
-    assert "protocol must be paper, holdout or loso" in command("draw", *grid[:2], "protocol=best")[2]
+    assert "protocol must be paper, holdout or loso" in command("draw", *drawn, "protocol=best")[2]
 
 
-def test_one_seed_and_one_cell_still_give_a_table(command: Command, tmp_path: Path) -> None:
-    grid = ("name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
-    assert command("train", "-m", *grid)[0] == 0
-    code, out, err = command("draw", *grid[:2])
+def test_one_seed_and_one_cell_still_give_a_table(command: Command, mine: Path) -> None:
+    assert command("train", "-m", *MINE[:-1], f"root={mine}")[0] == 0
+    code, out, err = command("draw", "name=mine", f"root={mine}")
     assert code == 0, err
     assert "INCONCLUSIVE: mine/own on digits (64 images): a trend wants 2 seeds and 3 cells, there are 0 and 1." in out
     assert "nan" not in out
@@ -530,10 +540,8 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
         ("draw.fixed_rho=foo", "draw.fixed_rho must be a number, or null for the median of those swept, got 'foo'."),
     ],
 )
-def test_a_drawing_that_cannot_be(command: Command, tmp_path: Path, override: str, message: str) -> None:
-    grid = (f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "seed=0,1", "ascent.rho=0,0.1")
-    assert command("train", "-m", "name=mine", *grid)[0] == 0
-    code, _, err = command("draw", "name=mine", f"root={tmp_path}", override)
+def test_a_drawing_that_cannot_be(command: Command, carried_out: Path, override: str, message: str) -> None:
+    code, _, err = command("draw", "name=mine", f"root={carried_out}", override)
     assert code == 1
     assert err.startswith(f"samgap: {message}")
     assert err.count("\n") == 1

@@ -56,13 +56,14 @@ def test_every_kind_of_part_has_its_two_files() -> None:
     assert len(COMMANDS) - COMMANDS.count("") == 7
 
 
-# The commands one after the other in one process, since what they import takes longer than what they do. Each is run as
-# `python -m` does it.
+# The commands one after the other in one process, since what they import takes longer than what they do, and then the
+# tests of the newcomers. Each is run as `python -m` does it.
 ALL = """
 import json, os, runpy, sys
 
 for words in json.loads(sys.argv[1]):
     os.environ["HYDRA_FULL_ERROR"] = "0"
+    print("$", *words, flush=True)
     sys.argv = words
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
@@ -70,22 +71,27 @@ for words in json.loads(sys.argv[1]):
         if leave.code:
             raise
 """
+NAMES = [Path(path).stem for path in FILES if path.startswith("conf/") and "figure" not in path]
 
 
-def test_the_commands_work(copy: Path) -> None:
+@pytest.fixture(scope="module")
+def said(copy: Path) -> str:
+    """By all commands, and by the tests."""
     commands = [shlex.split(command) for command in filter(None, COMMANDS)]
     assert all(words[:2] == ["python", "-m"] for words in commands)
-    done = call(copy, "-c", ALL, json.dumps([words[2:] for words in commands]))
-    said = done.stdout + done.stderr
+    options = ["-v", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib", "-W", "ignore:Module already imported"]
+    tests = ["pytest", *options, "tests/test_contracts.py", "-k", " or ".join(NAMES)]
+    done = call(copy, "-c", ALL, json.dumps([*(words[2:] for words in commands), tests]))
+    return done.stdout + done.stderr
+
+
+def test_the_commands_work(copy: Path, said: str) -> None:
     for drawn in ("multirun/mine/own/mine.png", "multirun/stripes/smoke/stripes.pdf"):
         assert (copy / drawn).stat().st_size > 10_000
     assert "ascent had radius" not in said  # radius is rho
 
 
-def test_the_newcomers_pass_the_contracts(copy: Path) -> None:
-    names = [Path(path).stem for path in FILES if path.startswith("conf/") and "figure" not in path]
-    options = ("-v", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib")
-    said = call(copy, "-m", "pytest", *options, "tests/test_contracts.py", "-k", " or ".join(names)).stdout
-    for name in names:
+def test_the_newcomers_pass_the_contracts(said: str) -> None:
+    for name in NAMES:
         assert re.search(rf"\[.*{name}.*\] PASSED", said), name
-    assert " failed" not in said
+    assert " FAILED" not in said

@@ -23,8 +23,8 @@ from samgap.plots import style
 from samgap.report import charts, collected
 from samgap.report.__main__ import write
 from samgap.results.plotted import Plot
-from tests.conftest import config
-from tests.test_commands import Command, start
+from tests.conftest import called, config
+from tests.test_commands import Command
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PHONE, DESK = (390, 844), (1280, 900)
@@ -36,12 +36,11 @@ browsed = pytest.mark.needs("chromium chromium-driver")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with one sweep that lacks two runs, one that has not begun to be drawable, and the page."""
     root = tmp_path_factory.mktemp("root")
-    process = start(
-        root, "name=mine", f"data_dir={root}/data", "epochs=1", "data.train_size=64", "data.holdout=32",
-        "model.width=0.1,0.2,0.3", "ascent.rho=0,0.1", "seed=0,1,2",
+    code = called(
+        "train", "-m", f"root={root}", "name=mine", f"data_dir={root}/data", "epochs=1", "data.train_size=64",
+        "data.holdout=32", "model.width=0.1,0.2,0.3", "ascent.rho=0,0.1", "seed=0,1,2",
     )  # fmt: skip
-    err = process.communicate()[1]
-    assert process.returncode == 0, err
+    assert code == 0
     missing, failed = sorted((root / "runs").glob("*-w0.2-*-seed2-*"))
     (missing / "record.json").unlink()
     (failed / "record.json").unlink()

@@ -153,12 +153,12 @@ def test_published_curves_count_epochs_that_were_done() -> None:
 
 
 def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None:
-    grid = ["figure=fig1/smoke", "epochs=12", "seed=0,1", f"root={tmp_path}"]
+    grid = ["figure=fig1/smoke", "epochs=12", "data.train_size=300", "seed=0,1", f"root={tmp_path}"]
     assert command("train", "-m", *grid)[0] == 0
     code, out, err = command("draw", "figure=fig1/smoke", f"root={tmp_path}")
     assert (code, err) == (0, "")
-    assert "fig1/smoke, factorization: training loss" in out
-    assert out.count("fig1/smoke on factorization, ") == 3
+    assert "fig1/smoke, factorization (300 images): training loss" in out
+    assert out.count("fig1/smoke on factorization (300 images), ") == 3
     folder = tmp_path / "fig1" / "smoke"
     assert (folder / "fig1.png").stat().st_size > 10_000
     report = json.loads((folder / "fig1.json").read_text())
@@ -179,20 +179,20 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     assert record["test_acc_final"] is record["train_acc_final"] is record["test_acc_best"] is None
     assert record["train_loss_final"] > 0
     # A gap has nothing to say here, and curves of the ascent's own settings are refused.
-    code, _, err = command("draw", *grid[:1], grid[3], "draw.study=samgap.results.study.evaluate")
+    code, _, err = command("draw", *grid[:1], grid[-1], "draw.study=samgap.results.study.evaluate")
     assert (code, "a regression has none" in err) == (1, True)
-    code, _, err = command("draw", *grid[:1], grid[3], "draw.interpolates_from=foo")
+    code, _, err = command("draw", *grid[:1], grid[-1], "draw.interpolates_from=foo")
     assert (code, err) == (1, "samgap: draw.interpolates_from must be a number, or null, got 'foo'.\n")
-    code, _, err = command("draw", *grid[:1], grid[3], "draw.interpolates_from=null")
+    code, _, err = command("draw", *grid[:1], grid[-1], "draw.interpolates_from=null")
     assert (code, err) == (
         1, "samgap: A regression has no accuracy that tells whether it interpolates: set draw.interpolates_from.\n",
     )  # fmt: skip
     curve = next((tmp_path / "runs").glob("*-w4-sgd-*/metrics.csv"))
     curve.unlink()
-    code, _, err = command("draw", *grid[:1], grid[3])
+    code, _, err = command("draw", *grid[:1], grid[-1])
     assert (code, f"{curve} is the curve of a run that is done, and cannot be read" in err) == (1, True)
-    command("train", "-m", "name=m", "data.train_size=96", "ascent.m=16,32", "ascent.rho=0,0.1", "epochs=8", grid[3])
-    code, _, err = command("draw", "name=m", grid[3], "draw.study=samgap.results.convergence.evaluate")
+    command("train", "-m", "name=m", "data.train_size=96", "ascent.m=16,32", "ascent.rho=0,0.1", "epochs=8", grid[-1])
+    code, _, err = command("draw", "name=m", grid[-1], "draw.study=samgap.results.convergence.evaluate")
     assert (code, "ascent.m cannot be an axis of a figure of curves" in err) == (1, True)
 
 
@@ -213,7 +213,7 @@ def test_verdicts_are_plain_values() -> None:
 
 
 def test_a_rule_of_which_all_runs_diverged_has_a_verdict_too(command: Command, tmp_path: Path) -> None:
-    grid = ["figure=fig1/smoke", "epochs=8", "seed=0,1", "ascent=sam_unnormalized"]
+    grid = ["figure=fig1/smoke", "epochs=8", "data.train_size=300", "seed=0,1", "ascent=sam_unnormalized"]
     command("train", "-m", *grid, "ascent.rho=0,1e4", f"root={tmp_path}")
     code, out, err = command("draw", "figure=fig1/smoke", f"root={tmp_path}")
     assert (code, err) == (0, "")

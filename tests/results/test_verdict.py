@@ -143,7 +143,7 @@ def test_the_published_slopes() -> None:
     assert 0.2 < found < 0.3
 
 
-NULL_STUDIES = 120
+NULL_STUDIES = 60
 
 
 def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdout: bool, rise: float) -> str:
