@@ -40,7 +40,7 @@ TYPED = [
     (["-m", "hydra.sweep.subdir=x", "seed=0,1"], "hydra.sweep.subdir cannot be set"),
     (["-m", "hydra.sweep.dir=x", "seed=0,1"], "hydra.sweep.dir cannot be set"),
     (["hydra.output_subdir=null"], "hydra.output_subdir cannot be set"),
-    (["trainer=-1"], "trainer must be one of cpu, gpu, got trainer=-1."),
+    (["trainer=-1"], "trainer must be one of auto, cpu, gpu, got trainer=-1."),
     (["pruner=[[1]]"], "pruner must be one of grasp, "),
     (["--resolve"], "Hydra does not take what was given (The --resolve flag can only be used"),
     (["optimizer.lr=${nothing}"], "optimizer.lr is wrong. Interpolation key 'nothing' not found."),
