@@ -23,8 +23,8 @@ SMALL = ("data=digits", "data.train_size=100", "model.width=0.1")
 def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
     """Every row about curvature; `smoke` makes the net so small that the numbers mean nothing."""
     with tempfile.TemporaryDirectory() as root:
-        point = ("figure=fig6/cpu", "stop_loss=null", "ascent.rho=0.05", "seed=0", "probe=[]", "epochs=5", "eval_every=5")
-        trained = (*point, f"root={root}", *(SMALL if smoke else ()))
+        point = ("figure=fig6/cpu", "stop_loss=null", "ascent.rho=0.05", "seed=0", "probe=[]")
+        trained = (*point, "epochs=5", "eval_every=5", f"root={root}", *(SMALL if smoke else ()))
         seconds("train", *trained)
         folder = next(sweeps.runs(Path(root)).iterdir())
         config = compose(*trained)
