@@ -94,6 +94,8 @@ def refuse(overrides: Iterable[str]) -> None:
         key = override.key_or_group
         if key in OURS:
             raise SettingError(f"{key} cannot be set, since a run is found by the name of its folder: set root.")
+        if override.is_delete() and not key.startswith("hydra.") and not choices(key):
+            raise SettingError(f"{key} cannot be taken out: give it a value, such as null.")
         if key == "figure" and override.is_sweep_override():
             raise SettingError(f"figure must be one figure at a time, each with its own grid, got {typed}.")
         if (options := choices(key)) and not _names_files(override):

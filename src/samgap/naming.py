@@ -30,6 +30,6 @@ def register() -> None:
     """Make ${run_folder:} known; safe to call again."""
 
     def run_folder(*, _root_: DictConfig) -> str:
-        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS, *PLACES, "trainer", "logger")))
+        return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS, *PLACES, "trainer", "logger", "draw")))
 
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

@@ -65,7 +65,7 @@ def _refuse_grid(hydra_config: HydraConf) -> None:
     """Refuse one run of a figure unless it says which: the figure's own axes would be left out without a word."""
     given = {override.lstrip("+").partition("=")[0] for override in hydra_config.overrides.task}
     given |= {naming.RENAMED[key] for key in given & {*naming.RENAMED}}
-    if left := [key for key in hydra_config.sweeper.params or {} if key not in given]:
+    if left := [key for key in getattr(hydra_config.sweeper, "params", None) or {} if key not in given]:
         raise SettingError(
             f"A figure is a grid over {', '.join(left)}: add -m to carry it out, or give a value of each for one run."
         )

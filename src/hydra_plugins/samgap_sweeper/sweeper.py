@@ -63,7 +63,7 @@ class ResumeSweeper(BasicSweeper):
         composer: Any = Composer(self.hydra_context.config_loader)
         # The launcher composes each job again.
         self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
-        place = naming.plain(self.config, *naming.PLACES)
+        place = naming.plain(self.config, *naming.PLACES, "draw")
         jobs = self._jobs(arguments)
         root = Path(place["root"])
         grid = Sweep(
