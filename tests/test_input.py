@@ -40,6 +40,7 @@ TYPED = [
     (["-m", "hydra.sweep.subdir=x", "seed=0,1"], "hydra.sweep.subdir cannot be set"),
     (["-m", "hydra.sweep.dir=x", "seed=0,1"], "hydra.sweep.dir cannot be set"),
     (["hydra.output_subdir=null"], "hydra.output_subdir cannot be set"),
+    (["probe=" + "x" * 300], "In conf/probe there are hessian, landscape, moments."),
     (["~epochs"], "epochs cannot be taken out: give it a value, such as null."),
     (["draw=no"], "draw must be set key by key, such as draw.key=value, got"),
     (["hydra.sweeper=1", "seed=x"], 'seed must be a whole number from 0, got "x".'),
@@ -51,7 +52,7 @@ TYPED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "part"), TYPED, ids=[" ".join(arguments) for arguments, _ in TYPED])
+@pytest.mark.parametrize(("arguments", "part"), TYPED, ids=[" ".join(arguments)[:40] for arguments, _ in TYPED])
 def test_what_cannot_be_is_told_with_its_cure(
     command: Command, tmp_path: Path, arguments: list[str], part: str
 ) -> None:

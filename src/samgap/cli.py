@@ -115,10 +115,11 @@ def _names_files(override: Override) -> bool:
 
 def choices(group: str) -> str:
     """The files and folders in conf/`group`, "" where it is no folder."""
-    folder = Path(CONF, *group.split("/"))
-    if not group or not folder.is_dir():
+    try:
+        inside = sorted(path.stem for path in Path(CONF, *group.split("/")).iterdir() if path.name != "base.yaml")
+    except OSError:  # no folder, or too long a name to be one
         return ""
-    return ", ".join(sorted(path.stem for path in folder.iterdir() if path.name != "base.yaml"))
+    return ", ".join(inside) if group else ""
 
 
 def explain(error: BaseException) -> str | None:
