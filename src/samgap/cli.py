@@ -23,6 +23,9 @@ CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package i
 FULL = "HYDRA_FULL_ERROR"
 OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 NUMBERED = ("1.", "2.", "3.")
+# Variables that name folders in which libraries write; not those that say where a job was started.
+PLACES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME", "MPLCONFIGDIR",
+          "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 tracebacks = False  # whether the user asked for them
@@ -134,11 +137,12 @@ def explain(error: BaseException) -> str | None:
             return sentence
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None:
-            what, setting = f"{cause.filename} cannot be used ({cause.strerror})", _named_by(str(cause.filename))
+            what, variables = f"{cause.filename} cannot be used ({cause.strerror})", _named_by(str(cause.filename))
+            settings = " or ".join(["root", "data_dir", *variables])
             if cause.errno in FULL_DISK:
-                return f"{what}: make room there or set {setting}; the same command goes on where it was."
-            if not isinstance(cause, FileNotFoundError) or setting.startswith("the"):
-                return f"{what}: set {setting} to a folder that can be written."
+                return f"{what}: make room there or set {settings} elsewhere; the same command goes on where it was."
+            if variables or not isinstance(cause, FileNotFoundError):
+                return f"{what}: set {settings} to a folder that can be written."
     for cause in chain:
         if isinstance(cause, MissingConfigException):
             return " ".join([*_first_lines([cause]), *_there_is(cause.missing_cfg_file or "")])
@@ -150,12 +154,9 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def _named_by(path: str) -> str:
-    """What says that a file is to be here: a variable of the environment, else a setting."""
-    for variable, value in os.environ.items():
-        if variable.endswith(("DIR", "TMP", "TEMP", "CACHE", "_HOME")) and len(value) > 1 and path.startswith(value):
-            return f"the variable {variable}"
-    return "root or data_dir"
+def _named_by(path: str) -> list[str]:
+    """The variables of the environment that may have put a file here, beside root and data_dir."""
+    return [variable for variable in PLACES if (value := os.environ.get(variable)) and Path(path).is_relative_to(value)]
 
 
 def _there_is(missing: str) -> list[str]:

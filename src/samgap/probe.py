@@ -49,6 +49,8 @@ def probe(config: DictConfig) -> None:
     if not (folder / RECORD).exists():
         raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
     own = _settings(folder)
+    # Keys of the machine that the run's version did not know are what they are here; no identity depends on them.
+    own["trainer"] = {**given["trainer"], **own.get("trainer", {})}
     settings = resolve(own)
     if not Path(own["data_dir"]).exists():
         typed.add("data_dir")  # the run came from another machine

@@ -50,9 +50,8 @@ class RunRecord:
     versions: dict[str, str]
     stepper: str = "eager"  # or compiled, which moves a result by rounding
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
-    cuda: dict[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # capability, versions of CUDA and cuDNN; empty on a CPU
+    # Of a GPU: its compute capability, and the versions of CUDA and cuDNN; empty on a CPU.
+    cuda: dict[str, str] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     @property

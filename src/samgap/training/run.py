@@ -146,7 +146,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     rank, dealt = ranks.rank(), layout(settings, config["trainer"])
     device = _device(machine)
     if settings["precision"] == "tf32" and device.type == "cpu":
-        raise SettingError("precision=tf32 is arithmetic of CUDA devices, and this run is on the CPU: set trainer=gpu.")
+        raise SettingError("precision=tf32 needs a CUDA device, and this run is on the CPU: set precision=32-true.")
     synchronized = config["model"].get("batch_norm") == "synchronized" and dealt.span > 1
     if synchronized and device.type == "cpu":
         raise SettingError("model.batch_norm=synchronized wants CUDA devices: set model.batch_norm=local.")
