@@ -61,6 +61,7 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
         monkeypatch.setattr(part, "seconds", seconds)
 
 
+@pytest.mark.needs("g++")  # the step that is measured is the compiled one
 @pytest.mark.usefixtures("without_starts")
 @pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns of every fork; Ray starts programs
 def test_every_row_is_measured(tmp_path: Path) -> None:
