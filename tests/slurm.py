@@ -44,7 +44,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=2
+KillWait=1
 MinJobAge=2
 MpiDefault=none
 ReturnToService=2

@@ -64,7 +64,8 @@ def test_two_tasks_do_what_one_process_does(command: Command, tmp_path: Path) ->
         assert record["test_acc_final"] == one[folder]["test_acc_final"]
 
 
-LONG = (*TINY, "ascent.rho=0.1", "epochs=3,700", "eval_every=700", "trainer.checkpoint_seconds=0")
+# The long run outlasts the three seconds that Slurm leaves a canceled job.
+LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1300", "eval_every=1300", "trainer.checkpoint_seconds=0")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
 
 
 def under_way(root: Path) -> bool:
-    return any(root.glob("runs/*/last.ckpt")) and any(root.glob("runs/*/record.json"))
+    """Whether the short run is done and the long one, which has no record yet, has written a checkpoint."""
+    begun = {path.parent for path in root.glob("runs/*/last.ckpt")}
+    done = {path.parent for path in root.glob("runs/*/record.json")}
+    return bool(done) and bool(begun - done)
 
 
 def advanced(root: Path) -> Callable[[], bool]:
