@@ -1,7 +1,7 @@
-# Everything a user types. `make help` explains; `make reproduce-fig8` and `make test` need Python 3.11, make and git.
+# Everything a user types. `make help` explains; `make reproduce-fig8` and `make test` need Python 3.11 to 3.13, make and git.
 
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))))
 BIN ?= .venv/bin
 SCALE ?= smoke
 DEVICES ?= 1
@@ -82,9 +82,9 @@ clean: ## remove the environment and caches, never results
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/ready: pyproject.toml requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "samgap: $(PYTHON) not found; install Python 3.11 or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "samgap: $(if $(PYTHON),$(PYTHON) is not there,no python3.11, python3.12 or python3.13 on PATH); install one of them or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing into .venv: about 6.5 GB, once. This takes some minutes."
-	$(PYTHON) -m venv .venv
+	"$(PYTHON)" -m venv .venv
 	$(INSTALL) .
 	@touch $@
 

@@ -37,7 +37,7 @@ def test_conda_users_get_the_same_pins() -> None:
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     assert pip == ["--constraint requirements.lock", "--editable .[dev]"]
     requires = tomllib.loads(text("pyproject.toml"))["project"]["requires-python"]
-    assert requires == ">=3.11,<3.12"
+    assert requires == ">=3.11,<3.14"
     assert "python=3.11" in environment["dependencies"]
 
 
