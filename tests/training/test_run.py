@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 from pytorch_lightning.callbacks import Callback
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from samgap import records
 from samgap.errors import SettingError
@@ -293,6 +295,67 @@ def test_a_run_chooses_its_numerics_and_puts_them_back(
     finally:
         for (owner, name), value in zip(flags, before, strict=True):
             setattr(owner, name, value)
+
+
+class _Waits(TorchDispatchMode):
+    """Counts the operations that wait for a device, since their result is a number or a size that the host needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.steps = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+        if waits & {*func.tags}:
+            self.found[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _WatchSteps(Callback):
+    def __init__(self) -> None:
+        self.waits = _Waits()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.waits.__enter__()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.waits.__exit__(None, None, None)
+        self.waits.steps += 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ascent=none"],
+        ["ascent.rho=0.1", "ascent.m=16"],
+        ["ascent=asam"],
+        ["ascent=gsam"],
+        ["pruner=random", "pruner.sparsity=0.5"],
+    ],
+)
+def test_no_step_waits_for_the_device(tiny: Tiny, tmp_path: Path, words: list[str]) -> None:
+    watch = _WatchSteps()
+    run(tiny("trainer.stepper=eager", "clip_norm=1", *words), tmp_path, callbacks=[watch])
+    assert watch.waits.steps
+    assert not watch.waits.found
+    with watch.waits:
+        torch.ones(()).item()
+        torch.ones(2).nonzero()
+    assert len(watch.waits.found) == 2
+
+
+def test_operations_without_a_deterministic_kernel_are_one_line_of_a_run(tiny: Tiny, tmp_path: Path) -> None:
+    class Net(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+            torch.use_deterministic_algorithms(False)
+
+    for again in range(2):
+        with pytest.warns(UserWarning, match="There is no deterministic kernel of put_") as warned:
+            run(tiny("epochs=2"), tmp_path / str(again), callbacks=[Net()])
+        assert len(warned) == 1
 
 
 def test_auto_is_the_cpu_where_there_is_no_gpu(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import logging
 import os
+import re
 import signal
 import threading
 import traceback
@@ -38,6 +39,8 @@ from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
 from samgap.training.settings import locate, options, resolve
 from samgap.training.task import GapTask, Row
+
+UNDETERMINED = "(.*) does not have a deterministic implementation"  # as torch says it
 
 
 class Busy(SettingError):
@@ -360,11 +363,27 @@ def _interrupts_pass() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     # Lightning describes the machine in every run of a sweep; what it says is in the record.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    undetermined: set[str] = set()
     with warnings.catch_warnings():
         # Batches come ready from the device; workers would only slow them.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Of deterministic kernels that there are not: once for each, where torch would say so in every step.
-        warnings.filterwarnings("once", message=".* does not have a deterministic implementation")
+        # Of deterministic kernels that there are not: one line for the run, where torch would say so in every step.
+        warnings.filterwarnings("always", message=UNDETERMINED)
+        show = warnings.showwarning
+
+        def gather(message: Warning | str, *where: Any, **more: Any) -> None:
+            if found := re.match(UNDETERMINED, str(message)):
+                undetermined.add(found[1])
+            else:
+                show(message, *where, **more)
+
+        warnings.showwarning = gather
         warnings.filterwarnings("ignore", message="The `srun` command is available")  # Slurm is the launcher's matter
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         yield
+    if undetermined:
+        warnings.warn(
+            f"There is no deterministic kernel of {', '.join(sorted(undetermined))}: the same run can end with other "
+            "numbers (trainer.deterministic=true refuses such a net).",
+            stacklevel=2,
+        )
