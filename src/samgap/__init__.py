@@ -6,3 +6,15 @@ verdict. To read it in that order:
 conf/figure/fig8/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
 training/run.py, records.py, results/gaps.py, figures/gap.py.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samgap.notebook import Loaded
+
+
+def load(figure: str, *overrides: str, **where: Any) -> "Loaded":
+    """A figure's numbers as pandas frames, see `samgap.notebook.load`."""
+    from samgap import notebook  # brings pandas, which most commands need not wait for
+
+    return notebook.load(figure, *overrides, **where)

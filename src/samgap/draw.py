@@ -4,27 +4,27 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, files, mirror, naming, reference
+from samgap import cli, files, mirror, naming
 from samgap.errors import SettingError, said
 from samgap.plots.style import style
-from samgap.results import output, restore
+from samgap.results import archive, output, restore
+from samgap.results.archive import REFERENCE
 from samgap.results.output import Evaluated
 from samgap.training.settings import locate, options
 
 naming.register()
 
-REFERENCE = Path(reference.__file__).parent / "results"
-
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="draw")
 def main(config: DictConfig) -> None:
-    """Draw the sweep that `figure=` or `name=` names, from its records alone, or from W&B's with source=wandb."""
+    """Draw the sweep that `figure=` or `name=` names, from its records alone: this disk's, W&B's, or samgap's own."""
     with cli.sentences():
         draw(naming.plain(config, "root", "name", "scale", "draw", "protocol", "logger", "source"))
         if config.scale == "smoke":
@@ -62,25 +62,12 @@ def draw(config: dict[str, Any]) -> None:
     Args:
         config: as plain values, the keys that `main` takes.
     """
-    root, name, scale, settings = Path(config["root"]), config["name"], config["scale"], config["draw"]
-    logger, target = config["logger"], config["logger"].get("_gaps_")
-    if (source := config["source"]) == "wandb":
-        if "project" not in logger:
-            raise SettingError(
-                "source=wandb reads where logger=wandb, logger.entity and logger.project say: add logger=wandb, "
-                f"got logger={logger['name']}."
-            )
-        without = "draw from the records on this disk with source=records"
-        with mirror.account(root, restore.TIMEOUT, "source=wandb", without) as api:
-            where = logger["project"], logger["entity"]
-            restored = restore.restore(api, root, name, scale, *where, settings["files"])
-        root, target = restored.root, None  # what was read is not sent back
-        print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
-    elif source != "records":
-        raise SettingError(f"source must be records or wandb, got {said(source)}.")
+    logger, settings = config["logger"], config["draw"]
+    root = store(config)
+    target = logger.get("_gaps_") if config["source"] == "records" else None  # what was read is not sent back
     from matplotlib import pyplot as plt  # not before `cli` has said how
 
-    study: Evaluated = locate(settings["study"])(root, name, scale, settings, config["protocol"])
+    study = evaluated(config, root)
     sweep = study.table.sweep
     folder = sweep.folder(root)
     with style():
@@ -90,11 +77,47 @@ def draw(config: dict[str, Any]) -> None:
             figure.set_layout_engine("none")  # it is laid out now
         plt.close(figure)
     output.write(study, folder, settings)
+    archive.write(study.table, root, folder, settings["files"])
     print(output.printed(study))
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
     if target:
         plots = locate(settings["plotted"])(study.frame(), settings)
         locate(target)(sweep, root, study, plots, **options(logger))
+
+
+def evaluated(config: Mapping[str, Any], root: Path) -> Evaluated:
+    """The sweep of this config, worked out from the runs in `root`."""
+    settings = config["draw"]
+    study: Evaluated = locate(settings["study"])(root, config["name"], config["scale"], settings, config["protocol"])
+    return study
+
+
+def store(config: Mapping[str, Any]) -> Path:
+    """Where the runs lie that config["source"] names; those of W&B and of a kept result get a store below root.
+
+    Raises:
+        SettingError: the source is none, or does not have the sweep.
+    """
+    root, name, scale, logger = Path(config["root"]), config["name"], config["scale"], config["logger"]
+    source: str = config["source"]
+    if source == "records":
+        return root
+    if source == "reference":
+        archive.restore(REFERENCE / name / scale, root / source)
+        return root / source
+    if source == "wandb":
+        if "project" not in logger:
+            raise SettingError(
+                "source=wandb reads where logger=wandb, logger.entity and logger.project say: add logger=wandb, "
+                f"got logger={logger['name']}."
+            )
+        without = "draw from the records on this disk with source=records"
+        with mirror.account(root, restore.TIMEOUT, "source=wandb", without) as api:
+            where = logger["project"], logger["entity"]
+            restored = restore.restore(api, root, name, scale, *where, config["draw"]["files"])
+        print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
+        return restored.root
+    raise SettingError(f"source must be records, reference or wandb, got {said(source)}.")
 
 
 if __name__ == "__main__":

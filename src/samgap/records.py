@@ -52,6 +52,7 @@ class RunRecord:
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
     # Of a GPU: its compute capability, and the versions of CUDA and cuDNN; empty on a CPU.
     cuda: dict[str, str] = dataclasses.field(default_factory=dict)
+    restored: bool = False  # put back from a kept result; its weights and curve may not be here
     format: int = FORMAT
 
     @property

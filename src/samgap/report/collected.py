@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 from hydra import compose
 
-from samgap import cli, identity, naming, reference
+from samgap import cli, identity, naming
 from samgap.errors import SettingError
 from samgap.results import output, sweeps
+from samgap.results.archive import REFERENCE
 from samgap.results.plotted import Plot
 from samgap.results.sweeps import Progress, Watch
 from samgap.training.settings import locate
 
-REFERENCE = Path(reference.__file__).parent / "results"
 HEADER = re.compile(r"^# ([A-Z]+)\s+(.*)$")
 
 

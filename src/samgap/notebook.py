@@ -1,0 +1,42 @@
+"""A figure's numbers as pandas frames, for a notebook."""
+
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+
+from samgap import cli, draw, naming
+from samgap.results.output import Evaluated
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One sweep, evaluated."""
+
+    runs: pd.DataFrame  # a row a point of the grid: axes, status, accuracies, parameters
+    gaps: pd.DataFrame  # what is plotted, a row a cell, ours beside the published
+    verdicts: pd.DataFrame  # a row a series
+    study: Evaluated  # all of it
+
+
+def load(figure: str, *overrides: str, source: str = "records", root: str = "multirun") -> Loaded:
+    """Evaluate a sweep as `python -m samgap.draw` does, without drawing.
+
+    Args:
+        figure: such as fig7/cpu; for a sweep of one's own, its name.
+        overrides: as on the command line of samgap.draw.
+        source: records, reference or wandb.
+        root: where results lie.
+
+    Raises:
+        SettingError: there is no such sweep, or it cannot be evaluated.
+    """
+    naming.register()
+    named = f"figure={figure}" if "/" in figure else f"name={figure}"
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        config = compose("draw", [named, *overrides])
+    values = naming.plain(config, "name", "scale", "draw", "protocol", "logger")
+    values |= {"root": root, "source": source}
+    study = draw.evaluated(values, draw.store(values))
+    verdicts = pd.DataFrame([asdict(verdict) for verdict in study.verdicts])
+    return Loaded(study.table.runs, study.frame(), verdicts, study)
