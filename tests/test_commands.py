@@ -470,6 +470,47 @@ def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> N
     assert (code, "set it to null" in err) == (1, True)
 
 
+def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_path: Path) -> None:
+    words = (
+        "-m",
+        "name=mine",
+        "epochs=1",
+        "data.train_size=64",
+        "model.width=0.1",
+        "ascent.rho=0,0.1",
+        f"root={tmp_path}/multirun",
+    )
+    assert command("train", *words, "seed=0")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    code, out, err = command("train", *words, "seed=0,1", "hydra.sweeper.dry_run=true")
+    assert (code, err) == (0, "")
+    head, sam, sgd = out.splitlines()
+    assert head.startswith("mine/own: 2/4 done, 2 missing; about 0:0")
+    # The longest first: a step of SAM has two passes.
+    assert ("-sam0.1-seed1-" in sam, "-sgd-seed1-" in sgd) == (True, True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("launcher", ["basic", "cores"])
+def test_a_sweep_ends_after_so_many_failures(command: Command, tmp_path: Path, launcher: str) -> None:
+    words = (
+        "-m",
+        "name=mine",
+        "epochs=1",
+        "data.train_size=64",
+        "model.width=0.1",
+        f"root={tmp_path}/multirun",
+        f"hydra/launcher={launcher}",
+    )
+    words = (*words, *["hydra.launcher.n_jobs=1"] * (launcher == "cores"))
+    code, _, err = command("train", *words, "data.holdout=5000", "seed=range(4)", "hydra.sweeper.stop_after=2")
+    assert code == 1
+    assert "2 of 4 runs of mine/own failed, and 2 were not started (hydra.sweeper.stop_after); first " in err
+    assert len([*tmp_path.glob("multirun/runs/*/error.txt")]) == 2
+    # Started again, the failures of before do not count.
+    assert command("train", *words, "data.holdout=100", "seed=0,1,2", "hydra.sweeper.stop_after=1")[0] == 0
+
+
 def test_records_of_several_machines_come_together_by_copying(command: Command, tmp_path: Path) -> None:
     grid = ("epochs=1", "data.train_size=64", "model.width=0.1,0.2", "ascent.rho=0,0.1")
     # The second machine has done a run of the first one's again.

@@ -38,7 +38,7 @@ def schedule(root: Path, seconds: list[float], meet: int = 0, **keys: Any) -> tu
     rows: list[dict[str, Any]] = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
     for row in rows:
         row["start"], row["end"] = (datetime.fromisoformat(row[key]).timestamp() for key in ("start", "end"))
-    return told, sorted(rows, key=lambda row: row["start"])
+    return told, sorted(rows, key=lambda row: (row["start"], row["run"]))  # the clock has steps
 
 
 def most_at_once(rows: list[dict[str, Any]]) -> int:

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from samgap import cli, identity, naming
 from samgap.errors import SettingError
-from samgap.records import RunRecord
+from samgap.records import ERROR, RunRecord
+from samgap.results import sweeps
 from samgap.training.settings import resolve
 
 naming.register()
@@ -43,12 +44,29 @@ def main(config: DictConfig) -> dict[str, Any]:
             print(summary(record, Path(os.path.relpath(folder, hydra_config.runtime.cwd))))
         return {}
     try:
+        if _enough_failed(values, hydra_config):
+            return {"folder": folder.name, "status": "skipped"}
         _refuse_elsewhere(values, hydra_config)
         return {"folder": folder.name, "status": run(values, folder).status}
     except Busy:
         return {"folder": folder.name, "status": "busy"}
     except Exception as error:
         return {"folder": folder.name, "status": "failed", "error": cli.explain(error) or repr(error)}
+
+
+def _enough_failed(values: dict[str, Any], hydra_config: HydraConf) -> bool:
+    """Whether so many runs of this sweep have failed since it was started that no other shall start.
+
+    Each run looks for itself, so that this holds with every launcher.
+    """
+    most = getattr(hydra_config.sweeper, "stop_after", None)
+    if most is None:
+        return False
+    place = Path(values["root"]), values["name"], values["scale"]
+    sweep, started = sweeps.read(*place), (place[0] / place[1] / place[2] / sweeps.SWEEP).stat().st_mtime
+    errors = [sweeps.runs(place[0]) / member.folder / ERROR for member in sweep.unique()]
+    failed = sum(path.exists() and path.stat().st_mtime >= started for path in errors)
+    return bool(failed >= most)
 
 
 def _refuse_elsewhere(values: dict[str, Any], hydra_config: HydraConf) -> None:

@@ -17,6 +17,7 @@ from samgap.results.table import collect
 from tests.results import probed
 
 Command = Callable[..., tuple[int, str, str]]
+TOP = Path(__file__).parents[2]
 FILES = ("metrics.csv", "probes")
 
 
@@ -96,7 +97,7 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
 ) -> None:
     words = (
         "figure=fig7/smoke",
-        "model.width=0.1",
+        "model.width=0.1,0.2",
         "ascent.rho=0,0.1",
         "epochs=1",
         "eval_every=1",
@@ -109,10 +110,10 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     monkeypatch.setattr(draw, "REFERENCE", tmp_path / "first")
 
     code, out, _ = command("restore", words[0], again)
-    assert (code, "4 of 4 runs were written" in out) == (0, True)
+    assert (code, "8 of 8 runs were written" in out) == (0, True)
     code, _, err = command("train", "-m", *words, "seed=0,1", again)
-    assert (code, "4/4 done" in err) == (0, True)
-    assert "0 of 4 runs were written" in command("restore", words[0], again)[1]
+    assert (code, "8/8 done" in err) == (0, True)
+    assert "0 of 8 runs were written" in command("restore", words[0], again)[1]
 
     assert command("draw", words[0], "source=reference", drawn)[0] == 0
     for ending in ("csv", "png"):
@@ -124,9 +125,13 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     loaded = samgap.load("fig7/smoke", root=f"{tmp_path}/first")
     report = json.loads((tmp_path / "first" / "fig7" / "smoke" / "fig7.json").read_text())
     assert loaded.verdicts["answer"].tolist() == [verdict["answer"] for verdict in report["verdicts"]]
-    assert len(loaded.runs) == 4
+    assert len(loaded.runs) == 8
     pd.testing.assert_frame_equal(
         loaded.gaps, samgap.load("fig7/smoke", source="reference", root=f"{tmp_path}/drawn").gaps
     )
+    # What docs/analysis.md shows.
+    (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)
+    exec(code.replace("fig7/cpu", "fig7/smoke").replace("multirun", str(tmp_path / "first")), found := {})
+    pd.testing.assert_frame_equal(found["fig7"].gaps, loaded.gaps)
     with pytest.raises(SettingError, match="was kept without its runs"):
         samgap.load("fig8/cpu", source="reference", root=str(tmp_path))

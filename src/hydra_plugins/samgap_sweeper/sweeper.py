@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from hydra.types import HydraContext
 
 from samgap import identity, measured, naming, provenance
 from samgap.composer import Composer
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 from samgap.results import sweeps
 from samgap.results.display import Display
-from samgap.results.sweeps import Member, Sweep
+from samgap.results.sweeps import Member, Progress, Sweep, clock
 from samgap.training.settings import GROUPS, SCALARS, resolve
 
 naming.register()
@@ -29,11 +30,13 @@ SCIENTIFIC = (*GROUPS, *SCALARS)
 
 @dataclass
 class ResumeSweeperConf(BasicSweeperConf):
-    """The keys of Hydra's own grid sweeper, and points of the grid to leave out."""
+    """The keys of Hydra's own grid sweeper, and ours."""
 
     _target_: str = "hydra_plugins.samgap_sweeper.sweeper.ResumeSweeper"
     # Dotted key to values: a point that has one of the values of every key is skipped.
     skip: Any = None  # not a dict, into which Hydra would not take keys
+    dry_run: Any = False  # say what would run, in which order and for how long, and write nothing
+    stop_after: Any = None  # failed runs after which no other is started; null = all are tried
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSweeperConf, provider="samgap")
@@ -47,9 +50,19 @@ class ResumeSweeper(BasicSweeper):
     launcher: Any
     hydra_context: Any
 
-    def __init__(self, skip: dict[str, Any] | None = None, **grid: Any) -> None:
+    def __init__(
+        self, skip: dict[str, Any] | None = None, dry_run: Any = False, stop_after: Any = None, **grid: Any
+    ) -> None:
         super().__init__(**grid)
-        self.skip = skip
+        if not isinstance(dry_run, bool):
+            raise SettingError(f"hydra.sweeper.dry_run must be true or false, got {said(dry_run)}.")
+        if stop_after is not None and (
+            isinstance(stop_after, bool) or not isinstance(stop_after, int) or stop_after < 1
+        ):
+            raise SettingError(
+                f"hydra.sweeper.stop_after must be a number of runs from 1, or null, got {said(stop_after)}."
+            )
+        self.skip, self.dry_run = skip, dry_run
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
@@ -76,20 +89,23 @@ class ResumeSweeper(BasicSweeper):
             members=[member for member, _ in jobs],
             probes=measured.asked(naming.plain(self.config, "probe")) if "probe" in self.config else {},
         )
-        dropped = _no_more(grid, root)
-        path = sweeps.write(grid, root)
-        self._tell(grid, root)
         watch = sweeps.Watch(grid, root.absolute())  # a run may change the directory
         before = watch.look()
         # Two points of the grid with one identity are one run: the first of them is launched.
         runs = {member.folder: (member, job) for member, job in reversed(jobs)}
         left = [(member, job) for member, job in runs.values() if member.folder not in watch.records]
-        print(f"{path}: {before.text()}", file=sys.stderr)
+        left.sort(key=lambda pair: -pair[0].cost)
+        if self.dry_run:
+            print(_planned(grid, before, [member for member, _ in left]))
+            return []
+        dropped = _no_more(grid, root)
+        path = sweeps.write(grid, root)
+        self._tell(grid, root)
+        print(f"{path}: {before.text()}{_time(before)}", file=sys.stderr)
         if dropped:
             print(f"{dropped} runs of the grid before are not in this one; their records stay.", file=sys.stderr)
         returns: Any = []
         if left:
-            left.sort(key=lambda pair: -pair[0].cost)
             with Display(watch):
                 try:
                     returns = self.launcher.launch([job for _, job in left], initial_job_idx=0)
@@ -101,9 +117,12 @@ class ResumeSweeper(BasicSweeper):
         told = [result.return_value for result in returns]
         if busy := [one for one in told if one["status"] == "busy"]:
             print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
+        skipped = sum(one["status"] == "skipped" for one in told)
         if failures := [one for one in told if one["status"] == "failed"]:
             first = failures[0]
             others = ", the others are done" if len(failures) < len(runs) and not busy else ""
+            if skipped:
+                others = f", and {skipped} were not started (hydra.sweeper.stop_after)"
             raise SettingError(
                 f"{len(failures)} of {len(runs)} runs of {grid.name}/{grid.scale} failed{others}; "
                 f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
@@ -184,6 +203,17 @@ class ResumeSweeper(BasicSweeper):
         if spelled.get(LIVE):
             swept[LIVE] = None
         return list(swept)
+
+
+def _planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:
+    """What a sweep would do, a line a run in the order of their start."""
+    scale = before.seconds_per_cost
+    lines = [f"  {member.folder}  {clock(member.cost * scale)}" for member in left]
+    return "\n".join([f"{grid.name}/{grid.scale}: {before.text()}{_time(before)}", *lines])
+
+
+def _time(before: Progress) -> str:
+    return f"; about {clock(before.cost_left * before.seconds_per_cost)} of one worker" if before.cost_left else ""
 
 
 def _no_more(grid: Sweep, root: Path) -> int:

@@ -73,9 +73,14 @@ class Progress:
         return self.counts["done"] + self.counts["diverged"]
 
     @property
+    def seconds_per_cost(self) -> float:
+        """Of the finished runs; 1 without any, when a cost is taken for seconds."""
+        return self.seconds_done / self.cost_done if self.cost_done else 1.0
+
+    @property
     def seconds_left(self) -> float | None:
         """Seconds that one worker would still need, at the rate of the finished runs; None without any."""
-        return self.cost_left * self.seconds_done / self.cost_done if self.cost_done else None
+        return self.cost_left * self.seconds_per_cost if self.cost_done else None
 
     def text(self) -> str:
         """Such as "12/48 done, 2 running, 1 failed"."""
