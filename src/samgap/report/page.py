@@ -15,7 +15,8 @@ from samgap.report import charts
 from samgap.report.collected import Collected, Shown
 from samgap.results.plotted import Plot
 
-SIGNS = {"reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",
+SIGNS = {"replicated": "✓", "differs": "✗", "too few": "?",
+         "reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",
          "fails as stated": "✗", "void": "–", "unsettled": "?", "n/a": "–"}  # fmt: skip
 LISTED = 80  # points of a chart; page.js makes as many reachable by keyboard
 ENDINGS = ("pdf", "png", "csv", "json")

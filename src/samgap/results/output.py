@@ -16,7 +16,7 @@ from samgap.files import replace, replace_text
 from samgap.results import alike
 from samgap.results.table import Table, swept
 
-Answer = Literal["reproduced", "not reproduced", "inconclusive"]
+Answer = Literal["reproduced", "not reproduced", "inconclusive", "replicated", "differs", "too few"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Judgment:
     series: str  # the cell's other axes, "" where there are none
     answer: Answer
     reason: str
+
+    def detail(self) -> list[dict[str, str]]:
+        """The rows of a table of its own, by column; none for most."""
+        return []
 
 
 class Evaluated(Protocol):
@@ -106,7 +110,11 @@ def printed(study: Evaluated) -> str:
     if table.missing:
         states = pd.Series(list(table.missing.values())).value_counts()
         lines.append(f"Not in the table: {', '.join(f'{count} {state}' for state, count in states.items())} run(s).")
-    return "\n".join([*lines, *(says(table, verdict) for verdict in study.verdicts)])
+    for verdict in study.verdicts:
+        lines.append(says(table, verdict))
+        if rows := verdict.detail():
+            lines += ["", pd.DataFrame(rows).to_string(index=False), ""]
+    return "\n".join(lines)
 
 
 def write(study: Evaluated, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -136,7 +144,10 @@ def report(study: Evaluated) -> dict[str, Any]:
         "title": study.title,
         "data": data(table),
         "command": table.sweep.command,
-        "verdicts": [dataclasses.asdict(verdict) | {"text": says(table, verdict)} for verdict in study.verdicts],
+        "verdicts": [
+            dataclasses.asdict(verdict) | {"text": says(table, verdict), "detail": verdict.detail()}
+            for verdict in study.verdicts
+        ],
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
         **study.statistics(),

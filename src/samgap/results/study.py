@@ -1,7 +1,7 @@
 """Everything the gap figures need from one sweep: gaps, verdicts, and the published numbers beside ours."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +12,11 @@ from samgap.errors import SettingError, said
 from samgap.plots.style import short as count
 from samgap.results import published, sweeps
 from samgap.results.gaps import Gaps, Protocol, gaps
+from samgap.results.output import Judgment
 from samgap.results.plotted import default_x
+from samgap.results.replication import replication
 from samgap.results.table import Table, collect, short, shown, words
-from samgap.results.verdict import Verdict, published_for
+from samgap.results.verdict import published_for
 from samgap.training.settings import locate
 
 
@@ -24,7 +26,7 @@ class Study:
 
     table: Table
     gaps: Gaps
-    verdicts: list[Verdict]
+    verdicts: list[Judgment]
     published: pd.DataFrame | None
     x: str  # column of gaps.cells on the horizontal axis
     over: list[str] | None  # axes that make a series, see verdict.series
@@ -104,7 +106,10 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers in the table, since model.width was not swept")
     found_verdicts = locate(settings["verdict"])(found, x, over, reference)
-    return Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
+    study = Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
+    if reference is None or not settings.get("replicates"):
+        return study
+    return replace(study, verdicts=[*found_verdicts, *replication(table, found, side_by_side(study))])
 
 
 def _published(names: str | list[str], table: Table) -> pd.DataFrame:
