@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import re
 import sys
@@ -51,6 +52,19 @@ def command(main: Callable[[], object]) -> None:
             main()
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Around the import of torch and Lightning, half of whose time is a search for garbage in what they keep anyway."""
+    loaded = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > loaded:  # not again for a further run, whose garbage would stay too
+            gc.freeze()
+        gc.enable()
 
 
 def _refuse_strange_ranks() -> None:
