@@ -56,7 +56,10 @@ def command(main: Callable[[], object]) -> None:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Around the import of torch and Lightning, half of whose time is a search for garbage in what they keep anyway."""
+    """Around the import of torch and Lightning: what they keep is not searched for garbage, neither then nor later.
+
+    The searches, those at the end of the process among them, would take almost as long as all else in a tiny run.
+    """
     loaded = len(sys.modules)
     gc.disable()
     try:
