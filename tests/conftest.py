@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import importlib
 import os
 import random
@@ -132,6 +133,8 @@ def called(name: str, *arguments: str) -> int:
             cli.command(main)
         except SystemExit as leave:
             return int(leave.code or 0)
+        finally:
+            gc.unfreeze()  # so does it for its process, to end sooner
     return 0
 
 

@@ -218,6 +218,29 @@ def test_one_run_says_what_came_out(command: Command, tmp_path: Path) -> None:
     assert (folder / ".hydra" / "overrides.yaml").exists()
 
 
+def test_status_and_drawing_bring_neither_torch_nor_lightning(mine: Path) -> None:
+    # Whatever a figure draws and asks of its numbers: all of figures and results. This process has torch already.
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "from samgap import cli, status\n"
+        f"sys.argv = ['status', 'root={mine}']\n"
+        "cli.command(status.main)\n"
+        "assert not {'torch', 'pytorch_lightning', 'pandas', 'matplotlib', 'scipy'} & {*sys.modules}\n"
+        "from samgap import draw, figures, results\n"
+        f"sys.argv = ['draw', 'name=mine', 'root={mine}']\n"
+        "cli.command(draw.main)\n"
+        "assert 'scipy.stats' not in sys.modules\n"
+        "for package in (figures, results):\n"
+        "    for module in pkgutil.iter_modules(package.__path__):\n"
+        "        importlib.import_module(f'{package.__name__}.{module.name}')\n"
+        "assert not {'torch', 'pytorch_lightning'} & {*sys.modules}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mine/own: 4/4 done\n" in done.stdout
+    assert "INCONCLUSIVE" in done.stdout
+
+
 def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
     assert command("status", f"root={tmp_path}")[1] == f"No sweep in {tmp_path} yet.\n"
     # One width has too many pixels of padding to be a data set: it fails, the others do not.

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import re
 import sys
@@ -51,6 +52,22 @@ def command(main: Callable[[], object]) -> None:
             main()
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Around the import of torch and Lightning: what they keep is not searched for garbage, neither then nor later.
+
+    The searches, those at the end of the process among them, would take almost as long as all else in a tiny run.
+    """
+    loaded = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > loaded:  # not again for a further run, whose garbage would stay too
+            gc.freeze()
+        gc.enable()
 
 
 def _refuse_strange_ranks() -> None:

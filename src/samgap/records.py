@@ -11,7 +11,7 @@ from samgap import identity
 from samgap.errors import SettingError, said
 from samgap.files import replace_text
 
-RECORD, ERROR, LOCK = "record.json", "error.txt", ".lock"  # in a run's folder
+RECORD, METRICS, ERROR, LOCK = "record.json", "metrics.csv", "error.txt", ".lock"  # in a run's folder
 FORMAT = 1
 
 

@@ -27,8 +27,9 @@ def main(config: DictConfig) -> dict[str, Any]:
     In a sweep an error is returned, not raised, so that it ends this run alone; the sweeper tells of it at the end.
     """
     # Brings torch and Lightning, which a sweep that is done, or an error, need not wait for.
-    from samgap.training import ranks
-    from samgap.training.run import Busy, run
+    with cli.importing():
+        from samgap.training import ranks
+        from samgap.training.run import Busy, run
 
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()

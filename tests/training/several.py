@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import sklearn.datasets  # noqa: F401 - digits are read from it
 import torch
 import torch._dynamo  # a first optimizer imports it
 from torch import multiprocessing as processes

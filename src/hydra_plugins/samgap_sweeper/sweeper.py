@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 
-from samgap import identity, measured, naming, provenance
+from samgap import cli, identity, measured, naming, provenance
 from samgap.composer import Composer
 from samgap.errors import SettingError, said
 from samgap.results import sweeps
@@ -153,7 +153,8 @@ class ResumeSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
         # Composing every job here checks all of them before the first starts.
-        from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
+        with cli.importing():
+            from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
 
         keys = dict.fromkeys([*self._axes(arguments), sweeps.RHO, sweeps.SEED])
         jobs = []

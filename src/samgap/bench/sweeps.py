@@ -26,10 +26,18 @@ SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.9)
 
 def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
     """Every row about sweeps; `smoke` makes them so small that their numbers mean nothing."""
+    yield _one_run(1 if smoke else 5)
     yield _further_run(4 if smoke else 20)
     yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
     yield _cores(2 if smoke else 4, 1 if smoke else 60)
     yield _memory(1_000 if smoke else 60_000)
+
+
+def _one_run(runs: int) -> Row:
+    """Seconds that a run of hardly any training takes as a command of its own."""
+    with tempfile.TemporaryDirectory() as root:
+        taken = [seconds("train", "epochs=1", f"seed={seed}", f"root={root}")[0] for seed in range(runs)]
+    return bounded("one tiny run, as a command", statistics.median(taken), 4, "s", n=runs)
 
 
 def _further_run(runs: int) -> Row:
@@ -57,6 +65,9 @@ def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
                 raise SettingError(f"The sweep of {records_} records was to be finished, and it said: {said}")
             if records_ == few:
                 yield bounded(f"a finished sweep of {few} runs, started again", took, 15, "s")
+                for command, arguments, goal in (("status", [], 0.5), ("draw", ["name=bench"], 2.5)):
+                    took = statistics.median(seconds(command, *arguments, f"root={root}")[0] for _ in range(3))
+                    yield bounded(f"{command} over {few} records, as a command", took, goal, "s", n=3)
         # matplotlib imports what writes a PDF when it writes one.
         late = ", matplotlib.backends.backend_agg, matplotlib.backends.backend_pdf, fontTools.subset"
         for command, arguments, more in (("status", [], ""), ("draw", ["name=bench"], late)):

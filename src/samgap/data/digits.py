@@ -1,5 +1,6 @@
 """scikit-learn's 1,797 handwritten digits: real 8x8 images in 17 levels that come with the package."""
 
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from samgap import seeds
 from samgap.data.sets import Raw, Split
 
+FILE = "sklearn/datasets/data/digits.csv.gz"
 TEST = 597  # leaves 1,200 for training
 
 
@@ -17,10 +19,9 @@ def load(folder: Path) -> Raw:
     Args:
         folder: not read; every data set's `load` takes it.
     """
-    from sklearn.datasets import load_digits  # its import takes a second that no other data set should pay
-
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)
-    whole = Split(images, torch.from_numpy(bunch.target.astype(np.int64)))
+    # The file alone: importing scikit-learn takes longer than a small run. A row is 64 levels and a label.
+    rows = np.loadtxt(str(distribution("scikit-learn").locate_file(FILE)), delimiter=",")
+    images = torch.from_numpy(rows[:, :-1].astype(np.uint8)).view(-1, 1, 8, 8)
+    whole = Split(images, torch.from_numpy(rows[:, -1].astype(np.int64)))
     order = torch.randperm(len(whole), generator=seeds.generator(0, "digits", "test"))
     return Raw(train=whole.take(order[TEST:]), test=whole.take(order[:TEST]), levels=16)

@@ -11,9 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from samgap.curvature.vectors import Array
 from samgap.results import output
-from samgap.results.surfaces import Surface, Surfaces
+from samgap.results.surfaces import Array, Surface, Surfaces
 
 LEVELS = (0.01, 0.05, 0.10)  # the poster's
 RAISED = "eigen"

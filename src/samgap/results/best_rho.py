@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from samgap.errors import SettingError
 from samgap.results.gaps import Gaps
@@ -51,7 +51,7 @@ def _judge(named: str, values: np.ndarray, places: np.ndarray, x: str, target: f
     reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
     if seeds >= 2 and cells >= 2:
         slopes = np.array([slope(places, row) for row in values])
-        reach = float(stats.t.ppf(0.975, seeds - 1)) * slopes.std(ddof=1) / math.sqrt(seeds)
+        reach = float(special.stdtrit(seeds - 1, 0.975)) * slopes.std(ddof=1) / math.sqrt(seeds)
         middle, low, high = float(slopes.mean()), float(slopes.mean() - reach), float(slopes.mean() + reach)
     if seeds >= 2 and cells >= 3:
         statistic, up, down = trend(values)
@@ -73,7 +73,7 @@ def trend(values: np.ndarray) -> tuple[float, float, float]:
     Few rhos make many ties, which Page's own distribution does not know; so p is the share of shuffles of the cells
     within each seed that reach as far.
     """
-    ranks = stats.rankdata(values, axis=1)
+    ranks = pd.DataFrame(values).rank(axis=1).to_numpy()
     weights = np.arange(1, values.shape[1] + 1)
     shuffled = np.random.default_rng(0).permuted(np.broadcast_to(ranks, (SHUFFLES, *ranks.shape)), axis=2)
     studies = shuffled.sum(axis=1) @ weights

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from samgap.results.curves import RULES
 from samgap.results.output import Answer, Judgment
@@ -49,7 +49,7 @@ def above(values: Any) -> float:
     error = values.std(ddof=1) / math.sqrt(len(values))
     if error == 0:
         return math.nan if values[0] == 0 else float(values[0] < 0)
-    return float(stats.t.sf(values.mean() / error, len(values) - 1))
+    return float(special.stdtr(len(values) - 1, -values.mean() / error))
 
 
 def diverged(table: Table) -> Counter[tuple[str, float]]:

@@ -10,13 +10,12 @@ import pandas as pd
 
 from samgap import measured
 from samgap.errors import SettingError, said
-from samgap.records import RunRecord
+from samgap.records import METRICS, RunRecord
 from samgap.results import published, sweeps
 from samgap.results.curves import curve
 from samgap.results.sweeps import RHO, SEED, Sweep
 from samgap.results.table import Table, words
 from samgap.theory.stability import ORDERS, bound, largest_curvature
-from samgap.training.loggers import METRICS
 
 STOP = "stop_loss"
 TOP = "lambda_max"

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from samgap.errors import SettingError, said
+from samgap.records import METRICS
 from samgap.results import published, sweeps
 from samgap.results.gaps import INTERPOLATES
 from samgap.results.sweeps import RHO, SEED
 from samgap.results.table import Table, words
-from samgap.training.loggers import METRICS
 
 WARM_UP = 0.25  # of the epochs, which no fit sees
 RULES = {"sgd": "SGD", "sam": "SAM", "sam_unnormalized": "un-normalized SAM (the theory's)"}

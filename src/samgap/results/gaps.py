@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from samgap.errors import SettingError
 from samgap.results import null
@@ -201,7 +201,7 @@ def _summary(protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray
     reach = math.nan
     if n > 1:
         independent = protocol in ("paper", "fixed")
-        reach = error * (float(stats.t.ppf(0.975, n - 1)) if independent else null.reach_of_gaps(n, rhos))
+        reach = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.reach_of_gaps(n, rhos))
     return {
         f"{protocol}_acc": float(accuracies.mean()),
         f"{protocol}_std": _std(accuracies),

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from samgap.curvature.vectors import Array
 from samgap.errors import SettingError
 from samgap.results import curvature, sweeps
 from samgap.results.curvature import TOP, Probes
@@ -18,6 +18,8 @@ from samgap.results.sweeps import RHO, SEED
 from samgap.results.table import collect
 
 PROBES = ("hessian", "landscape")
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from samgap import identity, measured, mirror
-from samgap.records import RunRecord
+from samgap.records import METRICS, RunRecord
 
-METRICS = "metrics.csv"
 # Numbers of a record that W&B's tables and charts can use; the whole of it stands beside them as one text.
 SHOWN = ("status", "test_acc_final", "test_acc_best", "test_loss_final", "holdout_acc_final", "train_acc_final",
          "train_loss_final", "params_total", "params_live", "seconds")  # fmt: skip

@@ -30,11 +30,11 @@ from samgap.data.batches import batches
 from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.pruning import mask
-from samgap.records import ERROR, LOCK, RunRecord
+from samgap.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.layout import Layout, layout
-from samgap.training.loggers import METRICS, Mirror
+from samgap.training.loggers import Mirror
 from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
 from samgap.training.settings import locate, options, resolve
