@@ -16,7 +16,7 @@ from typing import Any
 from samgap import measured, records, reference
 from samgap.errors import SettingError
 from samgap.files import replace, replace_text
-from samgap.records import RunRecord
+from samgap.records import METRICS, RunRecord
 from samgap.results import sweeps
 from samgap.results.sweeps import Member, Sweep
 from samgap.results.table import Table
@@ -24,7 +24,6 @@ from samgap.results.table import Table
 REFERENCE = Path(reference.__file__).parent / "results"  # results that come with samgap
 FOLDER = "runs"  # of a result
 RUNS, SHARED, CURVES, PROBES = "runs.csv", "runs.json", "curves.csv", "probes.json"
-METRICS = "metrics.csv"  # of a run
 OF_MEMBER = ("folder", "cost", "status")
 Cells = dict[str, Any]
 

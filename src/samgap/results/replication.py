@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from samgap.results.gaps import Gaps
 from samgap.results.output import Judgment
@@ -95,11 +95,11 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     for cell, axes, sgd, sam in _cells(table, found, beside):
         cells.append(len(sgd))
         centers, errors_of_cell = _predicted(sgd.to_numpy(), sam.to_numpy())
-        reaches = stats.t.ppf(1 - LEVEL / 2, len(sgd) - 1) * errors_of_cell
+        reaches = special.stdtrit(len(sgd) - 1, 1 - LEVEL / 2) * errors_of_cell
         theirs = [float(cell[f"published_{key}"]) for key in ("sgd_acc", "sam_acc", "gap")]
         bands = [float(cell.get(f"published_{key}", math.nan)) for key in ("sgd_std", "sam_std", "gap_band")]
         for quantity, value, band, center, reach in zip(QUANTITIES, theirs, bands, centers, reaches, strict=True):
-            back = stats.t.ppf(1 - LEVEL / 2, PUBLISHED_SEEDS - 1) * band * math.sqrt(2 / PUBLISHED_SEEDS)
+            back = special.stdtrit(PUBLISHED_SEEDS - 1, 1 - LEVEL / 2) * band * math.sqrt(2 / PUBLISHED_SEEDS)
             points.append(
                 axes | {"quantity": quantity, "published": value, "band": band, "center": center}
                 | {"low": center - reach, "high": center + reach, "difference": value - center}
@@ -123,7 +123,9 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     differences = [point["difference"] for point in numbers if point["quantity"] == "gap"]
     middle = float(np.mean(differences))
     reach = float(
-        stats.t.ppf(1 - LEVEL / 2, sum(cells) - len(cells)) * math.sqrt(sum(error**2 for error in errors)) / len(errors)
+        special.stdtrit(sum(cells) - len(cells), 1 - LEVEL / 2)
+        * math.sqrt(sum(error**2 for error in errors))
+        / len(errors)
     )
     gap = f"published gaps are {middle:+.3f} points above ours [{middle - reach:+.3f}, {middle + reach:+.3f}]"
     count = f"{agree} of {len(numbers)} published accuracies and gaps lie where our runs expect a study of three seeds"
@@ -206,7 +208,7 @@ def _missed_by_chance(cells: tuple[int, ...]) -> np.ndarray:
             centers, errors = _predicted(ours[..., 0], ours[..., 1:])
             sgd, sam = random.standard_normal((2, STUDIES // PARTS, PUBLISHED_SEEDS)).mean(axis=-1)
             values = np.stack([sgd, sam, sam - sgd], axis=-1)
-            count += (np.abs(values - centers) > stats.t.ppf(1 - LEVEL / 2, seeds - 1) * errors).sum(axis=-1)
+            count += (np.abs(values - centers) > special.stdtrit(seeds - 1, 1 - LEVEL / 2) * errors).sum(axis=-1)
         missed.append(count)
     return np.concatenate(missed)
 
