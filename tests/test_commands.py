@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from samgap import cli, records
+from samgap import cli
+from samgap.runs import records
 from tests.conftest import called
 from tests.training.test_run import PASSING
 

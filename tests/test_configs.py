@@ -11,16 +11,18 @@ import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from samgap import cli, measured
+from samgap import cli
 from samgap.data import factorization
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
-from samgap.identity import identity
+from samgap.figures import published
 from samgap.models.count import count
-from samgap.results import published
+from samgap.runs import measurements
+from samgap.runs.identity import identity
+from samgap.targets import locate
 from samgap.training import build
 from samgap.training.run import run
-from samgap.training.settings import locate, resolve
+from samgap.training.settings import resolve
 from tests.conftest import config, swept
 
 CONF = Path(cli.CONF)
@@ -85,7 +87,7 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     assert 0 in grid["ascent.rho"]
     # An interval wants three seeds.
     assert len(grid["seed"]) >= 3
-    if values["draw"]["study"] == "samgap.results.study.evaluate":
+    if values["draw"]["study"] == "samgap.figures.gap.study.evaluate":
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
         # A trend wants three cells.
         assert len(grid["model.width"]) >= 3 or name == "decay"
@@ -94,7 +96,7 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])
 def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
-    assert values["draw"]["study"] == "samgap.results.convergence.evaluate"
+    assert values["draw"]["study"] == "samgap.figures.convergence.study.evaluate"
     assert values["schedule"]["name"] == "constant"
     assert grid["ascent"] == ["sam", "sam_unnormalized"]
     theirs = published.load(figure.split("/")[0])
@@ -192,7 +194,7 @@ def test_figures_4_and_5_have_runs_and_measurements_of_figure_6(scale: str) -> N
     assert len({rho for rho, _ in ends}) == len(ends) == 2
     assert max(ends)[0] == max(sweep(six)["ascent.rho"])
     assert len(grid_of(six)) == 2 * len(sweep(six)["ascent.rho"]) * 3
-    probes = [measured.asked(config(f"figure={figure}")) for figure in (four, five, six)]
+    probes = [measurements.asked(config(f"figure={figure}")) for figure in (four, five, six)]
     assert [list(one) for one in probes] == [["hessian", "landscape"]] * 2 + [["hessian", "moments"]]
     # One file a probe: equal settings, or the figures would measure each other's runs again and again.
     assert probes[0] == probes[1]
@@ -217,8 +219,8 @@ def test_figure_6_is_trained_as_published() -> None:
 
 
 def test_values_of_a_probe_that_is_not_chosen_are_no_probe() -> None:
-    assert measured.asked(config("figure=fig6/smoke", "probe=[]")) == {}
-    assert measured.asked(config("figure=fig6/smoke"))["moments"]["examples"] == 50
+    assert measurements.asked(config("figure=fig6/smoke", "probe=[]")) == {}
+    assert measurements.asked(config("figure=fig6/smoke"))["moments"]["examples"] == 50
 
 
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig10", "fig11"))])

@@ -18,7 +18,7 @@ from samgap.models.count import count
 from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
-from samgap.training.settings import locate
+from samgap.targets import locate
 from tests.conftest import config
 from tests.pruning.nets import EXAMPLES, zero_initialized
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from samgap import cli, files, records
+from samgap import cli, files
 from samgap.errors import SettingError
+from samgap.runs import records
 from samgap.training import checkpoint
 from samgap.training.run import run
 from tests.conftest import config

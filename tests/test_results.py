@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from samgap.plots.style import short
+from samgap.style import short
 from samgap.theory.suite import PUBLISHED
 
 TOP = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ Data takes one road: config, data, net (width, mask), task (SGD or SAM step), re
 verdict. To read it in that order:
 
 conf/figure/fig8/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
-training/run.py, records.py, results/gaps.py, figures/gap.py.
+training/run.py, records.py, figures/gap/gaps.py, figures/gap/draw.py.
 """
 
 from typing import TYPE_CHECKING, Any

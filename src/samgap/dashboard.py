@@ -15,9 +15,11 @@ from wandb_workspaces.workspaces import interface as ws
 from wandb_workspaces.workspaces import internal
 from wandb_workspaces.workspaces.errors import SpecVersionError
 
-from samgap import cli, identity, mirror, naming, panels
+from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.files import replace_text
+from samgap.runs import identity
+from samgap.tracking import panels, session
 from samgap.training.settings import GROUPS, SCALARS
 
 PLACEHOLDER = "entity"  # in what `dry_run` writes: the account's own is not known without asking
@@ -53,7 +55,7 @@ def show(config: DictConfig) -> None:
         replace_text(folder / "layout.svg", sketch(view))
         print(f"{folder}/{{workspace.json,report.json,layout.svg}}")
         return
-    with mirror.account(
+    with session.account(
         Path(values["root"]), values["logger"]["start_seconds"], "A dashboard", "set dry_run=true"
     ) as api:
         entity = values["logger"]["entity"] or api.default_entity
@@ -68,7 +70,7 @@ def show(config: DictConfig) -> None:
         try:
             _update(api, view, report)
         except SpecVersionError as error:
-            raise SettingError(f"W&B did not take the dashboard ({mirror.line(error)}): set dry_run=true.") from error
+            raise SettingError(f"W&B did not take the dashboard ({session.line(error)}): set dry_run=true.") from error
         print(f"{view.url}\n{report.url}")
 
 

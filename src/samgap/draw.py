@@ -11,13 +11,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, files, mirror, naming
+from samgap import cli, files, naming
 from samgap.errors import SettingError, said
-from samgap.plots.style import style
-from samgap.results import archive, output, restore
-from samgap.results.archive import REFERENCE
-from samgap.results.output import Evaluated
-from samgap.training.settings import locate, options
+from samgap.figures import archive, output
+from samgap.figures.archive import REFERENCE
+from samgap.figures.output import Evaluated
+from samgap.style import style
+from samgap.targets import locate, options
+from samgap.tracking import restore, session
 
 naming.register()
 
@@ -112,7 +113,7 @@ def store(config: Mapping[str, Any]) -> Path:
                 f"got logger={logger['name']}."
             )
         without = "draw from the records on this disk with source=records"
-        with mirror.account(root, restore.TIMEOUT, "source=wandb", without) as api:
+        with session.account(root, restore.TIMEOUT, "source=wandb", without) as api:
             where = logger["project"], logger["entity"]
             restored = restore.restore(api, root, name, scale, *where, config["draw"]["files"])
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from samgap import identity
+from samgap.runs import identity
 from samgap.training.settings import GROUPS, SCALARS, check, resolve
 
 # Settings by another name: what is asked for -> what it becomes.

@@ -6,7 +6,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from samgap import cli, draw, naming
-from samgap.results.output import Evaluated
+from samgap.figures.output import Evaluated
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from samgap import cli, measured, naming
+from samgap import cli, naming
 from samgap.errors import SettingError, said
-from samgap.records import RECORD
-from samgap.results import sweeps
+from samgap.runs import measurements, sweeps
+from samgap.runs.records import RECORD
 from samgap.training.settings import resolve
 
 naming.register()
@@ -38,7 +38,7 @@ def probe(config: DictConfig) -> None:
     from samgap.training.run import probe as look  # brings torch and Lightning, which an error need not wait for
 
     given = naming.plain(config, "root", "run", *MACHINE, *(["probe"] if "probe" in config else []))
-    if not measured.asked(given):
+    if not measurements.asked(given):
         raise SettingError("probe must name what to measure, such as probe=[hessian,moments,landscape].")
     typed = {override.lstrip("+~").partition("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
     if strange := typed - {"root", "run", "probe", *MACHINE}:
@@ -55,8 +55,8 @@ def probe(config: DictConfig) -> None:
     if not Path(own["data_dir"]).exists():
         typed.add("data_dir")  # the run came from another machine
     look(own | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings, folder)
-    for name in measured.asked(given):
-        print(folder / measured.FOLDER / f"{name}.json")
+    for name in measurements.asked(given):
+        print(folder / measurements.FOLDER / f"{name}.json")
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig
 
 from samgap import cli, naming
-from samgap.results import archive
+from samgap.figures import archive
 
 naming.register()
 

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from samgap import cli, naming
 from samgap.errors import SettingError
-from samgap.results import sweeps
-from samgap.results.sweeps import Watch, clock
+from samgap.runs import sweeps
+from samgap.runs.sweeps import Watch, clock
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="status")

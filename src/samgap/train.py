@@ -11,10 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from samgap import cli, identity, naming
+from samgap import cli, naming
 from samgap.errors import SettingError
-from samgap.records import ERROR, RunRecord
-from samgap.results import sweeps
+from samgap.runs import identity, sweeps
+from samgap.runs.records import ERROR, RunRecord
 from samgap.training.settings import resolve
 
 naming.register()

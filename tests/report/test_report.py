@@ -18,11 +18,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from samgap import cli
-from samgap.plots import style
+from samgap import cli, style
+from samgap.figures.plot import Plot
 from samgap.report import charts, collected
 from samgap.report.__main__ import write
-from samgap.results.plotted import Plot
 from tests.conftest import called, config
 from tests.test_commands import Command
 

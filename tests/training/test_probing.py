@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from samgap import measured, records
 from samgap.curvature.examples import Examples, Loss
 from samgap.curvature.probes import Subject, hessian, nonuniformity
 from samgap.errors import SettingError
-from samgap.identity import identity
 from samgap.losses import mean_squared, squared
 from samgap.models.mlp import MLP
+from samgap.runs import measurements, records
+from samgap.runs.identity import identity
 from samgap.training import build
 from samgap.training.run import run
 from samgap.training.settings import resolve
@@ -230,7 +230,7 @@ def test_a_sweep_makes_up_for_probes(command: Command, tmp_path: Path) -> None:
     code, _, err = command("train", *grid, *probes)
     assert (code, "0/2 done, 2 unfinished" in err or "2 unfinished" in err) == (0, True)
     folders = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    assert all(measured.read(folder, "hessian") for folder in folders)
+    assert all(measurements.read(folder, "hessian") for folder in folders)
     code, _, err = command("train", *grid, *probes)
     assert (code, "2/2 done" in err) == (0, True)
 
@@ -257,4 +257,4 @@ def test_a_damaged_measurement_is_told(tmp_path: Path) -> None:
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "hessian.json").write_text("{")
     with pytest.raises(SettingError, match="is damaged"):
-        measured.missing({"hessian": {}}, tmp_path)
+        measurements.missing({"hessian": {}}, tmp_path)

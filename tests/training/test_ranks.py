@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from samgap import records
 from samgap.errors import SettingError
+from samgap.runs import records
 from samgap.training import ranks
 from samgap.training.run import run
 from samgap.training.task import GapTask

@@ -16,11 +16,11 @@ from filelock import FileLock
 from pytorch_lightning.callbacks import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samgap import records
 from samgap.errors import SettingError
 from samgap.optim.sam import SAM
 from samgap.pruning import mask
-from samgap.records import RunRecord
+from samgap.runs import records
+from samgap.runs.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
 from samgap.training.layout import Layout

@@ -3,8 +3,9 @@ import re
 import pytest
 
 from samgap.errors import SettingError
-from samgap.identity import identity
-from samgap.training.settings import locate, resolve
+from samgap.runs.identity import identity
+from samgap.targets import locate
+from samgap.training.settings import resolve
 from tests.conftest import config
 
 BAD = [

@@ -18,8 +18,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from samgap import files, naming
-from samgap.records import ERROR
-from samgap.results import sweeps
+from samgap.runs import sweeps
+from samgap.runs.records import ERROR
 
 naming.register()
 

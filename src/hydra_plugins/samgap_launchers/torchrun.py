@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lost
-from samgap.results.sweeps import FINISHED
+from samgap.runs.sweeps import FINISHED
 
 LOG = "torchrun.log"
 

@@ -14,12 +14,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 
-from samgap import cli, identity, measured, naming, provenance
-from samgap.composer import Composer
+from hydra_plugins.samgap_sweeper.composer import Composer
+from samgap import cli, naming, provenance
 from samgap.errors import SettingError, said
-from samgap.results import sweeps
-from samgap.results.display import Display
-from samgap.results.sweeps import Member, Progress, Sweep, clock
+from samgap.runs import identity, measurements, sweeps
+from samgap.runs.display import Display
+from samgap.runs.sweeps import Member, Progress, Sweep, clock
 from samgap.training.settings import GROUPS, SCALARS, resolve
 
 naming.register()
@@ -87,7 +87,7 @@ class ResumeSweeper(BasicSweeper):
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=[member for member, _ in jobs],
-            probes=measured.asked(naming.plain(self.config, "probe")) if "probe" in self.config else {},
+            probes=measurements.asked(naming.plain(self.config, "probe")) if "probe" in self.config else {},
         )
         watch = sweeps.Watch(grid, root.absolute())  # a run may change the directory
         before = watch.look()
@@ -132,7 +132,7 @@ class ResumeSweeper(BasicSweeper):
     def _tell(self, grid: Sweep, root: Path) -> None:
         """What was asked for, so that a sweep that is not over can be read back from the logger too."""
         if target := self.config.logger.get("_gaps_"):
-            from samgap.training.settings import locate, options
+            from samgap.targets import locate, options
 
             locate(target)(grid, root, **options(naming.plain(self.config, "logger")["logger"]))
 

@@ -15,7 +15,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from samgap import cli, identity, naming
+from samgap import cli, naming
+from samgap.runs import identity
 from samgap.training.cost import flops
 from samgap.training.settings import GROUPS, SCALARS, resolve
 

@@ -5,14 +5,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from samgap import measured, records
 from samgap.bench.commands import peak, seconds
 from samgap.bench.rows import Row, bounded
 from samgap.bench.steps import Compose
 from samgap.curvature import eigen
 from samgap.curvature.hessian import Hessian
 from samgap.curvature.probes import Subject
-from samgap.results import sweeps
+from samgap.runs import measurements, records, sweeps
 from samgap.training import probing
 from samgap.training.settings import resolve
 
@@ -49,7 +48,7 @@ def _moment(folder: Path, examples: int) -> Iterator[Row]:
         "probe", f"run={folder}", "probe=[moments]", f"probe.moments.examples={examples}", "probe.moments.orders=[2]",
         threads=2,
     )  # fmt: skip
-    found = json.loads((folder / measured.FOLDER / "moments.json").read_text())
+    found = json.loads((folder / measurements.FOLDER / "moments.json").read_text())
     what = f"s_2, MLP p = 10, {examples:,} examples"
     yield bounded(f"{what}, two threads", found["seconds"], 15 * 60, "s")
     yield bounded(f"{what}, peak memory", memory, 4 * 1024, "MiB")

@@ -8,13 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from samgap import identity, records
 from samgap.bench import images
 from samgap.bench.commands import peak, seconds
 from samgap.bench.rows import Row, bounded
 from samgap.bench.steps import Compose
 from samgap.errors import SettingError
-from samgap.results import sweeps
+from samgap.runs import identity, records, sweeps
 from samgap.training.run import run
 from samgap.training.settings import resolve
 

@@ -1,1 +1,1 @@
-"""One drawing function a kind of figure."""
+"""From records to figures: a folder for each question, with its numbers, its verdict and its drawing."""

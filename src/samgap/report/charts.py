@@ -6,8 +6,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from samgap.plots import style
-from samgap.results.plotted import Plot
+from samgap import style
+from samgap.figures.plot import Plot
 
 HEIGHT = 320
 PADDING = {"left": 5, "right": 20, "top": 5, "bottom": 5}

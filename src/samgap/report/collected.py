@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 from hydra import compose
 
-from samgap import cli, identity, naming
+from samgap import cli, naming
 from samgap.errors import SettingError
-from samgap.results import output, sweeps
-from samgap.results.archive import REFERENCE
-from samgap.results.plotted import Plot
-from samgap.results.sweeps import Progress, Watch
-from samgap.training.settings import locate
+from samgap.figures import output
+from samgap.figures.archive import REFERENCE
+from samgap.figures.plot import Plot
+from samgap.runs import identity, sweeps
+from samgap.runs.sweeps import Progress, Watch
+from samgap.targets import locate
 
 HEADER = re.compile(r"^# ([A-Z]+)\s+(.*)$")
 

@@ -11,9 +11,9 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from samgap import provenance
+from samgap.figures.plot import Plot
 from samgap.report import charts
 from samgap.report.collected import Collected, Shown
-from samgap.results.plotted import Plot
 
 SIGNS = {"replicated": "✓", "differs": "✗", "too few": "?",
          "reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",

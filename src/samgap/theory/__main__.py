@@ -45,7 +45,7 @@ def _figures(folder: Path, setup: Setup) -> None:
     os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
     from matplotlib import pyplot as plt
 
-    from samgap.plots import style
+    from samgap import style
     from samgap.theory import figure
 
     with style.style():

@@ -5,7 +5,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samgap.plots import style
+from samgap import style
 from samgap.theory import expectation, instances, rates
 from samgap.theory import stability as linear
 from samgap.theory.problems import least_squares

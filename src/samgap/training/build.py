@@ -22,7 +22,7 @@ from samgap.models.init import initialize
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.examples import Examples
-from samgap.training.settings import locate, options
+from samgap.targets import locate, options
 
 
 def data(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Data:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from samgap.targets import locate
 from samgap.training.layout import layout
-from samgap.training.settings import locate
 
 # Seconds of one CPU thread: what a pass costs whatever its size, and operations a second. Only ratios matter.
 PASS_SECONDS, RATE = 2e-3, 5e10

@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from samgap import measured, provenance
+from samgap import provenance
 from samgap.curvature.examples import Examples
 from samgap.curvature.probes import Subject
 from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.pruning.mask import Masks
-from samgap.records import RunRecord
+from samgap.runs import measurements
+from samgap.runs.records import RunRecord
+from samgap.targets import locate
 from samgap.training import build
-from samgap.training.settings import locate
 
 WEIGHTS = "weights.pt"
 
@@ -78,12 +79,12 @@ def carry_out(config: Mapping[str, Any], names: list[str], looked_at: Subject, r
     Raises:
         SettingError: a probe's settings are wrong.
     """
-    asked = measured.asked(config)
+    asked = measurements.asked(config)
     for name in names:
         started = time.monotonic()
         found = build.call(f"probe.{name}", locate(config["probe"][name]["_target_"]), looked_at, **asked[name])
         commit, dirty = provenance.commit()
-        measured.write(
+        measurements.write(
             folder,
             name,
             {

@@ -25,19 +25,21 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch import nn
 
-from samgap import files, identity, measured, provenance, records, seeds
+from samgap import files, provenance, seeds
 from samgap.data.batches import batches
 from samgap.data.sets import Data
 from samgap.errors import SettingError
 from samgap.pruning import mask
-from samgap.records import ERROR, LOCK, METRICS, RunRecord
+from samgap.runs import identity, measurements, records
+from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
+from samgap.targets import locate, options
+from samgap.tracking.run import Mirror
 from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
 from samgap.training.layout import Layout, layout
-from samgap.training.loggers import Mirror
 from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
-from samgap.training.settings import locate, options, resolve
+from samgap.training.settings import resolve
 from samgap.training.task import GapTask, Row
 
 UNDETERMINED = "(.*) does not have a deterministic implementation"  # as torch says it
@@ -122,7 +124,7 @@ def probe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
 
 
 def _look(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path) -> None:
-    if names := measured.missing(measured.asked(config), folder):
+    if names := measurements.missing(measurements.asked(config), folder):
         torch.set_num_threads(config["trainer"]["threads"])
         with _mirror(config, settings, ranks.rank()) as mirror, numerics(settings["precision"]):
             probing.carry_out(config, names, probing.restored(config, settings, record, folder), record, folder)
@@ -206,7 +208,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(net, record.identity, path))
         write_curve(task.curve, folder / METRICS)
-        if record.status == "done" and (names := measured.missing(measured.asked(config), folder)):
+        if record.status == "done" and (names := measurements.missing(measurements.asked(config), folder)):
             probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
         records.write(record, folder)
         (folder / LAST).unlink(missing_ok=True)

@@ -6,13 +6,13 @@ since they may be used alone.
 
 import functools
 import json
-import pydoc
-import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from samgap.errors import SettingError, said
+from samgap.runs.sweeps import A_NAME, A_WORD, is_name, is_word
+from samgap.targets import locate
 from samgap.training.layout import Layout, layout
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
@@ -47,10 +47,6 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _word(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
-
-
 def _folder(value: Any) -> bool:
     return _text(value) and not value.startswith("~") and "\0" not in value
 
@@ -59,7 +55,6 @@ def _wandb_name(value: Any) -> bool:
     return _text(value) and len(value) <= 128 and not set(value) & set("/\\#?%:")
 
 
-A_WORD = "a word of letters, digits, _, - and ."
 A_FOLDER = "a folder (in full: only a shell expands ~)"
 
 
@@ -129,8 +124,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "logger.start_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
     "logger.end_seconds": (lambda v: _number(v) and v > 0, "a number above 0"),
-    "name": (lambda v: _word(v) and v not in ("runs", "wandb", "None"), f"{A_WORD}, and not runs or wandb"),
-    "scale": (_word, A_WORD),
+    "name": (is_name, A_NAME),
+    "scale": (is_word, A_WORD),
     "root": (_folder, A_FOLDER),
     "data_dir": (_folder, A_FOLDER),
     "ascent.rho": (lambda v: _number(v) and v >= 0, "a number from 0"),
@@ -198,26 +193,6 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def locate(target: str) -> Any:
-    """The object at a dotted path.
-
-    Raises:
-        SettingError: there is none.
-    """
-    try:
-        found = pydoc.locate(target) if isinstance(target, str) else None
-    except pydoc.ErrorDuringImport as error:
-        raise SettingError(f"_target_ is {target}, and importing it fails ({error.value}).") from error
-    if found is None:
-        raise SettingError(f"_target_ must be the dotted path of something importable, got {said(target)}.")
-    return found
-
-
-def options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a part: its group without what names it."""
-    return {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
-
-
 def _batch_norm_size(norm: str, dealt: Layout) -> int:
     if norm == "local":
         return dealt.forward
@@ -260,7 +235,7 @@ def check(values: Mapping[str, Any]) -> None:
 
 
 def _refuse_no_part(group: str, part: Any) -> None:
-    named = isinstance(part, Mapping) and _word(part.get("name"))
+    named = isinstance(part, Mapping) and is_word(part.get("name"))
     if not named or not (_text(part.get("_target_")) or (group == "ascent" and not part.get("rho"))):
         found = {key: part.get(key) for key in ("name", "_target_")} if isinstance(part, Mapping) else part
         raise SettingError(

@@ -1,0 +1,203 @@
+"""The runs of a sweep as a few files that a result is kept with, from which a store of runs is made again.
+
+They lie in runs/ beside the figure. runs.csv has a row for each point of the grid: its axes, the state of its run, and
+what varies among the records. runs.json has what all records share, and the sweep. curves.csv and probes.json hold what
+a figure reads beside the records. Nothing of a record is lost. A cell is JSON where it is not plain text, and empty
+where a record lacks the key.
+"""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from samgap import reference
+from samgap.errors import SettingError
+from samgap.figures.table import Table
+from samgap.files import replace, replace_text
+from samgap.runs import measurements, records, sweeps
+from samgap.runs.records import METRICS, RunRecord
+from samgap.runs.sweeps import Member, Sweep
+
+REFERENCE = Path(reference.__file__).parent / "results"  # results that come with samgap
+FOLDER = "runs"  # of a result
+RUNS, SHARED, CURVES, PROBES = "runs.csv", "runs.json", "curves.csv", "probes.json"
+OF_MEMBER = ("folder", "cost", "status")
+Cells = dict[str, Any]
+
+
+def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
+    """Write a sweep's runs as far as they are done.
+
+    Args:
+        table: of the sweep.
+        root: where its runs lie.
+        folder: of the result.
+        files: what the figure reads of a run beside its record: metrics.csv, probes.
+    """
+    folder = folder / FOLDER
+    cells = {record.folder: _cells(record) for record in table.records}
+    shared = _shared([*cells.values()])
+    rows = []
+    for member in table.sweep.members:
+        own = cells.get(member.folder, {"status": table.missing.get(member.folder)})
+        varying = {key: value for key, value in own.items() if key not in shared}
+        rows.append(member.axes | {"folder": member.folder, "cost": member.cost, "status": own["status"]} | varying)
+    sweep = {key: value for key, value in dataclasses.asdict(table.sweep).items() if key != "members"}
+    _write_rows(folder / RUNS, rows, _encode)
+    replace_text(folder / SHARED, json.dumps({"sweep": sweep, "shared": shared}, indent=1, allow_nan=False) + "\n")
+    if METRICS in files:
+        paths = {name: sweeps.runs(root) / name / METRICS for name in cells}
+        curves = [{"folder": name} | row for name, path in paths.items() if path.exists() for row in _rows(path, str)]
+        _write_rows(folder / CURVES, curves, str)
+    if "probes" in files:
+        found = {name: _probes(sweeps.runs(root) / name) for name in cells}
+        replace_text(folder / PROBES, json.dumps(found, allow_nan=False) + "\n")
+
+
+def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
+    """Put the runs of a kept result into a store, marked as restored; records that are there stay.
+
+    Args:
+        folder: of the result, as `write` filled it.
+        root: of the store.
+
+    Returns:
+        The sweep, and how many records were written.
+
+    Raises:
+        SettingError: the result was kept without its runs, or a file of it is damaged.
+    """
+    sweep, found = read(folder)
+    folder = folder / FOLDER
+    curves: dict[str, list[Cells]] = {}
+    for row in _rows(folder / CURVES, str) if (folder / CURVES).exists() else ():
+        curves.setdefault(row.pop("folder"), []).append(row)
+    probes = _json(folder / PROBES) if (folder / PROBES).exists() else {}
+    written = 0
+    for record in found:
+        place = sweeps.runs(root) / record.folder
+        if records.read(place, record.identity) is not None:
+            continue
+        if record.folder in curves:
+            _write_rows(place / METRICS, curves[record.folder], str)
+        for name, one in probes.get(record.folder, {}).items():
+            measurements.write(place, name, one)
+        records.write(dataclasses.replace(record, restored=True), place)
+        written += 1
+    if not (sweep.folder(root) / sweeps.SWEEP).exists():
+        sweeps.write(sweep, root)
+    return sweep, written
+
+
+def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
+    """The sweep and the records that `write` kept, each once.
+
+    Raises:
+        SettingError: the result was kept without its runs, or a file of it is damaged.
+    """
+    if not (folder / FOLDER / RUNS).exists():
+        raise SettingError(f"{folder} has no {FOLDER}/{RUNS}: this result was kept without its runs.")
+    folder = folder / FOLDER
+    kept = _json(folder / SHARED)
+    try:
+        members: list[Member] = []
+        found: dict[str, RunRecord] = {}
+        for row in _rows(folder / RUNS, _decode):
+            name, cost, status = (row.pop(key) for key in OF_MEMBER)
+            axes = {key: row.pop(key) for key in [key for key in row if key in _axes(kept["sweep"])]}
+            members.append(Member(name.rpartition("-")[2], name, axes, cost))
+            if status in sweeps.FINISHED:
+                found[name] = _record({"folder": name, "status": status} | kept["shared"] | row, axes)
+        return Sweep(**kept["sweep"], members=members), [*found.values()]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingError(
+            f"{folder / RUNS} is damaged ({error}): restore it from where the result came from."
+        ) from error
+
+
+def _axes(sweep: Mapping[str, Any]) -> set[str]:
+    return {*sweep["axes"], sweeps.RHO, sweeps.SEED}
+
+
+def _cells(record: RunRecord) -> Cells:
+    values = dataclasses.asdict(record)
+    del values["identity"], values["restored"]  # the folder's name ends in it; of a store, not of the run
+    return dict(sorted(_flat("settings", values.pop("settings")).items())) | values
+
+
+def _flat(key: str, value: Any) -> Cells:
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    return {path: leaf for inner, item in value.items() for path, leaf in _flat(f"{key}.{inner}", item).items()}
+
+
+def _shared(cells: list[Cells]) -> Cells:
+    first, *others = cells
+    return {
+        key: value
+        for key, value in first.items()
+        if key != "folder" and all(key in other and _same(other[key], value) for other in others)
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one == other
+
+
+def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:
+    settings: dict[str, Any] = {}
+    for key, value in cells.items():
+        if key.startswith("settings."):
+            *groups, last = key.split(".")[1:]
+            inner = settings
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[last] = value
+    rest = {key: value for key, value in cells.items() if not key.startswith("settings.")}
+    return records.parse(json.dumps(rest | {"settings": settings, "identity": cells["folder"].rpartition("-")[2]}))
+
+
+def _probes(folder: Path) -> dict[str, Any]:
+    names = sorted(path.stem for path in (folder / measurements.FOLDER).glob("*.json"))
+    return {name: measurements.read(folder, name) for name in names}
+
+
+def _write_rows(path: Path, rows: list[Cells], encode: Callable[[Any], str]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write_(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([encode(row[key]) if key in row else "" for key in columns] for row in rows)
+
+    replace(path, write_)
+
+
+def _rows(path: Path, decode: Callable[[str], Any]) -> Iterator[Cells]:
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            yield {key: decode(text) for key, text in row.items() if text}
+
+
+def _encode(value: Any) -> str:
+    """JSON, but a text as it is where it cannot be taken for JSON."""
+    text = json.dumps(value, allow_nan=False)
+    return value if isinstance(value, str) and value and _decode(value) == value else text
+
+
+def _decode(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path} is damaged ({error}): restore it from where the result came from.") from error

@@ -1,0 +1,1 @@
+"""Does the training loss fall at a linear rate?"""

@@ -1,0 +1,1 @@
+"""What does SAM gain over SGD, and does the gain grow?"""

@@ -1,0 +1,247 @@
+"""SAM minus SGD in every cell, in percentage points, with its uncertainty, under several rules of choosing rho.
+
+A gap pairs two runs of one cell and one seed. Which rho stands for SAM matters as much as the runs:
+
+- paper: rho* is the best by the very test accuracy that is reported, averaged over seeds, as the paper chose it. The
+  maximum of noisy numbers is too high, so this gap is biased upward, most where the true gap is small.
+- loso (leave one seed out): the gap of a seed uses the rho that was best on the other seeds.
+- holdout: the same with accuracy on held-out training images, so that the test set only reports. A holdout alone would
+  not do: a lucky run is lucky on both sets, so a rho chosen by a run's own holdout still favors its test accuracy.
+- fixed: one rho for all cells.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from samgap.errors import SettingError
+from samgap.figures.gap import null
+from samgap.figures.significance import INTERPOLATES
+from samgap.figures.table import Table, words
+from samgap.runs.sweeps import FINISHED, RHO, SEED
+
+Protocol = Literal["paper", "holdout", "loso", "fixed"]
+PROTOCOLS: tuple[Protocol, ...] = ("paper", "holdout", "loso", "fixed")
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The gaps of a sweep.
+
+    `cells` has a row a cell: the cell's axes, params_total, params_live, then, in percent and percentage points, the
+    accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho, unless
+    no cell allows p. `by_seed` has a row a cell, protocol and seed. `best` has one a cell and seed: the rho that was
+    best in that seed's own runs, on held-out images where there are any. `notes` says what was left out of all three.
+    """
+
+    cells: pd.DataFrame
+    by_seed: pd.DataFrame
+    best: pd.DataFrame
+    axes: list[str]  # of a cell
+    unbiased: Protocol  # holdout where there is one, else loso
+    rhos: int  # how many of them SAM could choose from
+    fixed_rho: float
+    notes: list[str]
+    thinned: bool  # every width has a sparsity of its own (pruner.live_params)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The whole seeds of one cell; accuracies in percent, SAM's by rho (rows) and seed (columns)."""
+
+    axes: dict[str, Any]
+    sgd: pd.DataFrame  # a row a seed
+    sam: pd.DataFrame  # a row a seed and rho
+    sgd_acc: pd.Series
+    sam_acc: pd.DataFrame
+    holdout_acc: pd.DataFrame | None
+
+
+def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
+    """All gaps of a table.
+
+    Args:
+        table: runs of both arms.
+        fixed_rho: radius of the "fixed" gap, the same in all cells; None takes the median of those swept. Where it was
+            not swept, there is no such gap.
+
+    Raises:
+        SettingError: an arm is missing, or the runs have no accuracy.
+    """
+    done = table.runs[table.runs["status"] == "done"]
+    if len(done) and done["test_acc_final"].isna().all():
+        raise SettingError(
+            "A gap is one of accuracies, and a regression has none: set draw.study="
+            "samgap.figures.convergence.study.evaluate, draw._target_=samgap.figures.convergence.draw.draw and "
+            "draw.interpolates_from to a width."
+        )
+    rhos = sorted(map(float, table.runs[RHO][table.runs[RHO] > 0].unique()))
+    if not rhos or not (table.runs[RHO] == 0).any():
+        raise SettingError("A gap wants both arms: sweep ascent.rho over 0 and at least one other value.")
+    if fixed_rho is None:
+        fixed_rho = rhos[len(rhos) // 2]
+    notes: list[str] = []
+    cells = [cell for axes, sam, sgd in _arms(table) if (cell := _whole(axes, sam, sgd, notes)) is not None]
+    if not cells:
+        raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
+    rows: list[dict[str, Any]] = []
+    by_seed: list[dict[str, Any]] = []
+    best: list[dict[str, Any]] = []
+    for cell in cells:
+        row = _context(cell)
+        for protocol in PROTOCOLS:
+            chosen = _rhos(protocol, cell, fixed_rho)
+            if chosen is None:
+                continue
+            accuracies = np.array([cell.sam_acc.loc[rho, seed] for seed, rho in chosen.items()])
+            differences = accuracies - cell.sgd_acc.to_numpy()
+            row |= _summary(protocol, accuracies, differences, len(cell.sam_acc))
+            row[f"{protocol}_rho"] = _common(list(chosen.values()))
+            for (seed, rho), difference in zip(chosen.items(), differences, strict=True):
+                by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})
+        rows.append(row)
+        own = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc
+        best += [cell.axes | {"seed": seed, "rho": _best(own[[seed]])} for seed in own]
+    unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
+    order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
+    frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
+    if fixed_rho not in rhos:
+        notes.append(f"no gap at the fixed rho = {fixed_rho:g} (draw.fixed_rho), which was not swept")
+    if f"{unbiased}_gap" not in frame:
+        notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
+    seeds, own_best = pd.DataFrame(by_seed), pd.DataFrame(best)
+    thinned = _thinned(table.runs, table.cell_axes)
+    return Gaps(frame, seeds, own_best, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thinned)
+
+
+def _thinned(runs: pd.DataFrame, axes: list[str]) -> bool:
+    # Of all that was asked for, so that a study does not change its lines while it fills up.
+    if not {"model.width", "pruner.sparsity"} <= {*axes} or runs["pruner.sparsity"].nunique() == 1:
+        return False
+    others = [axis for axis in axes if axis != "pruner.sparsity"]
+    return bool(runs.groupby(others)["pruner.sparsity"].nunique().max() == 1)
+
+
+def _arms(table: Table) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+    """(cell, SAM runs, SGD runs) of each cell that was asked for, finished or not.
+
+    A swept setting of the ascent belongs to SAM alone: each of its values is compared with the same SGD runs.
+    """
+    shared = [axis for axis in table.cell_axes if not axis.startswith("ascent.")]
+    sam, sgd = table.runs[table.runs[RHO] > 0], table.runs[table.runs[RHO] == 0]
+    arms = []
+    for values, part in sam.groupby(table.cell_axes, sort=False) if table.cell_axes else [((), sam)]:
+        cell = dict(zip(table.cell_axes, values, strict=True))
+        match = sgd
+        for axis in shared:
+            match = match[match[axis] == cell[axis]]
+        arms.append((cell, part.drop_duplicates([RHO, SEED]), match.drop_duplicates(SEED)))
+    return arms
+
+
+def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> _Cell | None:
+    """What can be compared in a cell without holes; None when that is nothing. What it leaves out, it notes.
+
+    A seed that lacks a run would be compared under fewer rhos than the others, so it waits. A rho at which a run
+    diverged has no mean and cannot be chosen; a diverged SGD run takes its seed out.
+    """
+    name = words(axes) or "the one cell"
+    runs = pd.concat([sam, sgd])
+    open_ = set(runs[SEED][~runs["status"].isin(FINISHED)]) | (set(sam[SEED]) ^ set(sgd[SEED]))
+    dead = set(sgd[SEED][sgd["status"] == "diverged"]) - open_
+    seeds = sorted(set(runs[SEED]) - open_ - dead)
+    if open_:
+        notes.append(f"{name}: seed {_list(open_)} left out, runs are missing")
+    if dead:
+        notes.append(f"{name}: seed {_list(dead)} left out, SGD diverged")
+    sam, sgd = sam[sam[SEED].isin(seeds)], sgd[sgd[SEED].isin(seeds)].sort_values(SEED)
+    wild = set(sam[RHO][sam["status"] == "diverged"])
+    if wild:
+        notes.append(f"{name}: rho {_list(wild)} cannot be chosen, SAM diverged")
+    sam = sam[~sam[RHO].isin(wild)]
+    if sam.empty:
+        notes.append(f"{name}: left out, no seed has both arms")
+        return None
+
+    def by_rho(column: str) -> pd.DataFrame:
+        return 100 * sam.pivot(index=RHO, columns=SEED, values=column).astype(float)
+
+    holdout = by_rho("holdout_acc_final") if sam["holdout_acc_final"].notna().all() else None
+    sgd_acc = 100 * sgd.set_index(SEED)["test_acc_final"].astype(float)
+    return _Cell(axes, sgd, sam, sgd_acc, by_rho("test_acc_final"), holdout)
+
+
+def _rhos(protocol: Protocol, cell: _Cell, fixed_rho: float) -> dict[Any, float] | None:
+    """The rho that stands for SAM in each seed; of equal ones the smallest. None where the rule cannot be applied."""
+    seeds = list(cell.sam_acc.columns)
+    if protocol == "fixed":
+        return dict.fromkeys(seeds, fixed_rho) if fixed_rho in cell.sam_acc.index else None
+    if protocol == "paper":
+        return dict.fromkeys(seeds, _best(cell.sam_acc))
+    judge = cell.holdout_acc if protocol == "holdout" else cell.sam_acc
+    if judge is None or len(seeds) < 2:
+        return None
+    return {seed: _best(judge.drop(columns=seed)) for seed in seeds}
+
+
+def _best(accuracies: pd.DataFrame) -> float:
+    # Rounded, so that two means that differ in the last bit are equal and the smaller rho wins on every machine.
+    means = accuracies.to_numpy().mean(axis=1).round(9)
+    return float(accuracies.index[int(means.argmax())])
+
+
+def _summary(protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray, rhos: int) -> dict[str, float]:
+    """Mean over seeds, standard error and 95 % interval of the gap; nan where one seed gives none."""
+    n, mean = len(differences), float(differences.mean())
+    error = _std(differences) / math.sqrt(n)
+    reach = math.nan
+    if n > 1:
+        independent = protocol in ("paper", "fixed")
+        reach = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.reach_of_gaps(n, rhos))
+    return {
+        f"{protocol}_acc": float(accuracies.mean()),
+        f"{protocol}_std": _std(accuracies),
+        f"{protocol}_gap": mean,
+        f"{protocol}_se": error,
+        f"{protocol}_low": mean - reach,
+        f"{protocol}_high": mean + reach,
+    }
+
+
+def _context(cell: _Cell) -> dict[str, Any]:
+    """What else a cell's row says, of the same runs: SAM's training accuracy is that of the paper's rho."""
+    train = float(cell.sgd["train_acc_final"].mean())
+    best = cell.sam[cell.sam[RHO] == _best(cell.sam_acc)]
+    return cell.axes | {
+        "params_total": int(cell.sgd["params_total"].iloc[0]),
+        "params_live": int(cell.sgd["params_live"].iloc[0]),
+        "n": len(cell.sgd),
+        "sgd_acc": float(cell.sgd_acc.mean()),
+        "sgd_std": _std(cell.sgd_acc.to_numpy()),
+        "sgd_train_acc": 100 * train,
+        "sam_train_acc": 100 * float(best["train_acc_final"].mean()),
+        "interpolates": bool(train >= INTERPOLATES),
+        "sgd_seconds": float(cell.sgd["seconds"].mean()),
+        "sam_seconds": float(best["seconds"].mean()),
+    }
+
+
+def _sortable(column: pd.Series) -> pd.Series:
+    return column if pd.api.types.is_numeric_dtype(column) else column.astype(str)
+
+
+def _common(values: list[float]) -> float:
+    """The value chosen most often, of equals the smallest."""
+    return min(set(values), key=lambda value: (-values.count(value), value))
+
+
+def _std(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _list(values: set[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(values))

@@ -1,0 +1,223 @@
+"""Are these the published numbers? Point by point, where data and settings are the published ones.
+
+The published SAM is a maximum over rhos of means of three seeds, which lies higher the fewer the seeds. So it is
+compared with the same statistic over all subsets of three of our seeds. A number agrees if it lies in the 95 %
+prediction interval that our runs give for another study of three seeds:
+
+    center ± t s sqrt(1/3 + 1/n),   t of n - 1 degrees of freedom
+
+s is the standard deviation over our n seeds, of SAM at our own best rho. How many of a figure's numbers miss their
+interval by chance is simulated: one size's numbers share their runs, so that they miss together.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from samgap.figures.gap.gaps import Gaps
+from samgap.figures.output import Judgment
+from samgap.figures.significance import LEVEL
+from samgap.figures.table import Table, short, words
+from samgap.runs.sweeps import RHO, SEED
+
+PUBLISHED_SEEDS = 3
+QUANTITIES = ("SGD", "SAM", "gap")
+KEYS = {"quantity", "published", "band", "center", "low", "high", "difference", "agrees", "ours_in_sd", "ours_in_se",
+        "share"}  # fmt: skip
+STUDIES = 4_000
+PARTS = 20  # simulated one after the other, to bound memory
+
+
+@dataclass(frozen=True)
+class Replication(Judgment):
+    """The answer for all published numbers of a figure: replicated, differs, or too few.
+
+    A row of `points` has the cell's axes, the quantity, and in percent: published and its band; center, low, high, of
+    a study of three seeds as ours predict it; difference, published minus center; agrees; ours_in_sd and ours_in_se,
+    whether our center lies in the interval that the published band gives in turn, taken as one standard deviation and
+    as one standard error. Of the best rho: published, center (ours), share of our subsets of three that choose it.
+    """
+
+    seeds: int  # the fewest of a cell
+    numbers: int
+    agree: int
+    p: float  # of so many that do not agree, were both studies of the same runs
+    p_without_effect: float  # the same, had the published SAM been the published SGD
+    gap_difference: float  # published minus ours, mean over cells
+    gap_low: float  # 95 %
+    gap_high: float
+    points: list[dict[str, Any]]
+
+    def detail(self) -> list[dict[str, str]]:
+        """A row a number."""
+        return [_shown(point) for point in self.points]
+
+
+def _shown(point: dict[str, Any]) -> dict[str, str]:
+    axes = {
+        key: f"{value:g}" if not isinstance(value, str) else value for key, value in point.items() if key not in KEYS
+    }
+    row = {short(axis): text for axis, text in axes.items()} | {"": point["quantity"]}
+    if "agrees" not in point:
+        theirs = f"{point['published']:g}"
+        return (
+            row
+            | {"published": theirs, "ours": f"{point['center']:g}", "from": "", "to": "", "agrees": ""}
+            | {"ours in theirs": f"chosen by {100 * point['share']:.0f} % of threes of our seeds"}
+        )
+    form = "{:+.3f}" if point["quantity"] == "gap" else "{:.3f}"
+    texts = [form.format(point[key]) for key in ("published", "center", "low", "high")]
+    back = [name for name, key in (("s.d.", "ours_in_sd"), ("s.e.", "ours_in_se")) if point[key]]
+    back_text = "" if math.isnan(point["band"]) else " and ".join(back) or "no"
+    return row | dict(zip(("published", "ours", "from", "to"), texts, strict=True)) | {
+        "agrees": "yes" if point["agrees"] else "no", "ours in theirs": back_text
+    }  # fmt: skip
+
+
+def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replication]:
+    """One answer for the figure; none where no published number stands beside ours.
+
+    Args:
+        table: runs.
+        found: their gaps.
+        beside: `study.side_by_side`, our cells with the published columns.
+    """
+    points: list[dict[str, Any]] = []
+    missed_without = 0
+    cells, errors = [], []
+    for cell, axes, sgd, sam in _cells(table, found, beside):
+        cells.append(len(sgd))
+        centers, errors_of_cell = _predicted(sgd.to_numpy(), sam.to_numpy())
+        reaches = special.stdtrit(len(sgd) - 1, 1 - LEVEL / 2) * errors_of_cell
+        theirs = [float(cell[f"published_{key}"]) for key in ("sgd_acc", "sam_acc", "gap")]
+        bands = [float(cell.get(f"published_{key}", math.nan)) for key in ("sgd_std", "sam_std", "gap_band")]
+        for quantity, value, band, center, reach in zip(QUANTITIES, theirs, bands, centers, reaches, strict=True):
+            back = special.stdtrit(PUBLISHED_SEEDS - 1, 1 - LEVEL / 2) * band * math.sqrt(2 / PUBLISHED_SEEDS)
+            points.append(
+                axes | {"quantity": quantity, "published": value, "band": band, "center": center}
+                | {"low": center - reach, "high": center + reach, "difference": value - center}
+                | {"agrees": bool(abs(value - center) <= reach)}
+                | {"ours_in_sd": bool(abs(value - center) <= back)}
+                | {"ours_in_se": bool(abs(value - center) <= back * math.sqrt(PUBLISHED_SEEDS))}
+            )  # fmt: skip
+        nothing = [theirs[0], theirs[0], 0.0]
+        missed_without += int((np.abs(np.array(nothing) - centers) > reaches).sum())
+        errors.append(errors_of_cell[-1])
+        if pd.notna(cell.get("published_best_rho")):
+            points.append(axes | {"quantity": "best rho"} | _best_rho(sam, float(cell["published_best_rho"])))
+    if not cells:
+        return []
+    numbers = [point for point in points if "agrees" in point]
+    agree = sum(point["agrees"] for point in numbers)
+    chance = _missed_by_chance(tuple(cells))
+    p, p_without = (
+        float((1 + (chance >= missed).sum()) / (1 + len(chance))) for missed in (len(numbers) - agree, missed_without)
+    )
+    differences = [point["difference"] for point in numbers if point["quantity"] == "gap"]
+    middle = float(np.mean(differences))
+    reach = float(
+        special.stdtrit(sum(cells) - len(cells), 1 - LEVEL / 2)
+        * math.sqrt(sum(error**2 for error in errors))
+        / len(errors)
+    )
+    gap = f"published gaps are {middle:+.3f} points above ours [{middle - reach:+.3f}, {middle + reach:+.3f}]"
+    count = f"{agree} of {len(numbers)} published accuracies and gaps lie where our runs expect a study of three seeds"
+    if p < LEVEL:
+        missing = ", ".join(
+            f"{point['quantity']} at {words({axis: point[axis] for axis in found.axes})} by {point['difference']:+.2f}"
+            for point in numbers
+            if not point["agrees"]
+        )
+        answer, reason = "differs", f"{count} (p = {p:.2g}); the others are {missing}; {gap}"
+    elif p_without >= LEVEL:
+        answer, reason = (
+            "too few",
+            f"{count}, but so would numbers without any gain by SAM (p = {p_without:.2g}); {gap}",
+        )
+    else:
+        answer, reason = "replicated", f"{count} (p = {p:.2g}); {gap}"
+    return [
+        Replication(
+            "the published numbers", answer, reason, min(cells), len(numbers), agree, p, p_without, middle,  # type: ignore[arg-type]
+            middle - reach, middle + reach, points,
+        )
+    ]  # fmt: skip
+
+
+def _cells(
+    table: Table, found: Gaps, beside: pd.DataFrame
+) -> Iterator[tuple[pd.Series, dict[str, Any], pd.Series, pd.DataFrame]]:
+    """(row, axes, SGD by seed, SAM by seed and rho) in percent, of each cell that was published and can be compared."""
+    done = table.runs[table.runs["status"] == "done"].assign(acc=100 * table.runs["test_acc_final"])
+    for _, cell in beside.iterrows():
+        if pd.isna(cell.get("n")) or pd.isna(cell.get("published_gap")):
+            continue
+        axes = {axis: cell[axis] for axis in found.axes}
+        mine = done[np.logical_and.reduce([done[axis] == value for axis, value in axes.items()])]
+        wide = mine.pivot_table(index=SEED, columns=RHO, values="acc")
+        both = wide.dropna(axis=1, thresh=len(wide) // 2 + 1).dropna()  # a rho at which runs diverge is none
+        if 0 in both and len(both.columns) > 1 and len(both) >= PUBLISHED_SEEDS:
+            yield cell, axes, both[0], both.drop(columns=0)
+
+
+def _subsets(seeds: int) -> np.ndarray:
+    """(subsets, 3), places of the seeds of each."""
+    return np.array([*itertools.combinations(range(seeds), PUBLISHED_SEEDS)])
+
+
+def _predicted(sgd: np.ndarray, sam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centers and standard errors (..., 3) of SGD, SAM and gap of another study of three seeds.
+
+    Args:
+        sgd: (..., seeds).
+        sam: (..., seeds, rhos).
+    """
+    subsets = _subsets(sgd.shape[-1])
+    first = sgd[..., subsets].mean(axis=-1)
+    best = sam[..., subsets, :].mean(axis=-2).max(axis=-1)
+    centers = np.stack([part.mean(axis=-1) for part in (first, best, best - first)], axis=-1)
+    chosen = sam.mean(axis=-2).argmax(axis=-1)[..., None, None]
+    at_best = np.take_along_axis(sam, chosen, axis=-1)[..., 0]
+    spreads = [part.std(axis=-1, ddof=1) for part in (sgd, at_best, at_best - sgd)]
+    errors = np.stack(spreads, axis=-1) * math.sqrt(1 / PUBLISHED_SEEDS + 1 / sgd.shape[-1])
+    return centers, errors
+
+
+@functools.lru_cache(maxsize=16)
+def _missed_by_chance(cells: tuple[int, ...]) -> np.ndarray:
+    """How many numbers miss their interval (studies,), in studies whose runs are all the same noise.
+
+    There is one rho. With several the intervals of SAM and of the gap are wider than they need be, and fewer miss.
+
+    Args:
+        cells: seeds of each.
+    """
+    random = np.random.default_rng(0)
+    missed = []
+    for _ in range(PARTS):
+        count = np.zeros(STUDIES // PARTS, dtype=int)
+        for seeds in cells:
+            ours = random.standard_normal((STUDIES // PARTS, seeds, 2))
+            centers, errors = _predicted(ours[..., 0], ours[..., 1:])
+            sgd, sam = random.standard_normal((2, STUDIES // PARTS, PUBLISHED_SEEDS)).mean(axis=-1)
+            values = np.stack([sgd, sam, sam - sgd], axis=-1)
+            count += (np.abs(values - centers) > special.stdtrit(seeds - 1, 1 - LEVEL / 2) * errors).sum(axis=-1)
+        missed.append(count)
+    return np.concatenate(missed)
+
+
+def _best_rho(sam: pd.DataFrame, published: float) -> dict[str, Any]:
+    means = sam.to_numpy()[_subsets(len(sam))].mean(axis=1)
+    chosen = sam.columns.to_numpy()[means.argmax(axis=-1)]
+    return {
+        "published": published,
+        "center": float(sam.columns.to_numpy()[sam.mean().argmax()]),
+        "share": float((chosen == published).mean()),
+    }

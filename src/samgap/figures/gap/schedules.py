@@ -1,0 +1,103 @@
+"""Which of two schedules fits the published accuracies? Where the paper's text and its code disagree.
+
+Each schedule predicts the published numbers: SGD's accuracy and SAM's at one rho, at each size, means of three seeds.
+How far it is from them is
+
+    T = sum over numbers of ((a - m) / (s sqrt(1/3 + 1/n)))^2
+
+with a published number a, our mean m over n seeds, and the standard deviation s pooled over both schedules. Were the
+schedule the paper's, each term would be the square of Student's t of 2 (n - 1) degrees of freedom, so that the
+distribution of T is simulated. A schedule is refused where p < .05.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from samgap.errors import SettingError
+from samgap.figures import published as tables
+from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.replication import PUBLISHED_SEEDS
+from samgap.figures.output import Answer, Judgment
+from samgap.figures.significance import LEVEL
+
+AXIS = "schedule.milestones"
+STUDIES = 10_000
+SAM_BY_RHO = "fig7_rho"  # published SAM at every rho
+
+
+@dataclass(frozen=True)
+class Nearer(Judgment):
+    """Which of two schedules fits, in the order in which they were typed; reproduced is the first alone."""
+
+    numbers: int
+    far_first: float  # T, see above
+    far_second: float
+    p_first: float  # of a T so large, were the first the paper's
+    p_second: float
+
+
+def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Nearer]:
+    """One answer.
+
+    Args:
+        found: gaps of a sweep over two values of schedule.milestones, with a gap at one rho (draw.fixed_rho).
+        x, over: not used.
+        published: fig7.
+
+    Raises:
+        SettingError: there are not two schedules, or there is no SAM at draw.fixed_rho.
+    """
+    cells = found.cells
+    named = [*dict.fromkeys(found.by_seed[AXIS])] if AXIS in cells else []  # in the order in which they were typed
+    if len(named) != 2 or "fixed_acc" not in cells or published is None:
+        raise SettingError(
+            f"This figure holds two values of {AXIS}, at one swept rho (draw.fixed_rho), against a table of "
+            f"draw.published: sweep two, got {len(named)}."
+        )
+    by_rho = tables.load(SAM_BY_RHO)
+    by_rho = by_rho[np.isclose(by_rho["rho"], found.fixed_rho)]
+    first, second, theirs = [], [], []
+    for width, pair in cells.groupby("model.width"):
+        row = published[published["width"] == width]
+        if len(pair) != 2 or row.empty:
+            continue
+        values = {"sgd": row["sgd_acc"], "fixed": by_rho.loc[by_rho["params"] == row["params"].iloc[0], "sam_acc"]}
+        for arm, value in values.items():
+            if len(value):
+                theirs.append(float(value.iloc[0]))
+                mine = pair.set_index(AXIS)[[f"{arm}_acc", f"{arm}_std", "n"]]
+                first.append(mine.loc[named[0]].to_numpy())
+                second.append(mine.loc[named[1]].to_numpy())
+    return [judge((str(named[0]), str(named[1])), np.array(first), np.array(second), np.array(theirs))]
+
+
+def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, theirs: np.ndarray) -> Nearer:
+    """The answer.
+
+    Args:
+        named: the two schedules.
+        first, second: (numbers, 3), each number's mean, standard deviation and seeds with either schedule.
+        theirs: (numbers,), published.
+    """
+    series = f"{named[0]} against {named[1]}"
+    if not len(theirs) or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
+        reason = "a comparison wants published numbers, and two seeds that differ at each"
+        return Nearer(series, "inconclusive", reason, len(theirs), *[math.nan] * 4)
+    n = first[:, 2]
+    spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
+    far = [float((((theirs - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]
+    chance = (np.random.default_rng(0).standard_t(2 * (n - 1), (STUDIES, len(n))) ** 2).sum(axis=1)
+    p_first, p_second = (float((1 + (chance >= each).sum()) / (1 + STUDIES)) for each in far)
+    fits = [p >= LEVEL for p in (p_first, p_second)]
+    words = [
+        f"{name} {'fits' if fit else 'does not fit'} the {len(theirs)} published accuracies (p = {p:.2g})"
+        for name, fit, p in zip(named, fits, (p_first, p_second), strict=True)
+    ]
+    reason = ", ".join(words)
+    answer: Answer = "inconclusive"
+    if fits[0] != fits[1]:
+        answer = "reproduced" if fits[0] else "not reproduced"
+    return Nearer(series, answer, reason, len(theirs), far[0], far[1], p_first, p_second)

@@ -1,0 +1,216 @@
+"""Everything the gap figures need from one sweep: gaps, verdicts, and the published numbers beside ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from samgap.errors import SettingError, said
+from samgap.figures import published
+from samgap.figures.gap.gaps import Gaps, Protocol, gaps
+from samgap.figures.gap.replication import replication
+from samgap.figures.gap.series import default_x, published_for
+from samgap.figures.output import Judgment
+from samgap.figures.table import Table, collect, short, shown, words
+from samgap.runs import identity, sweeps
+from samgap.style import short as count
+from samgap.targets import locate
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep, evaluated."""
+
+    table: Table
+    gaps: Gaps
+    verdicts: list[Judgment]
+    published: pd.DataFrame | None
+    x: str  # column of gaps.cells on the horizontal axis
+    over: list[str] | None  # axes that make a series, see verdict.series
+    protocol: Protocol  # how the drawn rho was chosen
+
+    title: ClassVar[str] = "SAM minus SGD in percentage points"
+
+    def frame(self) -> pd.DataFrame:
+        """What is plotted, ours beside the published."""
+        return side_by_side(self).round(6)
+
+    def statistics(self) -> dict[str, Any]:
+        """What the table cannot hold."""
+        return {
+            "protocol_drawn": self.protocol,
+            "protocol_verdict": self.gaps.unbiased,
+            "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
+            "cells": self.gaps.cells.to_dict("records"),
+            "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
+            "notes": self.gaps.notes,
+        }
+
+    def rows(self) -> pd.DataFrame:
+        """A row a cell."""
+        return tabled(side_by_side(self), self.protocol, self.gaps.unbiased)
+
+    def remarks(self) -> list[str]:
+        """What the columns are, and what was left out."""
+        unbiased = self.gaps.unbiased
+        columns = [
+            (self.protocol, f"gap: rho* by protocol={self.protocol}"),
+            (unbiased, f"unbiased: rho* by {unbiased}, 95 % interval from .. to"),
+            ("fixed", f"fixed: rho = {self.gaps.fixed_rho:g} everywhere"),
+        ]
+        known = [text for protocol, text in columns if f"{protocol}_gap" in self.gaps.cells]
+        return [
+            "; ".join([*known, "train: SGD's final training accuracy."]),
+            *(f"Note: {note}." for note in self.gaps.notes),
+        ]
+
+    def headline(self) -> dict[str, Any]:
+        """Gap, 95 % interval and rho* of each cell, by the unbiased choice of rho where there is one."""
+        cells = self.gaps.cells
+        chosen = self.gaps.unbiased if f"{self.gaps.unbiased}_gap" in cells else self.protocol
+        return {
+            f"{name}/{words({axis: cell[axis] for axis in self.gaps.axes}) or 'all'}": cell[f"{chosen}_{column}"]
+            for _, cell in cells.iterrows()
+            for name, column in (("gap", "gap"), ("low", "low"), ("high", "high"), ("rho*", "rho"))
+        }
+
+
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Study:
+    """Read a sweep's records and work everything out.
+
+    Args:
+        root: where results lie.
+        name, scale: of the sweep.
+        settings: the `draw` group: x, series, published, fixed_rho, verdict.
+        protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
+
+    Raises:
+        SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
+    """
+    fixed = settings["fixed_rho"]
+    if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
+        wanted = "a number, or null for the median of those swept"
+        raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
+    table = collect(sweeps.read(root, name, scale), root)
+    found = gaps(table, fixed)
+    if protocol not in ("paper", "holdout", "loso"):
+        raise SettingError(f"protocol must be paper, holdout or loso, got {said(protocol)}.")
+    if f"{protocol}_gap" not in found.cells:
+        need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
+        raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
+    x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
+    reference = _published(settings["published"], table) if settings["published"] else None
+    if reference is not None and "model.width" not in found.axes:
+        found.notes.append("no published numbers in the table, since model.width was not swept")
+    found_verdicts = locate(settings["verdict"])(found, x, over, reference)
+    study = Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
+    if reference is None or not settings.get("replicates"):
+        return study
+    return replace(study, verdicts=[*found_verdicts, *replication(table, found, side_by_side(study))])
+
+
+def _published(names: str | list[str], table: Table) -> pd.DataFrame:
+    """The published rows; what all our runs have in common, such as the pruner, theirs must have too."""
+    parts = []
+    for name in names if isinstance(names, list) else [names]:
+        parts.append(published.load(name))
+        if not {"width", "params", "gap"} <= {*parts[-1].columns}:
+            raise SettingError(
+                f"draw.published wants tables of gaps by width and parameters, and {said(name)} is none."
+            )
+    rows = pd.concat(parts, ignore_index=True)
+    for column in [column for column in map(str, rows) if "." in column and column not in table.sweep.axes]:
+        # A dense run does not say which pruner it had.
+        meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
+        ours = {settings[column] for settings in meant if column in settings} or {0}
+        rows = rows[rows[column].isin(ours)].drop(columns=column)
+    return rows
+
+
+def _axes(
+    found: Gaps, x: str | None, over: list[str] | None, settings: Mapping[str, Any]
+) -> tuple[str, list[str] | None]:
+    """What `draw.x` and `draw.series` say; settings that were not swept, as in a part of a grid, are no axes."""
+    default = default_x(found.cells, found.axes)
+    numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
+    known = ["params_total", "params_live", *numeric]
+    if isinstance(x, str) and x in settings and x not in found.axes:
+        found.notes.append(f"drawn over {default}, since {x} (draw.x) was not swept")
+        x = None
+    if x is not None and x not in known:
+        raise SettingError(f"draw.x must be null or one of {', '.join(known)}, got {said(x)}.")
+    axes = [*found.axes, *settings]
+    if over is not None and not (isinstance(over, list) and all(axis in axes for axis in over)):
+        few = ", ".join(found.axes) or "none here"
+        raise SettingError(f"draw.series must be null or a list of swept keys ({few}), got {said(over)}.")
+    return x or default, over if over is None else [axis for axis in over if axis in found.axes]
+
+
+def side_by_side(study: Study) -> pd.DataFrame:
+    """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
+    of their series.
+    """
+    ours = study.gaps.cells
+    if study.published is None or "model.width" not in ours:
+        return ours
+    others = [axis for axis in study.gaps.axes if axis not in ("model.width", study.x)]
+    parts = []
+    for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
+        theirs = published_for(study.published, axes := dict(zip(others, values, strict=True)), study.x)
+        theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
+        theirs = theirs.rename(columns={"published_width": "model.width", "published_x": f"published_{study.x}"})
+        theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
+        keys = ["model.width"]
+        if study.x in study.gaps.axes and not study.gaps.thinned:  # the published place is rounded
+            keys.append("place")
+            mine["place"], theirs["place"] = mine[study.x].round(2), theirs[f"published_{study.x}"].round(2)
+        both = mine.merge(theirs, on=keys, how="outer", sort=True).fillna(axes)
+        if study.x in study.gaps.axes:
+            both[study.x] = both[study.x].fillna(both[f"published_{study.x}"])
+        parts.append(both.drop(columns=["place", "published_params_total", "published_params_live"], errors="ignore"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
+    """Cells as they are shown.
+
+    Args:
+        cells: see `side_by_side`; its columns before params_total are the axes.
+        drawn, unbiased: protocols.
+    """
+    axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
+    rows = []
+    for _, cell in cells.iterrows():
+        row = {short(axis): _text(cell, axis, "g") for axis in axes}
+        ours = pd.notna(cell.get("n"))
+        row |= {
+            "parameters": count(cell["params_live" if ours else "published_params"]),
+            "n": _text(cell, "n", ".0f"),
+            "SGD %": _text(cell, "sgd_acc", ".2f"),
+            "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
+            "gap": _text(cell, f"{drawn}_gap", "+.2f"),
+            "s.e.": _text(cell, f"{drawn}_se", ".2f"),
+            "rho*": _text(cell, f"{drawn}_rho", "g"),
+            "unbiased": _text(cell, f"{unbiased}_gap", "+.2f"),
+            "from": _text(cell, f"{unbiased}_low", "+.2f"),
+            "to": _text(cell, f"{unbiased}_high", "+.2f"),
+            "fixed": _text(cell, "fixed_gap", "+.2f"),
+            "train %": _text(cell, "sgd_train_acc", ".1f"),
+            "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
+        }
+        if "published_gap" in cells:
+            row |= {
+                "published": _text(cell, "published_gap", "+.2f"),
+                "at": count(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
+            }
+        rows.append(row)
+    return shown(rows)
+
+
+def _text(cell: pd.Series, key: str, spec: str) -> str:
+    value: Any = cell.get(key)
+    if isinstance(value, str):
+        return value
+    return format(value, spec) if pd.notna(value) else ""

@@ -1,0 +1,192 @@
+"""What every evaluated sweep writes and says: numbers as csv, statistics and provenance as json, verdicts as text."""
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import pandas as pd
+
+from samgap import provenance
+from samgap.figures.table import Table, swept
+from samgap.files import replace, replace_text
+from samgap.runs import alike
+
+Answer = Literal["reproduced", "not reproduced", "inconclusive", "replicated", "differs", "too few"]
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """The answer for one series of cells; its subclasses hold the statistic behind it."""
+
+    series: str  # the cell's other axes, "" where there are none
+    answer: Answer
+    reason: str
+
+    def detail(self) -> list[dict[str, str]]:
+        """The rows of a table of its own, by column; none for most."""
+        return []
+
+
+class Evaluated(Protocol):
+    """A sweep, evaluated: what `draw.study` returns."""
+
+    title: ClassVar[str]  # what is tabled
+
+    @property
+    def table(self) -> Table:
+        """The runs."""
+
+    @property
+    def verdicts(self) -> Sequence[Judgment]:
+        """The answers."""
+
+    def frame(self) -> pd.DataFrame:
+        """The numbers that are plotted, a row each, ours beside the published."""
+
+    def statistics(self) -> dict[str, Any]:
+        """What the table cannot hold, as plain values."""
+
+    def rows(self) -> pd.DataFrame:
+        """The table as it is shown: texts, ours beside the published."""
+
+    def remarks(self) -> list[str]:
+        """How to read it, and what to know of it."""
+
+    def headline(self) -> dict[str, Any]:
+        """Its few main numbers, by name and cell: "gap/model.width=4"."""
+
+
+def data(table: Table) -> str:
+    """The data set, with the training images where they are a subset: "fashion_mnist (2,000 images)"."""
+    names = []
+    for record in table.records:
+        settings = record.settings["data"]
+        names.append(settings["name"] + (f" ({settings['train_size']:,} images)" if settings.get("train_size") else ""))
+    return " and ".join(dict.fromkeys(names))
+
+
+def where(table: Table, seeds: set[int]) -> str:
+    """Data set, number of seeds (of the cells), scale, and whether anything is missing: the second line of a title."""
+    least, most = min(seeds), max(seeds)
+    count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
+    scale = "smoke scale, no evidence" if table.sweep.scale == "smoke" else f"{table.sweep.scale} scale"
+    missing = f", {len(table.missing)} runs missing" if table.missing else ""
+    diverged = sum(record.status == "diverged" for record in table.records)
+    return f"{data(table)}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
+
+
+def says(table: Table, verdict: Judgment) -> str:
+    """The verdict in one line, always with scale and data set."""
+    where = f"{table.sweep.name}/{table.sweep.scale} on {data(table)}"
+    text = f"{verdict.answer.upper()}: {where}{', ' + verdict.series if verdict.series else ''}: {verdict.reason}."
+    if table.missing:
+        text += f" Provisional: {len(table.missing)} runs are missing."
+    if table.sweep.scale == "smoke":
+        text += " Smoke scale proves the road; it is no evidence."
+    return text
+
+
+def remarks(study: Evaluated) -> list[str]:
+    """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
+    sweep = study.table.sweep
+    return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
+
+
+def printed(study: Evaluated) -> str:
+    """Table and verdicts as text."""
+    table = study.table
+    lines = [
+        f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}",
+        "",
+        study.rows().to_string(index=False),
+        "",
+        *remarks(study),
+    ]
+    if table.missing:
+        states = pd.Series(list(table.missing.values())).value_counts()
+        lines.append(f"Not in the table: {', '.join(f'{count} {state}' for state, count in states.items())} run(s).")
+    for verdict in study.verdicts:
+        lines.append(says(table, verdict))
+        if rows := verdict.detail():
+            lines += ["", pd.DataFrame(rows).to_string(index=False), ""]
+    return "\n".join(lines)
+
+
+def write(study: Evaluated, folder: Path, settings: Mapping[str, Any]) -> None:
+    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
+
+    Args:
+        study: what was drawn.
+        folder: of the sweep.
+        settings: the `draw` group, so that the same can be drawn again.
+    """
+    name = study.table.sweep.name
+    replace(folder / f"{name}.csv", lambda path: study.frame().to_csv(path, index=False))
+    replace_text(
+        folder / f"{name}.json",
+        json.dumps(clean(report(study) | {"draw": settings}), indent=1, allow_nan=False) + "\n",
+    )
+
+
+def report(study: Evaluated) -> dict[str, Any]:
+    """The study as plain values: what the table cannot hold."""
+    table = study.table
+    records = table.records
+    rows = study.rows()
+    return {
+        "name": table.sweep.name,
+        "scale": table.sweep.scale,
+        "title": study.title,
+        "data": data(table),
+        "command": table.sweep.command,
+        "verdicts": [
+            dataclasses.asdict(verdict) | {"text": says(table, verdict), "detail": verdict.detail()}
+            for verdict in study.verdicts
+        ],
+        "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
+        "remarks": remarks(study),
+        **study.statistics(),
+        "runs": {
+            "asked": len(table.sweep.unique()),
+            "with_record": len(records),
+            "diverged": [record.folder for record in records if record.status == "diverged"],
+            "missing": table.missing,
+        },
+        "provenance": {
+            "drawn": provenance.now(),
+            "drawn_by_commit": provenance.commit()[0],
+            "commits": dict(Counter(record.commit + ("+changes" if record.dirty else "") for record in records)),
+            "versions": _values(record.versions for record in records),
+            "devices": sorted({record.device for record in records}),
+            "data_sha256": sorted({record.data_sha256 for record in records}),
+            "first_started": min(record.started for record in records),
+            "last_finished": max(record.finished for record in records),
+            "core_seconds": round(sum(record.seconds for record in records), 1),
+            "settings_of_first_run": records[0].settings,
+        },
+    }
+
+
+def _values(many: Any) -> dict[str, list[str]]:
+    # All versions that occur, by package: one each unless the sweep went on after an upgrade.
+    found: dict[str, set[str]] = {}
+    for versions in many:
+        for package, version in versions.items():
+            found.setdefault(package, set()).add(version)
+    return {package: sorted(values) for package, values in found.items()}
+
+
+def clean(value: Any) -> Any:
+    """As JSON can hold it, which has no nan and no scalars of numpy."""
+    if isinstance(value, dict):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

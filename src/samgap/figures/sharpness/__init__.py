@@ -1,0 +1,1 @@
+"""Is the loss flatter where SAM ends?"""

@@ -1,0 +1,199 @@
+"""What probes found on the runs of a sweep: a row a run, and a row a cell with means over seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from samgap.errors import SettingError, said
+from samgap.figures import published
+from samgap.figures.table import Table, curve, words
+from samgap.runs import measurements, sweeps
+from samgap.runs.records import METRICS, RunRecord
+from samgap.runs.sweeps import RHO, SEED, Sweep
+from samgap.theory.stability import ORDERS, bound, largest_curvature
+
+STOP = "stop_loss"
+TOP = "lambda_max"
+NAMES = {"hessian": [TOP], "moments": [f"s_{order}" for order in ORDERS]}  # the numbers of a probe
+Probes = Mapping[str, dict[str, Any]]  # name to the content of probes/<name>.json
+
+
+def series(axes: Mapping[str, Any]) -> str:
+    """The name of a series: "equal epochs", "equal training loss (stop_loss=0.01), model.width=4", or nothing."""
+    parts = [words({axis: value}) for axis, value in axes.items() if axis != STOP]
+    if STOP in axes:
+        value = axes[STOP]
+        parts.insert(0, "equal epochs" if value == "null" else f"equal training loss ({STOP}={value:g})")
+    return ", ".join(parts)
+
+
+def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -> dict[str, Probes]:
+    """What the probes of these names found on each run that is done, by its folder.
+
+    A probe that looked at no run is left out, see `unseen`.
+
+    Args:
+        table: runs.
+        root: where results lie.
+        names: of probes.
+        least: those of `names` of which one is wanted.
+
+    Raises:
+        SettingError: a run was not looked at, or not all in the same way.
+    """
+    found: dict[str, Probes] = {}
+    lacking: list[str] = []
+    done = [(record, sweeps.runs(root) / record.folder) for record in table.records if record.status == "done"]
+    kept = {record.folder: _kept(folder, names) for record, folder in done}
+    known = {*table.sweep.probes}.union(*kept.values())
+    names = [name for name in names if name in known] if known & {*least} else names
+    asked = {name: settings for name, settings in table.sweep.probes.items() if name in names}
+    for record, folder in done:
+        mine = kept[record.folder]
+        if len(mine) < len(names) or measurements.missing(asked, folder):
+            lacking.append(record.folder)
+            continue
+        for name, one in mine.items():
+            if one.get("identity") != record.identity or not isinstance(one.get("found"), dict):
+                path = folder / measurements.FOLDER / f"{name}.json"
+                raise SettingError(f"{path} is not of this run: move it away and measure again.")
+        found[record.folder] = mine
+    if lacking:
+        raise SettingError(_unseen(table.sweep, names, lacking))
+    for name in names:
+        _refuse_mixed(name, [one[name]["settings"] for one in found.values()])
+    return found
+
+
+def _kept(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    return {name: one for name in names if (one := measurements.read(folder, name)) is not None}
+
+
+def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
+    """A sentence on the probes of these names that looked at no run, if there are any."""
+    lacking = [name for name in names if found and not any(name in mine for mine in found.values())]
+    return [f"Note: nothing of probe {name}, which looked at no run (probe=[{','.join(names)}])." for name in lacking]
+
+
+def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
+    hint = sweeps.hint(sweep.name, sweep.scale)
+    return (
+        f"{len(lacking)} run(s) of {sweep.name}/{sweep.scale}, {lacking[0]} the first, were not looked at by the "
+        f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
+        f"(python -m samgap.train -m {hint} ...)."
+    )
+
+
+def _refuse_mixed(name: str, settings: list[dict[str, Any]]) -> None:
+    for key in settings[0] if settings else ():
+        several = list(dict.fromkeys(said(one.get(key)) for one in settings))
+        if len(several) > 1:
+            raise SettingError(
+                f"probe.{name}.{key} varies among the runs ({several[0]} and {several[1]}), whose numbers cannot be "
+                "compared: carry out the sweep again with one value."
+            )
+
+
+def load(table: Table, root: Path, found: Mapping[str, Probes], names: Sequence[str]) -> pd.DataFrame:
+    """A row a point of the grid whose run has a record, with what `look` found for the probes of these names.
+
+    Columns: the axes of a series, ascent.rho, seed; series, its name; folder, status, eta, epochs, train_loss in
+    evaluation mode; missed, whether the run ended without reaching its stop_loss; the numbers that `NAMES` has for the
+    probes, nan where there is none; within, whether lambda_max (1 + rho lambda_max) is at most 2/eta;
+    not_converged, those of the numbers that are only approached.
+    """
+    by_folder = {record.folder: record for record in table.records}
+    rows = []
+    for member in table.sweep.members:
+        record = by_folder.get(member.folder)
+        if record is None:
+            continue
+        axes = {axis: member.axes[axis] for axis in table.cell_axes}
+        row = axes | {RHO: record.rho, SEED: member.axes[SEED], "series": series(axes)}
+        row |= {"folder": record.folder, "status": record.status, "eta": record.settings["optimizer"]["lr"]}
+        row |= {"epochs": record.epochs, "train_loss": record.train_loss_final, "missed": _missed(record, root)}
+        rows.append(row | _numbers(found.get(record.folder, {}), row[RHO], row["eta"]))
+    runs = pd.DataFrame(rows).drop_duplicates([*table.cell_axes, RHO, SEED], ignore_index=True)
+    # Where all runs diverged there is no number at all.
+    return runs.assign(**{n: math.nan for name in names for n in NAMES.get(name, []) if n not in runs})
+
+
+def _missed(record: RunRecord, root: Path) -> bool:
+    stop = record.settings.get(STOP)
+    if stop is None or record.epochs < record.settings["epochs"]:
+        return False
+    return bool(curve(sweeps.runs(root) / record.folder / METRICS)["loss"].iloc[-1] > stop)
+
+
+def _numbers(probes: Probes, rho: float, eta: float) -> dict[str, Any]:
+    values: dict[str, float] = {}
+    poor = []
+    if "hessian" in probes:
+        found = probes["hessian"]["found"]
+        values[TOP] = _float(found["eigenvalues"][0])
+        poor += [] if found["converged"] else [TOP]
+    for order, one in probes.get("moments", {}).get("found", {}).get("s", {}).items():
+        values[f"s_{order}"] = _float(one["value"])
+        poor += [] if one.get("converged", True) else [f"s_{order}"]
+    top = values.get(TOP, math.nan)
+    within = None if math.isnan(top) else bool(top * (1 + rho * top) <= 2 / eta)
+    return values | {"within": within, "not_converged": poor}
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def summary(runs: pd.DataFrame, axes: list[str], theirs: pd.DataFrame | None) -> pd.DataFrame:
+    """A row a series and rho, in order of rho: n of its runs that are done, means and standard errors over seeds.
+
+    Columns beside: diverged and missed, numbers of runs; within, a share; largest, the largest lambda_max that linear
+    stability of un-normalized SAM allows, and bound_s_k with batches of one example, nan where they say nothing;
+    published_s_2 and published_s_2_half, the half length of the published bar.
+    """
+    numbers = [name for names in NAMES.values() for name in names if name in runs]
+    rows = []
+    for named in dict.fromkeys(runs["series"]):
+        for rho, cell in runs[runs["series"] == named].groupby(RHO):
+            rho, eta, done = float(rho), float(cell["eta"].iloc[0]), cell[cell["status"] == "done"]
+            row: dict[str, Any] = {axis: cell[axis].iloc[0] for axis in axes}
+            row |= {"series": named, RHO: rho, "eta": eta, "n": len(done), "diverged": len(cell) - len(done)}
+            row |= {"train_loss": done["train_loss"].mean(), "epochs": done["epochs"].mean()}
+            row["missed"] = int(done["missed"].sum())
+            for name in numbers:
+                row |= {name: done[name].mean(), f"{name}_se": done[name].sem()}
+            known = done["within"].dropna().astype(float)
+            row |= {"within": known.mean() if len(known) else math.nan, "largest": largest_curvature(eta, rho)}
+            row |= {f"bound_s_{order}": limit(order, eta, rho) for order in ORDERS if f"s_{order}" in numbers}
+            if theirs is not None and len(match := theirs[np.isclose(theirs["rho"], rho)]):
+                row |= {"published_s_2": match["s_2"].iloc[0], "published_s_2_half": match["half_bar"].iloc[0]}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def limit(order: int, eta: float, rho: float) -> float:
+    """The poster's bound on s_k itself; nan where it says nothing, as wherever eta <= 2 rho."""
+    value = bound(order, eta, rho) if eta > 2 * rho else math.inf
+    return value ** (1 / order) if math.isfinite(value) else math.nan
+
+
+def references(names: str | Sequence[str] | None) -> tuple[pd.DataFrame | None, dict[str, float]]:
+    """The published s_2 by rho, and the published lambda_max by optimizer (sgd, sam).
+
+    Raises:
+        SettingError: a table holds neither.
+    """
+    by_rho, tops = None, {}
+    for name in [names] if isinstance(names, str) else names or ():
+        theirs = published.load(name)
+        if {"rho", "s_2"} <= {*theirs.columns}:
+            by_rho = theirs
+        elif {"optimizer", TOP} <= {*theirs.columns}:
+            tops = dict(zip(theirs["optimizer"], theirs[TOP].astype(float), strict=True))
+        else:
+            raise SettingError(f"draw.published wants tables of s_2 by rho or of {TOP}, and {said(name)} is none.")
+    return by_rho, tops

@@ -1,0 +1,115 @@
+"""What the training loss looks like around the nets that SGD and SAM end with (poster figures 4 and 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from samgap.errors import SettingError
+from samgap.figures.sharpness import probed
+from samgap.figures.sharpness.probed import TOP, Probes
+from samgap.figures.sharpness.study import Measured, asked, remarks
+from samgap.figures.sharpness.verdict import flatter
+from samgap.figures.table import collect
+from samgap.runs import sweeps
+from samgap.runs.sweeps import RHO, SEED
+
+PROBES = ("hessian", "landscape")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The losses around one net."""
+
+    series: str
+    rho: float
+    seed: int
+    lambda_max: float
+    train_loss: float
+    n: int  # examples that the losses are means over
+    steps: Array  # (P,), along both directions
+    losses: dict[str, Array]  # kind of directions to (P, P), at steps[i] and steps[j]; nan = not finite
+
+
+@dataclass(frozen=True, eq=False)
+class Surfaces(Measured):
+    """The surfaces of one seed: SGD's and that of the largest rho, for each series."""
+
+    surfaces: list[Surface]
+
+    title: ClassVar[str] = "training loss around the nets that training ends with"
+
+    def frame(self) -> pd.DataFrame:
+        """A row a point of a drawn surface."""
+        rows = []
+        for one in self.surfaces:
+            for name, losses in one.losses.items():
+                points = np.stack([*np.meshgrid(one.steps, one.steps, indexing="ij"), losses], axis=-1).reshape(-1, 3)
+                part = pd.DataFrame(points, columns=["x", "y", "loss"])
+                context = {"series": one.series, RHO: one.rho, SEED: one.seed, "directions": name}
+                rows.append(part.assign(**context)[[*context, "x", "y", "loss"]])  # type: ignore[arg-type]
+        return pd.concat(rows, ignore_index=True)
+
+
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Surfaces:
+    """Read what the probes hessian and landscape found on a sweep's runs.
+
+    Args:
+        root: where results lie.
+        name, scale: of the sweep.
+        settings: the `draw` group; published is used, the name of a table of lambda_max.
+        protocol: of choosing rho; not used, since the largest is drawn.
+
+    Raises:
+        SettingError: see `table.collect` and `probed.look`; also no seed of which all nets to be drawn are done.
+    """
+    table = collect(sweeps.read(root, name, scale), root)
+    by_rho, tops = probed.references(settings["published"])
+    found = probed.look(table, root, PROBES, PROBES[1:])
+    runs = probed.load(table, root, found, PROBES)
+    cells = probed.summary(runs, table.cell_axes, by_rho)
+    series = list(dict.fromkeys(runs["series"]))
+    verdicts = [flatter(runs[runs["series"] == named], asked(table, named)) for named in series]
+    drawn = [one for named in series for one in choose(runs[runs["series"] == named], found, asked(table, named))]
+    if not drawn:
+        sweep = f"{table.sweep.name}/{table.sweep.scale}"
+        raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
+    seeds = ", ".join(dict.fromkeys(str(one.seed) for one in drawn))
+    rhos = ", ".join(dict.fromkeys(f"{one.rho:g}" for one in drawn))
+    notes = [
+        f"Drawn: rho {rhos}, the ends of those swept, and seed {seeds}, the smallest that has them; raw and filter "
+        "directions are the same for all nets, those of the largest eigenvalues are each net's own.",
+        *_holes(drawn),
+        *remarks(table, runs, tops),
+        *probed.unseen(found, PROBES),
+    ]
+    return Surfaces(table, table.cell_axes, runs, cells, tops, notes, verdicts, drawn)
+
+
+def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float]) -> list[Surface]:
+    """SGD's surface and that of the largest rho, of the smallest seed of which both nets are done; none without one."""
+    ends = list(dict.fromkeys((rhos[0], rhos[-1])))
+    done = runs[(runs["status"] == "done") & runs[RHO].isin(ends)]
+    for _, pair in done.groupby(SEED):
+        if len(pair) == len(ends):
+            return [surface(run, found[str(run["folder"])]) for _, run in pair.sort_values(RHO).iterrows()]
+    return []
+
+
+def surface(run: "pd.Series[Any]", found: Probes) -> Surface:
+    """The surface of one run."""
+    values = found["landscape"]["found"]
+    losses = {name: np.array(one["losses"], dtype=float) for name, one in values["surfaces"].items()}
+    named, rho, seed = str(run["series"]), float(run[RHO]), int(run[SEED])
+    return Surface(named, rho, seed, run[TOP], run["train_loss"], values["n"], np.array(values["steps"]), losses)
+
+
+def _holes(drawn: Sequence[Surface]) -> list[str]:
+    holes = sum(int(np.isnan(losses).sum()) for one in drawn for losses in one.losses.values())
+    return [f"At {holes} point(s) the loss is not finite; they are left white."] if holes else []

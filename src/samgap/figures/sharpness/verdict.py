@@ -1,0 +1,144 @@
+"""Three questions about curvature where training ends, answered for each series of runs.
+
+Is lambda_max smaller with SAM? Does s_2 fall as rho grows? Is lambda_max what linear stability allows? Seeds are
+independent and no rho is chosen, so Student's t and Page's trend test give the p values.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from samgap.figures.output import Answer, Judgment
+from samgap.figures.sharpness.probed import TOP
+from samgap.figures.significance import LEVEL, above
+from samgap.runs.sweeps import RHO, SEED
+
+
+@dataclass(frozen=True)
+class Verdict(Judgment):
+    """The answer to one question for one series. p values are one-sided, nan where nothing was tested."""
+
+    claim: str
+    seeds: int  # those that have all of their runs
+    diverged: int  # runs
+    p: float  # for the claim
+    other_p: float  # for its opposite
+    within: int = 0  # of the third question: runs whose lambda_max is allowed
+    runs: int = 0  # of so many
+
+
+def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
+    """Is lambda_max smaller with SAM: SGD's minus SAM's, its mean over the rhos above 0, paired by seed.
+
+    Args:
+        runs: of one series, see `curvature.load`.
+        rhos: all that were asked for.
+    """
+    claim = "SAM's lambda_max is smaller"
+    whole, left_out = blocks(runs, TOP, rhos)
+    sam = [rho for rho in rhos if rho > 0]
+    if problem := _problem(runs, len(whole), TOP):
+        return _untold(runs, claim, problem, len(whole))
+    if 0 not in rhos or not sam:
+        return _untold(runs, claim, "it wants runs with rho 0 and with rho above 0", len(whole))
+    gains = whole[0] - whole[sam].mean(axis=1)
+    p, other_p = above(gains), above(-gains)
+    mean, beside = gains.mean(), f"in the mean over rho and {len(whole)} seeds{left_out}"
+    reasons = {
+        "reproduced": f"SAM's lambda_max is smaller, by {mean:.3g} {beside} (p = {p:.2g})",
+        "not reproduced": f"SAM's lambda_max is larger, by {-mean:.3g} {beside} (p = {other_p:.2g})",
+        "inconclusive": f"SGD's lambda_max minus SAM's is {mean:+.3g} {beside}, which may be chance (p = {p:.2g})",
+    }
+    return _told(runs, claim, reasons, p, other_p, len(whole))
+
+
+def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
+    """Does s_2 fall as rho grows: Page's L, seeds as blocks, the exact p.
+
+    Args:
+        runs: of one series, see `curvature.load`.
+        rhos: all that were asked for, in order.
+    """
+    claim = "s_2 falls as rho grows"
+    whole, left_out = blocks(runs, "s_2", rhos)
+    if problem := _problem(runs, len(whole), "s_2"):
+        return _untold(runs, claim, problem, len(whole))
+    if len(rhos) < 3:
+        return _untold(runs, claim, f"a trend wants 3 values of rho, and there are {len(rhos)}", len(whole))
+    values = whole[list(rhos)].to_numpy()
+    p, other_p = (float(stats.page_trend_test(way, method="exact").pvalue) for way in (values[:, ::-1], values))
+    first, last = values[:, 0].mean(), values[:, -1].mean()
+    beside = f"from {first:.3g} at rho={rhos[0]:g} to {last:.3g} at rho={rhos[-1]:g}, {len(whole)} seeds{left_out}"
+    reasons = {
+        "reproduced": f"s_2 falls as rho grows, {beside} (p = {p:.2g})",
+        "not reproduced": f"s_2 rises as rho grows, {beside} (p = {other_p:.2g})",
+        "inconclusive": f"no trend of s_2 over rho is proved, {beside} (p = {p:.2g} for a fall)",
+    }
+    return _told(runs, claim, reasons, p, other_p, len(whole))
+
+
+def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
+    """Is lambda_max (1 + rho lambda_max) at most 2/eta where training ended.
+
+    Args:
+        runs: of one series, see `curvature.load`.
+        settings: of one of them.
+    """
+    claim = "lambda_max (1 + rho lambda_max) <= 2/eta"
+    known = runs["within"].dropna().astype(bool)
+    within, seeds = int(known.sum()), int(runs[SEED].nunique())
+    if problem := _problem(runs, 2, TOP) or _not_meant(settings):
+        return _untold(runs, claim, problem, seeds)
+    if len(known) < len(runs):
+        return _untold(runs, claim, f"{len(runs) - len(known)} run(s) have no {TOP}", seeds)
+    answer: Answer = "inconclusive"
+    if within == len(known):
+        answer = "reproduced"
+    elif 2 * within < len(known):
+        answer = "not reproduced"
+    reason = f"{within} of {len(known)} runs end where {claim}, as linear stability allows"
+    return Verdict(str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, math.nan, math.nan, within, len(known))
+
+
+def blocks(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.DataFrame, str]:
+    """A row a seed and a column a rho, of the seeds that lack nothing; and a word on the others."""
+    wide = runs.pivot(index=SEED, columns=RHO, values=name).reindex(columns=list(rhos))
+    whole = wide.dropna()
+    lacking = [f"{seed:g}" for seed in wide.index.difference(whole.index)]
+    return whole, f" (without seed {', '.join(lacking)}, which lacks a run or its {name})" if lacking else ""
+
+
+def _not_meant(settings: Mapping[str, Any]) -> str:
+    # Both move the limit: momentum raises it, and a scheduled rate is not the one that training ended with.
+    if settings["optimizer"].get("momentum"):
+        return f"the limit is that of no momentum, and here it is {settings['optimizer']['momentum']:g}"
+    if settings["schedule"]["name"] != "constant":
+        return f"the limit is that of a constant learning rate, and here the schedule is {settings['schedule']['name']}"
+    return ""
+
+
+def _problem(runs: pd.DataFrame, seeds: int, name: str) -> str:
+    diverged = runs["folder"][runs["status"] == "diverged"]
+    if len(diverged):
+        named = ", ".join(diverged)
+        return f"{len(diverged)} run(s) diverged ({named}), and what is left would be a choice of the best"
+    return f"a test wants 2 seeds that lack no run and no {name}, and there is {seeds}" if seeds < 2 else ""
+
+
+def _told(runs: pd.DataFrame, claim: str, reasons: Mapping[str, str], p: float, other_p: float, seeds: int) -> Verdict:
+    answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
+    missed = int(runs["missed"].sum())
+    unequal = f", though {missed} of {len(runs)} runs did not come down to that loss" if missed else ""
+    return Verdict(str(runs["series"].iloc[0]), answer, reasons[answer] + unequal, claim, seeds, 0, p, other_p)
+
+
+def _untold(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Verdict:
+    diverged = int((runs["status"] == "diverged").sum())
+    reason = f"whether {claim}: {problem}"
+    return Verdict(
+        str(runs["series"].iloc[0]), "inconclusive", reason, claim, seeds, diverged, math.nan, math.nan,
+    )  # fmt: skip

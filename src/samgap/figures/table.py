@@ -1,0 +1,142 @@
+"""From the records of a sweep to one table: a row for each run that was asked for, finished or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from samgap.errors import SettingError, said
+from samgap.runs import alike, identity, sweeps
+from samgap.runs.records import RunRecord
+from samgap.runs.sweeps import RHO, SEED, Sweep
+
+NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "seconds", "params_total",
+           "params_live")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """The runs of one sweep.
+
+    `runs` has a row a point of the grid: a column for each axis, ascent.rho and seed always among them; `status`, the
+    state of the run; and the numbers of its record, nan where there is none. Two points may share a run: the SGD arm
+    does not know the ascent, the dense net not the pruner. A diverged run has no accuracies.
+    """
+
+    sweep: Sweep
+    runs: pd.DataFrame
+    records: list[RunRecord]  # each once
+    missing: dict[str, str]  # folder of a run without a record -> its state
+
+    @property
+    def cell_axes(self) -> list[str]:
+        """The axes that make a cell: all but rho and seed."""
+        return [axis for axis in self.sweep.axes if axis not in (RHO, SEED)]
+
+
+def collect(sweep: Sweep, root: Path) -> Table:
+    """Read the records that `sweep` asked for, and no others.
+
+    Raises:
+        SettingError: there is no record at all, one is damaged or belongs to other settings, a setting that is no
+            axis varies among them, or some are of other data.
+    """
+    found: dict[str, RunRecord] = {}
+    missing: dict[str, str] = {}
+    for member in sweep.unique():
+        folder = sweeps.runs(root) / member.folder
+        state, record, problem = sweeps.state(folder, member.identity)
+        if state == "damaged":
+            raise SettingError(problem)
+        if record is None:
+            missing[member.folder] = state
+            continue
+        found[member.folder] = record
+    if not found:
+        raise SettingError(
+            f"No run of {sweep.name}/{sweep.scale} in {root} has a record yet: carry out the sweep with "
+            f"python -m samgap.train -m {sweeps.hint(sweep.name, sweep.scale)}."
+        )
+    refuse_stray(sweep.axes, [record.settings for record in found.values()])
+    alike.refuse_other_data([*found.values()], sweeps.runs(root))
+    rows = []
+    for member in sweep.members:
+        record = found.get(member.folder)
+        status = record.status if record else missing[member.folder]
+        rows.append(member.axes | {"status": status} | {name: getattr(record, name, None) for name in NUMBERS})
+    return Table(sweep, pd.DataFrame(rows), list(found.values()), missing)
+
+
+def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
+    """Refuse runs that differ in something that is no axis: their gaps would mix two effects.
+
+    The ascent of an SGD run and the pruner of a dense one mean nothing and are not compared: such a run may have been
+    carried out first for another sweep, under another name. A seed that follows `seed` follows it.
+
+    Raises:
+        SettingError: names the setting and two of its values.
+    """
+    swept = {*axes, RHO, SEED}
+    # A swept group (its name is an axis) brings its own keys along.
+    groups = tuple(axis.removesuffix("name") for axis in axes if axis.endswith(".name"))
+    values: dict[str, list[Any]] = {}
+    follows: dict[str, bool] = {}
+    for setting in settings:
+        meant = identity.canonical(setting)
+        for key, value in identity.flat({k: v for k, v in setting.items() if k in meant}).items():
+            values.setdefault(key, []).append(said(value))
+            follows[key] = follows.get(key, key.endswith(".seed")) and value == setting["seed"]
+    for key, found in values.items():
+        several = list(dict.fromkeys(found))
+        if len(several) > 1 and key not in swept and not follows[key] and not (groups and key.startswith(groups)):
+            raise SettingError(
+                f"{key} varies among the runs ({several[0]} and {several[1]}) and is no axis of the sweep: "
+                "sweep it in one command, or give the studies different names (name=...)."
+            )
+
+
+def swept(sweep: Sweep) -> str:
+    """The grid in one line, so that a part of a figure's grid is told from the whole."""
+    axes = dict.fromkeys([*sweep.axes, RHO, SEED])
+    values = {axis: dict.fromkeys(_text(member.axes[axis]) for member in sweep.members) for axis in axes}
+    return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
+
+
+def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """A table of texts, without the columns of which nothing is known."""
+    frame = pd.DataFrame(rows)
+    known: pd.DataFrame = frame.loc[:, (frame != "").any()]
+    return known
+
+
+def words(cell: Mapping[str, Any]) -> str:
+    """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
+    return ", ".join(f"{axis}={_text(value)}" for axis, value in cell.items())
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else format(value, "g")
+
+
+def short(axis: str) -> str:
+    """An axis without its group, "width", where that tells it from others."""
+    last = axis.split(".")[-1]
+    return axis if last in ("name", "seed") else last
+
+
+def curve(path: Path) -> pd.DataFrame:
+    """The epochs and training losses of a run.
+
+    Raises:
+        SettingError: they cannot be read.
+    """
+    try:
+        own = pd.read_csv(path)[["epoch", "train_loss"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise SettingError(
+            f"{path} is the curve of a run that is done, and cannot be read ({type(error).__name__}): move the folder "
+            "of the run away and start the sweep again."
+        ) from error
+    return own.rename(columns={"train_loss": "loss"})

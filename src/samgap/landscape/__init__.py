@@ -1,1 +1,0 @@
-"""The loss around a trained net."""

@@ -1,1 +1,0 @@
-"""The look that all figures share."""

@@ -1,1 +1,0 @@
-"""From records to table, gaps, statistics and verdict."""

@@ -1,0 +1,1 @@
+"""Run folders: the name of a run, its record, and how far a sweep is."""

@@ -1,0 +1,73 @@
+"""The one progress display of a sweep, whatever launcher carries it out."""
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from samgap.runs.sweeps import Progress, Watch, clock
+
+LOOK_SECONDS = 1.0
+SHOWN = 3  # failures told of while the sweep goes on
+LINE_SECONDS = 15.0  # between lines where the output is no terminal
+
+
+class Display:
+    """A bar on a terminal, a line now and then elsewhere, while the sweep runs in this or other processes.
+
+    It reads the run folders, so it says the same for every launcher. Time left is by cost, at the speed seen since
+    the start.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self.start = time.monotonic()
+        self.before = watch.look()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def text(self, progress: Progress) -> str:
+        """Such as "12/48 done, 2 running, 0 failed, 1:05 left"."""
+        done = progress.cost_done - self.before.cost_done
+        left = progress.cost_left * (time.monotonic() - self.start) / done if done > 0 else None
+        counts = progress.counts
+        text = f"{progress.finished}/{progress.total} done, {counts['running']} running, {counts['failed']} failed"
+        if counts["diverged"]:
+            text += f", {counts['diverged']} diverged"
+        return text + (f", {clock(left)} left" if left is not None else "")
+
+    def _follow(self) -> None:
+        label = f"{self.watch.sweep.name}/{self.watch.sweep.scale}"
+        terminal = sys.stderr.isatty()
+        bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
+        said = time.monotonic()
+        known = set(self.watch.problems)  # of earlier tries
+        while True:
+            over = self.stop.wait(LOOK_SECONDS)
+            progress = self.watch.look()
+            for folder in [folder for folder in self.watch.problems if folder not in known]:
+                # The first few at once, so that a sweep that cannot succeed can be stopped; status has them all.
+                if len(known) < SHOWN:
+                    tqdm.write(f"{folder}: {self.watch.problems[folder]}", file=sys.stderr)
+                known.add(folder)
+            bar.n = progress.finished
+            bar.set_description_str(f"{label}: {self.text(progress)}")
+            if not terminal and (over or time.monotonic() - said >= LINE_SECONDS):
+                print(f"{label}: {self.text(progress)}", file=sys.stderr, flush=True)
+                said = time.monotonic()
+            if over:
+                break
+        bar.close()

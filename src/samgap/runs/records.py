@@ -1,0 +1,134 @@
+"""The whole result of one run as one file, record.json: written once, in one step, and read years later."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from samgap.errors import SettingError, said
+from samgap.files import replace_text
+from samgap.runs import identity
+
+RECORD, METRICS, ERROR, LOCK = "record.json", "metrics.csv", "error.txt", ".lock"  # in a run's folder
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was and what came out. Accuracies are fractions from 0 to 1, losses means in the loss's unit.
+
+    "final" is after the last epoch, "best" the largest over the evaluated epochs. A diverged run has no accuracy, and
+    neither has a regression.
+    """
+
+    identity: str
+    folder: str
+    settings: dict[str, Any]  # the scientific settings, complete
+    status: Literal["done", "diverged"]
+    arm: Literal["SGD", "SAM"]
+    test_acc_final: float | None
+    test_acc_best: float | None
+    test_loss_final: float | None
+    holdout_acc_final: float | None  # None without a holdout
+    holdout_acc_best: float | None
+    train_acc_final: float | None  # evaluation mode, no augmentation, on the labels that were trained on
+    train_loss_final: float | None
+    params_total: int
+    params_live: int  # total without pruned weights; biases and batch norm count
+    epochs: int  # carried out; fewer than asked for when diverged, or when stop_loss was reached
+    steps: int
+    data_sha256: str  # of all images and labels that the run saw
+    seconds: float  # of training and evaluation, over all tries
+    device: str  # name of the GPU, or cpu
+    host: str
+    started: str  # ISO 8601, UTC; the last try's
+    finished: str
+    commit: str
+    dirty: bool  # the working tree had changes that are not in the commit
+    versions: dict[str, str]
+    stepper: str = "eager"  # or compiled, which moves a result by rounding
+    sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
+    # Of a GPU: its compute capability, and the versions of CUDA and cuDNN; empty on a CPU.
+    cuda: dict[str, str] = dataclasses.field(default_factory=dict)
+    restored: bool = False  # put back from a kept result; its weights and curve may not be here
+    format: int = FORMAT
+
+    @property
+    def rho(self) -> float:
+        """Radius of the ascent; 0 in the SGD arm."""
+        return float(self.settings["ascent"].get("rho") or 0)
+
+
+def write(record: RunRecord, folder: Path) -> None:
+    """Write record.json into the run's folder, in one step."""
+    text = json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False)
+    replace_text(folder / RECORD, text + "\n")
+
+
+def read(folder: Path, wanted: str = "") -> RunRecord | None:
+    """The record in a run's folder; None where the run has none yet.
+
+    Args:
+        folder: of the run.
+        wanted: identity of the run that is looked for, "" where any will do.
+
+    Raises:
+        SettingError: the file is there and cannot be what `write` wrote, or is the record of another run.
+    """
+    path = folder / RECORD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(_damaged(path, str(error))) from error
+    try:
+        record = parse(text)
+    except ValueError as error:
+        raise SettingError(_damaged(path, str(error))) from error
+    if wanted and record.identity != wanted:
+        raise SettingError(_damaged(path, f"it is that of {record.folder}"))
+    return record
+
+
+def parse(text: str) -> RunRecord:
+    """The record in the text that `write` wrote.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        record = RunRecord(**json.loads(text))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if problem := _problem(record):
+        raise ValueError(problem)
+    return record
+
+
+def _problem(record: RunRecord) -> str | None:
+    if record.format != FORMAT:
+        return f"format {record.format}, this version reads {FORMAT}"
+    if record.status not in ("done", "diverged") or not isinstance(record.settings, dict):
+        return "no valid status or settings"
+    if record.identity != identity.identity(record.settings):
+        return "it holds the record of other settings"
+    if record.status == "done":
+        loss = record.train_loss_final
+        if not isinstance(loss, float | int) or not math.isfinite(loss):
+            return f"train_loss_final is {said(loss)}, wanted a number"
+        accuracies = {name: getattr(record, name) for name in ("test_acc_final", "test_acc_best", "train_acc_final")}
+        classifies = record.settings.get("loss", {}).get("name") == "cross_entropy"
+        if not classifies and not any(value is not None for value in accuracies.values()):
+            return None  # a regression
+        for name, value in accuracies.items():
+            if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
+                return f"{name} is {said(value)}, wanted a fraction from 0 to 1"
+    return None
+
+
+def _damaged(path: Path, problem: str) -> str:
+    reason = problem.splitlines()[0] if problem else "empty"
+    return f"{path} is damaged ({reason}): move it away and start the run again."

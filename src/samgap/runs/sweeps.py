@@ -1,0 +1,227 @@
+"""What a sweep asked for (sweep.yaml) and how far it is, read from the run folders alone."""
+
+import dataclasses
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from filelock import FileLock, Timeout
+
+from samgap.errors import SettingError, said
+from samgap.files import replace_text
+from samgap.runs import measurements, records
+from samgap.runs.records import ERROR, LOCK, RunRecord
+
+State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
+FINISHED: tuple[State, ...] = ("done", "diverged")
+SWEEP = "sweep.yaml"
+A_WORD = "a word of letters, digits, _, - and ."
+A_NAME = f"{A_WORD}, and not runs or wandb"
+RHO, SEED = "ascent.rho", "seed"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One point of a sweep's grid, and the run that answers it."""
+
+    identity: str
+    folder: str  # below multirun/runs/
+    axes: dict[str, Any]  # dotted key -> number or text, of the swept keys, ascent.rho and seed
+    cost: float  # seconds of one CPU thread, roughly
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A named grid of runs."""
+
+    name: str
+    scale: str
+    axes: list[str]  # dotted keys that were swept
+    command: str
+    commit: str
+    created: str  # ISO 8601, UTC
+    members: list[Member]
+    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # asked for, name to settings
+
+    def folder(self, root: Path) -> Path:
+        """multirun/<name>/<scale>/"""
+        return root / self.name / self.scale
+
+    def unique(self) -> list[Member]:
+        """A member for each run; points of the grid may share one."""
+        return list({member.folder: member for member in self.members}.values())
+
+
+@dataclass
+class Progress:
+    """How many runs of a sweep are in which state."""
+
+    counts: Counter[State] = field(default_factory=Counter)
+    cost_left: float = 0.0
+    cost_done: float = 0.0
+    seconds_done: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """Runs asked for."""
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> int:
+        """Runs with a record."""
+        return self.counts["done"] + self.counts["diverged"]
+
+    @property
+    def seconds_per_cost(self) -> float:
+        """Of the finished runs; 1 without any, when a cost is taken for seconds."""
+        return self.seconds_done / self.cost_done if self.cost_done else 1.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that one worker would still need, at the rate of the finished runs; None without any."""
+        return self.cost_left * self.seconds_per_cost if self.cost_done else None
+
+    def text(self) -> str:
+        """Such as "12/48 done, 2 running, 1 failed"."""
+        parts = [f"{self.finished}/{self.total} done"]
+        order: tuple[State, ...] = ("running", "failed", "damaged", "diverged", "unfinished", "missing")
+        for state in order:
+            if self.counts[state]:
+                parts.append(f"{self.counts[state]} {state}")
+        return ", ".join(parts)
+
+
+def is_word(value: Any) -> bool:
+    """Whether this can be the name of a folder, whatever else it is."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+
+
+def is_name(value: Any) -> bool:
+    """Whether this can be the name of a sweep, whose folder lies beside those of runs and of W&B."""
+    return is_word(value) and value not in ("runs", "wandb", "None")
+
+
+def runs(root: Path) -> Path:
+    """Where all runs lie: one store, so that figures share them."""
+    return root / "runs"
+
+
+def write(sweep: Sweep, root: Path) -> Path:
+    """Write sweep.yaml in one step and return its path.
+
+    Raises:
+        SettingError: name or scale cannot be a folder of its own below `root`.
+    """
+    for key, value, right, wanted in (("name", sweep.name, is_name, A_NAME), ("scale", sweep.scale, is_word, A_WORD)):
+        if not right(value):
+            raise SettingError(f"{key} must be {wanted}, got {said(value)}.")
+    path = sweep.folder(root) / SWEEP
+    replace_text(path, yaml.safe_dump(dataclasses.asdict(sweep), sort_keys=False, allow_unicode=True))
+    return path
+
+
+def read(root: Path, name: str, scale: str) -> Sweep:
+    """The sweep of this name and scale.
+
+    Raises:
+        SettingError: it was never started, or its file is damaged.
+    """
+    path = root / name / scale / SWEEP
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        members = [Member(**member) for member in values.pop("members")]
+        return Sweep(**values, members=members)
+    except FileNotFoundError:
+        raise SettingError(
+            f"No runs of {name}/{scale} in {root}: start the sweep first "
+            f"(python -m samgap.train -m {hint(name, scale)}), or set root to where it was done."
+        ) from None
+    except (yaml.YAMLError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is damaged ({type(error).__name__}): start the same sweep again.") from error
+
+
+def hint(name: str, scale: str) -> str:
+    """How a sweep is named on the command line."""
+    return f"name={name}" if scale == "own" else f"figure={name}/{scale}"
+
+
+def find(root: Path) -> list[tuple[str, str]]:
+    """(name, scale) of every sweep below `root`."""
+    return sorted((path.parent.parent.name, path.parent.name) for path in root.glob(f"*/*/{SWEEP}"))
+
+
+def state(folder: Path, wanted: str = "") -> tuple[State, RunRecord | None, str]:
+    """(state, record, one sentence on what went wrong) of a run folder.
+
+    Args:
+        folder: of the run.
+        wanted: identity of the run, whose record must be its own; "" where any will do.
+    """
+    try:
+        record = records.read(folder, wanted)
+    except SettingError as error:
+        return "damaged", None, str(error)
+    if record is not None:
+        return record.status, record, ""
+    if not folder.exists():
+        return "missing", None, ""
+    if _locked(folder / LOCK):
+        return "running", None, ""
+    error_file = folder / ERROR
+    if error_file.exists():
+        lines = error_file.read_text(encoding="utf-8").strip().splitlines()
+        return "failed", None, lines[-1].partition(": ")[2] if lines else ""
+    return ("unfinished" if (folder / "last.ckpt").exists() else "missing"), None, ""
+
+
+class Watch:
+    """Follows a sweep; a run that has its record is looked at once."""
+
+    def __init__(self, sweep: Sweep, root: Path) -> None:
+        self.sweep, self.members, self.runs = sweep, sweep.unique(), runs(root)
+        self.records: dict[str, RunRecord] = {}
+        self.problems: dict[str, str] = {}  # folder -> sentence, of the last look
+
+    def look(self) -> Progress:
+        """The present progress."""
+        progress = Progress()
+        self.problems = {}
+        for member in self.members:
+            record = self.records.get(member.folder)
+            if record is not None:
+                now: State = record.status
+            else:
+                now, record, problem = state(self.runs / member.folder, member.identity)
+                if now == "done" and measurements.missing(self.sweep.probes, self.runs / member.folder):
+                    now, record = "unfinished", None
+                if problem:
+                    self.problems[member.folder] = problem
+            progress.counts[now] += 1
+            if record is not None:
+                self.records[member.folder] = record
+                progress.cost_done += member.cost
+                progress.seconds_done += record.seconds
+            else:
+                progress.cost_left += member.cost
+        return progress
+
+
+def clock(seconds: float) -> str:
+    """Such as "1:02:03", or "4:05" below an hour."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -1,0 +1,101 @@
+"""The gap run: one W&B run a figure and scale, with gaps, figure, table and verdict, so that a dashboard shows them."""
+
+import dataclasses
+import json
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from samgap.figures import output
+from samgap.figures.output import Evaluated
+from samgap.figures.plot import Plot
+from samgap.runs.sweeps import Member, Sweep
+from samgap.tracking import session
+
+JOB = "gaps"
+
+
+def id_of(name: str, scale: str) -> str:
+    """The W&B id of the gap run, so that drawing again updates it."""
+    return session.fit(f"{JOB}-{name}-{scale}")
+
+
+def write(sweep: Sweep, root: Path, study: Evaluated | None = None, plots: Sequence[Plot] = (), **account: Any) -> None:
+    """Tell W&B what was asked for, and what is known of it so far.
+
+    Args:
+        sweep: its grid goes into the config of the gap run, from which `restore` reads it.
+        root: where results lie; the drawn files are taken from there.
+        study: the drawn sweep; None when it has only begun.
+        plots: its charts.
+        account: project, entity and so on, see `session.run`.
+    """
+    if os.environ.pop("WANDB_SWEEP_ID", None):  # also for the workers, which inherit it
+        warnings.warn("A W&B agent waits for one run and this is a sweep: WANDB_SWEEP_ID is left aside.", stacklevel=2)
+    name = f"{sweep.name}/{sweep.scale}"
+    config = {"grid": json.dumps(dataclasses.asdict(sweep)), "command": sweep.command}
+    with session.run(
+        root, **account, id=id_of(sweep.name, sweep.scale), name=f"gaps of {name}", group=name, job_type=JOB,
+        tags=[name], config=config, allow_val_change=True,
+    ) as run:  # fmt: skip
+        if run is not None and study is not None:
+            with session.forgiving():
+                _tell(run, study, plots, root)
+    session.end_process()  # a sweep may take days, and its workers have processes of their own
+
+
+def grid(text: str) -> Sweep:
+    """The sweep that a gap run's config holds."""
+    values = json.loads(text)
+    return Sweep(**{**values, "members": [Member(**member) for member in values["members"]]})
+
+
+def _tell(run: Any, study: Evaluated, plots: Sequence[Plot], root: Path) -> None:
+    import wandb
+
+    sweep = study.table.sweep
+    drawn = sweep.folder(root) / sweep.name
+    run.summary.update(
+        {key: value for key, value in study.headline().items() if math.isfinite(value)}
+        | {"verdict": "\n".join(output.says(study.table, verdict) for verdict in study.verdicts)}
+        | {"answers": [verdict.answer for verdict in study.verdicts]}
+        | {"runs": len(sweep.unique()), "runs missing": len(study.table.missing)}
+    )
+    shown: dict[str, Any] = {
+        JOB: wandb.Table(dataframe=_tabled(study.frame())),
+        "runs": wandb.Table(dataframe=_tabled(_links(study, run))),
+        "figure": wandb.Image(str(drawn.with_suffix(".png"))),
+    }
+    for plot in plots:
+        if plot.kind == "lines":
+            points = wandb.Table(dataframe=plot.points[["x", "y", "series"]].astype({"x": float, "y": float}))
+            shown[plot.title] = wandb.plot.line(points, "x", "y", stroke="series", title=f"{plot.title}: {plot.y}")
+    run.log(shown)
+    files = wandb.Artifact(id_of(sweep.name, sweep.scale), type="figure", description=study.title)
+    for ending in ("csv", "json", "pdf", "png"):
+        files.add_file(str(drawn.with_suffix(f".{ending}")))
+    run.log_artifact(files)
+
+
+def _links(study: Evaluated, run: Any) -> pd.DataFrame:
+    """A row a point of the grid, with the address of its run where W&B has said where we are."""
+    table = study.table
+    base = "" if run.offline else run.url.removesuffix(run.id)
+    members = table.sweep.members
+    return table.runs.assign(
+        run=[member.folder for member in members], url=[base and base + member.identity for member in members]
+    )
+
+
+def _tabled(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame as W&B's tables take it: one type a column, such as that of a setting that is a number or null."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    for name in cells:
+        if len({type(value) for value in cells[name].dropna()}) > 1:
+            cells[name] = [None if value is None else str(value) for value in cells[name]]
+    return cells

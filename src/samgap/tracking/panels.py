@@ -1,0 +1,263 @@
+"""What the W&B dashboard of a sweep holds: its panels, as a saved view and as a report. Nothing here asks W&B."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Literal
+
+from wandb_workspaces import expr
+from wandb_workspaces.reports.v2 import interface as wr
+from wandb_workspaces.reports.v2.internal import ReportViewspec
+from wandb_workspaces.workspaces import interface as ws
+from wandb_workspaces.workspaces.internal import View
+
+from samgap.errors import SettingError
+from samgap.tracking import session
+from samgap.tracking.gap_run import id_of
+
+# What a run logs each epoch, and what it leaves as its summary. Its config is that of the command.
+HISTORY = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "holdout_loss", "holdout_acc",
+           "grad_norm", "eps_norm", "loss_rise", "cosine", "sam_active")  # fmt: skip
+SUMMARY = ("test_acc_final", "test_acc_best", "train_acc_final", "train_loss_final", "params_total", "params_live")
+ABOUT = ("arm", "identity")  # in a run's W&B config beside its settings
+TABLE, FIGURE, VERDICT = "gaps", "figure", "verdict"  # what the gap run holds
+GAPS = "samgap.figures.gap.study.evaluate"  # the study that has gaps; others have a table of their own
+
+Kind = Literal["history", "config", "summary"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the view, and a chapter of the report."""
+
+    name: str
+    text: str  # the chapter's first sentence
+    panels: Sequence[Any]
+    runs: wr.Runset  # the chapter's; the view has one run set for all sections
+    grouped: Sequence[Any] = ()  # panels of the chapter instead, where its run set groups the runs
+
+
+def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, Any]) -> list[Part]:
+    """The sections in their order.
+
+    Args:
+        name, scale: of the sweep.
+        draw: how the sweep is drawn: whether there are gaps, and over what.
+        shown: the group `panels` of conf/dashboard.yaml.
+    """
+    sweep = expr.Tags().isin([_tag(name, scale)])
+    sam = expr.And(sweep, expr.Metric("JobType") == "SAM")
+    gap_run = expr.And(expr.Metric("ID") == id_of(name, scale))
+    arms = expr.And(sweep, expr.Metric("JobType").isin(["SGD", "SAM"]))
+    columns = [column(key) for key in shown["columns"]]
+    acc = wr.SummaryMetric("test_acc_final")
+    # The library forgets where a table panel lies when it reads one back: the table has the place it then gives it.
+    gap: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
+    if draw["study"] == GAPS:
+        over = {None: "parameters", "params_total": "parameters", "params_live": "live parameters"}
+        title = f"gap over {over.get(draw['x'], draw['x'])}"
+        gap.append(
+            wr.CustomChart(  # as `wandb.plot.line` makes one of its table
+                query={"summaryTable": {"tableKey": f"{title}_table"}},
+                chart_name="wandb/line/v0",
+                chart_fields={"x": "x", "y": "y", "stroke": "series"},
+                chart_strings={"title": title},
+            )
+        )
+    gap.append(wr.MediaBrowser(title=FIGURE, media_keys=[FIGURE], num_columns=1))
+    made = [
+        Part(
+            "Verdict and gap",
+            f"The verdict is the column `{VERDICT}` of the run below, whose numbers are those of the drawn figure.",
+            gap,
+            wr.Runset(name="gap run", filters=gap_run, pinned_columns=["run:displayName", f"summary:{VERDICT}"]),
+        ),
+        Part(
+            "Curves by arm and width",
+            "Means over the runs of an arm and a width, with standard errors. The SAM arm is all of its radii.",
+            [*_curves(shown["curves"], "arm"), *_curves(shown["curves"], "model.width")],
+            wr.Runset(name="both arms", filters=arms, groupby=["config.arm", "config.model.width"]),
+            _curves(shown["curves"]),
+        ),
+        Part(
+            "Accuracy over rho",
+            "A point a run. rho is 0 in the SGD arm.",
+            [
+                wr.ScatterPlot(title="test_acc_final over ascent.rho", x=wr.Config("ascent.rho"), y=acc),
+                wr.ScatterPlot(
+                    title="test_acc_final over params_total", x=wr.SummaryMetric("params_total"), y=acc, log_x=True
+                ),
+            ],
+            wr.Runset(name="both arms", filters=arms),
+        ),
+        Part(
+            "The step",
+            "What the first ascent of each epoch was, by rho. eps_norm is rho while the ascent does what it says.",
+            _curves(shown["steps"], "ascent.rho"),
+            wr.Runset(name="SAM", filters=sam),
+        ),
+        Part(
+            "Runs",
+            "All runs of the sweep.",
+            [wr.RunComparer(diff_only=True)],
+            wr.Runset(name="runs", filters=arms, pinned_columns=["run:displayName", *columns]),
+        ),
+    ]
+    _settle(made, f"{name}/{scale}")
+    return made
+
+
+def _tag(name: str, scale: str) -> str:
+    # As the mirror cuts it.
+    return session.fit(f"{name}/{scale}", session.TAG)
+
+
+def view_id(sweep: str) -> str:
+    """The view's id in its address, the same at every call. Digits only, since the library cuts "-v" out of names."""
+    return hashlib.sha256(sweep.encode()).hexdigest()[:11]
+
+
+def column(key: str) -> str:
+    """How W&B's tables call a summary key or a config key: config:model.value.width."""
+    if key in SUMMARY:
+        return f"summary:{key}"
+    first, _, rest = key.partition(".")
+    return f"config:{first}.value" + (f".{rest}" if rest else "")
+
+
+def _curves(metrics: Sequence[str], key: str | None = None) -> list[Any]:
+    # A panel has one key to group by. The view's run set has none: scatter plots would show the groups as their points.
+    by: dict[str, Any] = {}
+    if key:
+        by = {"groupby": wr.Config(key), "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
+    return [wr.LinePlot(title=f"{y} by {key}" if key else y, x="epoch", y=[y], **by) for y in metrics]
+
+
+def _settle(made: Sequence[Part], sweep: str) -> None:
+    # Ids of the library's own are drawn at random; these make one call's JSON the other's.
+    digest = hashlib.sha256(sweep.encode()).hexdigest()[:8]
+    for number, part in enumerate(made):
+        part.runs._id = f"{digest}r{number}"
+        for row, panels in enumerate((part.panels, part.grouped)):
+            for place, panel in enumerate(panels):
+                panel._id = f"{digest}p{number}x{row}x{place}"
+                panel.layout = wr.Layout(x=8 * (place % 3), y=6 * (place // 3))
+
+
+def used(made: Sequence[Part], columns: Sequence[str]) -> Iterator[tuple[Kind, str]]:
+    """Every key of a run that a panel or a column shows, with where the run has it."""
+    for part in made:
+        for panel in (*part.panels, *part.grouped):
+            if isinstance(panel, wr.LinePlot):
+                yield from (("history", str(key)) for key in (panel.x, *panel.y))
+            places = [getattr(panel, place, None) for place in ("x", "y", "groupby")]
+            yield from (("config", place.name) for place in places if isinstance(place, wr.Config))
+            yield from (("summary", place.name) for place in places if isinstance(place, wr.SummaryMetric))
+    yield from (("summary" if key in SUMMARY else "config", key) for key in columns)
+
+
+def check(made: Sequence[Part], columns: Sequence[str], settings: Sequence[str]) -> None:
+    """Look for what W&B would show as an empty panel without a word.
+
+    Args:
+        made: the sections.
+        columns: of the run table.
+        settings: the dotted keys of a run's settings.
+
+    Raises:
+        SettingError: a section without panels, no columns, or a key that no run logs.
+    """
+    known = {"history": {*HISTORY}, "summary": {*SUMMARY}, "config": {*settings, *ABOUT}}
+    empty = [part.name for part in made if not part.panels] + ([] if columns else ["columns"])
+    if empty:
+        raise SettingError(f"Every section of the dashboard wants a panel, and {empty[0]!r} has none: see panels.*.")
+    for kind, key in used(made, columns):
+        if key not in known[kind]:
+            places = "summary or config" if kind == "config" else kind
+            raise SettingError(f"Panels show what runs log, and {key!r} is not in their {places}: see panels.*.")
+
+
+def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale: str) -> ws.Workspace:
+    """The sweep's runs and sections as a view."""
+    sections = [
+        ws.Section(
+            name=part.name,
+            panels=list(part.panels),
+            is_open=True,
+            layout_settings=ws.SectionLayoutSettings(columns=3, rows=-(-len(part.panels) // 3)),
+        )
+        for part in made
+    ]
+    mine = expr.Or(expr.Tags().isin([_tag(name, scale)]), expr.Metric("ID") == id_of(name, scale))
+    view = ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"{name}/{scale}",
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=1000),  # of 10 a sweep would show a corner
+        runset_settings=ws.RunsetSettings(
+            filters=mine, pinned_columns=[*made[-1].runs.pinned_columns, f"summary:{VERDICT}"]
+        ),
+    )
+    view._internal_name = f"nw-{view_id(view.name)}-v"  # as the library calls a view of this id
+    return view
+
+
+def report(made: Sequence[Part], entity: str, project: str, name: str, scale: str, title: str) -> wr.Report:
+    """The same as a text with panels, found again by its description, which outlasts another title."""
+    blocks: list[Any] = [
+        wr.P(f"{title}. The runs of the sweep {name}/{scale}, their gaps and the verdict."),
+        wr.P("The next call of samgap.dashboard writes this page anew; comments stay."),
+        wr.TableOfContents(),
+    ]
+    for part in made:
+        # Run sets name no project: they are of the report's own, and the library need not ask W&B for its number.
+        grid = wr.PanelGrid(runsets=[part.runs], panels=list(part.grouped or part.panels))
+        blocks += [wr.H1(part.name), wr.P(part.text), grid]
+    return wr.Report(
+        entity=entity,
+        project=project,
+        title=f"{title} ({name}, {scale} scale)".replace("/", "-"),  # it becomes a part of the report's address
+        description=f"Dashboard of {name}/{scale} by samgap.dashboard",
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def view_json(view: ws.Workspace) -> str:
+    """The view as it is sent.
+
+    Raises:
+        SettingError: the library would not read back what it writes.
+    """
+    text = _text(view._to_model())
+    return _surviving(text, _text(ws.Workspace._from_model(View.model_validate_json(text))._to_model()), "view")
+
+
+def report_json(page: wr.Report) -> str:
+    """The report as it is sent.
+
+    Raises:
+        SettingError: the library would not read back what it writes.
+    """
+    text = _text(page._to_model())
+    again = wr.Report._from_model(ReportViewspec.model_validate_json(text))
+    again.width = page.width  # which the library does not read
+    return _surviving(text, _text(again._to_model()), "report")
+
+
+def _text(model: Any) -> str:
+    text: str = model.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+    return text + "\n"
+
+
+def _surviving(text: str, again: str, what: str) -> str:
+    if text != again:
+        lines = zip_longest(text.splitlines(), again.splitlines(), fillvalue="nothing")
+        old, new = next(pair for pair in lines if pair[0] != pair[1])
+        raise SettingError(
+            f"The {what} does not survive wandb-workspaces' own reading of it, {old.strip()} becomes {new.strip()}: "
+            "install the version that pyproject.toml pins, or change panels.*."
+        )
+    return text

@@ -1,0 +1,130 @@
+"""Reads a sweep back from W&B: a store of its own, with grid and records, as if it had been carried out here."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samgap.errors import SettingError
+from samgap.runs import identity, records, sweeps
+from samgap.runs.records import RunRecord
+from samgap.runs.sweeps import Sweep
+from samgap.tracking import gap_run
+from samgap.tracking.session import FOLDER
+
+CHUNK = 500  # identities a query
+TIMEOUT = 60  # seconds, of one query
+SHOWN = 5  # runs named in one sentence
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What W&B had of a sweep."""
+
+    root: Path  # of the new store
+    runs: int  # asked for
+    open: dict[str, str]  # folder of a run that W&B has no record of -> why
+
+    def text(self) -> str:
+        """In one sentence or two."""
+        text = f"{self.runs - len(self.open)} of {self.runs} runs have their record in W&B"
+        if self.open:
+            counts = Counter(self.open.values())
+            text += "; " + ", ".join(f"{count} {why}" for why, count in counts.items())
+            named = [f"{folder} ({why})" for folder, why in [*self.open.items()][:SHOWN]]
+            text += f": {', '.join(named)}{' and others' if len(self.open) > SHOWN else ''}"
+        return f"{text}."
+
+
+def restore(
+    api: Any, root: Path, name: str, scale: str, project: str, entity: str | None, files: Sequence[str] = ()
+) -> Restored:
+    """Read the grid from the gap run and the records from the runs' summaries.
+
+    Args:
+        api: `wandb.Api`, see `mirror.account`.
+        root: where results lie; the new store is root/wandb/read/<entity>/<project>.
+        name, scale: of the sweep.
+        project, entity: where in W&B; None is the account's own.
+        files: names (metrics.csv) or folders (probes) of a run that the drawing reads beside the record.
+
+    Raises:
+        SettingError: W&B does not know the sweep.
+    """
+    entity = entity or api.default_entity
+    if not entity:
+        raise SettingError("The W&B account has no entity of its own: set logger.entity, got null.")
+    path = f"{entity}/{project}"
+    store = root / FOLDER / "read" / entity / project
+    sweep = _grid(api, path, root, name, scale)
+    found, states = _records(api, path, [member.identity for member in sweep.unique()])
+    sweeps.write(sweep, store)
+    open_ = {}
+    for member in sweep.unique():
+        folder = sweeps.runs(store) / member.folder
+        if member.identity not in found:
+            open_[member.folder] = states.get(member.identity, "missing")
+            (folder / records.RECORD).unlink(missing_ok=True)  # of an earlier reading
+            continue
+        record, run = found[member.identity]
+        _download(run, folder, files)
+        records.write(record, folder)
+    return Restored(store, len(sweep.unique()), open_)
+
+
+def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
+    import wandb
+
+    try:
+        return gap_run.grid(api.run(f"{path}/{gap_run.id_of(name, scale)}").config["grid"])
+    except (wandb.errors.CommError, ValueError, KeyError) as error:
+        # A sweep of before its first gap run was sent; this machine may know what was asked for.
+        try:
+            return sweeps.read(root, name, scale)
+        except SettingError:
+            reason = str(error).splitlines()[0]
+            raise SettingError(
+                f"{path} in W&B has no gap run of {name}/{scale} ({reason}): set logger.entity and logger.project, or "
+                f"send one by python -m samgap.draw {sweeps.hint(name, scale)} logger=wandb where the sweep was "
+                "carried out."
+            ) from error
+
+
+def _records(api: Any, path: str, wanted: Sequence[str]) -> tuple[dict[str, tuple[RunRecord, Any]], dict[str, str]]:
+    """(identity -> record and run, identity -> state in W&B of those without a record).
+
+    One identity may be there several times, sent from two machines or under a new id; the last to finish counts.
+    """
+    found: dict[str, tuple[RunRecord, Any]] = {}
+    states: dict[str, str] = {}
+    for start in range(0, len(wanted), CHUNK):
+        asked = [*wanted[start : start + CHUNK]]
+        either = {"$or": [{"name": {"$in": asked}}, {"config.identity": {"$in": asked}}]}
+        # Not lazy: each summary would be a query of its own.
+        for run in api.runs(path, filters=either, per_page=CHUNK, lazy=False):
+            mine = str(run.config.get("identity", run.id))
+            record = _record(run.summary.get("record"), mine)
+            if record is None:
+                states[mine] = str(run.state) if run.state != "finished" else "finished without a record"
+            elif mine not in found or found[mine][0].finished < record.finished:
+                found[mine] = record, run
+    return found, states
+
+
+def _record(text: Any, mine: str) -> RunRecord | None:
+    """The record in a summary; None where there is none, or one of other settings."""
+    try:
+        record = records.parse(str(text))
+    except ValueError:
+        return None
+    return record if mine == record.identity == identity.identity(record.settings) else None
+
+
+def _download(run: Any, folder: Path, files: Sequence[str]) -> None:
+    if not files:
+        return
+    for file in run.files():
+        if any(file.name == wanted or file.name.startswith(f"{wanted}/") for wanted in files):
+            folder.mkdir(parents=True, exist_ok=True)
+            file.download(root=str(folder), replace=True)

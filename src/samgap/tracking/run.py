@@ -1,0 +1,86 @@
+"""Where a run is mirrored to while it trains. The truth is record.json and metrics.csv, which every run writes."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from samgap.runs import identity, measurements
+from samgap.runs.records import METRICS, RunRecord
+from samgap.tracking import session
+
+# Numbers of a record that W&B's tables and charts can use; the whole of it stands beside them as one text.
+SHOWN = ("status", "test_acc_final", "test_acc_best", "test_loss_final", "holdout_acc_final", "train_acc_final",
+         "train_loss_final", "params_total", "params_live", "seconds")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What a run is told to: a logger of Lightning's for each epoch, and what becomes of the whole result."""
+
+    logger: Logger | None = None
+    keep: Callable[[RunRecord, Path], None] = lambda record, folder: None
+
+
+class Forgiving(WandbLogger):
+    """Lightning's, whose failures are warnings."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Tell W&B of an epoch."""
+        with session.forgiving():
+            super().log_metrics(metrics, step)
+
+
+@contextlib.contextmanager
+def csv(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Mirror]:
+    """Nothing beside the files."""
+    yield Mirror()
+
+
+@contextlib.contextmanager
+def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any) -> Iterator[Mirror]:
+    """One W&B run, named after the run's folder, tagged by its cell; record, curve and probes go with it.
+
+    Args:
+        settings: the scientific settings; they become the W&B config.
+        config: the composed config; gives `root`, `name` and `scale`.
+        account: project, entity and so on, see `session.run`.
+    """
+    rho = settings["ascent"].get("rho") or 0
+    arm = "SAM" if rho else "SGD"
+    width, seed = settings["model"]["width"], settings["seed"]
+    tags = [settings["data"]["name"], settings["model"]["name"], f"width={width:g}", f"rho={rho:g}", f"seed={seed}"]
+    if sparsity := settings["pruner"].get("sparsity"):
+        tags.append(f"sparsity={sparsity:.4g}")
+    if noise := settings["data"].get("label_noise"):
+        tags.append(f"noise={noise:g}")
+    sweep = f"{config['name']}/{config['scale']}"
+    mine = identity.identity(settings)
+    about = {"arm": arm, "identity": mine, "sweep": sweep}
+    with session.run(
+        Path(config["root"]), **account, id=mine, name=identity.folder(settings), group=sweep, job_type=arm,
+        tags=[*tags, sweep], config={**settings, "ascent": settings["ascent"] | {"rho": rho}, **about},
+    ) as run:  # fmt: skip
+        if run is None:
+            yield Mirror()
+        else:
+            yield Mirror(Forgiving(experiment=run), lambda record, folder: _keep(run, record, folder))
+
+
+def _keep(run: Any, record: RunRecord, folder: Path) -> None:
+    """The whole result: `results.restore` makes run folders of it again."""
+    values = dataclasses.asdict(record)
+    with session.forgiving():
+        run.summary.update({key: values[key] for key in SHOWN} | {"record": json.dumps(values)})
+        inside = Path(run.dir)
+        for path in [folder / METRICS, *(folder / measurements.FOLDER).glob("*.json")]:
+            copy = inside / path.relative_to(folder)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
+            run.save(copy, base_path=inside, policy="now")

@@ -1,0 +1,218 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from samgap import style
+from samgap.figures import published
+from samgap.figures.gap.draw import draw, label
+from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.study import Study, side_by_side
+from samgap.figures.gap.trend import verdicts
+from samgap.figures.table import Table
+from tests.figures.tables import table
+from tests.runs.test_records import make
+
+SETTINGS = {"title": "Figure 8: what SAM gains", "published_data": "CIFAR-10"}
+
+
+def study(reference: str | None = "fig8", protocol: str = "paper", **options: Any) -> Study:
+    def acc(width: float, rho: float, seed: int) -> float:
+        return 0.8 + 0.02 * width + rho * width / 50 + 0.001 * seed
+
+    found: Table = table(acc, **options)
+    found.records.append(make())
+    known = gaps(found)
+    theirs = published.load(reference) if reference else None
+    judged = verdicts(known, "params_total", None, theirs)
+    return Study(found, known, judged, theirs, "params_total", None, protocol)  # type: ignore[arg-type]
+
+
+def drawn(**options: Any) -> Figure:
+    with style.style():
+        return draw(study(**options), SETTINGS)
+
+
+def labels(figure: Figure, panel: int) -> list[str]:
+    return [text.get_text() for text in figure.legends[panel].get_texts()]
+
+
+def test_the_title_says_scale_data_and_seeds() -> None:
+    title = drawn().get_suptitle()
+    assert title == "Figure 8: what SAM gains\ndigits, 3 seeds, own scale"
+
+
+def test_the_title_says_what_diverged() -> None:
+    bad = study()
+    bad.table.records.append(make("seed=1", status="diverged", acc=None, train_acc_final=None))
+    with style.style():
+        assert draw(bad, SETTINGS).get_suptitle().endswith("own scale, 1 runs diverged")
+
+
+def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
+    figure = drawn()
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert "biases and batch norm included" in axes.get_xlabel()
+    assert labels(figure, 0) == [
+        "ours ± s.e., ρ* best on the test set (as in the paper)",
+        "published on CIFAR-10, band as drawn in the paper",
+        "ours with 95 % interval, ρ* chosen on the other seeds",
+    ]
+    # Bands: ours, the published. Rho* at each of our cells.
+    assert len([c for c in axes.collections if "FillBetween" in type(c).__name__]) == 2
+    assert [text.get_text() for text in axes.texts] == ["ρ*=0.2"] * 3
+
+
+def test_the_numbers_drawn_are_the_table_s() -> None:
+    figure, known = drawn(), study().gaps.cells
+    line = figure.axes[0].get_lines()[0]
+    assert np.allclose(line.get_xdata(), known["params_total"])
+    assert np.allclose(line.get_ydata(), known["paper_gap"])
+    theirs = next(line for line in figure.axes[0].get_lines() if "published" in str(line.get_label()))
+    assert np.allclose(theirs.get_ydata(), published.load("fig8")["gap"])
+
+
+def test_the_second_panel_has_both_arms() -> None:
+    ours = ["SGD (all interpolate), ours ± s.d.", "SAM, ours ± s.d."]
+    assert labels(drawn(), 1) == [*ours, "SGD, published on CIFAR-10", "SAM, published on CIFAR-10"]
+
+
+def test_lines_are_told_apart_without_color() -> None:
+    for axes in drawn().axes:
+        looks = [
+            (line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white")
+            for line in axes.get_lines()
+            if line.get_marker() not in ("None", "", "_") and len(np.atleast_1d(line.get_xdata())) > 2
+        ]
+        assert len(looks) == len(set(looks)) >= 3
+
+
+def test_a_study_without_published_numbers_draws_too() -> None:
+    assert not any("published" in label for panel in (0, 1) for label in labels(drawn(reference=None), panel))
+
+
+def test_one_seed_draws_without_bands_of_nan() -> None:
+    assert drawn(seeds=[0]).get_suptitle().endswith("digits, 1 seed, own scale")
+
+
+@pytest.mark.parametrize("ending", ["pdf", "png"])
+def test_the_figure_can_be_saved(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"figure.{ending}"
+    drawn().savefig(path)
+    assert path.stat().st_size > 10_000
+
+
+def test_side_by_side_keeps_every_cell_of_both() -> None:
+    both = side_by_side(study(widths=[2, 4], protocol="paper"))
+    # Ours: widths 2 and 4; published: 4 to 256.
+    assert both["model.width"].tolist() == [2, 4, 8, 16, 32, 64, 128, 256]
+    assert both["n"].notna().tolist() == [True, True, *[False] * 6]
+    four = both[both["model.width"] == 4].iloc[0]
+    assert (four["published_gap"], four["published_best_rho"]) == (0.36, 0.005)
+
+
+def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
+    both = side_by_side(study(widths=[1, 4], extra={"pruner.sparsity": [0, 0.5]}))
+    sparse = both[both["pruner.sparsity"] == 0.5]
+    assert sparse["model.width"].tolist() == [1, 4]
+    assert not sparse["published_gap"].notna().any()
+    # 2 of ours dense, of which one is published, 6 more published, 2 sparse.
+    assert len(both) == 10
+
+
+def test_whole_widths_do_not_round_published_ones() -> None:
+    both = side_by_side(study("fig7", widths=[1, 4]))
+    assert both["model.width"].tolist() == [0.25, 0.5, 1, 4, 10]
+
+
+def test_the_accuracies_drawn_are_of_the_protocol_drawn() -> None:
+    figure = drawn(protocol="loso")
+    line = next(line for line in figure.axes[1].get_lines() if line.get_label() == "SAM, ours ± s.d.")
+    assert np.allclose(line.get_ydata(), study().gaps.cells["loso_acc"])
+    assert "ρ* chosen on the other seeds" in labels(figure, 0)[0]
+
+
+def test_parameter_counts_are_short() -> None:
+    assert [style.short(n) for n in (512, 44_622, 11_173_962, 178_585_866, 2e9)] == [
+        "512",
+        "44.6k",
+        "11.2M",
+        "179M",
+        "2B",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("from_width", "words"),
+    [(0, "all interpolate"), (2, "interpolates from 10k"), (9, "none interpolates")],
+)
+def test_the_legend_says_which_nets_interpolate(from_width: float, words: str) -> None:
+    assert labels(drawn(train=lambda width, rho, seed: 1.0 if width >= from_width else 0.9), 1)[0] == (
+        f"SGD ({words}), ours ± s.d."
+    )
+
+
+def test_nets_that_interpolate_here_and_there_are_listed() -> None:
+    assert labels(drawn(train=lambda width, rho, seed: 0.9 if width == 2 else 1.0), 1)[0] == (
+        "SGD (interpolates at 1k, 100k), ours ± s.d."
+    )
+
+
+def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
+    figure = drawn(extra={"data.label_noise": [0, 0.5]})
+    assert sum(text.startswith("label_noise=0: ") for text in labels(figure, 0)) == 3  # fig8's too: no noise
+    assert sum(text.startswith("label_noise=0.5: ") for text in labels(figure, 0)) == 2
+    sides = [text.xyann[1] > 0 for text in figure.axes[0].texts]  # type: ignore[attr-defined]
+    assert sides == [True] * 3 + [False] * 3
+
+
+def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
+    known = study()
+    cells = known.gaps.cells
+    cells["pruner.sparsity"], cells["params_live"] = [0, 0.9, 0.99], 1000
+    known.gaps.axes.append("pruner.sparsity")
+    flat = dataclasses.replace(known, x="pruner.sparsity", over=[], published=None)
+    with style.style():
+        axes = draw(flat, SETTINGS).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]
+    assert "1k live" in axes.get_xlabel()
+
+
+def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() -> None:
+    assert drawn().axes[0].get_yscale() == "linear"
+    wide = table(lambda width, rho, seed: 0.6 + rho * width)
+    known = gaps(wide)
+    wide.records.append(make())
+    with style.style():
+        axes = draw(Study(wide, known, [], None, "params_total", None, "paper"), SETTINGS).axes[0]
+    assert axes.get_yscale() == "symlog"
+    assert axes.get_ylabel().endswith("logarithmic beyond 1)")
+
+
+def test_published_sparsities_stand_beside_ours_of_the_same_place_alone() -> None:
+    def beside(widths: dict[float, float], thinned: bool) -> dict[tuple[float, float], float]:
+        theirs = published.load("fig10_mnist").drop(columns="pruner.name")
+        asked = table(lambda width, rho, seed: 0.9 + rho / 100, widths=[1, 4], extra={"pruner.sparsity": [0, 0.9583]})
+        if thinned:
+            asked.runs["pruner.sparsity"] = asked.runs["model.width"].map(widths)
+        both = side_by_side(Study(asked, gaps(asked), [], theirs, "pruner.sparsity", None, "paper"))
+        return {
+            (row["model.width"], round(row["pruner.sparsity"], 4)): row["published_gap"] for _, row in both.iterrows()
+        }
+
+    thin = beside({1: 0.7723, 4: 0.9583}, thinned=True)
+    assert (thin[1, 0.7723], thin[4, 0.9583]) == (0.17, 0.277)
+    grid = beside({}, thinned=False)
+    assert grid[4, 0.9583] == 0.277
+    assert np.isnan([grid[1, 0], grid[4, 0], grid[1, 0.9583]]).all()
+    assert grid[1, 0.77] == 0.17
+
+
+def test_series_of_several_parts_keep_the_names_of_all() -> None:
+    axes = {"data.name": "mnist", "model.name": "mlp", "data.seed": 1, "pruner.seed": 0, "data.label_noise": 0.5}
+    assert label(axes) == "mnist, mlp, data.seed=1, pruner.seed=0, label_noise=0.5: "
+    assert label({}) == ""

@@ -1,0 +1,183 @@
+"""Gaps against numbers worked out by hand."""
+
+import math
+
+import pytest
+
+from samgap.errors import SettingError
+from samgap.figures.gap import null
+from samgap.figures.gap.gaps import gaps
+from tests.figures.tables import table
+
+# One width, two seeds a column: SGD, rho .1, rho .2.
+HAND = {(0, 0): 0.90, (0.1, 0): 0.91, (0.2, 0): 0.93, (0, 1): 0.92, (0.1, 1): 0.95, (0.2, 1): 0.94, (0, 2): 0.91,
+        (0.1, 2): 0.92, (0.2, 2): 0.90}  # fmt: skip
+
+
+def hand(width: float, rho: float, seed: int) -> float:
+    return HAND[rho, seed]
+
+
+def test_the_paper_s_rule() -> None:
+    # Means over seeds: rho .1 92.667, rho .2 92.333; so rho* = .1 and gaps 1, 3, 1.
+    cell = gaps(table(hand, widths=[1])).cells.iloc[0]
+    assert cell["paper_rho"] == 0.1
+    assert cell["paper_gap"] == pytest.approx(5 / 3)
+    # Standard deviation of 1, 3, 1 is 1.1547; Student's t for two degrees of freedom is 4.3027.
+    assert cell["paper_se"] == pytest.approx(2 / 3)
+    assert cell["paper_low"] == pytest.approx(5 / 3 - 4.302653 * 2 / 3)
+    assert cell["paper_high"] == pytest.approx(5 / 3 + 4.302653 * 2 / 3)
+    assert (cell["sgd_acc"], cell["paper_acc"]) == pytest.approx((91.0, 278 / 3))
+    assert (cell["sgd_std"], cell["n"]) == (pytest.approx(1.0), 3)
+
+
+def test_leaving_one_seed_out() -> None:
+    # Seed 0: others' means .1 93.5, .2 92 -> .1, gap 1. Seed 1: .1 91.5, .2 91.5, a tie -> the smaller, gap 3.
+    # Seed 2: .1 93, .2 93.5 -> .2, gap -1.
+    found = gaps(table(hand, widths=[1]))
+    mine = found.by_seed[found.by_seed["protocol"] == "loso"]
+    assert mine["rho"].tolist() == [0.1, 0.1, 0.2]
+    assert mine["gap"].tolist() == pytest.approx([1, 3, -1])
+    assert found.cells.iloc[0]["loso_gap"] == pytest.approx(1)
+    assert found.unbiased == "loso"
+
+
+def test_a_holdout_chooses_and_the_test_set_only_reports() -> None:
+    found = gaps(table(hand, widths=[1], holdout=lambda width, rho, seed: 0.5 + rho))
+    cell = found.cells.iloc[0]
+    assert found.unbiased == "holdout"
+    assert cell["holdout_rho"] == 0.2
+    assert cell["holdout_gap"] == pytest.approx((3 + 2 - 1) / 3)
+    assert cell["paper_rho"] == 0.1
+    # The accuracies beside it are those of the same runs.
+    assert cell["holdout_acc"] - cell["sgd_acc"] == pytest.approx(cell["holdout_gap"])
+
+
+def test_the_holdout_of_a_seed_does_not_choose_for_that_seed() -> None:
+    # Seed 0 alone is good at .2 on its holdout: the others choose .1 for it, and it chooses for them.
+    held = {(0.1, 0): 0.5, (0.2, 0): 0.9, (0.1, 1): 0.6, (0.2, 1): 0.5, (0.1, 2): 0.6, (0.2, 2): 0.5}
+    found = gaps(table(hand, widths=[1], holdout=lambda w, rho, seed: held.get((rho, seed), 0)))
+    mine = found.by_seed[found.by_seed["protocol"] == "holdout"]
+    assert mine["rho"].tolist() == [0.1, 0.2, 0.2]
+
+
+def test_a_fixed_rho_is_the_same_in_all_cells() -> None:
+    found = gaps(table(hand), fixed_rho=0.2)
+    assert found.cells["fixed_gap"].tolist() == pytest.approx([4 / 3] * 3)
+    assert gaps(table(hand)).fixed_rho == 0.2  # the median of those swept, the upper of two
+
+
+def test_leaving_one_seed_out_widens_the_interval() -> None:
+    cell = gaps(table(hand, widths=[1])).cells.iloc[0]
+    reach = (cell["loso_high"] - cell["loso_low"]) / 2 / cell["loso_se"]
+    # Student's t would be 4.30 for three independent seeds; these are not.
+    assert reach == pytest.approx(null.reach_of_gaps(3, 2))
+    assert 4.4 < reach < 7
+
+
+def test_choosing_on_the_test_set_is_biased_upward_and_the_others_are_less() -> None:
+    # Every run is noise around one accuracy: the true gap is 0 in every cell.
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    noise = {}
+
+    def test(width: float, rho: float, seed: int) -> float:
+        return noise.setdefault((width, rho, seed), 0.9 + 0.01 * random.standard_normal())
+
+    def holdout(width: float, rho: float, seed: int) -> float:
+        # A lucky run is lucky on both sets.
+        return test(width, rho, seed) + 0.002 * random.standard_normal()
+
+    rhos = [0, *(round(0.01 * k, 2) for k in range(1, 10))]
+    found = gaps(table(test, widths=[1, 2, 3, 4, 5], rhos=rhos, seeds=range(40), holdout=holdout)).cells
+    assert found["paper_gap"].mean() > 0.2
+    for unbiased in ("loso", "holdout"):
+        assert abs(found[f"{unbiased}_gap"].mean()) < 3 * found[f"{unbiased}_se"].mean() / math.sqrt(5)
+
+
+def test_one_seed_gives_a_gap_without_an_interval() -> None:
+    cell = gaps(table(hand, widths=[1], seeds=[1])).cells.iloc[0]
+    assert cell["paper_gap"] == pytest.approx(3)
+    assert math.isnan(cell["paper_se"])
+    assert math.isnan(cell["paper_low"])
+    assert "loso_gap" not in cell
+
+
+def test_a_seed_that_lacks_a_run_waits() -> None:
+    found = gaps(table(hand, missing=[(2, 0.2, 1)]))
+    assert found.cells["n"].tolist() == [3, 2, 3]
+    assert found.notes == ["model.width=2: seed 1 left out, runs are missing"]
+
+
+def test_a_cell_without_any_whole_seed_is_left_out_and_named() -> None:
+    for absent in ([(2, 0, seed) for seed in range(3)], [(2, rho, seed) for rho in (0.1, 0.2) for seed in range(3)]):
+        found = gaps(table(hand, missing=absent))
+        assert found.cells["model.width"].tolist() == [1, 3]
+        assert found.notes == [
+            "model.width=2: seed 0, 1, 2 left out, runs are missing", "model.width=2: left out, no seed has both arms",
+        ]  # fmt: skip
+
+
+def test_a_seed_that_is_wholly_absent_is_named() -> None:
+    found = gaps(table(hand, missing=[(2, rho, 1) for rho in (0, 0.1, 0.2)]))
+    assert found.cells["n"].tolist() == [3, 2, 3]
+    assert found.notes == ["model.width=2: seed 1 left out, runs are missing"]
+
+
+def test_axes_of_text_and_null_keep_their_cells() -> None:
+    found = gaps(table(hand, widths=[1], extra={"data.train_size": [96, "null"], "model.name": ["mlp", "vgg"]}))
+    assert len(found.cells) == 4
+    assert set(found.cells["data.train_size"]) == {96, "null"}
+
+
+def test_a_diverged_sam_run_bars_its_rho() -> None:
+    found = gaps(table(lambda w, rho, seed: None if (w, rho, seed) == (1, 0.1, 2) else hand(w, rho, seed)))
+    first = found.cells.iloc[0]
+    assert (first["n"], first["paper_rho"]) == (3, 0.2)
+    assert found.notes == ["model.width=1: rho 0.1 cannot be chosen, SAM diverged"]
+    assert found.cells.iloc[1]["paper_rho"] == 0.1
+
+
+def test_a_study_that_diverged_says_so() -> None:
+    with pytest.raises(SettingError, match=r"model\.width=1: seed 0, 1, 2 left out, SGD diverged"):
+        gaps(table(lambda *run: None))
+
+
+def test_a_diverged_sgd_run_takes_its_seed_out() -> None:
+    found = gaps(table(lambda w, rho, seed: None if (w, rho, seed) == (1, 0, 0) else hand(w, rho, seed)))
+    assert found.cells.iloc[0]["n"] == 2
+    assert found.notes == ["model.width=1: seed 0 left out, SGD diverged"]
+    assert found.cells.iloc[0]["sgd_acc"] == pytest.approx(91.5)
+
+
+@pytest.mark.parametrize("rhos", [[0], [0.1, 0.2]])
+def test_a_gap_wants_both_arms(rhos: list[float]) -> None:
+    with pytest.raises(SettingError, match=r"sweep ascent\.rho over 0 and at least one other value"):
+        gaps(table(hand, rhos=rhos))
+
+
+def test_a_fixed_rho_that_was_not_swept_has_no_gap() -> None:
+    found = gaps(table(hand), fixed_rho=0.3)
+    assert "fixed_gap" not in found.cells
+    assert found.notes == ["no gap at the fixed rho = 0.3 (draw.fixed_rho), which was not swept"]
+
+
+def test_interpolation_is_said_from_final_training_accuracy() -> None:
+    assert gaps(table(hand)).cells["interpolates"].all()
+    assert not gaps(table(hand, train=lambda *run: 0.99)).cells["interpolates"].any()
+
+
+def test_training_accuracy_is_that_of_the_runs_that_are_shown() -> None:
+    # The wild rho and the seed that is left out do not count.
+    def train(width: float, rho: float, seed: int) -> float:
+        return {0: 0.8, 0.1: 0.9, 0.2: 0.1}[rho] if seed else 0.2
+
+    found = gaps(table(hand, widths=[1], train=train, missing=[(1, 0.2, 0)])).cells.iloc[0]
+    assert (found["sgd_train_acc"], found["paper_rho"], found["sam_train_acc"]) == (pytest.approx(80), 0.1, 90)
+
+
+def test_seconds_of_both_arms_are_kept() -> None:
+    # T50: the SAM runs of this table take twice as long.
+    cell = gaps(table(hand)).cells.iloc[0]
+    assert (cell["sgd_seconds"], cell["sam_seconds"]) == (1, 2)

@@ -1,0 +1,69 @@
+"""Which of two schedules lies nearer to published accuracies."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from samgap.errors import SettingError
+from samgap.figures import published
+from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.schedules import AXIS, judge, verdicts
+from tests.figures.tables import table
+
+NAMED = ("a", "b")
+
+
+def rows(*means: float, std: float = 0.1, seeds: int = 8) -> np.ndarray:
+    return np.array([[mean, std, seeds] for mean in means])
+
+
+def test_one_number_by_hand() -> None:
+    found = judge(NAMED, rows(98.0), rows(98.4), np.array([98.1]))
+    v = 0.01 * (1 / 3 + 1 / 8)
+    v = 0.01 * (1 / 3 + 1 / 8)
+    assert found.far_first == pytest.approx(0.1**2 / v)
+    assert found.far_second == pytest.approx(0.3**2 / v)
+    assert found.p_first == pytest.approx(2 * stats.t.sf(math.sqrt(found.far_first), 14), abs=0.02)
+    assert found.p_second == pytest.approx(2 * stats.t.sf(math.sqrt(found.far_second), 14), abs=0.005)
+    assert (found.answer, found.series) == ("reproduced", "a against b")
+    assert "a fits the 1 published accuracies (p = " in found.reason
+    back = judge(NAMED, rows(98.4), rows(98.0), np.array([98.1]))
+    assert (back.answer, back.p_first, back.p_second) == ("not reproduced", found.p_second, found.p_first)
+    # Neither, and both.
+    assert judge(NAMED, rows(98.0), rows(98.4), np.array([97.0])).answer == "inconclusive"
+    assert judge(NAMED, rows(98.0), rows(98.05), np.array([98.02])).answer == "inconclusive"
+
+
+def test_each_is_refused_in_as_few_studies_as_stated() -> None:
+    random = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        ours, theirs = 98 + 0.1 * random.standard_normal((2, 4, 8)), 98 + 0.1 * random.standard_normal((4, 3))
+        other = ours[1] + 0.2
+        both = [
+            np.stack([part.mean(axis=1), part.std(axis=1, ddof=1), np.full(4, 8)], axis=1) for part in (ours[0], other)
+        ]
+        wrong += judge(NAMED, both[0], both[1], theirs.mean(axis=1)).p_first < 0.05
+    assert wrong / 400 == pytest.approx(0.05, abs=0.03)
+
+
+def test_too_few_runs_are_inconclusive() -> None:
+    for found in (judge(NAMED, rows(98.0, seeds=1), rows(98.1), np.array([98.0])), judge(NAMED, *[rows()] * 3)):
+        assert (found.answer, math.isnan(found.p_first)) == ("inconclusive", True)
+
+
+def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).standard_normal(100)
+
+    def accuracy(width: float, rho: float, seed: int) -> float:
+        return 0.98 + 0.01 * width + 0.001 * rho + 0.0001 * noise[seed + 10 * int(width)]
+
+    swept = {AXIS: ["[0.5, 0.75]", "[0.25, 0.5, 0.75]"]}
+    made = table(accuracy, (1, 4), (0, 0.2), range(3), extra=swept)
+    (answer,) = verdicts(gaps(made, 0.2), "params_total", [AXIS], published.load("fig7"))
+    # SGD and SAM of both sizes; the first is what was typed first.
+    assert (answer.numbers, answer.series) == (4, "[0.5, 0.75] against [0.25, 0.5, 0.75]")
+    with pytest.raises(SettingError, match="sweep two, got 0"):
+        verdicts(gaps(table(accuracy, (1, 4)), 0.2), "params_total", None, published.load("fig7"))

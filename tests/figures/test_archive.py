@@ -1,0 +1,138 @@
+"""Runs as a few files beside a result, and back."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import samgap
+from samgap import draw
+from samgap.errors import SettingError
+from samgap.figures import archive
+from samgap.figures.table import collect
+from samgap.runs import measurements, records, sweeps
+from tests.figures import probed
+
+Command = Callable[..., tuple[int, str, str]]
+TOP = Path(__file__).parents[2]
+FILES = ("metrics.csv", "probes")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """The result of a sweep with a missing and a diverged run."""
+    root = probed.write(tmp_path / "first", lambda rho, seed: 10 - rho, missing=[(0.2, 2)], diverged=[(0.2, 1)])
+    table = collect(sweeps.read(root, "mine", "own"), root)
+    archive.write(table, root, tmp_path / "kept", FILES)
+    return tmp_path / "kept"
+
+
+def test_nothing_is_lost(kept: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    table = collect(sweeps.read(first, "mine", "own"), first)
+    sweep, found = archive.read(kept)
+    assert sweep == table.sweep
+    assert found == table.records
+
+    again = tmp_path / "again"
+    assert archive.restore(kept, again) == (sweep, len(found))
+    assert sweeps.read(again, "mine", "own") == sweep
+    for record in found:
+        here, there = (sweeps.runs(root) / record.folder for root in (first, again))
+        assert records.read(there) == dataclasses.replace(record, restored=True)
+        if record.status == "done":
+            pd.testing.assert_frame_equal(pd.read_csv(there / "metrics.csv"), pd.read_csv(here / "metrics.csv"))
+        names = sorted(path.name for path in (here / measurements.FOLDER).glob("*"))
+        assert names == sorted(path.name for path in (there / measurements.FOLDER).glob("*"))
+        for name in names:
+            assert measurements.read(there, name[:-5]) == measurements.read(here, name[:-5])
+
+    # Kept once more from there, it is the same to the letter.
+    archive.write(collect(sweep, again), again, tmp_path / "twice", FILES)
+    for path in (kept / "runs").iterdir():
+        assert (tmp_path / "twice" / "runs" / path.name).read_text() == path.read_text()
+
+
+def test_what_is_in_the_store_stays(kept: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert archive.restore(kept, first)[1] == 0
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("value", [None, 0, 0.1, 1e-7, True, "", "text", "1", "null", '"', "a,b\nc", [0.5, "x"], {}])
+def test_a_cell_comes_back_as_it_was(value: object, tmp_path: Path) -> None:
+    archive._write_rows(tmp_path / "rows.csv", [{"a": value, "b": 1}, {"b": 2}], archive._encode)
+    first, second = archive._rows(tmp_path / "rows.csv", archive._decode)
+    assert first == {"a": value, "b": 1}
+    assert type(first["a"]) is type(value)
+    assert second == {"b": 2}
+
+
+def test_a_damaged_file_or_none_is_one_sentence(kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="this result was kept without its runs"):
+        archive.restore(tmp_path, tmp_path / "store")
+    table = kept / "runs" / "runs.csv"
+    text = table.read_text()
+    for broken in (
+        re.sub("seed0-.", "seed0-x", text),
+        text.replace("folder", "holder"),
+        re.sub("0\\.05,", "0.06,", text),
+    ):
+        table.write_text(broken)
+        with pytest.raises(SettingError, match=r"runs\.csv is damaged"):
+            archive.restore(kept, tmp_path / "store")
+    table.write_text(text)
+    (kept / "runs" / "runs.json").write_text("{")
+    with pytest.raises(SettingError, match=r"runs\.json is damaged"):
+        archive.restore(kept, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "figure=fig7/smoke",
+        "model.width=0.1,0.2",
+        "ascent.rho=0,0.1",
+        "epochs=1",
+        "eval_every=1",
+        "data.train_size=100",
+    )
+    first, again, drawn = (f"root={tmp_path}/{name}" for name in ("first", "again", "drawn"))
+    assert command("train", "-m", *words, "seed=0,1", first)[0] == 0
+    assert command("draw", words[0], first)[0] == 0
+    monkeypatch.setattr(archive, "REFERENCE", tmp_path / "first")
+    monkeypatch.setattr(draw, "REFERENCE", tmp_path / "first")
+
+    code, out, _ = command("restore", words[0], again)
+    assert (code, "8 of 8 runs were written" in out) == (0, True)
+    code, _, err = command("train", "-m", *words, "seed=0,1", again)
+    assert (code, "8/8 done" in err) == (0, True)
+    assert "0 of 8 runs were written" in command("restore", words[0], again)[1]
+
+    assert command("draw", words[0], "source=reference", drawn)[0] == 0
+    for ending in ("csv", "png"):
+        ours, theirs = (
+            tmp_path / folder / "fig7" / "smoke" / f"fig7.{ending}" for folder in ("first", "drawn/reference")
+        )
+        assert ours.read_bytes() == theirs.read_bytes()
+
+    loaded = samgap.load("fig7/smoke", root=f"{tmp_path}/first")
+    report = json.loads((tmp_path / "first" / "fig7" / "smoke" / "fig7.json").read_text())
+    assert loaded.verdicts["answer"].tolist() == [verdict["answer"] for verdict in report["verdicts"]]
+    assert len(loaded.runs) == 8
+    pd.testing.assert_frame_equal(
+        loaded.gaps, samgap.load("fig7/smoke", source="reference", root=f"{tmp_path}/drawn").gaps
+    )
+    # What docs/analysis.md shows.
+    (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)
+    exec(code.replace("fig7/cpu", "fig7/smoke").replace("multirun", str(tmp_path / "first")), found := {})
+    pd.testing.assert_frame_equal(found["fig7"].gaps, loaded.gaps)
+    with pytest.raises(SettingError, match="was kept without its runs"):
+        samgap.load("fig8/cpu", source="reference", root=str(tmp_path))

@@ -1,0 +1,155 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from samgap.errors import SettingError
+from samgap.figures import published
+from samgap.figures.table import collect, refuse_stray
+from samgap.runs import records, sweeps
+from samgap.runs.display import Display
+from samgap.runs.sweeps import Member, Sweep, Watch, clock
+from tests.runs.test_records import make
+
+
+def sweep(root: Path, *overrides: str, axes: tuple[str, ...] = ("ascent.rho", "seed")) -> Sweep:
+    """A sweep of a run for each of `overrides`."""
+    members = []
+    for override in overrides:
+        record = make(override)
+        axes = {"ascent.rho": record.rho, "seed": record.settings["seed"]}
+        members.append(Member(record.identity, record.folder, axes, 2.0))
+    return Sweep("mine", "own", list(axes), "command", "abc", "now", members)
+
+
+def test_a_sweep_comes_back_as_written(tmp_path: Path) -> None:
+    asked = sweep(tmp_path, "seed=0", "seed=1")
+    assert sweeps.write(asked, tmp_path) == tmp_path / "mine" / "own" / "sweep.yaml"
+    assert sweeps.read(tmp_path, "mine", "own") == asked
+    assert sweeps.find(tmp_path) == [("mine", "own")]
+
+
+@pytest.mark.parametrize("text", ["", "name: mine", "name: [", "[1]", "members: [{}]"])
+def test_a_damaged_sweep_is_one_sentence(tmp_path: Path, text: str) -> None:
+    path = sweeps.write(sweep(tmp_path, "seed=0"), tmp_path)
+    path.write_text(text)
+    with pytest.raises(SettingError, match=r"sweep\.yaml is damaged .*: start the same sweep again"):
+        sweeps.read(tmp_path, "mine", "own")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "runs", "None", "with space", "."])
+def test_a_name_must_be_a_folder_of_its_own(tmp_path: Path, name: str) -> None:
+    asked = dataclasses.replace(sweep(tmp_path, "seed=0"), name=name)
+    with pytest.raises(SettingError, match="name must be a word"):
+        sweeps.write(asked, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_state_is_seen(tmp_path: Path) -> None:
+    asked = sweep(tmp_path, *(f"seed={seed}" for seed in range(7)))
+    folders = [sweeps.runs(tmp_path) / member.folder for member in asked.members]
+    for folder in folders[:6]:
+        folder.mkdir(parents=True)
+    records.write(make("seed=0", seconds=4.0), folders[0])
+    records.write(make("seed=1", status="diverged", acc=None, train_acc_final=None), folders[1])
+    (folders[2] / "error.txt").write_text("Traceback\nsamgap.errors.SettingError: wanted this: got that.\n")
+    (folders[3] / "record.json").write_text("{")
+    (folders[4] / "last.ckpt").write_text("")
+    watch = Watch(asked, tmp_path)
+    with FileLock(folders[5] / ".lock"):
+        progress = watch.look()
+    assert dict(progress.counts) == {
+        "done": 1, "diverged": 1, "failed": 1, "damaged": 1, "unfinished": 1, "running": 1, "missing": 1,
+    }  # fmt: skip
+    assert progress.text() == "2/7 done, 1 running, 1 failed, 1 damaged, 1 diverged, 1 unfinished, 1 missing"
+    assert watch.problems[asked.members[2].folder] == "wanted this: got that."
+    # 4 + 1.5 seconds for two runs of cost 2, five such left.
+    assert progress.seconds_left == pytest.approx(5.5 / 4 * 10)
+    assert watch.look().counts["running"] == 0
+
+
+def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = sweep(tmp_path, "seed=0", "seed=1")
+    with Display(Watch(asked, tmp_path)) as display:
+        for seed, member in enumerate(asked.members):
+            records.write(make(f"seed={seed}"), sweeps.runs(tmp_path) / member.folder)
+        assert display.thread.is_alive()
+    assert "mine/own: 2/2 done, 0 running, 0 failed, 0:00 left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_the_table_has_only_what_the_sweep_asked_for(tmp_path: Path) -> None:
+    asked = sweep(tmp_path, "ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.2")
+    for override in ("ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.5"):
+        record = make(override)
+        records.write(record, sweeps.runs(tmp_path) / record.folder)
+    table = collect(asked, tmp_path)
+    assert table.runs["ascent.rho"].tolist() == [0, 0.1, 0.2]
+    assert table.runs["status"].tolist() == ["done", "done", "missing"]
+    assert len(table.records) == 2
+    assert table.missing == {asked.members[2].folder: "missing"}
+
+
+def test_a_sweep_without_records(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"No run of mine/own .* python -m samgap\.train -m name=mine"):
+        collect(sweep(tmp_path, "seed=0"), tmp_path)
+
+
+def test_a_setting_that_varies_and_is_no_axis_is_refused(tmp_path: Path) -> None:
+    asked = sweep(tmp_path, "epochs=10", "epochs=20")
+    for override in ("epochs=10", "epochs=20"):
+        record = make(override)
+        records.write(record, sweeps.runs(tmp_path) / record.folder)
+    with pytest.raises(SettingError, match=r"epochs varies among the runs \(10 and 20\) and is no axis"):
+        collect(asked, tmp_path)
+
+
+def test_a_swept_group_brings_its_own_keys() -> None:
+    settings: list[dict[str, Any]] = [
+        {"pruner": {"name": "random", "sparsity": 0.5}},
+        {"pruner": {"name": "other", "sparsity": 0.5, "x": 1}},
+    ]
+    refuse_stray(["pruner.name"], settings)
+    with pytest.raises(SettingError, match=r"pruner\.name varies"):
+        refuse_stray(["model.width"], settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "first"), [("fig7", 5, 0.073), ("fig8", 7, 0.36), ("fig9", 5, 0.029), ("fig10_cifar10", 4, 0.44)]
+)
+def test_published_numbers_are_carried(name: str, rows: int, first: float) -> None:
+    table = published.load(name)
+    assert (len(table), table["gap"].iloc[0]) == (rows, first)
+    # The gap is the difference of the published accuracies, to their rounding.
+    assert ((table["sam_acc"] - table["sgd_acc"]) - table["gap"]).abs().max() < 0.0021
+
+
+def test_what_means_nothing_may_vary() -> None:
+    # An SGD run first carried out for another ascent, a dense one for another pruner, and masks that follow the seed.
+    def run(ascent: str, rho: float, pruner: str, sparsity: float, seed: int, mask: int) -> dict[str, Any]:
+        return {
+            "ascent": {"name": ascent, "rho": rho}, "seed": seed,
+            "pruner": {"name": pruner, "sparsity": sparsity, "seed": mask},
+        }  # fmt: skip
+
+    alike = [
+        run("sam", 0.1, "random", 0.5, 0, 0),
+        run("sam", 0.1, "random", 0.5, 3, 3),
+        run("none", 0, "snip", 0, 0, 7),
+    ]
+    refuse_stray(["pruner.sparsity"], alike)
+    with pytest.raises(SettingError, match=r"ascent\.name varies"):
+        refuse_stray(["pruner.sparsity"], [*alike, run("asam", 0.1, "random", 0.5, 0, 0)])
+    with pytest.raises(SettingError, match=r"pruner\.seed varies"):
+        refuse_stray(["pruner.sparsity"], [*alike, run("sam", 0.1, "random", 0.5, 1, 0)])
+
+
+def test_an_unknown_published_table() -> None:
+    with pytest.raises(SettingError, match=r"draw\.published must be null or one of fig1, .*, got 'fig99'"):
+        published.load("fig99")
