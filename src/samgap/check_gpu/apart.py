@@ -1,0 +1,60 @@
+"""Parts in a process of their own: what hangs there, or ends its process, ends that part alone."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from samgap.check_gpu.bed import Bed, LeftOut, Row
+from samgap.errors import SettingError, line
+
+# Forked from a process that has imported what takes seconds and has not touched the card.
+CONTEXT: Any = multiprocessing.get_context("forkserver")
+PRELOAD = ["samgap.check_gpu.right", "torch._dynamo"]
+PATIENCE = 60  # seconds without a word
+
+
+def apart(work: Callable[[Bed], Iterator[Row]], bed: Bed) -> Iterator[Row]:
+    """The rows of `work`, which is a function of a module, as they come.
+
+    Raises:
+        SettingError: its process raised an error, died, or said nothing for a minute.
+        LeftOut: as `work` does.
+    """
+    CONTEXT.set_forkserver_preload(PRELOAD)
+    here, there = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_tell, args=(there, work, bed), daemon=True)
+    process.start()
+    there.close()
+    try:
+        while (told := hear(here)) is not None:
+            if isinstance(told, Exception):
+                raise told
+            yield told
+    finally:
+        process.kill()
+        process.join()
+
+
+def hear(pipe: Any) -> Any:
+    """What a process says next.
+
+    Raises:
+        SettingError: it died, or says nothing.
+    """
+    try:
+        if pipe.poll(PATIENCE):
+            return pipe.recv()
+    except (EOFError, ConnectionError):
+        raise SettingError("The process that measures this died without a word.") from None
+    raise SettingError(f"The process that measures this said nothing for {PATIENCE} seconds.")
+
+
+def _tell(pipe: Any, work: Callable[[Bed], Iterator[Row]], bed: Bed) -> None:
+    try:
+        for row in work(bed):
+            pipe.send(row)
+        pipe.send(None)
+    except LeftOut as reason:
+        pipe.send(reason)
+    except Exception as error:
+        pipe.send(SettingError(f"{type(error).__name__}: {line(error)}"))
