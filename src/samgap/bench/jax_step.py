@@ -70,7 +70,15 @@ class ResNet18(nn.Module):
 
 
 def stepper(
-    model: str, width: float, images: Any, labels: Any, *, rho: float, lr: float, momentum: float, weight_decay: float,
+    model: str,
+    width: float,
+    images: Any,
+    labels: Any,
+    *,
+    rho: float,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
     dtype: Any = None,
 ) -> tuple[Callable[[], Any], Any]:
     """A function that takes one step on always the same batch, and does not wait for it.

@@ -1,6 +1,7 @@
 """`python -m samgap.check_gpu`: does samgap work on this card, and how fast? Under 5 minutes, one JSON, one table."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -21,10 +22,10 @@ import torch
 
 from samgap import cli, files, naming, provenance
 from samgap.check_gpu import fast, jax_peer, right, together
-from samgap.check_gpu.bed import Bed, Check, LeftOut, Row
+from samgap.check_gpu.bed import Bed, LeftOut, Row
 from samgap.errors import line
+from samgap.results.card import FILE
 
-FILE = "check-gpu.json"
 SECONDS = 280.0  # of all parts
 Part = Callable[[Bed], Iterator[Row]]
 # Seconds that a part may take; what one leaves is the next ones'.
@@ -65,18 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     naming.register()
     device = torch.device("cpu" if given.rehearse else "cuda")
-    path = Path(given.out) / FILE
+    path = Path(given.out) / ("rehearsal.json" if given.rehearse else FILE)
     with cli.sentences():
-        return _carry_out(device, path, given.parts or [*PARTS], time.monotonic() + given.seconds)
+        return _carry_out(device, path, given.parts, time.monotonic() + given.seconds)
 
 
 def _carry_out(device: torch.device, path: Path, names: list[str], end: float) -> int:
     found = head(device)
+    if names:  # beside what the others gave, if it was on this card and of these sources
+        found["parts"] = _kept(path, found)
     print(f"{found['card']}, {', '.join(f'{key} {value}' for key, value in found['device'].items())}", flush=True)
     files.replace_text(path, json.dumps(found, indent=1) + "\n")  # a folder that cannot be written is told at once
     with tempfile.TemporaryDirectory() as folder:
         bed = Bed(device, Path(folder))
-        for name in names:
+        for name in names or PARTS:
             seconds, part = PARTS[name]
             print(f"\n{name}", flush=True)
             found["parts"][name] = _part(bed, part, min(seconds, end - time.monotonic()))
@@ -84,8 +87,9 @@ def _carry_out(device: torch.device, path: Path, names: list[str], end: float) -
     rows = [row for part in found["parts"].values() for row in part["rows"]]
     checks = [row["holds"] for row in rows if "holds" in row]
     failed = [name for name, part in found["parts"].items() if part["status"] == "failed"]
-    print(f"\n{sum(checks)} of {len(checks)} checks hold; {len(rows) - len(checks)} speeds; failed: "
-          f"{', '.join(failed) or 'no part'}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}\n{path}")  # fmt: skip
+    told = f"{sum(checks)} of {len(checks)} checks hold; {len(rows) - len(checks)} speeds; "
+    told += f"failed: {', '.join(failed) or 'no part'}"
+    print(f"\n{told}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}\n{path}")
     return int(bool(failed) or not all(checks))
 
 
@@ -112,6 +116,15 @@ def head(device: torch.device) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _kept(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        alike = all(before[key] == found[key] for key in ("card", "commit", "rehearsal"))
+        return dict(before["parts"]) if alike else {}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
 def _part(bed: Bed, part: Part, seconds: float) -> dict[str, Any]:
     """The rows of a part, printed as they come, and how it ended; whatever it raises, the next one goes on."""
     started = time.monotonic()
@@ -131,6 +144,7 @@ def _part(bed: Bed, part: Part, seconds: float) -> dict[str, Any]:
         status, said = "failed", cli.explain(error) or f"{type(error).__name__}: {line(error)[:300]}"
     if said:
         print(f"{status:>9}  {said}", flush=True)
+    gc.collect()  # runs that were ended from inside
     if bed.device.type == "cuda":
         torch.cuda.empty_cache()
     return {

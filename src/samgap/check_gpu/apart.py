@@ -13,12 +13,17 @@ PRELOAD = ["samgap.check_gpu.right", "torch._dynamo"]
 PATIENCE = 60  # seconds without a word
 
 
-def apart(work: Callable[[Bed], Iterator[Row]], bed: Bed) -> Iterator[Row]:
+def apart(work: Callable[[Bed], Iterator[Row]], bed: Bed, *, cut: bool = False) -> Iterator[Row]:
     """The rows of `work`, which is a function of a module, as they come.
 
+    Args:
+        work: the part.
+        bed: of the part.
+        cut: end it when the part's time is over, else when it has said nothing for a minute.
+
     Raises:
-        SettingError: its process raised an error, died, or said nothing for a minute.
-        LeftOut: as `work` does.
+        SettingError: its process raised an error, died, or said nothing.
+        LeftOut: as `work` does, or the time was over.
     """
     CONTEXT.set_forkserver_preload(PRELOAD)
     here, there = CONTEXT.Pipe(duplex=False)
@@ -26,7 +31,7 @@ def apart(work: Callable[[Bed], Iterator[Row]], bed: Bed) -> Iterator[Row]:
     process.start()
     there.close()
     try:
-        while (told := hear(here)) is not None:
+        while (told := hear(here, bed.left if cut else None)) is not None:
             if isinstance(told, Exception):
                 raise told
             yield told
@@ -35,17 +40,24 @@ def apart(work: Callable[[Bed], Iterator[Row]], bed: Bed) -> Iterator[Row]:
         process.join()
 
 
-def hear(pipe: Any) -> Any:
+def hear(pipe: Any, seconds: float | None = None) -> Any:
     """What a process says next.
+
+    Args:
+        pipe: to the process.
+        seconds: that are left for it; None is a minute, after which it is thought to hang.
 
     Raises:
         SettingError: it died, or says nothing.
+        LeftOut: the time was over.
     """
     try:
-        if pipe.poll(PATIENCE):
+        if pipe.poll(PATIENCE if seconds is None else max(0.0, seconds)):
             return pipe.recv()
     except (EOFError, ConnectionError):
         raise SettingError("The process that measures this died without a word.") from None
+    if seconds is not None:
+        raise LeftOut("the time was over")
     raise SettingError(f"The process that measures this said nothing for {PATIENCE} seconds.")
 
 

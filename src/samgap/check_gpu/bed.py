@@ -157,6 +157,13 @@ class Bed:
         values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         return values
 
+    def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
+        """A run of a net on noise that is ended from inside."""
+        count = 64 if self.rehearsal else 1024 if net.model == "resnet50" else 20 * 1024
+        eager = ["trainer.stepper=eager"] * self.rehearsal  # a CPU would compile for so long a run
+        return self.config(*net.overrides(count), "epochs=100000", "eval_every=100000", *eager, f"ascent.rho={rho:g}",
+                           f"precision={precision}", *overrides)  # fmt: skip
+
     def each(self, cases: Sequence[Any]) -> Iterator[tuple[Any, float]]:
         """(case, seconds to measure it for), as long as there is time.
 
@@ -166,8 +173,8 @@ class Bed:
         for number, case in enumerate(cases):
             if self.left <= 0:
                 raise LeftOut(f"{number} of {len(cases)} cases, then the time was over")
-            # What surrounds a measurement takes most of a second.
-            yield case, 0.02 if self.rehearsal else min(1.0, max(0.2, self.left / (len(cases) - number) - 0.8))
+            # What surrounds a measurement takes some tenths of a second.
+            yield case, 0.02 if self.rehearsal else min(1.0, max(0.2, self.left / (len(cases) - number) - 0.4))
 
 
 def speed(what: str, precision: str, taken: list[float], **more: Any) -> Speed:
@@ -176,19 +183,20 @@ def speed(what: str, precision: str, taken: list[float], **more: Any) -> Speed:
     return Speed(what, precision, middle, len(taken), (high - low) / middle, **more)
 
 
-def step_speed(bed: Bed, net: Net, rho: float, precision: str, taken: list[float], what: str = "", **more: Any) -> Speed:
+def step_speed(bed: Bed, net: Net, rho: float, precision: str, taken: list[float], what: str = "") -> Speed:
     """A row of a step, with what it comes to in images, operations and share of the ceiling."""
     seconds = statistics.median(taken)
     rate = net.operations(rho) / seconds
     case = {"model": net.model, "width": net.width, "rho": rho, "batch_size": net.batch_size}
     share = rate / bed.ceilings[precision] if precision in bed.ceilings else None
     told = f"{'SAM' if rho else 'SGD'} step, {net.label}{what}"
-    return speed(told, precision, taken, images=net.batch_size / seconds, rate=rate, share=share, case=case, **more)
+    return speed(told, precision, taken, images=net.batch_size / seconds, rate=rate, share=share, case=case)
 
 
 def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> list[float]:
     """Seconds that a call takes, over and over again; each sample is of enough calls to be long for the clock."""
-    calls, taken, until = 1, [], float("inf")
+    taken: list[float] = []
+    calls, until = 1, float("inf")
     while len(taken) < WARM + 3 or time.perf_counter() < until:
         started = time.perf_counter()
         for _ in range(calls):

@@ -46,8 +46,9 @@ def steps(bed: Bed, nets: tuple[Net, ...], tiny: Net) -> Iterator[Speed]:
     """SGD's and SAM's step of each net in each precision."""
     chosen = (tiny,) if bed.rehearsal else nets
     for (net, precision, rho), seconds in bed.each([*product(chosen, bed.precisions, (RHO, 0.0))]):
-        yield (row := step(bed, net, rho, precision, seconds))
+        row = step_speed(bed, net, rho, precision, step_seconds(bed, bed.endless(net, rho, precision), seconds))
         bed.steps[net.model, net.width, rho, precision] = row
+        yield row
 
 
 def mlp(bed: Bed) -> Iterator[Speed]:
@@ -63,21 +64,6 @@ def resnet18(bed: Bed) -> Iterator[Speed]:
 def resnet50(bed: Bed) -> Iterator[Speed]:
     """Figure 9's, on images in memory, where reading files costs nothing."""
     yield from steps(bed, (Net("resnet50", 64, 224),), Net("resnet50", 2, 32, 8))
-
-
-def step(bed: Bed, net: Net, rho: float, precision: str, seconds: float, *overrides: str, **more: object) -> Speed:
-    """One step, in a run with these overrides."""
-    return step_speed(bed, net, rho, precision, _taken(bed, net, rho, precision, seconds, *overrides))
-
-
-def _taken(
-    bed: Bed, net: Net, rho: float, precision: str, seconds: float, *overrides: str, callbacks: tuple[Callback, ...] = ()
-) -> list[float]:
-    count = 64 if bed.rehearsal else 1024 if net.model == "resnet50" else 20 * 1024
-    # Never an end by itself; on the CPU `auto` would compile so long a run.
-    endless = ("epochs=100000", "eval_every=100000", *(["trainer.stepper=eager"] * bed.rehearsal))
-    config = bed.config(*net.overrides(count), *endless, f"ascent.rho={rho:g}", f"precision={precision}", *overrides)
-    return step_seconds(bed, config, seconds, *callbacks)
 
 
 class ChannelsLast(Callback):
@@ -103,7 +89,7 @@ def kernels(bed: Bed) -> Iterator[Speed]:
     found: dict[tuple[Net, str, str], float] = {}
     for (net, precision, what), seconds in bed.each([*product(nets, reversed(bed.precisions), KERNELS)]):
         against, overrides, callbacks = KERNELS[what]
-        taken = _taken(bed, net, RHO, precision, seconds, *overrides, callbacks=callbacks)
+        taken = step_seconds(bed, bed.endless(net, RHO, precision, *overrides), seconds, *callbacks)
         row = step_speed(bed, net, RHO, precision, taken, what=f", {what}")
         found[net, precision, what] = row.seconds
         before = found.get((net, precision, against))

@@ -9,18 +9,22 @@ from typing import Any
 import torch
 
 from samgap.check_gpu.apart import apart
-from samgap.check_gpu.bed import Bed, LeftOut, Net, Speed, step_speed, timed
+from samgap.check_gpu.bed import Bed, LeftOut, Net, Row, Speed, step_speed, timed
 
 # In JAX's words; in bfloat16 its layers compute, with weights and optimizer in float32, as in mixed precision.
 PRODUCTS = {"tf32": "tensorfloat32", "32-true": "float32", "bf16-mixed": "float32"}
 RHOS = (0.1, 0.0)
+NETS = (  # model, width, pixels; those that say most come first
+    ("mlp", 1, 28), ("resnet18", 16, 32), ("resnet18", 64, 32), ("mlp", 0.1, 28), ("mlp", 10, 28), ("resnet18", 4, 32),
+    ("resnet18", 128, 32),
+)  # fmt: skip
 
 
-def jax(bed: Bed) -> Iterator[Speed]:
+def jax(bed: Bed) -> Iterator[Row]:
     """As many steps as there is time for: to compile one takes from seconds to a minute. It has no ResNet-50."""
     if missing := [name for name in ("jax", "flax", "optax") if importlib.util.find_spec(name) is None]:
         raise LeftOut(f"no {missing[0]} is installed here")
-    yield from apart(_steps, bed)
+    yield from apart(_steps, bed, cut=True)
 
 
 def _steps(bed: Bed) -> Iterator[Speed]:
@@ -31,8 +35,7 @@ def _steps(bed: Bed) -> Iterator[Speed]:
 
     if not bed.rehearsal and jax.default_backend() != "gpu":
         raise LeftOut(f"JAX {jax.__version__} finds no GPU here")
-    wide = ("mlp", 1), ("resnet18", 16), ("resnet18", 64), ("mlp", 0.1), ("mlp", 10), ("resnet18", 4), ("resnet18", 128)
-    nets = [Net("mlp", 0.1, 28, 8)] if bed.rehearsal else [Net(model, f, 28 if model == "mlp" else 32) for model, f in wide]
+    nets = [Net("mlp", 0.1, 28, 8)] if bed.rehearsal else [Net(model, width, size) for model, width, size in NETS]
     precisions = [precision for precision in PRODUCTS if precision in bed.precisions]
     for (rho, precision, net), seconds in bed.each([*product(RHOS, precisions, nets)]):
         x = torch.randn(net.batch_size, *net.shape, generator=torch.Generator().manual_seed(0)).numpy()

@@ -4,8 +4,8 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from samgap import records
 from samgap.bench import commands
 from samgap.check_gpu.apart import apart
-from samgap.check_gpu.bed import Bed, Check, Enough, LeftOut, Net
+from samgap.check_gpu.bed import Bed, Check, Enough, LeftOut, Net, Row
 from samgap.conformance.subject import Subject as Optimizer
 from samgap.conformance.suite import examine
 from samgap.curvature import probes
@@ -37,8 +37,10 @@ FURTHER = 10  # times; TF32 keeps 5e-4
 PROBED = 1e-6
 
 
-def trained(bed: Bed, name: str, *overrides: str, trainer: str = "", callbacks: tuple[Callback, ...] = ()) -> Any:
-    """(weights and statistics of a short run, its subject maker): on this device, or by another trainer."""
+def trained(
+    bed: Bed, name: str, *overrides: str, trainer: str = "", callbacks: tuple[Callback, ...] = ()
+) -> tuple[dict[str, Tensor], Callable[[], Subject]]:
+    """Weights and statistics that a short run ends with, and what makes its net again on the CPU."""
     config = bed.config(*overrides, "trainer.keep_weights=true", trainer=trainer)
     folder = bed.folder / name
     record = run(config, folder, callbacks=callbacks)
@@ -63,22 +65,25 @@ def numbers(bed: Bed) -> Iterator[Check]:
     A ReLU whose input rounding pushes over 0 turns the gradient by a jump, so that two float32 runs of a ResNet are
     percents apart after 20 steps, on any device. Of a ResNet it is what the trained net says that is compared.
     """
-    mlp, resnet = (Net("mlp", 0.1, 28, 32), Net("resnet18", 4, 8, 32)) if bed.rehearsal else (
-        Net("mlp", 1, 28, 32), Net("resnet18", 16, 16, 32))  # fmt: skip
-    for net in (mlp, resnet):
-        for rho in (0.0, RHO):
-            what = f"{STEPS} {'SAM' if rho else 'SGD'} steps of {net.label}"
-            point = (*net.overrides(STEPS * net.batch_size), "epochs=1", f"ascent.rho={rho:g}", "data.crop=1")
-            threads = f"trainer.threads={1 if bed.rehearsal else os.cpu_count()}"
-            name = f"{net.model}-{rho:g}"
-            mine = (*point, "trainer.deterministic=true")
-            exact, subject = trained(bed, f"{name}-cpu", *point, "precision=64-true", threads, trainer="cpu")
-            off = far(trained(bed, f"{name}-64", *mine, "precision=64-true")[0], exact)
-            yield Check(f"{what}, 64-true", f"the CPU's to {SAME:g}", f"{off:.2g} off", off <= SAME)
-            if net is mlp:
-                yield from _coarse(bed, what, lambda p: far(trained(bed, f"{name}-{p}", *mine, f"precision={p}")[0], exact))  # noqa: B023
-        if net is resnet:
-            yield from _coarse(bed, f"logits of {net.label}", partial(_logits, bed, subject()))
+    mlp, resnet = (Net("mlp", 1, 28, 32), Net("resnet18", 16, 16, 32))
+    if bed.rehearsal:
+        mlp, resnet = (Net("mlp", 0.1, 28, 32), Net("resnet18", 4, 8, 32))
+    for net, rho in product((mlp, resnet), (0.0, RHO)):
+        what = f"{STEPS} {'SAM' if rho else 'SGD'} steps of {net.label}"
+        point = (*net.overrides(STEPS * net.batch_size), "epochs=1", f"ascent.rho={rho:g}", "data.crop=1")
+        threads = f"trainer.threads={1 if bed.rehearsal else os.cpu_count()}"
+        exact, subject = trained(bed, f"{what}, cpu", *point, "precision=64-true", threads, trainer="cpu")
+
+        def off_by(precision: str, what: str = what, point: Any = point, exact: Any = exact) -> float:
+            mine = (*point, "trainer.deterministic=true", f"precision={precision}")
+            return far(trained(bed, f"{what}, {precision}", *mine)[0], exact)
+
+        off = off_by("64-true")
+        yield Check(f"{what}, 64-true", f"the CPU's to {SAME:g}", f"{off:.2g} off", off <= SAME)
+        if net is mlp:
+            yield from _coarse(bed, what, off_by)
+        else:
+            yield from _coarse(bed, f"logits after {what}", partial(_logits, bed, subject()))
 
 
 def _coarse(bed: Bed, what: str, off: Callable[[str], float]) -> Iterator[Check]:
@@ -115,8 +120,10 @@ class _Stop(Callback):
 
 def _sparse(bed: Bed) -> tuple[str, ...]:
     net = Net("resnet18", 2 if bed.rehearsal else 8, 8 if bed.rehearsal else 16, 32)
-    return (*net.overrides(96 if bed.rehearsal else 320), "epochs=4", f"ascent.rho={RHO}", "data.crop=1",
-            "pruner=random", "pruner.sparsity=0.5", "trainer.deterministic=true", "trainer.checkpoint_seconds=0")  # fmt: skip
+    return (
+        *net.overrides(96 if bed.rehearsal else 320), "epochs=4", f"ascent.rho={RHO}", "data.crop=1", "pruner=random",
+        "pruner.sparsity=0.5", "trainer.deterministic=true", "trainer.checkpoint_seconds=0",
+    )  # fmt: skip
 
 
 def resume(bed: Bed) -> Iterator[Check]:
@@ -156,7 +163,7 @@ def curvature(bed: Bed) -> Iterator[Check]:
         yield Check(f"{what} of {net.label}", f"{theirs:.9g} to {PROBED:g}", f"{mine:.9g}", off <= PROBED)
 
 
-def nccl(bed: Bed) -> Iterator[Check]:
+def nccl(bed: Bed) -> Iterator[Row]:
     """A run whose one process belongs to a group, whose every sum, copy and gathering goes through nccl."""
     yield from apart(_joined, bed)
 

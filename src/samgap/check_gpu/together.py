@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,7 @@ def mps(bed: Bed) -> Iterator[Speed]:
 def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
     counts = COUNTS[:2] if bed.rehearsal else COUNTS
     nets = (Net("mlp", 0.1, 28, 8),) if bed.rehearsal else (Net("mlp", 0.1, 28), Net("mlp", 10, 28))
-    configs = [
-        bed.config(*net.overrides(64 if bed.rehearsal else 20 * 1024), "epochs=100000", "eval_every=100000",
-                   "ascent.rho=0.1", "trainer.stepper=eager")
-        for net in nets
-    ]  # fmt: skip
+    configs = [bed.endless(net, 0.1, "32-true") for net in nets]
     CONTEXT.set_forkserver_preload(PRELOAD)
     pipes, workers = [], []
     try:
@@ -88,6 +85,7 @@ def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
             there.close()
             pipes.append(here)
         total = dict.fromkeys(counts, 0.0)  # seconds of a step of each net
+        alone = 0.0
         for net in nets:
             for pipe in pipes:
                 hear(pipe)
@@ -95,11 +93,10 @@ def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
             for count in counts:
                 rate = _passed(pipes[:count], 0.05 if bed.rehearsal else 1.5)
                 total[count] += 1 / rate
-                what = f"SAM step, {net.label}, {count} runs at once{how}"
-                images, ratio = net.batch_size * rate, None if count == 1 else 1 / rate / alone
-                alone = 1 / rate if count == 1 else alone
-                against = "one run" if ratio else ""
-                yield Speed(what, "32-true", 1 / rate, 1, 0.0, images=images, against=against, ratio=ratio)
+                what = f"SAM step, {net.label}, {count} at once{how}"
+                alone = rate if count == 1 else alone
+                row = Speed(what, "32-true", 1 / rate, 1, 0.0, images=net.batch_size * rate)
+                yield row if count == 1 else replace(row, against="one run", ratio=alone / rate)
             for pipe in pipes:
                 pipe.send(None)
         best = min(total, key=total.__getitem__)
@@ -115,7 +112,7 @@ def _passed(pipes: list[Any], seconds: float) -> float:
     """Steps a second of all together."""
     for pipe in pipes:
         pipe.send(seconds)
-    return sum(steps / taken for steps, taken in map(hear, pipes))
+    return float(sum(steps / taken for steps, taken in map(hear, pipes)))
 
 
 def _work(pipe: Any, bed: Bed, configs: list[dict[str, Any]], environment: dict[str, str]) -> None:
