@@ -144,8 +144,8 @@ def _part(bed: Bed, part: Part, seconds: float) -> dict[str, Any]:
         status, said = "failed", cli.explain(error) or f"{type(error).__name__}: {line(error)[:300]}"
     if said:
         print(f"{status:>9}  {said}", flush=True)
-    gc.collect()  # runs that were ended from inside
     if bed.device.type == "cuda":
+        gc.collect()  # runs that were ended from inside
         torch.cuda.empty_cache()
     return {
         "status": status, "said": said, "seconds": round(time.monotonic() - started, 1),

@@ -37,7 +37,7 @@ def _steps(bed: Bed) -> Iterator[Speed]:
         raise LeftOut(f"JAX {jax.__version__} finds no GPU here")
     nets = [Net("mlp", 0.1, 28, 8)] if bed.rehearsal else [Net(model, width, size) for model, width, size in NETS]
     precisions = [precision for precision in PRODUCTS if precision in bed.precisions]
-    for (rho, precision, net), seconds in bed.each([*product(RHOS, precisions, nets)]):
+    for (rho, precision, net), seconds in bed.each([*product(RHOS[: 1 if bed.rehearsal else None], precisions, nets)]):
         x = torch.randn(net.batch_size, *net.shape, generator=torch.Generator().manual_seed(0)).numpy()
         y = (torch.arange(net.batch_size) % 10).numpy()
         dtype: Any = jnp.bfloat16 if precision == "bf16-mixed" else None

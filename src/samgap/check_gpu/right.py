@@ -67,7 +67,7 @@ def numbers(bed: Bed) -> Iterator[Check]:
     """
     mlp, resnet = (Net("mlp", 1, 28, 32), Net("resnet18", 16, 16, 32))
     if bed.rehearsal:
-        mlp, resnet = (Net("mlp", 0.1, 28, 32), Net("resnet18", 4, 8, 32))
+        mlp, resnet = (Net("mlp", 0.1, 28, 32), Net("resnet18", 2, 8, 32))
     for net, rho in product((mlp, resnet), (0.0, RHO)):
         what = f"{STEPS} {'SAM' if rho else 'SGD'} steps of {net.label}"
         point = (*net.overrides(STEPS * net.batch_size), "epochs=1", f"ascent.rho={rho:g}", "data.crop=1")

@@ -45,9 +45,9 @@ def read(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def newest(folder: Path = CAME) -> dict[str, Any] | None:
-    """The newest result in a folder, None where there is none."""
-    found = [read(path) for path in folder.glob("check-gpu*.json")]
+def newest() -> dict[str, Any] | None:
+    """The newest result that came with samgap, None where none did."""
+    found = [read(path) for path in CAME.glob("check-gpu*.json")]
     return max(found, key=lambda one: str(one["created"]), default=None)
 
 
