@@ -30,4 +30,5 @@ def result(created: str = "2026-01-02T03:04:05+00:00", card: str = "Made-up Card
         "fast": {"status": "done", "said": "", "seconds": 1.0, "rows": [asdict(one) for one in STEPS]},
         "jax": {"status": "failed", "said": "JAX is ill.", "seconds": 1.0, "rows": []},
     }
-    return {"rehearsal": False, "card": card, "created": created, "commit": "0123456789", "parts": parts} | more
+    return {"rehearsal": False, "card": card, "created": created, "commit": "0123456789", "parts": parts,
+            "device": {"memory": "1 GiB", "cuda": "13.0"}} | more  # fmt: skip

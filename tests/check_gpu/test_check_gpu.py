@@ -125,6 +125,11 @@ def broken(_: Bed) -> Iterator[Row]:
     raise RuntimeError("CUDA error:\nan illegal address")
 
 
+def slow(_: Bed) -> Iterator[Row]:
+    time.sleep(0.1)
+    yield Check("one", "1", "1", True)
+
+
 def killed(_: Bed) -> Iterator[Row]:
     yield Check("lost", "", "", True)
     raise KeyboardInterrupt
@@ -160,8 +165,11 @@ def test_a_killed_check_leaves_what_it_measured(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_there_is_no_time_for_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert carried_out(monkeypatch, tmp_path, "--seconds=0", first=wrong) == 0
-    assert written(tmp_path)["parts"]["first"]["said"] == "the time was over before."
+    monkeypatch.setattr(check_gpu, "SECONDS", 9.0)
+    assert carried_out(monkeypatch, tmp_path, "--seconds=0.2", first=slow, second=wrong) == 0
+    parts = written(tmp_path)["parts"]
+    assert [part["status"] for part in parts.values()] == ["done", "left out"]
+    assert parts["second"]["said"] == "it wants 0 seconds, and 0 were left."
     late = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 0.05)
     cases = late.each("abc")
     assert next(cases) == ("a", 0.02)

@@ -234,7 +234,7 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
 
 def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path, tmp_path: Path) -> None:
     page = (root / "report" / "index.html").read_text()
-    assert "Made-up Card, 2026-01-02, commit 0123456." in page
+    assert "Made-up Card (memory 1 GiB, cuda 13.0), 2026-01-02, commit 0123456." in page
     assert re.search(r"masks &lt;b&gt;</th><td><span class=\"verdict fails\">✗ fails</span></td><td>all 0</td>", page)
     row = r"SAM step, mlp 0.1</th><td>32-true</td><td>2.000</td><td>64,000</td>\s*<td>0.001 TFLOP</td><td>50.0 %</td>"
     assert re.search(row, page)

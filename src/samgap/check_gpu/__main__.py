@@ -28,7 +28,7 @@ from samgap.results.card import FILE
 
 SECONDS = 280.0  # of all parts
 Part = Callable[[Bed], Iterator[Row]]
-# Seconds that a part may take; what one leaves is the next ones'.
+# Seconds that a part may take; what one leaves is for those after it.
 PARTS: dict[str, tuple[float, Part]] = {
     "numbers": (40, right.numbers),
     "conformance": (15, right.conformance),
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rehearse", action="store_true", help="the same at tiny sizes on the CPU: no measurement")
     parser.add_argument("--out", default="multirun/check_gpu", help=f"folder of {FILE} (default: multirun/check_gpu)")
     parser.add_argument("--commit", help="of these sources, where there is no git")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of all parts (default: {SECONDS:g})")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of all parts together (default: {SECONDS:g})")
     given = parser.parse_args(arguments)
     if wrong := [part for part in given.parts if part not in PARTS]:
         parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
@@ -68,11 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device("cpu" if given.rehearse else "cuda")
     path = Path(given.out) / ("rehearsal.json" if given.rehearse else FILE)
     with cli.sentences():
-        return _carry_out(device, path, given.parts, time.monotonic() + given.seconds)
+        return _carry_out(device, path, given.parts, given.seconds)
 
 
-def _carry_out(device: torch.device, path: Path, names: list[str], end: float) -> int:
-    found = head(device)
+def _carry_out(device: torch.device, path: Path, names: list[str], whole: float) -> int:
+    end, found = time.monotonic() + whole, head(device)
     if names:  # beside what the others gave, if it was on this card and of these sources
         found["parts"] = _kept(path, found)
     print(f"{found['card']}, {', '.join(f'{key} {value}' for key, value in found['device'].items())}", flush=True)
@@ -82,7 +82,7 @@ def _carry_out(device: torch.device, path: Path, names: list[str], end: float) -
         for name in names or PARTS:
             seconds, part = PARTS[name]
             print(f"\n{name}", flush=True)
-            found["parts"][name] = _part(bed, part, min(seconds, end - time.monotonic()))
+            found["parts"][name] = _part(bed, part, seconds * whole / SECONDS, end - time.monotonic())
             files.replace_text(path, json.dumps(found, indent=1) + "\n")
     rows = [row for part in found["parts"].values() for row in part["rows"]]
     checks = [row["holds"] for row in rows if "holds" in row]
@@ -125,15 +125,15 @@ def _kept(path: Path, found: dict[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _part(bed: Bed, part: Part, seconds: float) -> dict[str, Any]:
+def _part(bed: Bed, part: Part, wanted: float, left: float) -> dict[str, Any]:
     """The rows of a part, printed as they come, and how it ended; whatever it raises, the next one goes on."""
     started = time.monotonic()
-    bed.until = started + seconds
+    bed.until = started + min(wanted, left)
     rows: list[Row] = []
     status, said = "done", ""
     try:
-        if seconds <= 0:
-            raise LeftOut("the time was over before")
+        if left <= 2 / 3 * wanted:  # not every part can be cut
+            raise LeftOut(f"it wants {wanted:.0f} seconds, and {max(0.0, left):.0f} were left")
         for row in part(bed):
             print(row.text(), flush=True)
             rows.append(row)

@@ -60,7 +60,7 @@ class Rows:
 class Card:
     """What check-gpu found on a GPU."""
 
-    name: str
+    name: str  # with memory, libraries and the like
     made: str
     own: bool
     checks: list[dict[str, Any]]
@@ -172,7 +172,8 @@ def _card(root: Path) -> Card | None:
     rows = [row for part in found["parts"].values() for row in part["rows"]]
     checks, speeds = ([row for row in rows if ("holds" in row) is check] for check in (True, False))
     ended = {name: f"{part['status']}: {part['said']}" for name, part in found["parts"].items() if part["said"]}
-    return Card(found["card"], card.made(found), own.exists(), checks, speeds, ended)
+    facts = ", ".join(f"{what} {value}" for what, value in found["device"].items())
+    return Card(f"{found['card']} ({facts})", card.made(found), own.exists(), checks, speeds, ended)
 
 
 def _read(root: Path, path: str) -> tuple[dict[str, Any], bool]:

@@ -35,14 +35,14 @@ def read(path: Path) -> dict[str, Any]:
         SettingError: it is damaged, or of a rehearsal, whose numbers say nothing of a card.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        rehearsal = found["rehearsal"]
-        found["card"], found["created"], found["commit"], found["parts"]
-    except (ValueError, KeyError, TypeError) as error:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if lacking := {"rehearsal", "card", "device", "created", "commit", "parts"} - found.keys():
+            raise KeyError(*lacking)
+    except (ValueError, KeyError, AttributeError) as error:
         raise SettingError(f"{path} is no result of check-gpu: move it away, or make it again.") from error
-    if rehearsal:
+    if found["rehearsal"]:
         raise SettingError(f"{path} is of a rehearsal and no measurement: move it away.")
-    return dict(found)
+    return found
 
 
 def newest() -> dict[str, Any] | None:
