@@ -223,6 +223,11 @@ def test_a_process_that_dies_hangs_or_raises_is_told(tmp_path: Path, monkeypatch
     here.until = time.monotonic() + 0.05
     with pytest.raises(LeftOut, match="the time was over"):
         list(apart.apart(silent, here, cut=True))
+    with (
+        pytest.raises(LeftOut, match="JAX does not run here \\(RuntimeError: CUDA error: an illegal address\\)"),
+        bed.foreign("JAX"),
+    ):
+        list(apart.apart(broken, here))
     there, gone = multiprocessing.Pipe()
     gone.close()
     with pytest.raises(SettingError, match="died"):

@@ -1,6 +1,7 @@
 """`python -m samgap.check_gpu`: does samgap work on this card, and how fast? Under 5 minutes, one JSON, one table."""
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -137,6 +138,7 @@ def _part(bed: Bed, part: Part, wanted: float, left: float) -> dict[str, Any]:
         for row in part(bed):
             print(row.text(), flush=True)
             rows.append(row)
+        bed.wait()  # a card tells its errors late
     except LeftOut as reason:
         status, said = "left out", f"{reason}."
     except Exception as error:
@@ -146,7 +148,8 @@ def _part(bed: Bed, part: Part, wanted: float, left: float) -> dict[str, Any]:
         print(f"{status:>9}  {said}", flush=True)
     if bed.device.type == "cuda":
         gc.collect()  # runs that were ended from inside
-        torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):  # of a card that takes nothing more; the next part says so
+            torch.cuda.empty_cache()
     return {
         "status": status, "said": said, "seconds": round(time.monotonic() - started, 1),
         "rows": [asdict(row) for row in rows],

@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import Callback
 
 from samgap import cli
 from samgap.bench import images
+from samgap.errors import SettingError, line
 from samgap.training.cost import flops
 from samgap.training.run import run
 
@@ -103,7 +105,7 @@ class Net:
         return 1000 if self.size == 224 else 10
 
     def overrides(self, count: int) -> list[str]:
-        """The net and `count` images of noise, in memory, cropped and flipped as CIFAR-10's are."""
+        """The net and `count` images of noise, in memory, augmented as MNIST's or CIFAR-10's are."""
         channels = self.shape[0]
         return [
             f"data={'mnist' if self.model == 'mlp' else 'cifar10'}", f"data._target_={images.__name__}.noise",
@@ -177,6 +179,15 @@ class Bed:
             yield case, 0.02 if self.rehearsal else min(1.0, max(0.2, self.left / (len(cases) - number) - 0.4))
 
 
+@contextlib.contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Around a part that is about other software: what does not run there is left out, and no fault of samgap's."""
+    try:
+        yield
+    except (SettingError, OSError, subprocess.SubprocessError) as error:
+        raise LeftOut(f"{what} does not run here ({line(error).rstrip('.')})") from error
+
+
 def speed(what: str, precision: str, taken: list[float], **more: Any) -> Speed:
     """A row of seconds that were measured several times."""
     low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
@@ -210,7 +221,7 @@ def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float
 
 
 class Stopwatch(Callback):
-    """Seconds a step inside of a run, with all that surrounds it there but the first batches of an epoch.
+    """Seconds a step inside of a run, with all that surrounds it there but what lies between epochs.
 
     The device is waited for once in some steps: to wait in each would let it run dry where steps are small.
     """
@@ -237,7 +248,7 @@ class Stopwatch(Callback):
         task.stepper.step = step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What lies between epochs is no step's."""
+        """Start anew."""
         self._restart()
 
     def _restart(self) -> None:

@@ -19,7 +19,7 @@ DTYPES = {"32-true": torch.float32, "tf32": torch.float32, "bf16-mixed": torch.b
 def ceilings(bed: Bed) -> Iterator[Speed]:
     """What no step can pass: the largest product of square matrices in each precision, and a copy on the device."""
     sizes = (128,) if bed.rehearsal else (4096, 8192, 16384)
-    room = torch.cuda.get_device_properties().total_memory if bed.device.type == "cuda" else 2**30
+    room = torch.cuda.get_device_properties(bed.device).total_memory if bed.device.type == "cuda" else 2**30
     for precision in bed.precisions:
         rows = []
         for size in sizes[: 2 if precision == "32-true" else None]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from samgap.check_gpu.apart import apart
-from samgap.check_gpu.bed import Bed, LeftOut, Net, Row, Speed, step_speed, timed
+from samgap.check_gpu.bed import Bed, LeftOut, Net, Row, Speed, foreign, step_speed, timed
 
 # In JAX's words; in bfloat16 its layers compute, with weights and optimizer in float32, as in mixed precision.
 PRODUCTS = {"tf32": "tensorfloat32", "32-true": "float32", "bf16-mixed": "float32"}
@@ -24,7 +24,8 @@ def jax(bed: Bed) -> Iterator[Row]:
     """As many steps as there is time for: to compile one takes from seconds to a minute. It has no ResNet-50."""
     if missing := [name for name in ("jax", "flax", "optax") if importlib.util.find_spec(name) is None]:
         raise LeftOut(f"no {missing[0]} is installed here")
-    yield from apart(_steps, bed, cut=True)
+    with foreign("JAX"):
+        yield from apart(_steps, bed, cut=True)
 
 
 def _steps(bed: Bed) -> Iterator[Speed]:

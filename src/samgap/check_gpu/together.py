@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from samgap.check_gpu.apart import CONTEXT, PRELOAD, hear
-from samgap.check_gpu.bed import Bed, Enough, LeftOut, Net, Speed
+from samgap.check_gpu.bed import Bed, Enough, LeftOut, Net, Speed, foreign
 from samgap.training.run import run
 
 COUNTS = (1, 2, 4, 8)
@@ -64,11 +64,12 @@ def mps(bed: Bed) -> Iterator[Speed]:
         for place in places.values():
             Path(place).mkdir()
         environment = os.environ | places
-        subprocess.run([daemon, "-d"], env=environment, check=True, timeout=20)
-        try:
-            yield from _packed(bed, places, ", under MPS")
-        finally:
-            subprocess.run([daemon], input="quit\n", text=True, env=environment, check=False, timeout=20)
+        with foreign("MPS"):
+            subprocess.run([daemon, "-d"], env=environment, check=True, timeout=20)
+            try:
+                yield from _packed(bed, places, ", under MPS")
+            finally:
+                subprocess.run([daemon], input="quit\n", text=True, env=environment, check=False, timeout=20)
 
 
 def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
