@@ -30,7 +30,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 # Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env test lint bench clean reproduce-all report status
+.PHONY: help env test lint bench check-gpu clean reproduce-all report status
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +65,9 @@ status: $(READY) ## every sweep: done, running, failed, missing, time left
 
 bench: $(BENCHING) ## what a step and a sweep cost, against other code and our goals: 25 minutes on a quiet machine
 	"$(BIN)/python" -m samgap.bench --root "$$ROOT"
+
+check-gpu: $(READY) ## does samgap work on this GPU, and how fast? Under 5 minutes; without one it says so
+	"$(BIN)/python" -m samgap.check_gpu --out "$$ROOT/check_gpu"
 
 test: $(TESTING) ## all tests
 	"$(BIN)/python" -m pytest -n 2 tests

@@ -19,6 +19,7 @@ from torch.optim import SGD
 
 from samgap.bench import __main__ as bench
 from samgap.bench import commands, curvature, jax_step, scheduling, sweeps, torch_steps
+from samgap.check_gpu import bed, jax_peer
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.sam import SAM
@@ -140,7 +141,7 @@ def test_the_jax_step_takes_our_steps(rho: float) -> None:
     for layer, values in zip(linear, variables["params"].values(), strict=True):
         layer.weight.data = torch.tensor(np.array(values["kernel"]).T.copy())
         layer.bias.data = torch.tensor(np.array(values["bias"]))
-    wanted = [step() for _ in range(20)]
+    wanted = [float(step()) for _ in range(20)]
     assert wanted[-1] < 0.9 * wanted[0]
     assert ours(net, rho, 20) == pytest.approx(wanted, rel=1e-4)
 
@@ -153,6 +154,16 @@ def test_the_jax_net_has_our_size() -> None:
     )
     sizes = sorted(leaf.size for leaf in jax_step.jax.tree.leaves(variables["params"]))
     assert sizes == sorted(w.numel() for w in ResNet18((3, 8, 8), 10, 4).parameters())
+
+
+def test_the_jax_step_is_timed_beside_ours_in_each_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax_peer, "apart", lambda work, bed, cut: work(bed))  # in this process
+    here = bed.Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 60)
+    here.steps["mlp", 0.1, 0.1, "32-true"] = bed.Speed("ours", "32-true", 0.5, 3, 0.0)
+    rows = [row for row in jax_peer.jax(here) if isinstance(row, bed.Speed)]
+    assert [(row.what[:3], row.precision) for row in rows] == [("SAM", "32-true"), ("SAM", "bf16-mixed")]
+    assert (rows[0].against, rows[0].ratio) == ("ours", rows[0].seconds / 0.5)
+    assert rows[1].ratio is None
 
 
 @pytest.mark.parametrize("peer", [torch_steps.two_step, torch_steps.pytorch_optimizer])

@@ -22,6 +22,7 @@ from samgap import cli, style
 from samgap.figures.plot import Plot
 from samgap.report import charts, collected
 from samgap.report.__main__ import write
+from tests.check_gpu import made
 from tests.conftest import called, config
 from tests.test_commands import Command
 
@@ -51,6 +52,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # As `draw` would leave it.
     kept = {"draw": config()["draw"] | {"title": "Mine <b>& bold</b>"}}
     (root / "mine" / "own" / "mine.json").write_text(json.dumps(kept))
+    (root / "check_gpu").mkdir()
+    (root / "check_gpu" / "check-gpu.json").write_text(json.dumps(made.result()))
     with initialize_config_dir(cli.CONF, version_base="1.3"):
         write(root)
     return root
@@ -226,6 +229,19 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
     assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
     assert len(shown.theory.rows) > 10
+
+
+def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path, tmp_path: Path) -> None:
+    page = (root / "report" / "index.html").read_text()
+    assert "Made-up Card (memory 1 GiB, cuda 13.0), 2026-01-02, commit 0123456." in page
+    assert re.search(r"masks &lt;b&gt;</th><td><span class=\"verdict fails\">✗ fails</span></td><td>all 0</td>", page)
+    row = r"SAM step, mlp 0.1</th><td>32-true</td><td>2.000</td><td>64,000</td>\s*<td>0.001 TFLOP</td><td>50.0 %</td>"
+    assert re.search(row, page)
+    assert "jax, failed: JAX is ill." in page
+    assert shown.card is not None
+    assert (len(shown.card.checks), len(shown.card.speeds), shown.card.own) == (2, len(made.STEPS), True)
+    if not [*collected.card.CAME.glob("check-gpu*.json")]:
+        assert collected._card(tmp_path) is None
 
 
 def test_series_can_be_told_apart_without_color(shown: collected.Collected) -> None:

@@ -362,7 +362,7 @@ def test_reading_wants_an_account_and_a_server(
     assert "samgap: source=wandb failed at W&B (" in said(*read)
     monkeypatch.setenv("WANDB_BASE_URL", "nowhere")
     assert "failed at W&B (base_url: Input should be a valid URL" in said(*read)
-    assert "source must be records or wandb, got 'disk'" in said("source=disk")
+    assert "source must be records, reference or wandb, got 'disk'" in said("source=disk")
     # Where in W&B is spelled one way.
     assert "add logger=wandb, got logger=csv." in said("source=wandb")
     assert said("source=wandb", "entity=team").endswith("Key 'entity' does not exist. There is logger.entity.")

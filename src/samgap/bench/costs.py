@@ -1,7 +1,8 @@
-"""`python -m samgap.bench.costs`: what each figure costs at paper scale, counted from its config and assumed of a GPU.
+"""`python -m samgap.bench.costs`: what each figure costs at paper scale on a GPU, counted from its config.
 
 Steps and passes are those of the runs; operations are counted on the nets themselves, backward as twice the forward.
-Nothing here is measured on a GPU: the two assumptions below are stated with the table, and hours follow from them.
+What a pass costs is taken from the newest result of check-gpu that came with samgap, else from the guesses below; which
+of both it was is stated with the table.
 """
 
 import copy
@@ -16,12 +17,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samgap import cli, naming
+from samgap.reference import card
+from samgap.reference.card import Rates
 from samgap.runs import identity
 from samgap.training.cost import flops
 from samgap.training.settings import GROUPS, SCALARS, resolve
 
-RATE = 15e12  # operations a second that training keeps up on one GPU in float32 (TF32 off), of 60e12 and more in theory
-PASS_SECONDS = 5e-3  # of a forward and backward pass that is too small to fill a GPU: launching its kernels
+RATE = 15e12  # a guess: operations a second of training in float32 (TF32 off), of 60e12 and more in theory
+PASS_SECONDS = 5e-3  # a guess: of a forward and backward pass that is too small to fill a GPU: launching its kernels
+GUESSED = Rates(RATE, {"mlp": PASS_SECONDS, "resnet18": PASS_SECONDS})
 IMAGES = {"mnist": 60_000, "cifar10": 50_000, "imagenet": 1_281_167, "fashion_mnist": 60_000, "factorization": 1_000}
 HEAD = "| figure at paper scale | runs | steps of one | GPU hours | the longest run |\n|---|---|---|---|---|"
 
@@ -41,15 +45,29 @@ class Cost:
         return f"| `{self.figure}` | {self.runs} | {self.steps:,} | {_hours(self.hours)} | {_hours(self.longest)} |"
 
 
-def cost(figure: str) -> Cost:
+def known() -> Rates:
+    """Measured, or guessed as long as no result came with samgap."""
+    found = card.newest()
+    return (card.rates(found) if found else None) or GUESSED
+
+
+def basis(at: Rates) -> str:
+    """What the hours follow from, in a sentence."""
+    passes = ", ".join(f"{1e3 * seconds:.2g} ms ({model})" for model, seconds in at.passes.items())
+    numbers = f"{at.rate / 1e12:.3g} TFLOP/s in float32, and no pass below {passes}"
+    return f"Measured on {at.card} ({at.made}): {numbers}." if at.card else f"Guesses, not measured: {numbers}."
+
+
+def cost(figure: str, at: Rates = GUESSED) -> Cost:
     """What the runs of a figure cost, its own and those that it shares with others.
 
     Args:
         figure: such as fig9/paper.
+        at: what passes cost.
     """
     runs = {identity.identity(settings): (config, settings) for config, settings in _grid(figure)}
     steps = [_steps(settings) for _, settings in runs.values()]
-    hours = [_seconds(config, settings) / 3600 for config, settings in runs.values()]
+    hours = [_seconds(config, settings, at) / 3600 for config, settings in runs.values()]
     return Cost(figure, len(runs), max(steps), sum(hours), max(hours))
 
 
@@ -86,14 +104,14 @@ def _steps(settings: Mapping[str, Any]) -> int:
     return steps
 
 
-def _seconds(config: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+def _seconds(config: Mapping[str, Any], settings: Mapping[str, Any], at: Rates) -> float:
     data = settings["data"]
     shape = (data["channels"], data["size"], data["size"])
     passes = _steps(settings) * (2 if settings["ascent"].get("rho") else 1)
     operations = 3 * settings["batch_size"] * flops(
         config["model"]["_target_"], settings["model"]["width"], shape, data["classes"]
     )  # fmt: skip
-    return float(passes * max(PASS_SECONDS, operations / RATE))
+    return passes * at.seconds(settings["model"]["name"], operations)
 
 
 def _hours(value: float) -> str:
@@ -102,9 +120,9 @@ def _hours(value: float) -> str:
 
 def table(figures: list[str] | None = None, say: Callable[[str], object] = lambda _: None) -> str:
     """The table of all figures that have a paper scale, or of some."""
-    lines = [HEAD]
+    lines, at = [HEAD], known()
     for figure in figures or sorted(_figures(), key=_order):
-        lines.append(cost(figure).text())
+        lines.append(cost(figure, at).text())
         say(lines[-1])
     return "\n".join(lines) + "\n"
 
@@ -121,5 +139,5 @@ def _order(figure: str) -> tuple[int, str]:
 
 if __name__ == "__main__":
     naming.register()
-    print(HEAD)
+    print(f"{basis(known())}\n\n{HEAD}")
     table(say=lambda row: print(row, flush=True))

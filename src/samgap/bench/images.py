@@ -10,15 +10,20 @@ from samgap.data.sets import Raw, Split
 
 def mnist(folder: Path) -> Raw:
     """60,000 and 10,000 images (N, 1, 28, 28); `folder` is not read."""
-    return Raw(_split(60_000, 1, 28), _split(10_000, 1, 28), levels=255)
+    return Raw(_split(60_000, 1, 28, 28), _split(10_000, 1, 28, 28), levels=255)
 
 
 def cifar10(folder: Path) -> Raw:
     """5,000 and 500 images (N, 3, 32, 32), a tenth of the real number; `folder` is not read."""
-    return Raw(_split(5_000, 3, 32), _split(500, 3, 32), levels=255)
+    return Raw(_split(5_000, 3, 32, 32), _split(500, 3, 32, 32), levels=255)
 
 
-def _split(images: int, channels: int, size: int) -> Split:
+def noise(folder: Path, *, images: int, shape: list[int], labels: int) -> Raw:
+    """`images` and 10 images of any shape (c, h, w) and number of labels; `folder` is not read."""
+    return Raw(_split(images, *shape, labels=labels), _split(10, *shape, labels=labels), levels=255)
+
+
+def _split(images: int, *shape: int, labels: int = 10) -> Split:
     draw = seeds.generator(images, "noise")
-    pixels = torch.randint(0, 256, (images, channels, size, size), dtype=torch.uint8, generator=draw)
-    return Split(pixels, torch.arange(images) % 10)
+    pixels = torch.randint(0, 256, (images, *shape), dtype=torch.uint8, generator=draw)
+    return Split(pixels, torch.arange(images) % labels)

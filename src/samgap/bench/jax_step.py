@@ -19,6 +19,7 @@ class MLP(nn.Module):
     """input - 300 p - 100 p - C."""
 
     width: float
+    dtype: Any = None  # of the layers; None is float32. Weights are float32
     classes: int = 10
 
     @nn.compact
@@ -26,8 +27,8 @@ class MLP(nn.Module):
         """(B, h, w, c) to logits (B, C)."""
         x = images.reshape(len(images), -1)
         for neurons in (300, 100):
-            x = nn.relu(nn.Dense(int(neurons * self.width + 1e-9))(x))
-        return nn.Dense(self.classes)(x)
+            x = nn.relu(nn.Dense(int(neurons * self.width + 1e-9), dtype=self.dtype)(x))
+        return nn.Dense(self.classes, dtype=self.dtype)(x)
 
 
 class Block(nn.Module):
@@ -35,15 +36,17 @@ class Block(nn.Module):
 
     channels: int
     stride: int
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, h, w, c) to (B, h / stride, w / stride, channels)."""
-        norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5)
-        y = nn.relu(norm()(conv(self.channels, (3, 3), strides=self.stride)(x)))
-        y = norm()(conv(self.channels, (3, 3))(y))
+        norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        layer = partial(conv, dtype=self.dtype)
+        y = nn.relu(norm()(layer(self.channels, (3, 3), strides=self.stride)(x)))
+        y = norm()(layer(self.channels, (3, 3))(y))
         if self.stride > 1:
-            x = norm()(conv(self.channels, (1, 1), strides=self.stride)(x))
+            x = norm()(layer(self.channels, (1, 1), strides=self.stride)(x))
         return nn.relu(x + y)
 
 
@@ -51,23 +54,34 @@ class ResNet18(nn.Module):
     """Stem of f filters, four stages of two blocks, mean over pixels, linear."""
 
     width: int
+    dtype: Any = None
     classes: int = 10
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """(B, h, w, c) to logits (B, C)."""
-        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(conv(self.width, (3, 3))(images))
+        x = conv(self.width, (3, 3), dtype=self.dtype)(images)
+        x = nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=self.dtype)(x)
         x = nn.relu(x)
         for stage in range(4):
             for block in range(2):
-                x = Block(self.width * 2**stage, 2 if stage and not block else 1)(x)
-        return nn.Dense(self.classes)(x.mean(axis=(1, 2)))
+                x = Block(self.width * 2**stage, 2 if stage and not block else 1, self.dtype)(x)
+        return nn.Dense(self.classes, dtype=self.dtype)(x.mean(axis=(1, 2)))
 
 
 def stepper(
-    model: str, width: float, images: Any, labels: Any, *, rho: float, lr: float, momentum: float, weight_decay: float
-) -> tuple[Callable[[], float], Any]:
-    """A function that takes one step on always the same batch and waits for it.
+    model: str,
+    width: float,
+    images: Any,
+    labels: Any,
+    *,
+    rho: float,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    dtype: Any = None,
+) -> tuple[Callable[[], Any], Any]:
+    """A function that takes one step on always the same batch, and does not wait for it.
 
     Args:
         model: mlp or resnet18.
@@ -75,11 +89,12 @@ def stepper(
         images, labels: numpy arrays (B, c, h, w) and (B,).
         rho: radius of the ascent; 0 is SGD with one pass.
         lr, momentum, weight_decay: of SGD.
+        dtype: of the layers; None is float32.
 
     Returns:
-        The function, which gives the loss before its step, and the initial variables.
+        The function, which gives the loss () before its step, and the initial variables.
     """
-    net = MLP(width) if model == "mlp" else ResNet18(int(width))
+    net = MLP(width, dtype) if model == "mlp" else ResNet18(int(width), dtype)
     x, y = jnp.asarray(images).transpose(0, 2, 3, 1), jnp.asarray(labels)
     variables = net.init(jax.random.PRNGKey(0), x)
     # Decay enters with the final gradient and not with the ascent, as in ours.
@@ -104,8 +119,8 @@ def stepper(
     # The first arguments are donated, and the caller keeps the variables.
     now = [*jax.tree.map(jnp.array, (params, statistics)), descent.init(params)]
 
-    def once() -> float:
+    def once() -> Any:
         *now[:], value = step(*now)
-        return float(value)
+        return value
 
     return once, variables

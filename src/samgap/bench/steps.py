@@ -143,7 +143,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
     x = torch.randn(128, channels, size, size, generator=torch.Generator().manual_seed(0))
     y = torch.arange(128) % 10
     jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=RHO, **SGD)
-    peers: dict[str, Peer] = {"the JAX step": jax}
+    peers: dict[str, Peer] = {"the JAX step": lambda: float(jax())}
     if everything:
         peers["a bare two-step loop"] = torch_steps.two_step(case.net(), x, y, RHO, **SGD)
         peers["pytorch_optimizer's SAM"] = torch_steps.pytorch_optimizer(case.net(), x, y, RHO, **SGD)

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from samgap.conformance.lab import RHO, Quadratic, bag, batch, layers, norm, observe
+from samgap.conformance.lab import RHO, Quadratic, bag, batch, generator, layers, norm, observe
 from samgap.conformance.properties import EXACT, Found, close, expected, normalized, wanted
 from samgap.conformance.subject import Subject
 
@@ -78,7 +78,7 @@ def masked(subject: Subject) -> Found:
     """Gradients masked by hooks, as a sparse net has them."""
     net = layers(noisy=False).double()
     weight = net[0].weight
-    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.1
+    mask = torch.rand(weight.shape, generator=generator(1)) < 0.1
     with torch.no_grad():
         weight.mul_(mask)
     weight.register_hook(lambda gradient: gradient * mask)

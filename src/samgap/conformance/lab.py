@@ -80,6 +80,11 @@ def observe(subject: Subject, net: nn.Module, loss: Callable[[], Tensor], rho: f
     return Step(before, passes, gradients, losses, [w for w, _ in Spy.seen], copies(weights), returned)
 
 
+def generator(seed: int) -> torch.Generator:
+    """Draws on the device where tensors are made by default."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def copies(weights: list[Any]) -> list[Tensor]:
     """Detached copies."""
     return [w.detach().clone() for w in weights]
@@ -100,10 +105,10 @@ class Quadratic(nn.Module):
 
     def __init__(self, scale: float = 1.0, at_minimum: bool = False) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        root = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+        draw = generator(0)
+        root = torch.randn(5, 5, generator=draw, dtype=torch.float64)
         self.matrix = scale * (root @ root.T)
-        w = torch.randn(5, generator=generator, dtype=torch.float64) * (not at_minimum)
+        w = torch.randn(5, generator=draw, dtype=torch.float64) * (not at_minimum)
         self.weight, self.bias = nn.Parameter(w[:2].clone()), nn.Parameter(w[2:].clone())
 
     def forward(self) -> Tensor:
@@ -129,8 +134,8 @@ def layers(*, noisy: bool) -> Any:
 
 def batch(number: int, size: int = 12) -> tuple[Tensor, Tensor]:
     """Inputs (size, 6) and labels (size,)."""
-    generator = torch.Generator().manual_seed(number)
-    return torch.randn(size, 6, generator=generator), torch.randint(0, 3, (size,), generator=generator)
+    draw = generator(number)
+    return torch.randn(size, 6, generator=draw), torch.randint(0, 3, (size,), generator=draw)
 
 
 def train(subject: Subject | None, net: nn.Module, optimizer: Any, steps: int, first: int = 0) -> None:

@@ -66,7 +66,7 @@ def autocast(subject: Subject) -> Found:
     torch.manual_seed(0)
     net = nn.Linear(8, 8)
     x = torch.ones(4, 8)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
         step = observe(subject, net, lambda: net(x).float().square().mean(), rho=5.0)
     here, there = step.losses
     return Found(f"loss {here:.3g}, then {there:.3g}", there > here)

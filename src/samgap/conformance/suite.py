@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from samgap.conformance import ascent, citizen, descent, passes, ranks
 from samgap.conformance.lab import NotApplicable, Unexpected
 from samgap.conformance.properties import CHECKS, Property
@@ -23,9 +25,18 @@ class Row:
     verdict: Literal["holds", "fails", "n/a"]
 
 
-def examine(subject: Subject) -> list[Row]:
-    """All properties of a class."""
-    return [_row(subject, each) for each in PROPERTIES]
+def examine(subject: Subject, device: torch.device | None = None) -> list[Row]:
+    """All properties of a class.
+
+    Args:
+        subject: the class.
+        device: where they are checked, those of several processes left out, since each would want its own; None is
+            the CPU, with all of them.
+    """
+    if device is None:
+        return [_row(subject, each) for each in PROPERTIES]
+    with device:
+        return [_row(subject, each) for each in PROPERTIES if each.check.__module__ != ranks.__name__]
 
 
 def _row(subject: Subject, each: Property) -> Row:

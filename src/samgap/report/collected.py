@@ -14,6 +14,7 @@ from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.plot import Plot
+from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
 from samgap.targets import locate
@@ -58,6 +59,18 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Card:
+    """What check-gpu found on a GPU."""
+
+    name: str  # with memory, libraries and the like
+    made: str
+    own: bool
+    checks: list[dict[str, Any]]
+    speeds: list[dict[str, Any]]
+    ended: dict[str, str]  # part -> why it failed or was left out
+
+
+@dataclass(frozen=True)
 class Collected:
     """All of the page."""
 
@@ -65,6 +78,7 @@ class Collected:
     theory: Rows
     conformance: dict[str, Rows]  # by class
     bench: dict[str, Rows]  # by part
+    card: Card | None  # None where no check-gpu was run
 
     def figures(self) -> dict[str, list[Shown]]:
         """Studies by figure, in the order of the paper, a root's own ones first."""
@@ -78,7 +92,7 @@ def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root` and read what came with samgap."""
     own = [_own(root, name, scale) for name, scale in sweeps.find(root)]
     came = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
-    return Collected([*own, *came], _theory(root), _conformance(root), _bench(root))
+    return Collected([*own, *came], _theory(root), _conformance(root), _bench(root), _card(root))
 
 
 def _own(root: Path, name: str, scale: str) -> Shown:
@@ -150,6 +164,18 @@ def _conformance(root: Path) -> dict[str, Rows]:
 def _bench(root: Path) -> dict[str, Rows]:
     values, own = _read(root, "bench/bench.json")
     return {part: Rows(each["rows"], _when(each["created"], each["commit"]), own) for part, each in values.items()}
+
+
+def _card(root: Path) -> Card | None:
+    own = root / "check_gpu" / card.FILE
+    found = card.read(own) if own.exists() else card.newest()
+    if found is None:
+        return None
+    rows = [row for part in found["parts"].values() for row in part["rows"]]
+    checks, speeds = ([row for row in rows if ("holds" in row) is check] for check in (True, False))
+    ended = {name: f"{part['status']}: {part['said']}" for name, part in found["parts"].items() if part["said"]}
+    facts = ", ".join(f"{what} {value}" for what, value in found["device"].items())
+    return Card(f"{found['card']} ({facts})", card.made(found), own.exists(), checks, speeds, ended)
 
 
 def _read(root: Path, path: str) -> tuple[dict[str, Any], bool]:

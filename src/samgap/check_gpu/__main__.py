@@ -1,0 +1,160 @@
+"""`python -m samgap.check_gpu`: does samgap work on this card, and how fast? Under 5 minutes, one JSON, one table."""
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+# Read when the libraries are loaded: kernels of products that give the same twice, and no card taken as a whole by JAX.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import torch
+
+from samgap import cli, files, naming, provenance
+from samgap.check_gpu import fast, jax_peer, right, together
+from samgap.check_gpu.bed import Bed, LeftOut, Row
+from samgap.errors import line
+from samgap.reference.card import FILE
+
+SECONDS = 280.0  # of all parts
+Part = Callable[[Bed], Iterator[Row]]
+# Seconds that a part may take; what one leaves is for those after it.
+PARTS: dict[str, tuple[float, Part]] = {
+    "numbers": (40, right.numbers),
+    "conformance": (15, right.conformance),
+    "resume": (15, right.resume),
+    "curvature": (10, right.curvature),
+    "nccl": (30, right.nccl),
+    "figure8": (50, right.figure8),
+    "ceilings": (8, fast.ceilings),
+    "mlp": (20, fast.mlp),
+    "resnet18": (35, fast.resnet18),
+    "resnet50": (15, fast.resnet50),
+    "kernels": (30, fast.kernels),
+    "packing": (35, together.packing),
+    "jax": (40, jax_peer.jax),
+    "mps": (35, together.mps),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command: 0 when all that was checked holds, 1 when something does not, failed, or there is no card."""
+    parser = argparse.ArgumentParser("python -m samgap.check_gpu", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rehearse", action="store_true", help="the same at tiny sizes on the CPU: no measurement")
+    parser.add_argument("--out", default="multirun/check_gpu", help=f"folder of {FILE} (default: multirun/check_gpu)")
+    parser.add_argument("--commit", help="of these sources, where there is no git")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of all parts together (default: {SECONDS:g})")
+    given = parser.parse_args(arguments)
+    if wrong := [part for part in given.parts if part not in PARTS]:
+        parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
+    if given.commit:
+        os.environ[provenance.COMMIT] = given.commit
+    if not given.rehearse and not torch.cuda.is_available():
+        print(f"samgap: torch {torch.__version__} finds no CUDA device here: check-gpu wants one, and --rehearse runs "
+              "the same at tiny sizes on the CPU.", file=sys.stderr)  # fmt: skip
+        return 1
+    naming.register()
+    device = torch.device("cpu" if given.rehearse else "cuda")
+    path = Path(given.out) / ("rehearsal.json" if given.rehearse else FILE)
+    with cli.sentences():
+        return _carry_out(device, path, given.parts, given.seconds)
+
+
+def _carry_out(device: torch.device, path: Path, names: list[str], whole: float) -> int:
+    end, found = time.monotonic() + whole, head(device)
+    if names:  # beside what the others gave, if it was on this card and of these sources
+        found["parts"] = _kept(path, found)
+    print(f"{found['card']}, {', '.join(f'{key} {value}' for key, value in found['device'].items())}", flush=True)
+    files.replace_text(path, json.dumps(found, indent=1) + "\n")  # a folder that cannot be written is told at once
+    with tempfile.TemporaryDirectory() as folder:
+        bed = Bed(device, Path(folder))
+        for name in names or PARTS:
+            seconds, part = PARTS[name]
+            print(f"\n{name}", flush=True)
+            found["parts"][name] = _part(bed, part, seconds * whole / SECONDS, end - time.monotonic())
+            files.replace_text(path, json.dumps(found, indent=1) + "\n")
+    rows = [row for part in found["parts"].values() for row in part["rows"]]
+    checks = [row["holds"] for row in rows if "holds" in row]
+    failed = [name for name, part in found["parts"].items() if part["status"] == "failed"]
+    told = f"{sum(checks)} of {len(checks)} checks hold; {len(rows) - len(checks)} speeds; "
+    told += f"failed: {', '.join(failed) or 'no part'}"
+    print(f"\n{told}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}\n{path}")
+    return int(bool(failed) or not all(checks))
+
+
+def head(device: torch.device) -> dict[str, Any]:
+    """What the file says before anything has run."""
+    commit, dirty = provenance.commit()
+    facts = {"torch": torch.__version__, "python": provenance.versions()["python"]}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {
+            "capability": f"{properties.major}.{properties.minor}",
+            "memory": f"{properties.total_memory / 2**30:.0f} GiB",
+            "multiprocessors": str(properties.multi_processor_count),
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+        }
+    return {
+        "rehearsal": device.type == "cpu",
+        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "a rehearsal on the CPU",
+        "device": facts,
+        "commit": commit, "dirty": dirty, "created": provenance.now(), "host": provenance.host(),
+        "versions": provenance.versions(),
+        "parts": {},
+    }  # fmt: skip
+
+
+def _kept(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        alike = all(before[key] == found[key] for key in ("card", "commit", "rehearsal"))
+        return dict(before["parts"]) if alike else {}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _part(bed: Bed, part: Part, wanted: float, left: float) -> dict[str, Any]:
+    """The rows of a part, printed as they come, and how it ended; whatever it raises, the next one goes on."""
+    started = time.monotonic()
+    bed.until = started + min(wanted, left)
+    rows: list[Row] = []
+    status, said = "done", ""
+    try:
+        if left <= 2 / 3 * wanted:  # not every part can be cut
+            raise LeftOut(f"it wants {wanted:.0f} seconds, and {max(0.0, left):.0f} were left")
+        for row in part(bed):
+            print(row.text(), flush=True)
+            rows.append(row)
+        bed.wait()  # a card tells its errors late
+    except LeftOut as reason:
+        status, said = "left out", f"{reason}."
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # they hold on to the memory of the card
+        status, said = "failed", cli.explain(error) or f"{type(error).__name__}: {line(error)[:300]}"
+    if said:
+        print(f"{status:>9}  {said}", flush=True)
+    if bed.device.type == "cuda":
+        gc.collect()  # runs that were ended from inside
+        with contextlib.suppress(RuntimeError):  # of a card that takes nothing more; the next part says so
+            torch.cuda.empty_cache()
+    return {
+        "status": status, "said": said, "seconds": round(time.monotonic() - started, 1),
+        "rows": [asdict(row) for row in rows],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

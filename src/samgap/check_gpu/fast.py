@@ -1,0 +1,97 @@
+"""How fast is this device? Its own ceilings first, then steps of the study's nets, each inside of a whole run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from statistics import median
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from samgap.check_gpu.bed import Bed, Net, Speed, speed, step_seconds, step_speed, timed
+from samgap.training.numerics import numerics
+
+RHO = 0.1
+DTYPES = {"32-true": torch.float32, "tf32": torch.float32, "bf16-mixed": torch.bfloat16}
+
+
+def ceilings(bed: Bed) -> Iterator[Speed]:
+    """What no step can pass: the largest product of square matrices in each precision, and a copy on the device."""
+    sizes = (128,) if bed.rehearsal else (4096, 8192, 16384)
+    room = torch.cuda.get_device_properties(bed.device).total_memory if bed.device.type == "cuda" else 2**30
+    for precision in bed.precisions:
+        rows = []
+        for size in sizes[: 2 if precision == "32-true" else None]:
+            if 12 * size**2 > room / 4:
+                continue
+            draw = torch.Generator(bed.device).manual_seed(size)  # zeros multiply faster
+            a, b = (torch.randn(size, size, generator=draw, device=bed.device).to(DTYPES[precision]) for _ in range(2))
+            out = torch.empty_like(a)
+            with numerics(precision):
+                taken = timed(lambda: torch.mm(a, b, out=out), bed.wait, 0.01 if bed.rehearsal else 0.4)  # noqa: B023
+            rate = 2 * size**3 / median(taken)
+            rows.append(speed(f"product of {size:,} by {size:,}", precision, taken, rate=rate))
+        best = max(rows, key=lambda row: row.rate or 0)
+        bed.ceilings[precision] = best.rate or 0
+        yield best
+    source = torch.ones(2**16 if bed.rehearsal else min(2**30, room // 8), dtype=torch.uint8, device=bed.device)
+    target = torch.empty_like(source)
+    taken = timed(lambda: target.copy_(source), bed.wait, 0.01 if bed.rehearsal else 0.4)
+    what = f"copy of {len(source) / 2**20:g} MiB, read and written"
+    yield speed(what, "bytes", taken, rate=2 * len(source) / median(taken), unit="B")
+
+
+def steps(bed: Bed, nets: tuple[Net, ...], tiny: Net) -> Iterator[Speed]:
+    """SGD's and SAM's step of each net in each precision."""
+    chosen = (tiny,) if bed.rehearsal else nets
+    for (net, precision, rho), seconds in bed.each([*product(chosen, bed.precisions, (RHO, 0.0))]):
+        row = step_speed(bed, net, rho, precision, step_seconds(bed, bed.endless(net, rho, precision), seconds))
+        bed.steps[net.model, net.width, rho, precision] = row
+        yield row
+
+
+def mlp(bed: Bed) -> Iterator[Speed]:
+    """Figure 7's nets, from the smallest to ten times the published one."""
+    yield from steps(bed, tuple(Net("mlp", p, 28) for p in (0.1, 1, 10)), Net("mlp", 0.1, 28, 8))
+
+
+def resnet18(bed: Bed) -> Iterator[Speed]:
+    """Figure 8's nets."""
+    yield from steps(bed, tuple(Net("resnet18", f, 32) for f in (4, 16, 64, 128)), Net("resnet18", 2, 8, 8))
+
+
+def resnet50(bed: Bed) -> Iterator[Speed]:
+    """Figure 9's, on images in memory, where reading files costs nothing."""
+    yield from steps(bed, (Net("resnet50", 64, 224),), Net("resnet50", 2, 32, 8))
+
+
+class ChannelsLast(Callback):
+    """Lays the net out as images whose channels lie side by side; what it is given, it turns itself."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Called when the net is on its device."""
+        pl_module.to(memory_format=torch.channels_last)
+
+
+KERNELS: dict[str, tuple[str, tuple[str, ...], tuple[Callback, ...]]] = {
+    # what -> what it is held against, overrides, callbacks
+    "deterministic=warn": ("", ("trainer.deterministic=warn",), ()),
+    "deterministic=false": ("deterministic=warn", ("trainer.deterministic=false",), ()),
+    "cuDNN's search": ("deterministic=false", ("trainer.deterministic=false", "trainer.benchmark=true"), ()),
+    "channels_last": ("deterministic=false", ("trainer.deterministic=false",), (ChannelsLast(),)),
+}
+
+
+def kernels(bed: Bed) -> Iterator[Speed]:
+    """What each choice of kernels and layout brings alone, to SAM's step of two ResNets."""
+    nets = [Net("resnet18", 2, 8, 8)] if bed.rehearsal else [Net("resnet18", 64, 32), Net("resnet18", 16, 32)]
+    precisions = bed.precisions[:1] if bed.rehearsal else bed.precisions[::-1]
+    found: dict[tuple[Net, str, str], float] = {}
+    for (net, precision, what), seconds in bed.each([*product(nets, precisions, KERNELS)]):
+        against, overrides, callbacks = KERNELS[what]
+        taken = step_seconds(bed, bed.endless(net, RHO, precision, *overrides), seconds, *callbacks)
+        row = step_speed(bed, net, RHO, precision, taken, what=f", {what}")
+        found[net, precision, what] = row.seconds
+        before = found.get((net, precision, against))
+        yield replace(row, case={}, against=against, ratio=row.seconds / before if before else None)

@@ -1,0 +1,206 @@
+"""Is what comes out of this device right? The CPU, float64 and an undisturbed run are what it is held against."""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from samgap.bench import commands
+from samgap.check_gpu.apart import apart
+from samgap.check_gpu.bed import Bed, Check, Enough, LeftOut, Net, Row
+from samgap.conformance.subject import Subject as Optimizer
+from samgap.conformance.suite import examine
+from samgap.curvature import probes
+from samgap.curvature.examples import Examples
+from samgap.curvature.probes import Subject
+from samgap.runs import records
+from samgap.training import probing
+from samgap.training.numerics import numerics
+from samgap.training.probing import WEIGHTS
+from samgap.training.ranks import Ranks
+from samgap.training.run import run
+from samgap.training.settings import resolve
+
+STEPS, RHO = 20, 0.1
+SAME = 1e-9  # relative; float64 leaves 1e-15 a step, and these nets make little more of it
+NEAR = {"mlp": 1e-5, "resnet18": 1e-4}  # float32 keeps 6e-8, and Winograd's convolutions lose some of it
+FURTHER = 5  # times; TF32 keeps 5e-4
+PROBED = 1e-6
+
+
+def trained(
+    bed: Bed, name: str, *overrides: str, trainer: str = "", callbacks: tuple[Callback, ...] = ()
+) -> tuple[dict[str, Tensor], Callable[[], Subject]]:
+    """Weights and statistics that a short run ends with, and what makes its net again on the CPU."""
+    config = bed.config(*overrides, "trainer.keep_weights=true", trainer=trainer)
+    folder = bed.folder / name
+    record = run(config, folder, callbacks=callbacks)
+    weights: dict[str, Tensor] = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    return weights, partial(probing.restored, config, resolve(config), record, folder)
+
+
+def far(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    """|a - b| / |b| over all that is no count."""
+    x, y = (torch.cat([t.double().flatten() for t in one.values() if t.is_floating_point()]) for one in (a, b))
+    return float((x - y).norm() / y.norm())
+
+
+def differ(a: dict[str, Tensor], b: dict[str, Tensor]) -> int:
+    """Tensors that are not equal bit for bit."""
+    return sum(not torch.equal(a[key], b[key]) for key in b)
+
+
+def numbers(bed: Bed) -> Iterator[Check]:
+    """20 steps of an MLP and a ResNet-18 in float64 against the CPU's; what 32-true and tf32 leave of float64.
+
+    A ReLU whose input rounding pushes over 0 turns the gradient by a jump, so that two float32 runs of a ResNet are
+    percents apart after 20 steps, on any device. Of a ResNet it is what the trained net says that is compared.
+    """
+    mlp, resnet = (Net("mlp", 1, 28, 32), Net("resnet18", 16, 16, 32))
+    if bed.rehearsal:
+        mlp, resnet = (Net("mlp", 0.1, 28, 32), Net("resnet18", 2, 8, 32))
+    for net, rho in product((mlp, resnet), (0.0, RHO)):
+        what = f"{STEPS} {'SAM' if rho else 'SGD'} steps of {net.label}"
+        point = (*net.overrides(STEPS * net.batch_size), "epochs=1", f"ascent.rho={rho:g}", "data.crop=1")
+        threads = f"trainer.threads={1 if bed.rehearsal else os.cpu_count()}"
+        exact, subject = trained(bed, f"{what}, cpu", *point, "precision=64-true", threads, trainer="cpu")
+
+        def off_by(precision: str, what: str = what, point: Any = point, exact: Any = exact) -> float:
+            mine = (*point, "trainer.deterministic=true", f"precision={precision}")
+            return far(trained(bed, f"{what}, {precision}", *mine)[0], exact)
+
+        off = off_by("64-true")
+        yield Check(f"{what}, 64-true", f"the CPU's to {SAME:g}", f"{off:.2g} off", off <= SAME)
+        if net is mlp:
+            yield from _coarse(bed, what, NEAR[net.model], off_by)
+        else:
+            yield from _coarse(bed, f"logits after {what}", NEAR[net.model], partial(_logits, bed, subject()))
+
+
+def _coarse(bed: Bed, what: str, near: float, off: Callable[[str], float]) -> Iterator[Check]:
+    single = off("32-true")
+    yield Check(f"{what}, 32-true", f"float64's to {near:g}", f"{single:.2g} off", single <= near)
+    if "tf32" in bed.precisions:
+        tf32 = off("tf32")
+        yield Check(f"{what}, tf32", f"{FURTHER} times as far", f"{tf32:.2g} off", tf32 >= FURTHER * single)
+
+
+def _logits(bed: Bed, subject: Subject, precision: str) -> float:
+    single = copy.deepcopy(subject.net).float().eval()
+    inputs = subject.examples.inputs[:128].float()
+    with torch.no_grad(), numerics(precision):
+        came = single.to(bed.device)(inputs.to(bed.device))
+        wanted = single.cpu().double()(inputs.double())
+    return far({"": came.cpu()}, {"": wanted})
+
+
+def conformance(bed: Bed) -> Iterator[Check]:
+    """The properties of a SAM on tensors of this device; of several processes none, since each wants its own."""
+    for row in examine(Optimizer("samgap.optim.sam:SAM", "wrapper"), bed.device):
+        if row.verdict != "n/a":
+            yield Check(f"conformance, {row.property}", row.wanted, row.came, row.verdict == "holds")
+
+
+class _Stop(Callback):
+    """Ends a run in its third epoch, as a kill would."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise Enough
+
+
+def _sparse(bed: Bed) -> tuple[str, ...]:
+    net = Net("resnet18", 2 if bed.rehearsal else 8, 8 if bed.rehearsal else 16, 32)
+    return (
+        *net.overrides(96 if bed.rehearsal else 320), "epochs=4", f"ascent.rho={RHO}", "data.crop=1", "pruner=random",
+        "pruner.sparsity=0.5", "trainer.deterministic=true", "trainer.checkpoint_seconds=0",
+    )  # fmt: skip
+
+
+def resume(bed: Bed) -> Iterator[Check]:
+    """A pruned ResNet-18 by deterministic kernels, stopped in its third epoch and started again."""
+    straight, subject = trained(bed, "straight", *_sparse(bed))
+    try:
+        trained(bed, "stopped", *_sparse(bed), callbacks=(_Stop(),))
+    except Enough:
+        left = (bed.folder / "stopped" / "last.ckpt").exists()
+    again, _ = trained(bed, "stopped", *_sparse(bed))
+    changed = differ(again, straight)
+    came = f"{changed} of {len(straight)} tensors differ" + ("" if left else ", and it left no checkpoint")
+    yield Check("stopped and resumed, deterministic kernels", "as undisturbed, bit for bit", came, left and not changed)
+    masks = subject().masks
+    stray = sum(int((straight[name][~mask.bool()] != 0).sum()) for name, mask in masks.items())
+    pruned = sum(int((~mask.bool()).sum()) for mask in masks.values())
+    yield Check("pruned weights after SAM steps", "all 0", f"{stray} of {pruned} are not", pruned > 0 and not stray)
+
+
+def curvature(bed: Bed) -> Iterator[Check]:
+    """lambda_max and s_2 of an MLP on this device against the CPU's, in float64."""
+    net = Net("mlp", 0.1, 28, 32)
+    _, made = trained(bed, "probed", *net.overrides(64 if bed.rehearsal else 320), "epochs=2", "precision=64-true")
+    here = made()
+    there = Subject(
+        copy.deepcopy(here.net).to(bed.device), here.loss,
+        Examples(here.examples.inputs.to(bed.device), here.examples.labels.to(bed.device)), {},
+    )  # fmt: skip
+    options: dict[str, Any] = {"tol": 1e-8, "maxiter": 300, "seed": 0}
+    found: list[tuple[float, float]] = []
+    for subject in (here, there):
+        top = probes.hessian(subject, examples=None, eigenvalues=1, samples=0, **options)["eigenvalues"][0]
+        s = probes.nonuniformity(subject, examples=10, orders=[2], method="hessian", **options)["s"]["2"]["value"]
+        found.append((top, s))
+    for what, mine, theirs in zip(("lambda_max", "s_2"), found[1], found[0], strict=True):
+        off = abs(mine - theirs) / abs(theirs)
+        yield Check(f"{what} of {net.label}", f"{theirs:.9g} to {PROBED:g}", f"{mine:.9g}", off <= PROBED)
+
+
+def nccl(bed: Bed) -> Iterator[Row]:
+    """A run whose one process belongs to a group, whose every sum, copy and gathering goes through nccl."""
+    yield from apart(_joined, bed)
+
+
+def _joined(bed: Bed) -> Iterator[Check]:
+    backend = "gloo" if bed.rehearsal else "nccl"
+    if not dist.is_available() or (backend == "nccl" and not dist.is_nccl_available()):
+        raise LeftOut(f"this torch has no {backend}")
+    alone, _ = trained(bed, "alone", *_sparse(bed))
+    dist.init_process_group(backend, init_method=f"file://{bed.folder}/meet", rank=0, world_size=1)
+    try:
+        joined, _ = trained(bed, "joined", *_sparse(bed))
+        changed = differ(joined, alone)
+        came = f"{changed} of {len(alone)} tensors differ"
+        yield Check(f"a run as one process of {backend}", "as without, bit for bit", came, changed == 0)
+        weight = nn.Parameter(torch.ones(1000, device=bed.device))
+        weight.grad = torch.rand(1000, device=bed.device)
+        before = weight.grad.clone()
+        Ranks(0).sum_all([weight])  # a span of no rank: the step that sums over all is left
+        same = torch.equal(weight.grad, before)
+        yield Check(f"gradients summed by {backend}", "as they were", "as they were" if same else "changed", same)
+    finally:
+        dist.destroy_process_group()
+
+
+def figure8(bed: Bed) -> Iterator[Check]:
+    """The sweep of figure 8 at smoke scale on this device, and its drawing, as a user types them."""
+    trainer = "cpu" if bed.rehearsal else "gpu"
+    grid = ["model.width=2,4", "ascent.rho=0,0.1", "seed=0,1", *(["epochs=1", "data.train_size=200"] * bed.rehearsal)]
+    root = bed.folder / "figure"
+    commands.seconds("train", "-m", "figure=fig8/smoke", f"trainer={trainer}", "hydra/launcher=basic", *grid,
+                     f"root={root}")  # fmt: skip
+    commands.seconds("draw", "figure=fig8/smoke", f"root={root}")
+    report = json.loads((root / "fig8" / "smoke" / "fig8.json").read_text(encoding="utf-8"))
+    done = [records.parse(path.read_text(encoding="utf-8")) for path in root.glob(f"runs/*/{records.RECORD}")]
+    where = "cpu" if bed.rehearsal else torch.cuda.get_device_name()
+    right = sum(record.device == where and record.status == "done" for record in done)
+    verdicts = ", ".join(verdict["answer"] for verdict in report["verdicts"])
+    came = f"{right} runs done on {where}; drawn: {verdicts}"
+    yield Check("figure 8 at smoke scale, swept and drawn", "8 runs done", came, right == 8 and bool(verdicts))

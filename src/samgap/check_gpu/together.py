@@ -1,0 +1,126 @@
+"""Several runs on one card at once, as processes: how many bring figure 7 to its end soonest."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from samgap.check_gpu.apart import CONTEXT, PRELOAD, hear
+from samgap.check_gpu.bed import Bed, Enough, LeftOut, Net, Speed, foreign
+from samgap.training.run import run
+
+COUNTS = (1, 2, 4, 8)
+PIPES = "CUDA_MPS_PIPE_DIRECTORY"
+DAEMON = "nvidia-cuda-mps-control"
+
+
+class Gate(Callback):
+    """Lets steps pass for as many seconds as the other end of a pipe says, and tells it how many there were."""
+
+    def __init__(self, pipe: Any, bed: Bed) -> None:
+        self.pipe, self.wait = pipe, bed.wait
+        self.steps, self.since, self.until = 0, 0.0, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look on at each step."""
+        task: Any = pl_module
+        inner = task.stepper.step
+
+        def step(batch: Any) -> Any:
+            result = inner(batch)
+            self.steps += 1
+            if time.perf_counter() >= self.until:
+                self.wait()
+                self.pipe.send((self.steps, time.perf_counter() - self.since))
+                seconds = self.pipe.recv()
+                if seconds is None:
+                    raise Enough
+                self.since, self.steps = time.perf_counter(), 0
+                self.until = self.since + seconds
+            return result
+
+        task.stepper.step = step
+
+
+def packing(bed: Bed) -> Iterator[Speed]:
+    """Runs of figure 7 at once, without more."""
+    yield from _packed(bed, {}, "")
+
+
+def mps(bed: Bed) -> Iterator[Speed]:
+    """The same under NVIDIA's MPS, which lets kernels of several processes run side by side; a daemon of our own."""
+    if bed.rehearsal or not (daemon := shutil.which(DAEMON)):
+        raise LeftOut(f"there is no {DAEMON} here")
+    with tempfile.TemporaryDirectory() as folder:
+        places = {PIPES: f"{folder}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{folder}/log"}
+        for place in places.values():
+            Path(place).mkdir()
+        environment = os.environ | places
+        with foreign("MPS"):
+            subprocess.run([daemon, "-d"], env=environment, check=True, timeout=20)
+            try:
+                yield from _packed(bed, places, ", under MPS")
+            finally:
+                subprocess.run([daemon], input="quit\n", text=True, env=environment, check=False, timeout=20)
+
+
+def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
+    counts = COUNTS[:2] if bed.rehearsal else COUNTS
+    nets = (Net("mlp", 0.1, 28, 8),) if bed.rehearsal else (Net("mlp", 0.1, 28), Net("mlp", 10, 28))
+    configs = [bed.endless(net, 0.1, "32-true") for net in nets]
+    CONTEXT.set_forkserver_preload(PRELOAD)
+    pipes, workers = [], []
+    try:
+        for _ in range(counts[-1]):
+            here, there = CONTEXT.Pipe()
+            workers.append(CONTEXT.Process(target=_work, args=(there, bed, configs, environment), daemon=True))
+            workers[-1].start()
+            there.close()
+            pipes.append(here)
+        total = dict.fromkeys(counts, 0.0)  # seconds of a step of each net
+        alone = 0.0
+        for net in nets:
+            for pipe in pipes:
+                hear(pipe)
+            _passed(pipes, 0.01 if bed.rehearsal else 0.3)  # libraries choose their kernels
+            for count in counts:
+                rate = _passed(pipes[:count], 0.05 if bed.rehearsal else 1.5)
+                total[count] += 1 / rate
+                what = f"SAM step, {net.label}, {count} at once{how}"
+                alone = rate if count == 1 else alone
+                row = Speed(what, "32-true", 1 / rate, 1, 0.0, images=net.batch_size * rate)
+                yield row if count == 1 else replace(row, against="one run", ratio=alone / rate)
+            for pipe in pipes:
+                pipe.send(None)
+        best = min(total, key=total.__getitem__)
+        what = f"figure 7: best is hydra.launcher.gpus_per_run={1 / best:g}{how}"
+        yield Speed(what, "32-true", total[best], 1, 0.0, against="gpus_per_run=1", ratio=total[best] / total[1])
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _passed(pipes: list[Any], seconds: float) -> float:
+    """Steps a second of all together."""
+    for pipe in pipes:
+        pipe.send(seconds)
+    return float(sum(steps / taken for steps, taken in map(hear, pipes)))
+
+
+def _work(pipe: Any, bed: Bed, configs: list[dict[str, Any]], environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # before this process touches the card
+    for config in configs:
+        with tempfile.TemporaryDirectory(dir=bed.folder) as folder:
+            try:
+                run(config, Path(folder), callbacks=[Gate(pipe, bed)])
+            except Enough:
+                continue
