@@ -1,6 +1,7 @@
 """What a result needs beside it: commit, versions, host, time."""
 
 import functools
+import os
 import platform
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "timm", "numpy", "samgap")
+COMMIT = "SAMGAP_COMMIT"  # variable that tells the commit of sources which came without git
 
 
 def now() -> str:
@@ -22,7 +24,12 @@ def host() -> str:
 
 
 def commit() -> tuple[str, bool]:
-    """(commit of this source tree, whether it had changes beside); ("unknown", True) outside a checkout."""
+    """(commit of this source tree, whether it had changes beside); ("unknown", True) outside a checkout.
+
+    SAMGAP_COMMIT goes before what git says.
+    """
+    if told := os.environ.get(COMMIT):
+        return told, False
     try:
         return _checkout()
     except (OSError, subprocess.CalledProcessError):
@@ -41,5 +48,11 @@ def _checkout() -> tuple[str, bool]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can move a number."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    """Versions of Python and of the packages that can move a number; sources may be used without being installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
