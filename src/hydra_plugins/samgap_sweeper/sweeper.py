@@ -49,7 +49,7 @@ class ResumeSweeper(BasicSweeper):
 
     def __init__(self, skip: dict[str, Any] | None = None, **grid: Any) -> None:
         super().__init__(**grid)
-        self.skip = skip
+        self.skip, self.words = skip, sys.argv[1:]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
@@ -70,7 +70,7 @@ class ResumeSweeper(BasicSweeper):
             name=place["name"],
             scale=place["scale"],
             axes=self._axes(arguments),
-            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, sys.argv[1:])]),
+            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.words)]),
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=[member for member, _ in jobs],

@@ -84,8 +84,8 @@ class ImageFiles:
             image = self._read(position, gray=images.shape[1] == 1)
             if image.size != (side, side):
                 raise SettingError(
-                    f"Wanted images of {side}x{side} pixels in {self.root}, as the width of the first is, and {name} has "
-                    f"{image.width}x{image.height}: make all of them squares of one size, or set data_dir."
+                    f"Wanted all images of {self.root} as squares of {side} pixels, as wide as the first, and {name} "
+                    f"has {image.width}x{image.height}: make them so, or set data_dir."
                 )
             if image.mode == "RGB" and images.shape[1] == 1:
                 images = np.repeat(images, 3, axis=1)

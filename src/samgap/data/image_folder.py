@@ -10,7 +10,7 @@ TEST = ("test", *imagenet.TEST)  # names that the folder may have
 
 
 def load(folder: Path) -> Raw:
-    """The images of `folder`/train/<class>/ and `folder`/test/<class>/, (N, c, h, h), classes in the order of their names.
+    """The images of `folder`/train/<class>/ and `folder`/test/<class>/, (N, c, h, h), classes ordered by their names.
 
     Without test/ the test part is val/ or validation/, as of ImageNet; c is 1 where all images are gray, else 3.
 
