@@ -316,7 +316,7 @@ def _scale(words: Sequence[str]) -> str:
 
 
 def _quoted(path: str) -> str:
-    return "'" + path.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + path.replace("'", "\\'") + "'"
 
 
 if __name__ == "__main__":
