@@ -8,6 +8,8 @@ DEVICES ?= 1
 LAUNCHER ?= $(if $(filter 1,$(DEVICES)),cores,torchrun)
 OVERRIDES ?=
 ROOT ?= multirun
+IMAGES ?=
+MINUTES ?= 10
 
 FIGURES := $(notdir $(wildcard conf/figure/*))
 OWN := $(filter .venv/bin,$(BIN))
@@ -17,7 +19,7 @@ BENCHING := $(if $(OWN),.venv/bench)
 
 # ROOT and OVERRIDES reach Hydra as typed: no sign in them means anything to the shell. OVERRIDES is split at spaces
 # outside of quotes; those that draw reads too are given to it as well.
-export ROOT OVERRIDES
+export ROOT OVERRIDES IMAGES
 ROOTED = root="root='$${ROOT//\'/\\\'}'"
 SPLIT = split="$$(printf %s "$$OVERRIDES" | xargs -r printf '%s\n' 2>/dev/null)" || { \
 	echo "samgap: OVERRIDES has a quote without its end, got $$OVERRIDES" >&2; exit 1; }; words=(); shown=(); \
@@ -30,7 +32,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 # Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env test lint bench check-gpu clean reproduce-all report status
+.PHONY: help env test lint bench check-gpu clean reproduce-all report status gpu-evidence
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,6 +45,7 @@ help: ## this list
 	@echo "             of this machine or a Ray cluster; slurm: a job a run; see docs/scaling.md"
 	@echo "  DEVICES    of one run, with the launchers torchrun (default when above 1) and slurm"
 	@echo "  OVERRIDES  Hydra overrides for the sweep, such as \"seed=0,1 logger=wandb\""
+	@echo "  IMAGES     of gpu-evidence: a folder of train/<class>/ and test/<class>/"
 	@echo "  ROOT       where results go and are drawn from (default multirun)"
 	@echo "  BIN        folder of a python that has everything already, such as \$$CONDA_PREFIX/bin; no .venv is made then"
 	@echo
@@ -62,6 +65,12 @@ report: $(READY) ## all figures, tables and verdicts as one page: multirun/repor
 
 status: $(READY) ## every sweep: done, running, failed, missing, time left
 	@$(ROOTED); "$(BIN)/python" -m samgap.status "$$root"
+
+gpu-evidence: $(READY) ## what minutes of one GPU bring, figure 8 on a folder of images and figure 7: IMAGES=folder MINUTES=10
+	@$(ROOTED); $(SPLIT); $(TOLD); \
+	told samgap.gpu_evidence --root "$$ROOT" --minutes $(MINUTES) $(if $(IMAGES),--images "$$IMAGES") "$${words[@]}" && \
+	told samgap.draw figure=fig8/gpu "$$root" "$${shown[@]}" && \
+	told samgap.draw figure=fig7/gpu "$$root" "$${shown[@]}"
 
 bench: $(BENCHING) ## what a step and a sweep cost, against other code and our goals: 25 minutes on a quiet machine
 	"$(BIN)/python" -m samgap.bench --root "$$ROOT"

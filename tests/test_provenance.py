@@ -29,3 +29,15 @@ def test_a_commit_that_could_not_be_looked_up_is_looked_up_again(
         assert provenance.commit()[1] is False
     finally:
         provenance._checkout.cache_clear()
+
+
+def test_sources_may_come_without_git_and_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(provenance.COMMIT, "0123abc")
+    assert provenance.commit() == ("0123abc", False)
+    monkeypatch.setattr(provenance, "PACKAGES", ("torch", "no-such-package"))
+    provenance.versions.cache_clear()
+    try:
+        assert list(provenance.versions()) == ["python", "torch", "no-such-package"]
+        assert provenance.versions()["no-such-package"] == "not installed"
+    finally:
+        provenance.versions.cache_clear()

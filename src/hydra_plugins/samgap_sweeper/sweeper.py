@@ -62,7 +62,7 @@ class ResumeSweeper(BasicSweeper):
             raise SettingError(
                 f"hydra.sweeper.stop_after must be a number of runs from 1, or null, got {said(stop_after)}."
             )
-        self.skip, self.dry_run = skip, dry_run
+        self.skip, self.dry_run, self.words = skip, dry_run, sys.argv[1:]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
@@ -83,7 +83,7 @@ class ResumeSweeper(BasicSweeper):
             name=place["name"],
             scale=place["scale"],
             axes=self._axes(arguments),
-            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, sys.argv[1:])]),
+            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.words)]),
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=[member for member, _ in jobs],

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -71,6 +72,26 @@ class ImageFiles:
                 images.append(transform(self._read(position)))
         return self._stack(images)
 
+    def loaded(self) -> Tensor:
+        """All images as they are, (N, c, h, h) uint8 in memory; c is 1 where all are gray, else 3.
+
+        Raises:
+            SettingError: a file is no image, or they are no squares of one size.
+        """
+        side = self._read(0).width
+        images = np.empty((len(self.names), 1, side, side), np.uint8)
+        for position, name in enumerate(self.names):
+            image = self._read(position, gray=images.shape[1] == 1)
+            if image.size != (side, side):
+                raise SettingError(
+                    f"Wanted all images of {self.root} as squares of {side} pixels, as wide as the first, and {name} "
+                    f"has {image.width}x{image.height}: make them so, or set data_dir."
+                )
+            if image.mode == "RGB" and images.shape[1] == 1:
+                images = np.repeat(images, 3, axis=1)
+            images[position] = np.asarray(image).reshape(side, side, -1).transpose(2, 0, 1)
+        return torch.from_numpy(images)
+
     def update(self, digest: Any) -> None:
         """Add every file's name and size to a hashlib digest. Contents would take an hour a run for ImageNet."""
         for name in self.names:
@@ -79,9 +100,10 @@ class ImageFiles:
             # A name need not be UTF-8; such bytes count as they are.
             digest.update(f"{name}:{size}\n".encode(errors="surrogateescape"))
 
-    def _read(self, position: int) -> Image.Image:
+    def _read(self, position: int, gray: bool = False) -> Image.Image:
+        """In color; with `gray` a gray image stays gray."""
         with _naming(self.root / self.names[position]) as path, Image.open(path) as image:
-            return image.convert("RGB")
+            return image.convert("L" if gray and image.mode in ("1", "L") else "RGB")
 
     def _stack(self, images: list[Tensor]) -> Tensor:
         return torch.stack(images) if images else torch.empty((0, *self.shape[1:]), dtype=torch.uint8)

@@ -33,20 +33,21 @@ def load(folder: Path, area: Sequence[float], center: float) -> Raw:
     )
 
 
-def tree(place: Path, area: Sequence[float], center: float) -> Raw:
+def tree(place: Path, area: Sequence[float], center: float, test: Sequence[str] = TEST) -> Raw:
     """The images of `place`/train/<class>/ and `place`/val/<class>/, (N, 3, h, w), classes in the order of their names.
 
     Args:
         place: the folder.
         area: shares of an image that the random crops of training take, from and to.
         center: share of the height and width that the crop of evaluation takes.
+        test: names that the folder of the test part may have; the first that is there is taken.
 
     Raises:
         SettingError: a part has no images, or one that is in no class's folder, or the two parts have other classes.
     """
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     parts, classes = [], []
-    for names in (TRAIN, TEST):
+    for names in (TRAIN, test):
         root = _find(place, names) or place / names[0]
         found, numbers = find_images_and_targets(str(root), types=endings)
         if "" in numbers:

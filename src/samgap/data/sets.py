@@ -39,6 +39,11 @@ class Split:
         images = self.images if isinstance(self.images, ImageFiles) else self.images.to(device)
         return Split(images, self.labels.to(device))
 
+    def in_memory(self) -> "Split":
+        """The same part with its images in memory; see `ImageFiles.loaded`."""
+        images = self.images.loaded() if isinstance(self.images, ImageFiles) else self.images
+        return Split(images, self.labels)
+
     def take(self, positions: Tensor) -> "Split":
         """The images at these positions."""
         images = self.images.take(positions) if isinstance(self.images, ImageFiles) else self.images[positions]

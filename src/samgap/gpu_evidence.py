@@ -1,0 +1,323 @@
+"""`python -m samgap.gpu_evidence`: what ten more minutes of one GPU bring, as records that `samgap.draw` draws.
+
+- fig8, conf/figure/fig8/gpu.yaml: ResNet-18 on color images in a folder, for as many epochs as fit. A warm-up takes the
+  time of the steps of all runs, as many at once as later; the number of epochs that follows is written down before the
+  first run starts, and is that of every run, also of those for which the same command goes on another day.
+- fig7, conf/figure/fig7/gpu.yaml: the MLP at paper scale, with as many seeds as fit.
+
+Runs share the card, each in a process of its own, which imports torch and reads the data once for all its runs of a
+part. When the time is over they stop as by Ctrl-C, and the same command goes on where they were.
+"""
+
+import argparse
+import contextlib
+import heapq
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from hydra.utils import instantiate
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback
+
+from samgap import cli, files, naming, provenance
+from samgap.errors import SettingError
+from samgap.runs import identity, sweeps
+from samgap.training.run import run
+from samgap.training.settings import PRECISIONS, resolve
+
+PARTS = ("fig8", "fig7")
+FIRST = 0.6  # share of the minutes that the first of two parts may take
+FILL = 0.85  # share of its time that epochs are planned for; evaluation and what a warm-up does not show take the rest
+WARM_UP = 0.05  # share of its time for the steps of a warm-up
+SEEDS = 3  # of figure 7, as published
+AT_ONCE = 12  # runs, where there are as many cores: small nets leave most of a card idle
+PLAN = "plan.json"
+TINY = ("scale=rehearsal", "trainer=cpu", "trainer.stepper=eager", "epochs=2", "data.train_size=128", "ascent.rho=0,.1")
+Told = dict[str, Any]
+
+
+class TimeIsOver(BaseException):
+    """Ends a run that is to go on; of an Exception it would leave an error.txt."""
+
+
+class Clock(Callback):
+    """Ends a run when its time is over, and notes when its steps were done."""
+
+    def __init__(self, until: float, seconds: float) -> None:
+        """
+        Args:
+            until: by `time.monotonic`, which the processes of a machine share.
+            seconds: of steps, after which the run ends too.
+        """
+        self.until, self.seconds = until, seconds
+        self.marks: list[tuple[int, float]] = []
+        self.epoch_steps = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self.until = min(self.until, time.monotonic() + self.seconds)
+        self.epoch_steps = pl_module.steps // (trainer.max_epochs or 1)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Look at it after each block of steps, of which the first does not count: libraries are loaded in it."""
+        self.marks.append((trainer.global_step, time.monotonic()))
+        if self.marks[-1][1] >= self.until and len(self.marks) > 2:
+            raise TimeIsOver
+
+    def epoch_seconds(self) -> float | None:
+        """Of the steps of an epoch; None when there were too few."""
+        if len(self.marks) < 2:
+            return None
+        (before, began), (after, ended) = self.marks[0], self.marks[-1]
+        return (ended - began) / (after - before) * self.epoch_steps
+
+
+def carry_out(config: dict[str, Any], until: float, seconds: float) -> Told:
+    """A run and what became of it, in a process that may have done others: done, diverged, stopped or failed.
+
+    Args:
+        config: composed, as plain values.
+        until, seconds: see `Clock`.
+    """
+    folder, clock = Path(config["root"], "runs", identity.folder(resolve(config))), Clock(until, seconds)
+    told = {"folder": folder.name, "status": "stopped", "epochs": config["epochs"]}
+    with contextlib.suppress(TimeIsOver):
+        if time.monotonic() < until:
+            try:
+                told["status"] = run(config, folder, callbacks=[clock]).status
+            except Exception as error:
+                return told | {"status": "failed", "error": cli.explain(error) or repr(error)}
+    return told | {"epoch_seconds": clock.epoch_seconds()}
+
+
+class Crew:
+    """Carries out sweeps, in the place of Hydra's launchers, by processes that stay from sweep to sweep."""
+
+    hydra_context: Any  # set by the sweeper
+
+    def __init__(self, size: int, pool: ProcessPoolExecutor | None) -> None:
+        """
+        Args:
+            size: runs at once.
+            pool: of as many processes; None for this one.
+        """
+        self.size, self.map = size, pool.map if pool else map
+
+    def sweep(self, figure: str, words: Sequence[str], until: float, share: float = math.inf) -> list[Told]:
+        """Carry out what is left of a figure, the longest run first.
+
+        Args:
+            figure: such as fig8/gpu.
+            words: overrides; they win over the figure's own grid.
+            until: by `time.monotonic`, when all runs end.
+            share: of the time until then, which all together have for their steps.
+
+        Returns:
+            What became of each run that was left.
+
+        Raises:
+            SettingError: a setting is wrong, or runs failed.
+        """
+        words = [f"figure={figure}", *words]
+        parsed = OverridesParser.create().parse_overrides(words)
+        single = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+        self.until, self.share = until, share
+        with initialize_config_dir(cli.CONF, version_base="1.3"):
+            self.config = compose("train", single, return_hydra_config=True)
+            sweeper = instantiate(self.config.hydra.sweeper)
+            sweeper.config, sweeper.launcher = self.config, self
+            sweeper.hydra_context = HydraContext(GlobalHydra.instance().config_loader(), None)  # type: ignore[arg-type]
+            sweeper.words = ["-m", *words]
+            return [told.return_value for batch in sweeper.sweep(words) for told in batch]
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Called by the sweeper."""
+        composed = (self.hydra_context.config_loader.load_sweep_config(self.config, [*job]) for job in job_overrides)
+        configs = [naming.plain(config, *(str(key) for key in config if key != "hydra")) for config in composed]
+        seconds = self.share * (self.until - time.monotonic()) * self.size / len(configs)
+        done = self.map(carry_out, configs, itertools.repeat(self.until), itertools.repeat(seconds))
+        return [JobReturn(_return_value=told, status=JobStatus.COMPLETED) for told in done]
+
+
+def images(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
+    """The first part.
+
+    Raises:
+        SettingError: a setting is wrong, runs failed, or there is no time for an epoch of each.
+    """
+    epochs = plan(crew, words, root, until)
+    crew.sweep("fig8/gpu", [*words, f"epochs={epochs}"], until)
+
+
+def mlp(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
+    """The second part, a seed after the other, while there is the time that the last one took.
+
+    Raises:
+        SettingError: a setting is wrong, or runs failed.
+    """
+    begun = 1
+    with contextlib.suppress(SettingError):  # there was no sweep before
+        begun = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(words)).members})
+    for seeds in range(begun, SEEDS + 1):
+        began = time.monotonic()
+        crew.sweep("fig7/gpu", [*words, f"seed=range({seeds})"], until)
+        if 2 * time.monotonic() - began > until:
+            return
+
+
+def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
+    """The epochs of each run of the first part: as planned, or planned now from a warm-up of all of them.
+
+    Raises:
+        SettingError: what was planned was for other settings, or there is no time for an epoch of each.
+    """
+    settings = [word for word in words if not word.startswith(("root=", "data_dir="))]
+    path = root / "fig8" / _scale(words) / PLAN
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["settings"] != settings:
+            raise SettingError(
+                f"{path} is the plan for {' '.join(kept['settings'])}, and wanted is {' '.join(settings)}: give the "
+                "same options, or another --root."
+            )
+        return int(kept["epochs"])
+    with tempfile.TemporaryDirectory() as place:
+        told = crew.sweep("fig8/gpu", [*words, f"root={place}"], until, WARM_UP)
+    taken = {one["folder"]: one["epoch_seconds"] for one in told if one["epoch_seconds"] is not None}
+    left = until - time.monotonic()
+    epoch = makespan([*taken.values()], crew.size)
+    if len(taken) < len(told) or epoch > FILL * left:
+        raise SettingError(
+            f"{max(left, 0):.0f} s are left after the warm-up, too few for an epoch of each run: raise --minutes."
+        )
+    epochs: int = min(int(FILL * left / epoch), told[0]["epochs"])
+    found = {
+        "epochs": epochs,
+        "figure_epochs": told[0]["epochs"],
+        "planned_seconds": round(epochs * epoch, 1),
+        "seconds_left": round(left, 1),
+        "at_once": crew.size,
+        "epoch_seconds": {folder: round(seconds, 3) for folder, seconds in taken.items()},
+        "settings": settings,
+    }
+    files.replace_text(path, json.dumps(found, indent=1) + "\n")
+    return epochs
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """How long `workers` take who begin with the longest run and take the next one when they are free."""
+    ends = [0.0] * workers
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
+
+
+@contextlib.contextmanager
+def _crew(size: int) -> Iterator[Crew]:
+    if size == 1:
+        yield Crew(1, None)
+        return
+    with ProcessPoolExecutor(size, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield Crew(size, pool)
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():  # which would go on with what they were told
+                process.kill()
+            raise
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m samgap.gpu_evidence", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="fig8 or fig7 (default: both), or an override, key=value"
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="after which everything stops (default: 10)")
+    parser.add_argument("--images", help="the folder with train/<class>/ and test/<class>/ for fig8")
+    parser.add_argument("--mnist", help="the folder where MNIST/raw/ lies or is downloaded to (default: data)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of fig8 (default: tf32; of a rehearsal 32-true)")
+    parser.add_argument("--at-once", type=int, default=min(AT_ONCE, len(os.sched_getaffinity(0))),
+                        help=f"runs at once, each a process (default: one a core, up to {AT_ONCE})")  # fmt: skip
+    parser.add_argument("--root", default="multirun", help="where results go (default: multirun)")
+    parser.add_argument("--commit", help="of these sources, where they came without git")
+    parser.add_argument("--rehearse", action="store_true", help="the same on the CPU, tiny: the numbers mean nothing")
+    given = parser.parse_args(arguments)
+    overrides = [word for word in given.words if "=" in word]
+    named = [word for word in given.words if "=" not in word]
+    if wrong := [word for word in named if word not in PARTS]:
+        parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
+    parts = [part for part in PARTS if part in (named or PARTS)]
+    if given.at_once < 1 or not 0 < given.minutes < math.inf:
+        parser.error("--at-once must be a whole number from 1, and --minutes a number above 0")
+    if given.commit:
+        os.environ[provenance.COMMIT] = given.commit
+    naming.register()
+    began, root = time.monotonic(), Path(given.root)
+    try:
+        with cli.sentences():
+            cli.refuse(overrides)
+            if not given.rehearse and not torch.cuda.is_available():
+                raise SettingError(
+                    "Evidence wants a CUDA device and torch finds none here: go to a machine with a GPU, or see by "
+                    "--rehearse that everything runs."
+                )
+            if "fig8" in parts and not (given.rehearse or given.images):
+                raise SettingError("fig8 wants images: give --images a folder of train/<class>/ and test/<class>/.")
+            problems = []
+            for part in parts:
+                share = 1 if part == parts[-1] else FIRST
+                try:
+                    with _crew(given.at_once) as crew:
+                        words = [*_words(part, given), *overrides]
+                        {"fig8": images, "fig7": mlp}[part](crew, words, root, began + 60 * share * given.minutes)
+                except SettingError as error:  # the other part stands alone
+                    problems.append(f"{part}: {error}")
+            if problems:
+                raise SettingError(" ".join(problems))
+    except KeyboardInterrupt:
+        print("samgap: Stopped. The same command goes on where it was.", file=sys.stderr)
+        return 130
+    scale = "rehearsal" if given.rehearse else "gpu"
+    print("\n".join(f"python -m samgap.draw figure={part}/gpu scale={scale} root={given.root}" for part in parts))
+    return 0
+
+
+def _words(part: str, given: argparse.Namespace) -> list[str]:
+    """The overrides of a part."""
+    words, folder = [f"root={_quoted(given.root)}"], given.images if part == "fig8" else given.mnist
+    if folder:
+        words.append(f"data_dir={_quoted(folder)}")
+    if part == "fig8":
+        words.append(f"precision={given.precision or ('32-true' if given.rehearse else 'tf32')}")
+    if given.rehearse:
+        words += [*TINY, f"model.width={'2,4' if part == 'fig8' else '0.1,0.2'}"]
+        words += [] if folder else ["data=digits", "data.name=digits"]
+    return words
+
+
+def _scale(words: Sequence[str]) -> str:
+    return next((word.removeprefix("scale=") for word in words if word.startswith("scale=")), "gpu")
+
+
+def _quoted(path: str) -> str:
+    return "'" + path.replace("'", "\\'") + "'"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
