@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from samgap.records import ERROR, RunRecord
 
 from samgap import gpu_evidence, provenance
 from samgap.errors import SettingError
 from samgap.gpu_evidence import FILL, TimeIsOver, carry_out, main, makespan, plan
 from samgap.runs import records, sweeps
+from samgap.runs.records import ERROR, RunRecord
 
 Ran = list[tuple[str, int]]  # name and epochs of each run that was carried out
 

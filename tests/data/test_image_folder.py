@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from samgap.identity import identity
 
 from samgap.data import image_folder
 from samgap.errors import SettingError
+from samgap.runs.identity import identity
 from samgap.training import build
 from samgap.training.settings import resolve
 from tests.conftest import config
