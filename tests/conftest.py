@@ -133,8 +133,6 @@ def called(name: str, *arguments: str) -> int:
             cli.command(main)
         except SystemExit as leave:
             return int(leave.code or 0)
-        finally:
-            gc.unfreeze()  # so does it for its process, to end sooner
     return 0
 
 
@@ -175,6 +173,7 @@ def _process_left_as_found() -> Iterator[None]:
     """Fail the test that changed the process, rather than one after it."""
     before = state()
     yield
+    gc.unfreeze()  # what a command froze for its process, to end sooner
     after = state()
     changed = {what for what in before.keys() | after.keys() if before.get(what) != after.get(what)}
     assert {what: (before.get(what), after.get(what)) for what in changed} == {}
