@@ -70,7 +70,6 @@ class Words:
                 for path in CONF.glob("*/*.yaml")
                 for key in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)
             }
-            | {f"draw.{key}" for key in re.findall(r"^  (\w+):", (CONF / "train.yaml").read_text(), re.MULTILINE)}
         )
 
     def call(self, number: int) -> tuple[str, list[str]]:

@@ -15,7 +15,9 @@ from samgap import cli
 from samgap.data import factorization
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
-from samgap.figures import published
+from samgap.figures import kind, published
+from samgap.figures.convergence.kinds import Convergence
+from samgap.figures.gap.kinds import Gap
 from samgap.models.count import count
 from samgap.runs import measurements
 from samgap.runs.identity import identity
@@ -47,12 +49,16 @@ def test_every_file_opens_with_what_it_is(path: Path) -> None:
     assert re.match(r"# \w", lines[0])
 
 
-@pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra")], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra", "draw")], ids=str
+)
 def test_a_choice_is_named_after_its_file(path: Path) -> None:
     assert yaml.safe_load((CONF / path).read_text())["name"] == path.stem
 
 
-@pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra")], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra", "draw")], ids=str
+)
 def test_every_target_can_be_imported(path: Path) -> None:
     target = yaml.safe_load((CONF / path).read_text()).get("_target_")
     if target is not None:
@@ -82,12 +88,12 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     tables = values["draw"]["published"]
     for table in [tables] if isinstance(tables, str) else tables:
         published.load(table)
-    assert callable(locate(values["draw"]["_target_"]))
+    assert set(kind.made(values["draw"]).settings) == {*values["draw"]} - {"_target_"}
     grid = sweep(figure)
     assert 0 in grid["ascent.rho"]
     # An interval wants three seeds, which minutes of a card do not bring.
     assert len(grid["seed"]) >= 3 or scale == "gpu"
-    if values["draw"]["study"] == "samgap.figures.gap.study.evaluate":
+    if isinstance(kind.made(values["draw"]), Gap):
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
         # A trend wants three cells.
         assert len(grid["model.width"]) >= 3 or name == "decay" or scale == "gpu"
@@ -96,7 +102,7 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])
 def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
-    assert values["draw"]["study"] == "samgap.figures.convergence.study.evaluate"
+    assert type(kind.made(values["draw"])) is Convergence
     assert values["schedule"]["name"] == "constant"
     assert grid["ascent"] == ["sam", "sam_unnormalized"]
     theirs = published.load(figure.split("/")[0])

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from samgap import cli, files, naming
 from samgap.errors import SettingError, said
-from samgap.figures import archive, output
+from samgap.figures import archive, kind, output
 from samgap.figures.archive import REFERENCE
-from samgap.figures.output import Evaluated
+from samgap.runs import measurements
 from samgap.style import style
 from samgap.targets import locate, options
 from samgap.tracking import restore, session
@@ -49,7 +49,7 @@ def what_next(name: str) -> str:
     answers = Counter(verdict["answer"] for verdict in came["verdicts"])
     found = ", ".join(f"{count} {answer}" if len(came["verdicts"]) > 1 else answer for answer, count in answers.items())
     minutes = came["provenance"]["core_seconds"] / 60
-    beside = ", probes not counted" if "probes" in came["draw"]["files"] else ""
+    beside = ", probes not counted" if measurements.FOLDER in kind.made(came["draw"]).files else ""
     return (
         f"{text}\nOn real data, {came['data']}, as it came with samgap: {found} "
         f"({os.path.relpath(path.with_suffix('.png'))}). Your own: {own}, about {minutes / 2:.0f} minutes on two cores "
@@ -63,34 +63,26 @@ def draw(config: dict[str, Any]) -> None:
     Args:
         config: as plain values, the keys that `main` takes.
     """
-    logger, settings = config["logger"], config["draw"]
+    logger, drawn = config["logger"], kind.made(config["draw"])
     root = store(config)
     target = logger.get("_gaps_") if config["source"] == "records" else None  # what was read is not sent back
     from matplotlib import pyplot as plt  # not before `cli` has said how
 
-    study = evaluated(config, root)
+    study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)
     with style():
-        figure = locate(settings["_target_"])(study, settings)
+        figure = drawn.draw(study)
         for ending in ("pdf", "png"):
             files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
             figure.set_layout_engine("none")  # it is laid out now
         plt.close(figure)
-    output.write(study, folder, settings)
-    archive.write(study.table, root, folder, settings["files"])
+    output.write(study, folder, config["draw"])
+    archive.write(study.table, root, folder, drawn.files)
     print(output.printed(study))
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
     if target:
-        plots = locate(settings["plotted"])(study.frame(), settings)
-        locate(target)(sweep, root, study, plots, **options(logger))
-
-
-def evaluated(config: Mapping[str, Any], root: Path) -> Evaluated:
-    """The sweep of this config, worked out from the runs in `root`."""
-    settings = config["draw"]
-    study: Evaluated = locate(settings["study"])(root, config["name"], config["scale"], settings, config["protocol"])
-    return study
+        locate(target)(sweep, root, study, drawn.plots(study.frame()), **options(logger))
 
 
 def store(config: Mapping[str, Any]) -> Path:
@@ -115,7 +107,7 @@ def store(config: Mapping[str, Any]) -> Path:
         without = "draw from the records on this disk with source=records"
         with session.account(root, restore.TIMEOUT, "source=wandb", without) as api:
             where = logger["project"], logger["entity"]
-            restored = restore.restore(api, root, name, scale, *where, config["draw"]["files"])
+            restored = restore.restore(api, root, name, scale, *where, kind.made(config["draw"]).files)
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
         return restored.root
     raise SettingError(f"source must be records, reference or wandb, got {said(source)}.")

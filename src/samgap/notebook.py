@@ -6,6 +6,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from samgap import cli, draw, naming
+from samgap.figures import kind
 from samgap.figures.output import Evaluated
 
 
@@ -37,6 +38,6 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
         config = compose("draw", [named, *overrides])
     values = naming.plain(config, "name", "scale", "draw", "protocol", "logger")
     values |= {"root": root, "source": source}
-    study = draw.evaluated(values, draw.store(values))
+    study = kind.made(values["draw"]).evaluate(draw.store(values), values["name"], values["scale"], values["protocol"])
     verdicts = pd.DataFrame([asdict(verdict) for verdict in study.verdicts])
     return Loaded(study.table.runs, study.frame(), verdicts, study)

@@ -29,7 +29,7 @@ def change(root: Path, rho: float, seed: int, **values: Any) -> RunRecord:
 
 
 def study(root: Path) -> Flatness:
-    return evaluate(root, "mine", "own", SETTINGS, "paper")
+    return evaluate(root, "mine", "own", SETTINGS)
 
 
 def test_runs_of_other_data_under_the_same_settings_are_refused(tmp_path: Path) -> None:

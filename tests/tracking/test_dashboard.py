@@ -14,6 +14,8 @@ import yaml
 
 from samgap import cli
 from samgap.errors import SettingError
+from samgap.figures.gap.kinds import Gap
+from samgap.figures.kind import made
 from samgap.runs import identity
 from samgap.tracking import panels, session
 from tests.conftest import config
@@ -21,7 +23,7 @@ from tests.conftest import config
 Command = Callable[..., tuple[int, str, str]]
 TOP = Path(__file__).parents[2]
 SHOWN = yaml.safe_load((Path(cli.CONF) / "dashboard.yaml").read_text())["panels"]
-DRAW = {"study": panels.GAPS, "x": None}
+DRAW = {"_target_": "samgap.figures.gap.kinds.Gap", "title": "mine", "x": None}
 FIGURES = sorted(path.parent.name for path in (Path(cli.CONF) / "figure").glob("*/smoke.yaml"))
 
 
@@ -148,7 +150,7 @@ def test_every_figure_has_a_dashboard(figure: str) -> None:
     panels.view_json(panels.workspace(parts, *place))
     panels.report_json(panels.report(parts, *place, values["draw"]["title"]))
     charts = [panel for panel in parts[0].panels if type(panel).__name__ == "CustomChart"]
-    assert len(charts) == (values["draw"]["study"] == panels.GAPS)
+    assert len(charts) == isinstance(made(values["draw"]), Gap)
 
 
 @pytest.mark.parametrize(

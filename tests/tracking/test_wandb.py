@@ -26,6 +26,7 @@ from wandb.util import get_core_path
 
 from samgap import cli
 from samgap.errors import SettingError
+from samgap.figures.convergence.kinds import Convergence
 from samgap.runs import identity, records, sweeps
 from samgap.runs.sweeps import Member, Sweep
 from samgap.tracking import gap_run, panels, restore, session
@@ -39,8 +40,7 @@ ABOUT: dict[str, Any] = {
     "project": "samgap", "id": "own-id", "name": "own-name", "group": "own-group", "job_type": "SAM",
     "tags": ["one", "two"], "config": {"width": 1}, "start_seconds": 2,
 }  # fmt: skip
-CURVES = ("draw.study=samgap.figures.convergence.study.evaluate", "draw._target_=samgap.figures.convergence.draw.draw",
-          "draw.plotted=samgap.figures.convergence.plots.convergence", "draw.files=[metrics.csv]")  # fmt: skip
+CURVES = ("draw=convergence",)
 
 
 def inspect(folder: Path) -> dict[str, Any]:
@@ -274,7 +274,12 @@ def test_a_sweep_that_is_read_back_gives_the_same_gaps(read_back: Callable[..., 
 
 
 def test_curves_and_probes_are_read_back_where_a_figure_wants_them(
-    command: Command, read_back: Callable[..., Any], api: FakeApi, told: Path, tmp_path: Path
+    command: Command,
+    read_back: Callable[..., Any],
+    api: FakeApi,
+    told: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = tmp_path / "own"
     shutil.copytree(told / "runs", own / "runs")
@@ -283,7 +288,8 @@ def test_curves_and_probes_are_read_back_where_a_figure_wants_them(
     store, _, _ = read_back(api, *CURVES)
     assert drawn(store)["csv"] == drawn(own)["csv"]
     assert not [*store.glob("runs/*/probes")]
-    read_back(api, *CURVES, "draw.files=[metrics.csv,probes]")
+    monkeypatch.setattr(Convergence, "files", ("metrics.csv", "probes"))
+    read_back(api, *CURVES)
     assert len([*store.glob("runs/*/probes/hessian.json")]) == 8
 
 

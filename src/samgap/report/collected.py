@@ -11,13 +11,12 @@ from hydra import compose
 
 from samgap import cli, naming
 from samgap.errors import SettingError
-from samgap.figures import output
+from samgap.figures import kind, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.plot import Plot
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
-from samgap.targets import locate
 
 HEADER = re.compile(r"^# ([A-Z]+)\s+(.*)$")
 
@@ -101,10 +100,11 @@ def _own(root: Path, name: str, scale: str) -> Shown:
     try:
         watch = Watch(sweeps.read(root, name, scale), root)
         shown = replace(shown, progress=watch.look(), problems=watch.problems)
-        study = locate(draw["study"])(root, name, scale, draw, "paper")
+        drawn = kind.made(draw)
+        study = drawn.evaluate(root, name, scale, "paper")
     except SettingError as error:
         return replace(shown, problem=str(error))
-    return replace(shown, report=output.clean(output.report(study)), plots=locate(draw["plotted"])(study.frame(), draw))
+    return replace(shown, report=output.clean(output.report(study)), plots=drawn.plots(study.frame()))
 
 
 def _reference(path: Path) -> Shown:
@@ -112,7 +112,7 @@ def _reference(path: Path) -> Shown:
     name, scale = report["name"], report["scale"]
     draw = report["draw"]
     frame = pd.read_csv(path.with_suffix(".csv"))
-    plots = locate(draw["plotted"])(frame, draw)
+    plots = kind.made(draw).plots(frame)
     return Shown(name, scale, False, path.parent, draw["title"], _header(name, scale), report, plots)
 
 

@@ -13,6 +13,8 @@ from wandb_workspaces.workspaces import interface as ws
 from wandb_workspaces.workspaces.internal import View
 
 from samgap.errors import SettingError
+from samgap.figures.gap.kinds import Gap
+from samgap.figures.kind import made as kind_of
 from samgap.tracking import session
 from samgap.tracking.gap_run import id_of
 
@@ -22,7 +24,6 @@ HISTORY = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "h
 SUMMARY = ("test_acc_final", "test_acc_best", "train_acc_final", "train_loss_final", "params_total", "params_live")
 ABOUT = ("arm", "identity")  # in a run's W&B config beside its settings
 TABLE, FIGURE, VERDICT = "gaps", "figure", "verdict"  # what the gap run holds
-GAPS = "samgap.figures.gap.study.evaluate"  # the study that has gaps; others have a table of their own
 
 Kind = Literal["history", "config", "summary"]
 
@@ -54,7 +55,7 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     acc = wr.SummaryMetric("test_acc_final")
     # The library forgets where a table panel lies when it reads one back: the table has the place it then gives it.
     gap: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
-    if draw["study"] == GAPS:
+    if isinstance(kind_of(draw), Gap):
         over = {None: "parameters", "params_total": "parameters", "params_live": "live parameters"}
         title = f"gap over {over.get(draw['x'], draw['x'])}"
         gap.append(

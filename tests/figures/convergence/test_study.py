@@ -180,7 +180,7 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     assert record["test_acc_final"] is record["train_acc_final"] is record["test_acc_best"] is None
     assert record["train_loss_final"] > 0
     # A gap has nothing to say here, and curves of the ascent's own settings are refused.
-    code, _, err = command("draw", *grid[:1], grid[-1], "draw.study=samgap.figures.gap.study.evaluate")
+    code, _, err = command("draw", "name=fig1", "scale=smoke", grid[-1])
     assert (code, "a regression has none" in err) == (1, True)
     code, _, err = command("draw", *grid[:1], grid[-1], "draw.interpolates_from=foo")
     assert (code, err) == (1, "samgap: draw.interpolates_from must be a number, or null, got 'foo'.\n")
@@ -193,7 +193,7 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     code, _, err = command("draw", *grid[:1], grid[-1])
     assert (code, f"{curve} is the curve of a run that is done, and cannot be read" in err) == (1, True)
     command("train", "-m", "name=m", "data.train_size=96", "ascent.m=16,32", "ascent.rho=0,0.1", "epochs=8", grid[-1])
-    code, _, err = command("draw", "name=m", grid[-1], "draw.study=samgap.figures.convergence.study.evaluate")
+    code, _, err = command("draw", "name=m", grid[-1], "draw=convergence")
     assert (code, "ascent.m cannot be an axis of a figure of curves" in err) == (1, True)
 
 

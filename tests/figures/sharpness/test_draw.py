@@ -22,14 +22,14 @@ SETTINGS: dict[str, Any] = {
 
 def flat(root: Path, **changes: Any) -> Figure:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
-    study = flatness.evaluate(root, "mine", "own", SETTINGS, "paper")
+    study = flatness.evaluate(root, "mine", "own", SETTINGS)
     with style.style():
         return nonuniformity.draw(study, SETTINGS)
 
 
 def around(root: Path, **changes: Any) -> tuple[Figure, Surfaces]:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
-    study = surfaces.evaluate(root, "mine", "own", SETTINGS, "paper")
+    study = surfaces.evaluate(root, "mine", "own", SETTINGS)
     with style.style():
         figure = surface.draw(study, SETTINGS)
         figure.canvas.draw()

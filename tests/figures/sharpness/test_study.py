@@ -28,7 +28,7 @@ def fall(rho: float, seed: int) -> float:
 
 
 def study(root: Path, *arguments: Any, **changes: Any) -> Flatness:
-    return evaluate(write(root, *(arguments or (fall,)), **changes), "mine", "own", SETTINGS, "paper")
+    return evaluate(write(root, *(arguments or (fall,)), **changes), "mine", "own", SETTINGS)
 
 
 def verdicts(root: Path, *arguments: Any, **changes: Any) -> tuple[Verdict, Verdict, Verdict]:
@@ -147,7 +147,7 @@ def test_a_probe_of_another_run_is_refused(tmp_path: Path) -> None:
     path = next(tmp_path.glob("runs/*/probes/hessian.json"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0"}))
     with pytest.raises(SettingError, match="is not of this run: move it away"):
-        evaluate(tmp_path, "mine", "own", SETTINGS, "paper")
+        evaluate(tmp_path, "mine", "own", SETTINGS)
 
 
 def test_what_is_not_converged_is_counted_and_named(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
 
 def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> None:
     write(tmp_path, fall, missing={(0, 0)}, hole=True)
-    found = surfaces.evaluate(tmp_path, "mine", "own", {"published": "fig4_fig5"}, "paper")
+    found = surfaces.evaluate(tmp_path, "mine", "own", {"published": "fig4_fig5"})
     assert [(one.rho, one.seed, one.n) for one in found.surfaces] == [(0, 1, 500), (0.2, 1, 500)]
     assert found.surfaces[0].lambda_max == fall(0, 1)
     # At steps[i], steps[j]: twice as steep along the second.
@@ -245,7 +245,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     output.write(found, tmp_path, {})
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})
     with pytest.raises(SettingError, match="No seed of mine/own has its SGD run and that of the largest rho done"):
-        surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None}, "paper")
+        surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None})
 
 
 TINY = ("model.width=0.02", "data.train_size=32", "batch_size=16", "epochs=2", "eval_every=2", "seed=0,1")
@@ -277,5 +277,5 @@ def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None
         assert (tmp_path / figure / "smoke" / f"{figure}.png").stat().st_size > 10_000
     # A figure of gaps has nothing to ask of them, and one without probes is told.
     code, _, err = command("train", "-m", "name=bare", "data.train_size=32", "epochs=1", "ascent.rho=0,0.1", root)
-    code, _, err = command("draw", "name=bare", "draw.study=samgap.figures.sharpness.study.evaluate", root)
+    code, _, err = command("draw", "name=bare", "draw=sharpness", root)
     assert (code, "were not looked at by the probes hessian and moments" in err) == (1, True), err

@@ -79,15 +79,14 @@ class Convergence:
         }
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Convergence:
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Convergence:
     """Read a sweep's curves and work everything out.
 
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: the `draw` group: published; interpolates_from, the width from which nets can interpolate, or null to
-            tell by a final training accuracy of 99.9 %.
-        protocol: of choosing rho; not used, since every rho is a series of its own.
+        settings: of the kind of figure: published; interpolates_from, the width from which nets can interpolate, or
+            null to tell by a final training accuracy of 99.9 %.
 
     Raises:
         SettingError: see `table.collect`; also a run of too few epochs, an axis that is no number, or a published

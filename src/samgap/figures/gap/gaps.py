@@ -75,9 +75,8 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     done = table.runs[table.runs["status"] == "done"]
     if len(done) and done["test_acc_final"].isna().all():
         raise SettingError(
-            "A gap is one of accuracies, and a regression has none: set draw.study="
-            "samgap.figures.convergence.study.evaluate, draw._target_=samgap.figures.convergence.draw.draw and "
-            "draw.interpolates_from to a width."
+            "A gap is one of accuracies, and a regression has none: set draw=convergence, and draw.interpolates_from "
+            "to a width."
         )
     rhos = sorted(map(float, table.runs[RHO][table.runs[RHO] > 0].unique()))
     if not rhos or not (table.runs[RHO] == 0).any():

@@ -1,6 +1,6 @@
 """Everything the gap figures need from one sweep: gaps, verdicts, and the published numbers beside ours."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,8 @@ from samgap.figures.output import Judgment
 from samgap.figures.table import Table, collect, short, shown, words
 from samgap.runs import identity, sweeps
 from samgap.style import short as count
-from samgap.targets import locate
+
+Verdicts = Callable[[Gaps, str, list[str] | None, pd.DataFrame | None], Sequence[Judgment]]
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,17 @@ class Study:
         }
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Study:
+def evaluate(
+    root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str, verdicts: Verdicts
+) -> Study:
     """Read a sweep's records and work everything out.
 
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: the `draw` group: x, series, published, fixed_rho, verdict.
+        settings: of the kind of figure: x, series, published, fixed_rho, replicates.
         protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
+        verdicts: what is asked of the gaps, such as `trend.verdicts`.
 
     Raises:
         SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
@@ -104,11 +108,11 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], pro
     reference = _published(settings["published"], table) if settings["published"] else None
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers in the table, since model.width was not swept")
-    found_verdicts = locate(settings["verdict"])(found, x, over, reference)
-    study = Study(table, found, found_verdicts, reference, x, over, protocol)  # type: ignore[arg-type]
-    if reference is None or not settings.get("replicates"):
+    found_verdicts = verdicts(found, x, over, reference)
+    study = Study(table, found, [*found_verdicts], reference, x, over, protocol)  # type: ignore[arg-type]
+    if reference is None or not settings["replicates"]:
         return study
-    return replace(study, verdicts=[*found_verdicts, *replication(table, found, side_by_side(study))])
+    return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(study))])
 
 
 def _published(names: str | list[str], table: Table) -> pd.DataFrame:

@@ -77,14 +77,13 @@ class Flatness(Measured):
         return self.cells.assign(published_lambda_max=theirs)
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Flatness:
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Flatness:
     """Read what the probes hessian and moments found on a sweep's runs and work everything out.
 
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: the `draw` group; published is used, names of tables of s_2 by rho and of lambda_max.
-        protocol: of choosing rho; not used, since every rho is a cell of its own.
+        settings: of the kind of figure; published is used, names of tables of s_2 by rho and of lambda_max.
 
     Raises:
         SettingError: see `table.collect`, `probed.look` and `probed.references`.

@@ -57,14 +57,13 @@ class Surfaces(Measured):
         return pd.concat(rows, ignore_index=True)
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str) -> Surfaces:
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Surfaces:
     """Read what the probes hessian and landscape found on a sweep's runs.
 
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: the `draw` group; published is used, the name of a table of lambda_max.
-        protocol: of choosing rho; not used, since the largest is drawn.
+        settings: of the kind of figure; published is used, the name of a table of lambda_max.
 
     Raises:
         SettingError: see `table.collect` and `probed.look`; also no seed of which all nets to be drawn are done.

@@ -1,0 +1,88 @@
+"""The figures of gaps: one question each, asked of the same numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from samgap.figures.gap import best_rho, contrast, plots, schedules, study, trend
+from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.study import Study
+from samgap.figures.kind import Kind
+from samgap.figures.output import Judgment
+from samgap.figures.plot import Plot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap(Kind):
+    """Does the gap grow with the number of parameters, or with what x says?"""
+
+    replicates: bool = False
+    x: str | None = None
+    series: list[str] | None = None
+    fixed_rho: float | None = None
+
+    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
+        """See `study.evaluate`."""
+        return study.evaluate(root, name, scale, self.settings, protocol, self.verdicts)
+
+    def verdicts(
+        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
+    ) -> Sequence[Judgment]:
+        """The question: see `trend.verdicts`."""
+        return trend.verdicts(found, x, over, published)
+
+    def draw(self, study: Any) -> "Figure":
+        """Gap and accuracies."""
+        from samgap.figures.gap.draw import draw
+
+        return draw(study, self.settings)
+
+    def plots(self, frame: pd.DataFrame) -> list[Plot]:
+        """The same, as points."""
+        return plots.gaps(frame, self.settings)
+
+
+class Contrast(Gap):
+    """Does the gap grow more in one series than in another?"""
+
+    def verdicts(
+        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
+    ) -> Sequence[Judgment]:
+        """See `contrast.verdicts`."""
+        return contrast.verdicts(found, x, over, published)
+
+
+class Schedules(Gap):
+    """Which of two schedules fits the published accuracies?"""
+
+    def verdicts(
+        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
+    ) -> Sequence[Judgment]:
+        """See `schedules.verdicts`."""
+        return schedules.verdicts(found, x, over, published)
+
+
+class BestRho(Gap):
+    """Does the best rho grow with the number of parameters?"""
+
+    def verdicts(
+        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
+    ) -> Sequence[Judgment]:
+        """See `best_rho.verdicts`."""
+        return best_rho.verdicts(found, x, over, published)
+
+    def draw(self, study: Any) -> "Figure":
+        """The gap over rho, and the best rho over size."""
+        from samgap.figures.gap.draw_best_rho import draw
+
+        return draw(study, self.settings)
+
+    def plots(self, frame: pd.DataFrame) -> list[Plot]:
+        """The same, as points."""
+        return plots.best_rho(frame, self.settings)
