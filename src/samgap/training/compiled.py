@@ -31,6 +31,7 @@ from samgap.optim.sam import SAM, TRACKING
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
+from samgap.training.products import ONEDNN, Chosen, lacking, place
 from samgap.training.steppers import EagerStepper, StepResult
 
 FROM = 2_000  # steps of a run from which compiling pays
@@ -45,7 +46,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
 
 
-def choose(choice: str, steps: int, masks: Masks, precision: str, eager: EagerStepper) -> EagerStepper:
+def choose(
+    choice: str, steps: int, masks: Masks, precision: str, eager: EagerStepper, products: str, known: Chosen
+) -> EagerStepper:
     """What carries out the steps of a run.
 
     Args:
@@ -55,13 +58,17 @@ def choose(choice: str, steps: int, masks: Masks, precision: str, eager: EagerSt
         masks: of the pruned net, or empty.
         precision: of the run.
         eager: what to use or to replace.
+        products: auto, mkl or onednn; see `products`.
+        known: libraries that an earlier part of the run took.
     """
     if choice == "eager" or (choice == "auto" and (steps < FROM or eager.weights[0].device.type != "cpu")):
         return eager
     if reason := uncovered(eager, precision):
         warnings.warn(f"The step is not compiled and runs slower: {reason}.", stacklevel=2)
         return eager
-    return CompiledStepper(eager, masks)
+    if products == ONEDNN and (reason := lacking()):
+        warnings.warn(f"The products of the step are not oneDNN's: {reason}.", stacklevel=2)
+    return CompiledStepper(eager, masks, products, known)
 
 
 def uncovered(eager: EagerStepper, precision: str) -> str | None:
@@ -91,17 +98,21 @@ class CompiledStepper(EagerStepper):
     smaller batch of an epoch are eager.
     """
 
-    name = "compiled"
-
-    def __init__(self, eager: EagerStepper, masks: Masks) -> None:
+    def __init__(self, eager: EagerStepper, masks: Masks, products: str = "auto", known: Chosen | None = None) -> None:
         """
         Args:
             eager: whose parts are taken over.
             masks: of the pruned net.
+            products, known: as for `choose`.
         """
         vars(self).update(vars(eager))
-        self.masks = masks
+        self.masks, self.choice = masks, products
         self.whole: Whole | None = None
+        self._take(known or {})
+
+    def _take(self, products: Chosen) -> None:
+        self.products = products
+        self.name = "compiled, oneDNN" if ONEDNN in products.values() else "compiled"
 
     def step(self, batch: Batch) -> StepResult:
         """One optimizer step on one batch."""
@@ -141,7 +152,10 @@ class CompiledStepper(EagerStepper):
         )
         self.lr, self.flat = inputs.lr, pytree.tree_leaves(inputs)
         ascent = type(self.wrapper) if isinstance(self.wrapper, SAM) else None
-        return _compiled(_Parts(self.net, self.loss, self.scale, ascent), batch.images, batch.labels, inputs)
+        parts = _Parts(self.net, self.loss, self.scale, ascent, self.choice, self.products)
+        whole, products = _compiled(parts, batch.images, batch.labels, inputs)
+        self._take(products)
+        return whole
 
 
 class _Parts(NamedTuple):
@@ -151,6 +165,8 @@ class _Parts(NamedTuple):
     loss: Loss
     scale: Scale
     ascent: type[SAM] | None
+    choice: str  # of the library of products
+    known: Chosen
 
 
 class _State(NamedTuple):
@@ -172,10 +188,10 @@ class _Rule(NamedTuple):
     rho: Tensor
 
 
-_kept: dict[bytes, Whole] = {}  # for the later runs of this process
+_kept: dict[bytes, tuple[Whole, Chosen]] = {}  # for the later runs of this process
 
 
-def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> Whole:
+def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> tuple[Whole, Chosen]:
     # Without storage a net is its structure alone, and two of the same have the same bytes.
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
@@ -191,7 +207,8 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> W
             )(*flat)
             if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
                 raise SettingError("the net draws random numbers, which both passes of SAM must share")
-            _kept[key] = inductor_compile(graph, flat, options=OPTIONS)
+            chosen = place(graph, parts.choice, parts.known)
+            _kept[key] = inductor_compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
 
 
