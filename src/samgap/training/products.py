@@ -160,7 +160,8 @@ def _lower() -> None:
     """
     from torch._inductor import ir, lowering, mkldnn_ir
 
-    unary, output = mkldnn_ir.LinearUnary, mkldnn_ir._create_output_node
+    unary: Any = mkldnn_ir.LinearUnary
+    output: Any = mkldnn_ir._create_output_node
 
     def product(a: Any, b: Any, bias: Any = None) -> Any:
         rows, columns = a.get_size()[0], b.get_size()[1]
@@ -170,8 +171,7 @@ def _lower() -> None:
         inputs = [ir.ExternKernel.realize_input(operand) for operand in operands]
         return ir.TensorBox.create(output(unary(layout=layout, inputs=inputs, constant_args=constants)))
 
-    register: Any = lowering.register_lowering
-    register(torch.ops.samgap.product.default, type_promotion_kind=None)(product)
+    lowering.register_lowering(torch.ops.samgap.product.default, type_promotion_kind=None)(product)
 
 
 def _clock(way: Callable[[], Tensor], times: int) -> float:
