@@ -92,20 +92,25 @@ def lacking() -> str | None:
     return None
 
 
-def seconds(product: Product) -> dict[str, float]:
-    """What it takes either library, the least of a few tries in turn."""
+def ways(product: Product) -> dict[str, Callable[[], Tensor]]:
+    """How either library multiplies, on operands of ones."""
     a, b, *bias = product.operands()
-    ways = {
+    return {
         MKL: lambda: torch.addmm(bias[0], a, b) if bias else torch.mm(a, b),
         ONEDNN: lambda: _by_onednn(a, b, *bias),
     }
+
+
+def seconds(product: Product) -> dict[str, float]:
+    """What it takes either library, the least of a few tries in turn."""
+    both = ways(product)
     least = {}
-    for name, way in ways.items():
+    for name, way in both.items():
         for _ in range(2):  # the first makes the kernel
             least[name] = _clock(way, 1)
     started, tries = time.perf_counter(), 0
     while tries < 3 or (tries < 10 and time.perf_counter() - started < 0.02):
-        for name, way in ways.items():
+        for name, way in both.items():
             least[name] = min(least[name], _clock(way, max(1, int(1e-4 / least[name]))))
         tries += 1
     return least
