@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._inductor.utils import fresh_cache
+from torch.fx import GraphModule
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -258,6 +260,28 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
         "compiled",
         "compiled, oneDNN",
     ]
+
+
+def test_one_process_at_a_time_compiles_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def compile_(graph: GraphModule, *_: Any, **__: Any) -> GraphModule:
+        for path in (tmp_path / "cache" / "samgap").glob("*.lock"):
+            with path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(path.stem)
+        return graph
+
+    monkeypatch.setattr(compiled, "_kept", {})
+    monkeypatch.setattr(compiled, "inductor_compile", compile_)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    words = ("trainer.stepper=compiled", "trainer.products=mkl")
+    for width in ("0.1", "0.2", "0.1"):
+        monkeypatch.setattr(compiled, "_kept", {})  # as another process would start
+        run(tiny(*words, f"model.width={width}"), tmp_path / f"{len(held)}")
+    assert held[0] == held[2] != held[1]
 
 
 def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,16 +178,16 @@ LIMIT = "its products alone"
 def limit(net: nn.Module) -> tuple[Peer, str]:
     """The matrix products of a SAM step of an MLP, each by the library that is the faster, and how fast that is."""
     pairs = [(layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)]
-    layers = [Product(128, k, n, (False, True), True) for k, n in pairs]
-    gradients = [Product(n, 128, k, (True, False), False) for k, n in pairs]
-    inputs = [Product(128, n, k, (False, False), False) for k, n in pairs[1:]]
+    layers = [Product(128, k, n, (False, True)) for k, n in pairs]
+    gradients = [Product(n, 128, k, (True, False)) for k, n in pairs]
+    inputs = [Product(128, n, k, (False, False)) for k, n in pairs[1:]]
     multiplied = [*layers, *gradients, *inputs]
     taken = [products.seconds(product) for product in multiplied]
     work = sum(2 * product.m * product.k * product.n for product in multiplied) / 1e9
     rates = {name: work / sum(times[name] for times in taken) for name in taken[0]}
     fastest = work / sum(min(times.values()) for times in taken)
     fast = [
-        products.ways(product)[min(times, key=times.__getitem__)]
+        partial(products.WAYS[min(times, key=times.__getitem__)], *product.operands())
         for product, times in zip(multiplied, taken, strict=True)
     ]
 

@@ -8,11 +8,12 @@ optimizer's state whichever steps, so that each can go on where the other stoppe
 import contextlib
 import copy
 import ctypes
+import hashlib
 import logging
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor import exc
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.func import functional_call
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
 from torch.utils import _pytree as pytree
@@ -33,7 +35,7 @@ from samgap.optim.sam import SAM, TRACKING
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
-from samgap.training.products import ONEDNN, Chosen, lacking, place
+from samgap.training.products import ONEDNN, Chosen, alone, apart, lacking, place
 from samgap.training.steppers import EagerStepper, StepResult
 
 FROM = 2_000  # steps of a run from which compiling pays
@@ -210,20 +212,24 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
     # Without storage a net is its structure alone, and two of the same have the same bytes.
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
-    key = pickle.dumps((parts, str(spec), [(t.shape, t.stride(), t.dtype) for t in flat]))
+    shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
+    key = pickle.dumps((parts, str(spec), shapes))
     if key not in _kept:
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no CUDA
         with torch.no_grad(), inductor_config.patch(compile_threads=1):
             held = _held(parts.net)
             graph = make_fx(
                 lambda *flat: _whole(parts, held, *pytree.tree_unflatten(flat, spec)),
-                {torch.ops.aten._foreach_norm.Scalar: _norms},
+                {torch.ops.aten._foreach_norm.Scalar: _norms, torch.ops.aten.addmm.default: apart},
                 tracing_mode="fake",
             )(*flat)
             if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
                 raise SettingError("the net draws random numbers, which both passes of SAM must share")
+            _view_once(graph)
             chosen = place(graph, parts.choice, parts.known)
-            _kept[key] = inductor_compile(graph, flat, options=OPTIONS), chosen
+            # Of several processes that want it, one compiles, and the others find it on the disk.
+            with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
+                _kept[key] = inductor_compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
 
 
@@ -274,6 +280,13 @@ def _held(net: nn.Module) -> nn.Module:
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
     # Inductor has no kernel for the norms of a list.
     return [torch.linalg.vector_norm(t) for t in tensors]
+
+
+def _view_once(graph: GraphModule) -> None:
+    # Inductor may write what is viewed twice to memory twice, such as the input of both passes.
+    views: dict[Any, Node] = {}
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        node.replace_all_uses_with(views.setdefault(str(node.args), node))
 
 
 def _has_compiler() -> bool:

@@ -23,60 +23,68 @@ MKL, ONEDNN = "mkl", "onednn"
 GAIN = 0.9  # share of MKL's time from which oneDNN is taken: two that are alike stay MKL's, whatever the noise
 Chosen = dict[str, str]  # name of a product to its library
 
-# Inductor keeps what it compiled by the names in a graph: another lowering wants another name.
-_ours: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
-_ours.define("product(Tensor a, Tensor b, Tensor? bias=None) -> Tensor")
-_ours.impl("product", lambda a, b, bias=None: _by_onednn(a, b, bias), "CPU")
-_ours.impl("product", lambda a, b, bias=None: a.new_empty(a.shape[0], b.shape[1]), "Meta")
-
 
 class Product(NamedTuple):
-    """a (m, k) times b (k, n), plus a bias (n,) or nothing; float32."""
+    """a (m, k) times b (k, n), float32."""
 
     m: int
     k: int
     n: int
     turned: tuple[bool, bool]  # a, b: whether it lies in memory by columns
-    bias: bool
 
     def __str__(self) -> str:
-        layout = "".join("t" if turned else "n" for turned in self.turned)
-        return f"{self.m}x{self.k}x{self.n} {layout}{' bias' * self.bias}"
+        return f"{self.m}x{self.k}x{self.n} {''.join('nt'[turned] for turned in self.turned)}"
 
     def operands(self) -> list[Tensor]:
-        """a, b and the bias: ones, since the values do not matter."""
+        """a and b: ones, since the values do not matter."""
         shapes = (self.m, self.k), (self.k, self.n)
-        both = [
+        return [
             torch.ones(shape[::-1]).t() if turned else torch.ones(shape)
             for shape, turned in zip(shapes, self.turned, strict=True)
         ]
-        return both + [torch.ones(self.n)] * self.bias
+
+
+def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+    return found
+
+
+WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, ONEDNN: _by_onednn}
+# Inductor keeps what it compiled by the names in a graph: another lowering wants another name.
+_ours: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
+_ours.define("product(Tensor a, Tensor b, str library) -> Tensor")
+_ours.impl("product", lambda a, b, library: WAYS[library](a, b), "CPU")
+_ours.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]), "Meta")
+
+
+def apart(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """`addmm` in two parts, for a trace: Inductor joins the sum to what follows, which is less than addmm's copy."""
+    return a @ b + bias
 
 
 def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
-    """Hand those products of a traced step to oneDNN for which it is the faster.
+    """Give each float32 product of a traced step to the library that is the faster.
 
     Args:
-        graph: of fake tensors; changed in place.
+        graph: of fake tensors, its addmm taken `apart`; changed in place.
         choice: auto times both; mkl and onednn are what they say.
         known: what an earlier part of the run took, and what auto keeps to.
 
     Returns:
-        The library of each product that oneDNN has.
+        The library of each product.
     """
     found = {node: product for node in graph.graph.nodes if (product := _product(node))}
     names = {str(product): product for product in found.values()}
     if lacking():
-        chosen = dict.fromkeys(names, MKL)
-    elif choice == "auto":
+        return {}
+    if choice == "auto":
         chosen = {name: known[name] for name in names if name in known}
         chosen |= _fastest({name: product for name, product in names.items() if name not in known})
     else:
         chosen = dict.fromkeys(names, choice)
     for node, product in found.items():
-        if chosen[str(product)] == ONEDNN:
-            *bias, a, b = node.args
-            node.target, node.args = torch.ops.samgap.product.default, (a, b, *bias)
+        node.target = torch.ops.samgap.product.default
+        node.args = (*node.args, chosen[str(product)])
     graph.recompile()
     return chosen
 
@@ -92,18 +100,9 @@ def lacking() -> str | None:
     return None
 
 
-def ways(product: Product) -> dict[str, Callable[[], Tensor]]:
-    """How either library multiplies, on operands of ones."""
-    a, b, *bias = product.operands()
-    return {
-        MKL: lambda: torch.addmm(bias[0], a, b) if bias else torch.mm(a, b),
-        ONEDNN: lambda: _by_onednn(a, b, *bias),
-    }
-
-
 def seconds(product: Product) -> dict[str, float]:
     """What it takes either library, the least of a few tries in turn."""
-    both = ways(product)
+    both = {name: functools.partial(way, *product.operands()) for name, way in WAYS.items()}
     least = {}
     for name, way in both.items():
         for _ in range(2):  # the first makes the kernel
@@ -139,42 +138,38 @@ def alone(name: str) -> Iterator[Path | None]:
 
 
 def _product(node: Node) -> Product | None:
-    """What a node of a traced graph multiplies, if oneDNN has it."""
-    if node.target not in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default) or node.kwargs:
+    """What a node of a traced graph multiplies, where there is a choice."""
+    if node.target is not torch.ops.aten.mm.default:
         return None
     operands: Any = node.args
-    *bias, a, b = (operand.meta["val"] for operand in operands)
+    a, b = (operand.meta["val"] for operand in operands)
     (m, k), n = a.shape, b.shape[1]
-    if a.dtype != torch.float32 or a.device.type != "cpu" or min(m, k, n) < 2 or any(t.shape != (n,) for t in bias):
-        return None
-    turned = tuple(t.stride() == (1, t.shape[0]) for t in (a, b))
     dense = all(t.stride() in ((t.shape[1], 1), (1, t.shape[0])) for t in (a, b))
-    return Product(m, k, n, turned, bool(bias)) if dense else None
-
-
-def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
-    return found
+    if a.dtype != torch.float32 or a.device.type != "cpu" or min(m, k, n) < 2 or not dense:
+        return None
+    return Product(m, k, n, (a.stride(0) == 1, b.stride(0) == 1))
 
 
 @functools.cache
 def _lower() -> None:
     """Teach Inductor our product.
 
-    Its own lowering of a linear layer wants constant weights, and copies operands that lie by columns.
+    Its own lowering of oneDNN's wants constant weights, and copies operands that lie by columns.
     """
     from torch._inductor import ir, lowering, mkldnn_ir
 
     unary: Any = mkldnn_ir.LinearUnary
     output: Any = mkldnn_ir._create_output_node
+    by_mkl = lowering.lowerings[torch.ops.aten.mm.default]
 
-    def product(a: Any, b: Any, bias: Any = None) -> Any:
-        rows, columns = a.get_size()[0], b.get_size()[1]
-        operands = [a, lowering.permute(b, [1, 0]), *([] if bias is None else [bias])]
-        layout = ir.FixedLayout(device=a.get_device(), dtype=a.get_dtype(), size=[rows, columns])
-        constants = [*([None] if bias is None else []), "none", [-1], ""]
-        inputs = [ir.ExternKernel.realize_input(operand) for operand in operands]
-        return ir.TensorBox.create(output(unary(layout=layout, inputs=inputs, constant_args=constants)))
+    def product(a: Any, b: Any, library: str) -> Any:
+        if library == MKL:
+            return by_mkl(a, b)
+        size = [a.get_size()[0], b.get_size()[1]]
+        layout = ir.FixedLayout(device=a.get_device(), dtype=a.get_dtype(), size=size)
+        operands = [ir.ExternKernel.realize_input(operand) for operand in (a, lowering.permute(b, [1, 0]))]
+        made = unary(layout=layout, inputs=operands, constant_args=[None, "none", [-1], ""])
+        return ir.TensorBox.create(output(made))
 
     lowering.register_lowering(torch.ops.samgap.product.default, type_promotion_kind=None)(product)
 
