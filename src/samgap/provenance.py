@@ -23,6 +23,16 @@ def host() -> str:
     return socket.gethostname()
 
 
+@functools.cache
+def processor() -> str:
+    """The processor's name, and on Linux its family and model, since virtual machines give many the same name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    found = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
+    if "model name" not in found:
+        return platform.processor() or platform.machine()
+    return f"{found['model name']} (family {found.get('cpu family')}, model {found.get('model')})"
+
+
 def commit() -> tuple[str, bool]:
     """(commit of this source tree, whether it had changes beside); ("unknown", True) outside a checkout.
 

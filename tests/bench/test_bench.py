@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("SAM step, MLP p = 0.1", "the JAX step"),
         ("SAM step, MLP p = 0.1", "a bare two-step loop"),
         ("SAM step, MLP p = 0.1", "pytorch_optimizer's SAM"),
+        ("SAM step, MLP p = 0.1", "its products alone"),
+        ("SGD step, MLP p = 0.1", "the JAX step"),
         ("SAM step, MLP p = 0.1", "a Lightning loop with a DataLoader"),
         ("SAM step, MLP p = 0.1", "our SGD step"),
         ("one tiny run, as a command", "bound"),
@@ -92,6 +95,9 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("s_2, MLP p = 10, 20 examples, two threads", "bound"),
         ("s_2, MLP p = 10, 20 examples, peak memory", "bound"),
     ]
+    assert parts["steps"]["processor"]
+    (note,) = [row["note"] for row in rows if row["note"]]
+    assert re.fullmatch(r"limit \d+ GFLOP/s; of one library mkl \d+, onednn \d+", note)
     for row in rows:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"
         assert row["holds"] == (None if row["goal"] is None else row["ratio"] <= row["goal"])

@@ -38,7 +38,8 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "trainer=gpu", "trainer=auto", "trainer.threads=4", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true",
+        "trainer=gpu", "trainer=auto", "trainer.threads=4", "trainer.products=mkl",
+        "trainer.checkpoint_seconds=0", "trainer.keep_weights=true",
         "logger=wandb",
         "logger.project=other", "root=elsewhere", "data_dir=/data", "hydra/launcher=cores", "hydra/launcher=basic",
         "trainer.micro_batch=16", "trainer.devices=2", "ascent.m=128", "ascent.m=1000", "ascent.interval=1",

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._inductor.utils import fresh_cache
+from torch.fx import GraphModule
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -22,7 +24,7 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.random import prune
-from samgap.training import compiled
+from samgap.training import compiled, products
 from samgap.training.layout import Layout
 from samgap.training.run import run
 from samgap.training.steppers import EagerStepper
@@ -51,6 +53,7 @@ class Trained:
     optimizer: Wrapper
     losses: list[float]
     correct: list[int]
+    stepper: str
 
 
 class Cover:
@@ -72,7 +75,7 @@ def train(kind: str, net: nn.Module, arm: str, momentum: float, sparsity: float)
     scale, layout = Scale(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
     stepper = EagerStepper(net, losses.cross_entropy, Cover(optimizer), Tensor.backward, scale, layout)
     if kind == "compiled":
-        stepper = compiled.CompiledStepper(stepper, masks)
+        stepper = compiled.CompiledStepper(stepper, masks, "onednn")  # of float32; it has no products of float64
     draw = torch.Generator().manual_seed(1)
     results = []
     for step in range(STEPS):
@@ -82,7 +85,8 @@ def train(kind: str, net: nn.Module, arm: str, momentum: float, sparsity: float)
         images = torch.randint(0, 17, (size, *SHAPE), generator=draw).float()
         results.append(stepper.step(Batch(images, torch.randint(0, 10, (size,), generator=draw), size)))
         schedule.step()
-    return Trained(net, optimizer, [float(r.loss) for r in results], [int(r.correct) for r in results])
+    losses_, correct = [float(r.loss) for r in results], [int(r.correct) for r in results]
+    return Trained(net, optimizer, losses_, correct, stepper.name)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,7 @@ def test_fifty_steps_equal_the_eager_ones(
         assert torch.allclose(fast.net.state_dict()[name], value, rtol=tolerance, atol=tolerance), name
         if sparsity:  # pruned weights stay 0
             assert torch.equal(fast.net.state_dict()[name] == 0, value == 0), name
+    assert (plain.stepper, fast.stepper) == ("eager", "compiled" if dtype == torch.float64 else "compiled, oneDNN")
     if dtype == torch.float64:
         assert fast.correct == plain.correct
     if isinstance(plain.optimizer, SAM) and isinstance(fast.optimizer, SAM):
@@ -211,6 +216,72 @@ def test_auto_compiles_long_runs_alone(tiny: Tiny, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(compiled, "FROM", 8)  # 4 steps an epoch, 2 epochs
     assert run(tiny("batch_size=24"), tmp_path / "long").stepper == "compiled"
     assert run(tiny("batch_size=24", "trainer.stepper=eager"), tmp_path / "asked").stepper == "eager"
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step as it is traced, without a compiler."""
+    monkeypatch.setattr(compiled, "_kept", {})
+    monkeypatch.setattr(compiled, "inductor_compile", lambda graph, *_, **__: graph)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_resumed_run_keeps_the_library_of_its_products(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("batch_size=24", "epochs=3", "trainer.checkpoint_seconds=0", "trainer.stepper=compiled")
+    by_onednn = lambda product: {"mkl": 2.0, "onednn": 1.0}  # noqa: E731
+    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "seconds", by_onednn)
+    original = GapTask.training_step
+
+    def stop(self: GapTask, block: Any, index: int) -> None:
+        if self.current_epoch == 1:
+            raise Stop
+        original(self, block, index)
+
+    with fresh_cache():
+        whole = run(tiny(*words), tmp_path / "whole")
+        monkeypatch.setattr(GapTask, "training_step", stop)
+        with pytest.raises(Stop):
+            run(tiny(*words), tmp_path / "stopped")
+    monkeypatch.setattr(GapTask, "training_step", original)
+    # Elsewhere MKL would be taken.
+    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "onednn": 2.0})
+    monkeypatch.setattr(compiled, "_kept", {})
+    with fresh_cache():
+        again = run(tiny(*words), tmp_path / "stopped")
+        other = run(tiny(*words), tmp_path / "other")
+        asked = run(tiny(*words, "trainer.products=onednn"), tmp_path / "asked")
+    assert lasting(again) == lasting(whole) == lasting(asked)
+    assert [record.stepper for record in (whole, again, other, asked)] == [
+        *["compiled, oneDNN"] * 2,
+        "compiled",
+        "compiled, oneDNN",
+    ]
+
+
+def test_one_process_at_a_time_compiles_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def compile_(graph: GraphModule, *_: Any, **__: Any) -> GraphModule:
+        for path in (tmp_path / "cache" / "samgap").glob("*.lock"):
+            with path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(path.stem)
+        return graph
+
+    monkeypatch.setattr(compiled, "_kept", {})
+    monkeypatch.setattr(compiled, "inductor_compile", compile_)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    words = ("trainer.stepper=compiled", "trainer.products=mkl")
+    for width in ("0.1", "0.2", "0.1"):
+        monkeypatch.setattr(compiled, "_kept", {})  # as another process would start
+        run(tiny(*words, f"model.width={width}"), tmp_path / f"{len(held)}")
+    assert held[0] == held[2] != held[1]
 
 
 def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ BAD = [
     ("schedule.factor=foo", 'schedule.factor must be a number above 0, got "foo".'),
     ("trainer.accelerator=foo", 'trainer.accelerator must be cpu, gpu or auto, got "foo".'),
     ("trainer.deterministic=foo", 'trainer.deterministic must be true, false or warn, got "foo".'),
+    ("trainer.products=blas", 'trainer.products must be one of auto, mkl, onednn, got "blas".'),
     ("trainer.keep_weights=3", "trainer.keep_weights must be true or false, got 3."),
     ("clip_norm=0", "clip_norm must be a number above 0, or null for none, got 0."),
     ("ascent.m=0", "ascent.m must be a whole number from 1, or null for the whole batch, got 0."),

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             measured = _measure(part, given.smoke)
         kept = json.loads(path.read_text()) if path.exists() else {}  # the other parts
         files.replace_text(path, json.dumps(kept | {part: measured}, indent=1) + "\n")
-    print(f"\n{path}")
+    print(f"\n{_processor()}\n{path}")
     return 0
 
 
@@ -56,16 +56,22 @@ def _measure(part: str, smoke: bool) -> dict[str, Any]:
             print(f"\n{row.what}, {row.against}: where a whole run spends its time\n{row.profile}\n")
     return {
         "commit": commit, "dirty": dirty, "created": provenance.now(),
-        "versions": provenance.versions(), "smoke": smoke,
+        "versions": provenance.versions(), "processor": _processor(), "smoke": smoke,
         "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
     }  # fmt: skip
+
+
+def _processor() -> str:
+    import torch
+
+    return f"{provenance.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def text(row: Row) -> str:
     """One line of the table."""
     verdict = {True: "holds", False: "missed", None: ""}[row.holds]
     goal = f"goal {row.goal:g}" if row.goal is not None else ""
-    numbers = f"{row.ours:.4g} {row.unit} to {row.peer:.4g} {row.unit}"
+    numbers = f"{row.ours:.4g} {row.unit} to {row.peer:.4g} {row.unit}{', ' * bool(row.note)}{row.note}"
     against = f"of {row.against}" if row.against != "bound" else "of its bound"
     return f"{row.ratio:6.3f}  {goal:<10} {verdict:<7} {row.what}, {against} ({numbers}, n = {row.n})"
 

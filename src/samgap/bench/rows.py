@@ -16,6 +16,7 @@ class Row:
     ratio: float  # ours / peer
     goal: float | None  # which the ratio should not exceed
     n: int  # pairs
+    note: str = ""
     profile: str = ""  # what took the time, where the goal is missed
 
     @property

@@ -31,14 +31,14 @@ PATIENCE = 600  # seconds that a batch of files may take; no worker is waited fo
 class Batch(NamedTuple):
     """What one process trains on in one step."""
 
-    images: Tensor  # (B, c, h, w), float32 in levels, of files uint8; `Data.scale` makes input of them
+    images: Tensor  # (B, c, h, w), as stored; `Data.scale` makes input of them
     labels: Tensor  # (B,), int64
     size: int  # images of the batch in all processes together
 
     def to(self, device: torch.device) -> "Batch":
-        """On `device`, images as float32."""
-        images = self.images.to(device, non_blocking=True).float()
-        return Batch(images, self.labels.to(device, non_blocking=True), self.size)
+        """On `device`."""
+        images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
+        return Batch(images, labels, self.size)
 
 
 class Draw(NamedTuple):
@@ -103,7 +103,7 @@ class TensorImages(Dataset[Batch]):
         if self.data.flip:
             flips = torch.from_numpy(draw.flips).to(device)
             images = torch.where(flips[:, None, None, None], images.flip(3), images)
-        return Batch(images.float(), self.labels.index_select(0, positions), draw.size)
+        return Batch(images, self.labels.index_select(0, positions), draw.size)
 
 
 class FileImages(Dataset[Batch]):

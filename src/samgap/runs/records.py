@@ -48,7 +48,7 @@ class RunRecord:
     commit: str
     dirty: bool  # the working tree had changes that are not in the commit
     versions: dict[str, str]
-    stepper: str = "eager"  # or compiled, which moves a result by rounding
+    stepper: str = "eager"  # or compiled, or "compiled, oneDNN": each moves a result by rounding
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
     # Of a GPU: its compute capability, and the versions of CUDA and cuDNN; empty on a CPU.
     cuda: dict[str, str] = dataclasses.field(default_factory=dict)

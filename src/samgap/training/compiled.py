@@ -5,18 +5,22 @@ memory and no kernel waits for Python. It computes what `EagerStepper` does, to 
 optimizer's state whichever steps, so that each can go on where the other stopped.
 """
 
+import contextlib
 import copy
+import ctypes
+import hashlib
 import logging
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch._inductor import compile as inductor_compile
 from torch._inductor import config as inductor_config
 from torch.func import functional_call
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
 from torch.utils import _pytree as pytree
@@ -29,6 +33,7 @@ from samgap.optim.sam import SAM, TRACKING
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
+from samgap.training.products import ONEDNN, Chosen, alone, apart, lacking, place
 from samgap.training.steppers import EagerStepper, StepResult
 
 FROM = 2_000  # steps of a run from which compiling pays
@@ -43,7 +48,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
 
 
-def choose(choice: str, steps: int, masks: Masks, precision: str, eager: EagerStepper) -> EagerStepper:
+def choose(
+    choice: str, steps: int, masks: Masks, precision: str, eager: EagerStepper, products: str, known: Chosen
+) -> EagerStepper:
     """What carries out the steps of a run.
 
     Args:
@@ -53,13 +60,17 @@ def choose(choice: str, steps: int, masks: Masks, precision: str, eager: EagerSt
         masks: of the pruned net, or empty.
         precision: of the run.
         eager: what to use or to replace.
+        products: auto, mkl or onednn; see `products`.
+        known: libraries that an earlier part of the run took.
     """
     if choice == "eager" or (choice == "auto" and (steps < FROM or eager.weights[0].device.type != "cpu")):
         return eager
     if reason := uncovered(eager, precision):
         warnings.warn(f"The step is not compiled and runs slower: {reason}.", stacklevel=2)
         return eager
-    return CompiledStepper(eager, masks)
+    if products == ONEDNN and (reason := lacking()):
+        warnings.warn(f"The products of the step are not oneDNN's: {reason}.", stacklevel=2)
+    return CompiledStepper(eager, masks, products, known)
 
 
 def uncovered(eager: EagerStepper, precision: str) -> str | None:
@@ -89,17 +100,22 @@ class CompiledStepper(EagerStepper):
     smaller batch of an epoch are eager.
     """
 
-    name = "compiled"
-
-    def __init__(self, eager: EagerStepper, masks: Masks) -> None:
+    def __init__(self, eager: EagerStepper, masks: Masks, products: str = "auto", known: Chosen | None = None) -> None:
         """
         Args:
             eager: whose parts are taken over.
             masks: of the pruned net.
+            products, known: as for `choose`.
         """
         vars(self).update(vars(eager))
-        self.masks = masks
+        self.masks, self.choice = masks, products
         self.whole: Whole | None = None
+        self._take(known or {})
+        _hold_memory()
+
+    def _take(self, products: Chosen) -> None:
+        self.products = products
+        self.name = "compiled, oneDNN" if ONEDNN in products.values() else "compiled"
 
     def step(self, batch: Batch) -> StepResult:
         """One optimizer step on one batch."""
@@ -139,7 +155,10 @@ class CompiledStepper(EagerStepper):
         )
         self.lr, self.flat = inputs.lr, pytree.tree_leaves(inputs)
         ascent = type(self.wrapper) if isinstance(self.wrapper, SAM) else None
-        return _compiled(_Parts(self.net, self.loss, self.scale, ascent), batch.images, batch.labels, inputs)
+        parts = _Parts(self.net, self.loss, self.scale, ascent, self.choice, self.products)
+        whole, products = _compiled(parts, batch.images, batch.labels, inputs)
+        self._take(products)
+        return whole
 
 
 class _Parts(NamedTuple):
@@ -149,6 +168,8 @@ class _Parts(NamedTuple):
     loss: Loss
     scale: Scale
     ascent: type[SAM] | None
+    choice: str  # of the library of products
+    known: Chosen
 
 
 class _State(NamedTuple):
@@ -170,26 +191,43 @@ class _Rule(NamedTuple):
     rho: Tensor
 
 
-_kept: dict[bytes, Whole] = {}  # for the later runs of this process
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
-def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> Whole:
+def _hold_memory() -> None:
+    # A step frees what it allocates. glibc would hand large pieces back to the system, which zeroes them for the next
+    # step, page by page; at 400,000 weights and more that takes a tenth of a step and up to a third.
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP_THRESHOLD, 2**25)  # the largest that it takes
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+_kept: dict[bytes, tuple[Whole, Chosen]] = {}  # for the later runs of this process
+
+
+def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> tuple[Whole, Chosen]:
     # Without storage a net is its structure alone, and two of the same have the same bytes.
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
-    key = pickle.dumps((parts, str(spec), [(t.shape, t.stride(), t.dtype) for t in flat]))
+    shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
+    key = pickle.dumps((parts, str(spec), shapes))
     if key not in _kept:
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no CUDA
         with torch.no_grad(), inductor_config.patch(compile_threads=1):
             held = _held(parts.net)
             graph = make_fx(
                 lambda *flat: _whole(parts, held, *pytree.tree_unflatten(flat, spec)),
-                {torch.ops.aten._foreach_norm.Scalar: _norms},
+                {torch.ops.aten._foreach_norm.Scalar: _norms, torch.ops.aten.addmm.default: apart},
                 tracing_mode="fake",
             )(*flat)
             if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
                 raise SettingError("the net draws random numbers, which both passes of SAM must share")
-            _kept[key] = inductor_compile(graph, flat, options=OPTIONS)
+            _view_once(graph)
+            chosen = place(graph, parts.choice, parts.known)
+            # Of several processes that want it, one compiles, and the others find it on the disk.
+            with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
+                _kept[key] = inductor_compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
 
 
@@ -240,6 +278,13 @@ def _held(net: nn.Module) -> nn.Module:
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
     # Inductor has no kernel for the norms of a list.
     return [torch.linalg.vector_norm(t) for t in tensors]
+
+
+def _view_once(graph: GraphModule) -> None:
+    # Inductor may write what is viewed twice to memory twice, such as the input of both passes.
+    views: dict[Any, Node] = {}
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        node.replace_all_uses_with(views.setdefault(str(node.args), node))
 
 
 def _has_compiler() -> bool:

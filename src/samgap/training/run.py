@@ -59,6 +59,7 @@ class Machine:
     threads: int
     workers: int
     stepper: str
+    products: str
     deterministic: bool | str
     benchmark: bool
     checkpoint_seconds: float
@@ -174,6 +175,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         clip_norm=settings["clip_norm"],
         stop_loss=settings["stop_loss"],
         stepper=machine.stepper,
+        products=machine.products,
         workers=machine.workers,
         identity=identity.identity(settings),
     )

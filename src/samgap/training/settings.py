@@ -22,6 +22,7 @@ PRECISIONS = ("32-true", "tf32", "64-true", "bf16-mixed")
 WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last three mean one of the others
 WANDB_NAME = "a text of at most 128 characters without / \\ # ? % :"
 STEPPERS = ("auto", "eager", "compiled")
+PRODUCTS = ("auto", "mkl", "onednn")
 BATCH_NORMS = ("local", "synchronized")
 
 
@@ -110,6 +111,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.devices": (lambda v: _count(v), "a whole number from 1"),
     "trainer.micro_batch": (lambda v: v is None or _count(v), "a whole number from 1, or null"),
     "trainer.stepper": (lambda v: v in STEPPERS, f"one of {', '.join(STEPPERS)}"),
+    "trainer.products": (lambda v: v in PRODUCTS, f"one of {', '.join(PRODUCTS)}"),
     "trainer.threads": (lambda v: _count(v) and v <= 1024, "a whole number from 1 to 1024"),
     "trainer.workers": (lambda v: type(v) is int and 0 <= v <= 1024, "a whole number from 0 to 1024"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),

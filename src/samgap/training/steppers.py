@@ -57,6 +57,7 @@ class EagerStepper:
         self.scale, self.layout, self.clip_norm = scale, layout, clip_norm
         self.wrapper: Wrapper = getattr(optimizer, "optimizer", optimizer)
         self.ranks = Ranks(layout.span)
+        self.products: dict[str, str] = {}  # library of each matrix product, where it was chosen
         self.weights = [w for group in optimizer.param_groups for w in group["params"]]
         self.wrapper.base.register_step_pre_hook(self._finish)
 

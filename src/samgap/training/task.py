@@ -21,6 +21,7 @@ from samgap.pruning.mask import Masks
 from samgap.training import compiled
 from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.layout import Layout
+from samgap.training.products import MKL, Chosen
 from samgap.training.steppers import EagerStepper
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -47,6 +48,7 @@ class GapTask(LightningModule):
         clip_norm: float | None,
         stop_loss: float | None,
         stepper: str,
+        products: str,
         workers: int,
         identity: str,
     ) -> None:
@@ -64,6 +66,7 @@ class GapTask(LightningModule):
             clip_norm: largest norm of the final gradient, or None.
             stop_loss: training loss of an epoch at which the run ends, or None.
             stepper: auto, eager or compiled; with auto a resumed run goes on as it began.
+            products: auto, mkl or onednn, of a compiled step; with auto a resumed run goes on as it began.
             workers: processes that read images where they are files.
             identity: of the run; its checkpoints carry it.
         """
@@ -73,7 +76,8 @@ class GapTask(LightningModule):
         self.make_optimizer, self.schedule = optimizer, schedule
         self.data, self.masks, self.steps, self.eval_every = data, masks, steps, eval_every
         self.layout, self.clip_norm, self.stop_loss, self.identity = layout, clip_norm, stop_loss, identity
-        self.choice, self.workers = stepper, workers
+        self.choice, self.products, self.workers = stepper, products, workers
+        self.known: Chosen = {}
         self.curve: list[Row] = []
         self.diverged = False
         self._random: list[dict[str, Tensor]] = []
@@ -87,7 +91,8 @@ class GapTask(LightningModule):
         """Put what is evaluated on the device, once."""
         optimizer, scale, backward = self.optimizers(), self.data.scale, self.manual_backward
         eager = EagerStepper(self.net, self.loss, optimizer, backward, scale, self.layout, self.clip_norm)
-        self.stepper = compiled.choose(self.choice, self.steps, self.masks, str(self.trainer.precision), eager)
+        how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
+        self.stepper = compiled.choose(*how)
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
         self.parts = {"test": self._share(self.data.test)}
@@ -196,6 +201,7 @@ class GapTask(LightningModule):
             "identity": self.identity,
             "curve": self.curve,
             "stepper": self.stepper.name,
+            "products": self.stepper.products,
             # Scores of a pruner may differ in the last bit where the run goes on.
             "masks": self.masks,
             "random": self.ranks.gather(random),
@@ -209,11 +215,15 @@ class GapTask(LightningModule):
         """
         if checkpoint["samgap"].get("identity") != self.identity:
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
+        kept = checkpoint["samgap"]
         if self.choice == "auto":
-            self.choice = checkpoint["samgap"].get("stepper", "eager")  # of before there were two
-        mask.load(self.masks, checkpoint["samgap"].get("masks", self.masks))  # of before they were kept
-        self.curve = list(checkpoint["samgap"]["curve"])
-        self._random = checkpoint["samgap"]["random"]
+            self.choice = kept.get("stepper", "eager").split(",")[0]  # of before there were two
+        if self.products == "auto" and "products" not in kept:  # of before there was a choice
+            self.products = MKL
+        self.known = kept.get("products", {})
+        mask.load(self.masks, kept.get("masks", self.masks))  # of before they were kept
+        self.curve = list(kept["curve"])
+        self._random = kept["random"]
 
     def _share(self, part: Split) -> Split:
         return share(part, self.ranks.number, self.ranks.count).to(self.device)

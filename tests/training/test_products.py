@@ -1,0 +1,89 @@
+"""Products are MKL's or oneDNN's as the times say, found out once for a machine, and right either way."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch._inductor.utils import fresh_cache
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from samgap.training import products
+from samgap.training.products import Product
+
+
+def traced(dtype: torch.dtype = torch.float32) -> tuple[GraphModule, list[torch.Tensor]]:
+    """x w' + b, and the gradient of w, as a step has them; then a product that oneDNN does not get."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(*shape, generator=draw, dtype=dtype) for shape in ((8, 6), (5, 6), (5,), (8, 5))]
+
+    def step(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, g: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.addmm(b, x, w.t()), g.t() @ x, x[:, ::2] @ w[:, ::2].t()]
+
+    return make_fx(step, {torch.ops.aten.addmm.default: products.apart}, tracing_mode="fake")(*inputs), inputs
+
+
+NAMES = ["8x6x5 nt", "5x8x6 tn"]
+
+
+def test_products_of_either_library_are_the_same() -> None:
+    graph, inputs = traced()
+    right = graph(*inputs)
+    assert products.place(graph, "mkl", {}) == dict.fromkeys(NAMES, "mkl")
+    assert graph.code.count("torch.ops.samgap.product") == 2
+    for one, other in zip(graph(*inputs), right, strict=True):
+        assert torch.equal(one, other)
+    graph, _ = traced()
+    assert products.place(graph, "onednn", {}) == dict.fromkeys(NAMES, "onednn")
+    for one, other in zip(graph(*inputs), right, strict=True):
+        torch.testing.assert_close(one, other)
+    assert products.place(traced(torch.float64)[0], "onednn", {}) == {}
+
+
+def test_each_product_is_timed_once_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+
+    def seconds(product: Product) -> dict[str, float]:
+        timed.append(str(product))
+        return {"mkl": 1.0, "onednn": 0.95 if product.m == 8 else 0.5}  # a twentieth is no gain
+
+    monkeypatch.setattr(products, "seconds", seconds)
+    expected = dict(zip(NAMES, ("mkl", "onednn"), strict=True))
+    with fresh_cache():
+        for _ in range(2):
+            monkeypatch.setattr(products, "_found", {})  # as another process would start
+            assert products.place(traced()[0], "auto", {}) == expected
+        assert timed == NAMES
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 64)  # another machine
+        assert products.place(traced()[0], "auto", {NAMES[0]: "onednn"}) == dict.fromkeys(NAMES, "onednn")
+        assert timed == [*NAMES, NAMES[1]]
+
+
+def test_where_nothing_can_be_kept_a_process_times_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(products, "_found", {})
+    chosen = products.place(traced()[0], "auto", {})
+    monkeypatch.setattr(products, "seconds", lambda product: 1 / 0)
+    assert products.place(traced()[0], "auto", {}) == chosen
+    assert set(chosen) == set(NAMES)
+
+
+def test_a_damaged_file_of_choices_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(products, "_found", {})
+    path = tmp_path / "samgap" / "products.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    chosen = products.place(traced()[0], "auto", {})
+    (kept,) = json.loads(path.read_text()).values()
+    assert kept == chosen
+
+
+def test_without_onednn_products_are_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert products.lacking() == "this torch has no oneDNN"
+    graph, _ = traced()
+    assert products.place(graph, "onednn", {}) == {}
+    assert "samgap" not in graph.code
