@@ -10,7 +10,7 @@ from samgap.errors import SettingError
 from samgap.figures import published
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.schedules import AXIS, judge, verdicts
-from tests.figures.tables import table
+from tests.figures.tables import PARAMS, table
 
 NAMED = ("a", "b")
 
@@ -56,6 +56,8 @@ def test_too_few_runs_are_inconclusive() -> None:
 
 def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).standard_normal(100)
+    for width, params in ((1, 266_610), (4, 1_426_410)):
+        monkeypatch.setitem(PARAMS, width, params)  # type: ignore[arg-type]
 
     def accuracy(width: float, rho: float, seed: int) -> float:
         return 0.98 + 0.01 * width + 0.001 * rho + 0.0001 * noise[seed + 10 * int(width)]
@@ -65,5 +67,10 @@ def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPa
     (answer,) = verdicts(gaps(made, 0.2), "params_total", [AXIS], published.load("fig7"))
     # SGD and SAM of both sizes; the first is what was typed first.
     assert (answer.numbers, answer.series) == (4, "[0.5, 0.75] against [0.25, 0.5, 0.75]")
+    # A part of the grid, in which the width is no axis.
+    one = table(accuracy, (1,), (0, 0.2), range(3), extra=swept)
+    one.sweep.axes.remove("model.width")
+    (answer,) = verdicts(gaps(one, 0.2), "params_total", [AXIS], published.load("fig7"))
+    assert answer.numbers == 2
     with pytest.raises(SettingError, match="sweep two, got 0"):
         verdicts(gaps(table(accuracy, (1, 4)), 0.2), "params_total", None, published.load("fig7"))

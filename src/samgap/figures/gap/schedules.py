@@ -60,8 +60,8 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     by_rho = tables.load(SAM_BY_RHO)
     by_rho = by_rho[np.isclose(by_rho["rho"], found.fixed_rho)]
     first, second, theirs = [], [], []
-    for width, pair in cells.groupby("model.width"):
-        row = published[published["width"] == width]
+    for params, pair in cells.groupby("params_total"):
+        row = published[published["params"] == params]
         if len(pair) != 2 or row.empty:
             continue
         values = {"sgd": row["sgd_acc"], "fixed": by_rho.loc[by_rho["params"] == row["params"].iloc[0], "sam_acc"]}
