@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch._inductor.utils import fresh_cache
 from torch.fx import GraphModule
 from torch.optim import SGD
@@ -202,6 +203,7 @@ def test_a_compiler_that_fails_leaves_a_run_eager(tiny: Tiny, tmp_path: Path, mo
     compiler.chmod(0o755)
     monkeypatch.setattr(compiled, "_kept", {})
     eager = run(tiny("trainer.stepper=eager"), tmp_path / "eager")
+    pick_vec_isa()  # torch tries the compiler once to find out what the processor has, and remembers a failure
     with (
         fresh_cache(),
         compiled.inductor_config.patch({"cpp.cxx": (str(compiler),)}),
