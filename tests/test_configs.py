@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,6 @@ def test_every_choice_composes_and_resolves(path: Path) -> None:
     if group.startswith("figure"):
         group, name = "figure", f"{path.parent.name}/{name}"
     resolve(config(f"{group}={name}"))
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_every_file_opens_with_what_it_is(path: Path) -> None:
-    lines = [line for line in (CONF / path).read_text().splitlines() if not line.startswith("# @package ")]
-    assert re.match(r"# \w", lines[0])
 
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra")], ids=str)

@@ -118,8 +118,3 @@ def test_links_and_paths_in_the_docs_exist(page: str) -> None:
     paths -= set(re.findall(r"^`([^`]+)`\n```", text(page), re.MULTILINE))  # files that the page would have one write
     assert [link for link in links if not (folder / link).exists()] == []
     assert [path for path in paths if not (TOP / path).exists()] == []
-
-
-@pytest.mark.parametrize("path", sorted((TOP / "src").rglob("*.py")), ids=lambda path: str(path.relative_to(TOP)))
-def test_no_assert_outside_tests(path: Path) -> None:
-    assert not re.search(r"^\s*assert ", path.read_text(), flags=re.M)
