@@ -287,7 +287,7 @@ def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypat
     data, model = values["data"], values["model"]
     if data["name"] != "factorization":  # that one is made on the fly
         levels = 16 if data["name"] == "digits" else 255
-        monkeypatch.setattr(build, "_data", lambda target, folder, options: _assemble(options, data, levels))
+        monkeypatch.setattr(build, "data", lambda _, settings: _assemble(settings["data"], data, levels))
     widths = grid.get("model.width") or [model["width"]]
     if figure == "fig8/paper":
         widths.remove(256)  # 178 million weights, whose drawing alone takes ten seconds; 128 filters do as well
@@ -304,12 +304,10 @@ def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypat
         assert record.settings["model"]["width"] == width
 
 
-def _assemble(options: str, data: dict[str, Any], levels: int) -> Any:
-    import json
-
+def _assemble(settings: dict[str, Any], data: dict[str, Any], levels: int) -> Any:
     from samgap.data.sets import assemble
 
-    values = {key: value for key, value in json.loads(options).items() if key != "name"}
+    values = {key: value for key, value in settings.items() if key != "name"}
     raw = generated(data["channels"], data["size"], levels, data["classes"])
     return assemble(lambda folder, **own: raw, Path(), **values)
 

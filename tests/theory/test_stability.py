@@ -98,11 +98,12 @@ def test_strictly_stable_minima_beyond_a_bound(statement, monkeypatch: pytest.Mo
 
 
 def test_a_counterexample_that_does_not_verify_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    tame = Minimum(instances.PAIRS_SGD.hessians / 2, 1, 0)
-    assert on_counterexamples._broken("x", "x", 2, {"tame": tame}, QUICK).verdict == "holds"
-    wild = Minimum(instances.PAIRS_SGD.hessians * 2, 1, 0)
-    monkeypatch.setattr(on_counterexamples, "LATE", 10)
-    assert on_counterexamples._broken("x", "x", 2, {"wild": wild}, QUICK).verdict == "unsettled"
+    monkeypatch.setattr(on_counterexamples, "LATE", 1500)
+    monkeypatch.setattr(on_counterexamples, "RUNS", 1000)
+    hessians = instances.PAIRS_SGD.hessians
+    for factor, verdict in ((0.5, "holds"), (1.01, "unsettled")):  # not beyond the bound; not stable
+        monkeypatch.setattr(instances, "PAIRS_SGD", Minimum(factor * hessians, 1, 0))
+        assert on_counterexamples.variance_of_sgd(QUICK).verdict == verdict
 
 
 @pytest.mark.parametrize(
