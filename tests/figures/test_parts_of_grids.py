@@ -96,7 +96,7 @@ def test_a_part_of_a_grid_is_drawn(drawn: Command, tmp_path: Path, figure: str, 
     assert "\n\nThe pipeline works here. " in out
     assert "pipeline works" not in (tmp_path / figure / "smoke" / f"{figure}.json").read_text()
     assert "nan" not in out.split("\n\n")[1]
-    shown = collected._own(tmp_path, figure, "smoke")
+    shown = collected.evaluate(tmp_path, figure, "smoke")
     assert shown.plots
     assert shown.report
     texts = [*shown.report["remarks"], *(verdict["text"] for verdict in shown.report["verdicts"])]
