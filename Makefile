@@ -58,7 +58,8 @@ reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
 		$(if $(filter-out 1,$(DEVICES)),trainer.devices=$(DEVICES)) "$${words[@]}" && \
 	told samgap.draw figure=$*/$(SCALE) "$$root" "$${shown[@]}"
 
-reproduce-all: $(FIGURES:%=reproduce-%) ## every figure, one after the other
+# fig5 is fig4 by its other name.
+reproduce-all: $(patsubst %,reproduce-%,$(filter-out fig5,$(FIGURES))) ## every figure, one after the other
 
 report: $(READY) ## all figures, tables and verdicts as one page: multirun/report/index.html
 	@$(ROOTED); "$(BIN)/python" -m samgap.report "$$root"

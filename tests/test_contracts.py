@@ -240,9 +240,3 @@ def test_schedules_stay_between_zero_and_the_base_rate(name: str) -> None:
 @pytest.mark.parametrize("name", choices("trainer"))
 def test_trainers_have_the_same_keys(name: str) -> None:
     assert config(f"trainer={name}")["trainer"].keys() == config("trainer=cpu")["trainer"].keys()
-
-
-@pytest.mark.parametrize("name", choices("optimizer"))
-def test_optimizers_are_torch_optimizers(name: str) -> None:
-    target, arguments = options("optimizer", name)
-    assert isinstance(target([nn.Parameter(torch.ones(2))], **arguments), Optimizer)

@@ -120,11 +120,6 @@ def test_links_and_paths_in_the_docs_exist(page: str) -> None:
     assert [path for path in paths if not (TOP / path).exists()] == []
 
 
-@pytest.mark.parametrize("path", sorted((TOP / "src").rglob("*.py")), ids=lambda path: str(path.relative_to(TOP)))
-def test_no_assert_outside_tests(path: Path) -> None:
-    assert not re.search(r"^\s*assert ", path.read_text(), flags=re.M)
-
-
 def test_the_page_of_the_house_names_rooms_and_files_that_there_are() -> None:
     page = text("docs/architecture.md")
     rooms = set(re.findall(r"`(\w+)`", page.partition("## Where to add what")[0].partition("| floor |")[2]))

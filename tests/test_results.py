@@ -108,7 +108,7 @@ def curvature_rows() -> list[str]:
 def claims() -> list[str]:
     """A line for each verdict of figures 4 and 6."""
     return [
-        f"- {verdict['series'] or figure}: {verdict['claim']}: {verdict['answer']}"
+        f"- {verdict['series'] or 'figures 4 and 5'}: {verdict['claim']}: {verdict['answer']}"
         + (f", p = {verdict['p']:.2g}" if verdict["p"] is not None else "")
         for figure in ("fig6", "fig4")
         for verdict in load(figure)["verdicts"]

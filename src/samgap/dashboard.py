@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,10 @@ def show(config: DictConfig) -> None:
     if values["dry_run"]:
         view, report = _made(values, settings, values["logger"]["entity"] or PLACEHOLDER)
         folder = Path(values["root"]) / name / scale / "dashboard"
-        replace_text(folder / "workspace.json", panels.view_json(view))
-        replace_text(folder / "report.json", panels.report_json(report))
-        replace_text(folder / "layout.svg", sketch(view))
-        print(f"{folder}/{{workspace.json,report.json,layout.svg}}")
+        for file, page in (("workspace.json", view), ("report.json", report)):
+            model = page._to_model()  # as `save` sends it
+            replace_text(folder / file, model.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n")
+        print(f"{folder}/{{workspace.json,report.json}}")
         return
     with session.account(
         Path(values["root"]), values["logger"]["start_seconds"], "A dashboard", "set dry_run=true"
@@ -80,14 +79,12 @@ def _made(values: Mapping[str, Any], settings: list[str], entity: str) -> tuple[
     try:
         parts = panels.parts(name, scale, draw, shown)
         panels.check(parts, shown["columns"], settings)
-        view, report = panels.workspace(parts, *place), panels.report(parts, *place, draw["title"])
+        return panels.workspace(parts, *place), panels.report(parts, *place, draw["title"])
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingError(
             f"W&B does not take {first['input']!r} ({first['msg']}): change name, scale, draw.title or panels.*."
         ) from error
-    panels.view_json(view), panels.report_json(report)  # nothing is sent that could not be read back
-    return view, report
 
 
 def _update(api: wandb.Api, view: ws.Workspace, report: wr.Report) -> None:
@@ -101,41 +98,6 @@ def _update(api: wandb.Api, view: ws.Workspace, report: wr.Report) -> None:
             break
     view.save()
     report.save()
-
-
-def sketch(view: ws.Workspace) -> str:
-    """What a view holds as an SVG: its runs and columns, then section by section a box a panel."""
-    width, height, gap = 300, 54, 10
-    shown = [name.partition(":")[2].replace(".value", "") for name in view.runset_settings.pinned_columns]
-    runs = [f"runs: {view.runset_settings.filters}", f"columns: {', '.join(shown)}"]
-    drawn = [_text(0, 14, f"View {view.name}", 'font-weight="600"'), _text(0, 36, runs[0]), _text(0, 54, runs[1])]
-    y = 66
-    for section in view.sections:
-        drawn.append(_text(0, y + 14, section.name, 'font-weight="600"'))
-        columns = section.layout_settings.columns
-        for place, panel in enumerate(section.panels):
-            x, top = place % columns * (width + gap), y + 24 + place // columns * (height + gap)
-            box = f'x="{x}" y="{top}" width="{width}" height="{height}"'
-            drawn.append(f'<rect {box} fill="#eef2f7" stroke="#8fa3b8"/>')
-            drawn.append(_text(x + 10, top + 22, _title(panel)))
-            drawn.append(_text(x + 10, top + 42, type(panel).__name__, 'fill="#5a6b7d"'))
-        y += 24 + -(-len(section.panels) // columns) * (height + gap) + gap
-    size = (3 * (width + gap) + gap, y + gap)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 -10 {size[0]} {size[1]}"'
-    paper = f'<rect x="-10" y="-10" width="{size[0]}" height="{size[1]}" fill="white"/>'
-    return "\n".join([f'{head} font-family="sans-serif" font-size="13">', paper, *drawn, "</svg>", ""])
-
-
-def _text(x: int, y: int, words: str, style: str = 'fill="#000"') -> str:
-    return f'<text x="{x}" y="{y}" {style}>{escape(words)}</text>'
-
-
-def _title(panel: Any) -> str:
-    if isinstance(panel, wr.CustomChart):
-        return str(panel.chart_strings["title"])
-    if isinstance(panel, wr.RunComparer):
-        return "settings in which the runs differ"
-    return str(getattr(panel, "title", None) or f"table {panel.table_name}")
 
 
 if __name__ == "__main__":

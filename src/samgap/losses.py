@@ -3,8 +3,6 @@
 B batch, C classes, or outputs where the labels are targets of a regression.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -50,18 +48,6 @@ def mean_squared(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B,) class numbers, taken as one-hot, or (B, C) targets.
     """
     return squared(logits, labels) / logits.shape[1]
-
-
-def output_curvature(loss: Callable[[Tensor, Tensor], Tensor], outputs: int) -> float | None:
-    """The second derivative of an example's loss in each output, of a loss for which it is constant; None of another.
-
-    Args:
-        loss: one of this file.
-        outputs: C.
-    """
-    if loss is squared:
-        return 2.0
-    return 2.0 / outputs if loss is mean_squared else None
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:

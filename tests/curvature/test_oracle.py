@@ -1,4 +1,4 @@
-"""Products and the Gauss-Newton Gram matrix against curvlinops, another implementation of both."""
+"""Products and eigenvalues against curvlinops, another implementation of both."""
 
 import warnings
 
@@ -9,10 +9,9 @@ from torch import nn
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # a package that it imports calls torch.jit.script
-    from curvlinops import GGNLinearOperator, HessianLinearOperator
+    from curvlinops import HessianLinearOperator
 
 from samgap.curvature import eigen
-from samgap.curvature.gauss_newton import gram, measure
 from samgap.curvature.hessian import Hessian
 from samgap.losses import cross_entropy, squared
 from tests.curvature.nets import CLASSES, NETS, examples
@@ -21,14 +20,14 @@ from tests.curvature.nets import CLASSES, NETS, examples
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
 
 
-def theirs(kind: type, net: nn.Module, loss: nn.Module) -> np.ndarray:
-    """The matrix of one of its operators, over two blocks of the examples."""
+def theirs(net: nn.Module, loss: nn.Module) -> np.ndarray:
+    """The matrix of its operator, over two blocks of the examples."""
     data = examples()
     targets = data.labels
     if isinstance(loss, nn.MSELoss):
         targets = nn.functional.one_hot(targets, CLASSES).double()
     blocks = list(zip(data.inputs.split(4), targets.split(4), strict=True))
-    operator = kind(net.eval(), loss, list(net.parameters()), blocks, check_deterministic=False)
+    operator = HessianLinearOperator(net.eval(), loss, list(net.parameters()), blocks, check_deterministic=False)
     return (operator @ torch.eye(operator.shape[1], dtype=torch.float64)).detach().numpy()
 
 
@@ -37,16 +36,9 @@ def theirs(kind: type, net: nn.Module, loss: nn.Module) -> np.ndarray:
 def test_the_hessian_is_theirs(build, loss, peer, scale: float) -> None:
     # Their mean squared error is over outputs too.
     net = build()
-    matrix = scale * theirs(HessianLinearOperator, net, peer())
+    matrix = scale * theirs(net, peer())
     operator = Hessian(net, loss, examples())
     vector = np.random.default_rng(0).normal(size=len(matrix))
     np.testing.assert_allclose(operator.matvec(vector), matrix @ vector, atol=1e-12)
     found = eigen.largest(operator, 3, tol=1e-12)
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(matrix)[:-4:-1], rtol=1e-9)
-
-
-@pytest.mark.parametrize("build", NETS)
-def test_the_gauss_newton_matrix_has_their_largest_eigenvalue(build) -> None:
-    net = build()
-    matrix = 3 * theirs(GGNLinearOperator, net, nn.MSELoss())
-    assert measure(gram(net.eval(), examples().inputs)).top == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-10)

@@ -90,6 +90,13 @@ def test_it_applies_to_linear_layers_and_leaves_no_hook() -> None:
     net = mlp()
     assert outer.applies(net, examples().inputs[:1])
     assert not outer.applies(conv(), examples().inputs[:1])
+    tied = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 16)).double()
+    assert outer.applies(tied, examples().inputs[:1])
+    tied[2].weight = tied[1].weight
+    assert not outer.applies(tied, examples().inputs[:1])
+    frozen = mlp()
+    next(frozen.parameters()).requires_grad_(False)
+    assert not outer.applies(frozen, examples().inputs[:1])
     data = examples()
     outer.powers(net, squared, data.inputs, data.labels, Hessian(net, squared, data).coordinates.weights(net), 2)
     assert not any(module._forward_hooks for module in net.modules())

@@ -329,10 +329,10 @@ def test_no_worker_is_waited_for_without_end(
 
 
 def test_a_tree_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(trees, "_picture", fail)
+    monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         trees.load_digits(tmp_path, (0.08, 1), 0.875)
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []

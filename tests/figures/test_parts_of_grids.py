@@ -85,7 +85,7 @@ def drawn(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("fig6", "probe=hessian stop_loss=0.03 ascent.rho=0,0.3", "nothing of probe moments, which looked at no run"),
         ("fig6", "probe=moments ascent.rho=0 seed=0", "nothing of probe hessian, which looked at no run"),
         ("fig4", "probe=landscape ascent.rho=0,0.1,0.2 seed=1", "nothing of probe hessian, which looked at no run"),
-        ("fig5", "ascent.rho=0.1 stop_loss=null,0.03", "Drawn: rho 0.1, "),
+        ("fig4", "ascent.rho=0.1 stop_loss=null,0.03", "Drawn: rho 0.1, "),
     ],
 )
 def test_a_part_of_a_grid_is_drawn(drawn: Command, tmp_path: Path, figure: str, overrides: str, said: str) -> None:
@@ -96,7 +96,7 @@ def test_a_part_of_a_grid_is_drawn(drawn: Command, tmp_path: Path, figure: str, 
     assert "\n\nThe pipeline works here. " in out
     assert "pipeline works" not in (tmp_path / figure / "smoke" / f"{figure}.json").read_text()
     assert "nan" not in out.split("\n\n")[1]
-    shown = collected._own(tmp_path, figure, "smoke")
+    shown = collected.evaluate(tmp_path, figure, "smoke")
     assert shown.plots
     assert shown.report
     texts = [*shown.report["remarks"], *(verdict["text"] for verdict in shown.report["verdicts"])]

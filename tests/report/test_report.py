@@ -241,15 +241,19 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
     assert shown.card is not None
     assert (len(shown.card.checks), len(shown.card.speeds), shown.card.own) == (2, len(made.STEPS), True)
     if not [*collected.card.CAME.glob("check-gpu*.json")]:
-        assert collected._card(tmp_path) is None
+        assert collected.collect(tmp_path).card is None
 
 
 def test_series_can_be_told_apart_without_color(shown: collected.Collected) -> None:
-    for study in shown.studies:
-        for plot in (plot for plot in study.plots if plot.kind == "lines"):
-            names = [*dict.fromkeys(plot.points["series"])]
-            looks = charts._looks(plot.points, names)
-            assert len({(shape, *dash) for _, shape, dash in looks}) == len(looks), (study.anchor, plot.title)
+    plots = (plot for study in shown.studies for plot in study.plots if plot.kind == "lines")
+    most = max(plots, key=lambda plot: plot.points["series"].nunique())
+    encodings = [layer["encoding"] for layer in charts.spec(most)["layer"]]
+    shapes, dashes = (
+        next(each[channel]["scale"]["range"] for each in encodings if channel in each)
+        for channel in ("shape", "strokeDash")
+    )
+    looks = {(shape, *dash) for shape, dash in zip(shapes, dashes, strict=True)}
+    assert len(looks) == most.points["series"].nunique() > 4
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -298,7 +302,7 @@ def test_own_suites_stand_in_place_of_those_that_came(tmp_path: Path, shown: col
     theory["rows"] = theory["rows"][:2]
     (tmp_path / "theory").mkdir()
     (tmp_path / "theory" / "theory.json").write_text(json.dumps(theory))
-    found = collected._theory(tmp_path)
+    found = collected.collect(tmp_path).theory
     assert found.own
     assert len(found.rows) == 2
     assert not shown.theory.own

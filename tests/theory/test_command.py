@@ -3,9 +3,10 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
 from samgap.theory import __main__ as command
-from samgap.theory import on_counterexamples, on_lemmas, row, suite
+from samgap.theory import figure, on_counterexamples, on_lemmas, row, suite
 from samgap.theory.row import Setup
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory.md"
@@ -31,7 +32,7 @@ def test_another_verdict_ends_the_command_with_1(
 ) -> None:
     monkeypatch.setattr(suite, "STATEMENTS", (on_lemmas.fifth,))
     monkeypatch.setitem(suite.PUBLISHED, "lemma 5", "void")
-    monkeypatch.setattr(command, "_figures", lambda folder, setup: None)
+    monkeypatch.setattr(figure, "draw", lambda setup: plt.figure())
     assert command.main(["--draws", "100", "--json", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr()
     assert printed.err == "lemma 5: holds, published is void\n"

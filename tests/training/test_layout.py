@@ -94,3 +94,9 @@ def test_parts_that_batch_norm_would_see_are_equal() -> None:
         make(48, None, 1, micro=18, batch_norm=True)
     assert make(48, 24, 1, micro=12, batch_norm=True).forward == 12
     assert make(48, None, 1, micro=18).forward == 18
+
+
+def test_a_device_without_images_is_refused_where_batch_norm_waits_for_all() -> None:
+    with pytest.raises(SettingError, match=r"some device has none, and model\.batch_norm=synchronized wants all"):
+        Layout(64, 64, 2, 32).check_batch_norm(64 + 20, synchronized=True)
+    Layout(64, 64, 2, 32).check_batch_norm(64 + 40, synchronized=True)

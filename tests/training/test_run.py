@@ -23,7 +23,6 @@ from samgap.runs import records
 from samgap.runs.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
-from samgap.training.layout import Layout
 from samgap.training.numerics import numerics
 from samgap.training.run import Busy, run
 from samgap.training.settings import resolve
@@ -474,13 +473,6 @@ def test_synchronized_batch_norm_wants_cuda(tiny: Tiny, tmp_path: Path, monkeypa
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingError, match="synchronized wants CUDA devices"):
         run(tiny("model=resnet18", "model.batch_norm=synchronized", "trainer.devices=2"), tmp_path)
-
-
-def test_a_device_without_images_is_refused_where_batch_norm_waits_for_all(tiny: Tiny) -> None:
-    net = build_net(tiny("model=resnet18", "model.width=2"))
-    with pytest.raises(SettingError, match=r"some device has none, and model\.batch_norm=synchronized wants all"):
-        runs._refuse_single(net, 64 + 20, Layout(64, 64, 2, 32), synchronized=True)
-    runs._refuse_single(net, 64 + 40, Layout(64, 64, 2, 32), synchronized=True)
 
 
 def test_the_training_part_is_scored_before_the_net_leaves_its_device(

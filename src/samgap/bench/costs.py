@@ -129,7 +129,8 @@ def table(figures: list[str] | None = None, say: Callable[[str], object] = lambd
 
 def _figures() -> Iterator[str]:
     for path in (Path(cli.CONF) / "figure").glob("*/paper*.yaml"):
-        yield f"{path.parent.name}/{path.stem}"
+        if not path.parent.is_symlink():  # another name of the same figure
+            yield f"{path.parent.name}/{path.stem}"
 
 
 def _order(figure: str) -> tuple[int, str]:

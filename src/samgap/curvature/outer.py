@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from samgap.curvature.examples import Loss
-from samgap.curvature.layers import of_linear_layers
 
 Shift = Callable[[Tensor], Tensor]  # what moves a layer's output (B, o), given what enters it (B, h)
 
@@ -29,7 +28,7 @@ def applies(net: nn.Module, one: Tensor) -> bool:
         net: a parameter is used by its layer's own forward pass and nowhere else.
         one: an input, (1, ...).
     """
-    if not of_linear_layers(net):
+    if not _of_linear_layers(net):
         return False
     rows: dict[nn.Linear, list[int]] = {layer: [] for layer in _layers(net).values()}
     handles = [layer.register_forward_hook(lambda layer, _, output: rows[layer].append(output.ndim)) for layer in rows]
@@ -132,6 +131,16 @@ def _of(layer: nn.Linear, moved: _Moved) -> Shift:
     if layer.bias is not None:
         return moved.shift
     return lambda entering: moved.shift(entering) - moved.leaving_moved
+
+
+def _of_linear_layers(net: nn.Module) -> bool:
+    """Whether every parameter is a trained one of a linear layer and of no other."""
+    owners = [module for module in net.modules() if any(True for _ in module.parameters(recurse=False))]
+    return (
+        all(type(module) is nn.Linear for module in owners)
+        and all(weight.requires_grad for weight in net.parameters())
+        and len(list(net.parameters())) == len(list(net.named_parameters(remove_duplicate=False)))
+    )
 
 
 def _layers(net: nn.Module) -> dict[str, nn.Linear]:

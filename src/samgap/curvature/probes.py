@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from samgap.curvature import eigen, gauss_newton, moments, trace
+from samgap.curvature import eigen, moments, trace
 from samgap.curvature.eigen import Eigen
 from samgap.curvature.examples import Examples, Loss
 from samgap.curvature.hessian import Hessian
 from samgap.errors import SettingError, said
-from samgap.losses import output_curvature
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,37 +74,22 @@ def nonuniformity(
         subject: what is looked at.
         examples: n, how many of the training part; s_k changes with n, so compare at equal n.
         orders: some of 2, 3, 4.
-        method: "hessian" for the Hessians themselves; "gauss_newton" for what they are of a squared loss where
-            every example is fitted, exact and far cheaper.
-        tol, maxiter, seed: see `eigen.largest`; not used by gauss_newton.
+        method: "hessian", the Hessians themselves. The key stays for the sake of what is measured already.
+        tol, maxiter, seed: see `eigen.largest`.
 
     Raises:
-        SettingError: another method, or gauss_newton of another loss.
+        SettingError: another method.
     """
+    if method != "hessian":
+        raise SettingError(f"probe.moments.method must be hessian, the only one left, got {said(method)}.")
     part = subject.first(examples)
-    if method == "hessian":
-        found: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
-        for order in orders:
-            one = moments.moment(
-                subject.net, subject.loss, part, order, masks=subject.masks, tol=tol, seed=seed, maxiter=maxiter
-            )
-            found["s"][str(order)] = {"value": _number(one.s), "gradients": one.gradients} | _plain(one.eigen)
-        return found
-    if method != "gauss_newton":
-        raise SettingError(f"probe.moments.method must be hessian or gauss_newton, got {said(method)}.")
-    gram = gauss_newton.gram(subject.net, part.inputs, subject.masks)
-    curvature = output_curvature(subject.loss, len(gram.matrix) // gram.n)
-    if curvature is None:
-        raise SettingError(
-            "probe.moments.method=gauss_newton wants loss=squared or mean_squared: set probe.moments.method=hessian."
+    found: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
+    for order in orders:
+        one = moments.moment(
+            subject.net, subject.loss, part, order, masks=subject.masks, tol=tol, seed=seed, maxiter=maxiter
         )
-    exact = gauss_newton.measure(gram, curvature)
-    return {
-        "n": len(part),
-        "method": method,
-        "top": exact.top,
-        "s": {str(order): {"value": exact.s[order]} for order in orders},
-    }
+        found["s"][str(order)] = {"value": _number(one.s), "gradients": one.gradients} | _plain(one.eigen)
+    return found
 
 
 def _plain(found: Eigen) -> dict[str, Any]:

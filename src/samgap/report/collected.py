@@ -89,12 +89,13 @@ class Collected:
 
 def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root` and read what came with samgap."""
-    own = [_own(root, name, scale) for name, scale in sweeps.find(root)]
+    own = [evaluate(root, name, scale) for name, scale in sweeps.find(root)]
     came = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
     return Collected([*own, *came], _theory(root), _conformance(root), _bench(root), _card(root))
 
 
-def _own(root: Path, name: str, scale: str) -> Shown:
+def evaluate(root: Path, name: str, scale: str) -> Shown:
+    """A sweep below `root` as the page shows it, with its problem where it cannot be drawn."""
     draw = _drawn(root, name, scale)
     shown = Shown(name, scale, True, root / name / scale, draw["title"], _header(name, scale))
     try:

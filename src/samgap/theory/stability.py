@@ -98,16 +98,6 @@ def expected_square(minimum: Minimum) -> Array:
     return np.asarray((steps @ steps).mean(0))
 
 
-def expected_square_by_moments(minimum: Minimum) -> Array:
-    """E A_i^2 as the poster takes it apart."""
-    eta, rho, mean = minimum.eta, minimum.rho, moment(minimum, 1)
-    drift = np.eye(len(mean)) - eta * mean - eta * rho * mean @ mean
-    second = eta * (eta - 2 * rho) * excess(minimum, 2)
-    return np.asarray(
-        drift @ drift + second + 2 * eta**2 * rho * excess(minimum, 3) + (eta * rho) ** 2 * excess(minimum, 4)
-    )
-
-
 def with_jacobians(steps: Array, eta: float, rho: float) -> Minimum:
     """The minimum whose A_i are these: eta H_i (1 + rho H_i) = I - A_i, solved on the eigenvalues.
 

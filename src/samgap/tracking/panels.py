@@ -3,14 +3,11 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, Literal
 
 from wandb_workspaces import expr
 from wandb_workspaces.reports.v2 import interface as wr
-from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces import interface as ws
-from wandb_workspaces.workspaces.internal import View
 
 from samgap.errors import SettingError
 from samgap.figures.gap.kinds import Gap
@@ -53,7 +50,6 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     arms = expr.And(sweep, expr.Metric("JobType").isin(["SGD", "SAM"]))
     columns = [column(key) for key in shown["columns"]]
     acc = wr.SummaryMetric("test_acc_final")
-    # The library forgets where a table panel lies when it reads one back: the table has the place it then gives it.
     gap: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
     if isinstance(kind_of(draw), Gap):
         over = {None: "parameters", "params_total": "parameters", "params_live": "live parameters"}
@@ -224,41 +220,3 @@ def report(made: Sequence[Part], entity: str, project: str, name: str, scale: st
         blocks=blocks,
         width="fluid",
     )
-
-
-def view_json(view: ws.Workspace) -> str:
-    """The view as it is sent.
-
-    Raises:
-        SettingError: the library would not read back what it writes.
-    """
-    text = _text(view._to_model())
-    return _surviving(text, _text(ws.Workspace._from_model(View.model_validate_json(text))._to_model()), "view")
-
-
-def report_json(page: wr.Report) -> str:
-    """The report as it is sent.
-
-    Raises:
-        SettingError: the library would not read back what it writes.
-    """
-    text = _text(page._to_model())
-    again = wr.Report._from_model(ReportViewspec.model_validate_json(text))
-    again.width = page.width  # which the library does not read
-    return _surviving(text, _text(again._to_model()), "report")
-
-
-def _text(model: Any) -> str:
-    text: str = model.model_dump_json(by_alias=True, exclude_none=True, indent=1)
-    return text + "\n"
-
-
-def _surviving(text: str, again: str, what: str) -> str:
-    if text != again:
-        lines = zip_longest(text.splitlines(), again.splitlines(), fillvalue="nothing")
-        old, new = next(pair for pair in lines if pair[0] != pair[1])
-        raise SettingError(
-            f"The {what} does not survive wandb-workspaces' own reading of it, {old.strip()} becomes {new.strip()}: "
-            "install the version that pyproject.toml pins, or change panels.*."
-        )
-    return text

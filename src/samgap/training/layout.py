@@ -51,6 +51,30 @@ class Layout:
         parts = self.span if self.span < self.ranks else 1
         return [Group(0, last - first, whole, whole / size / parts)] if whole > 0 else []
 
+    def check_batch_norm(self, images: int, synchronized: bool) -> None:
+        """Check that batch norm can train on an epoch of `images`, also on its last batch.
+
+        Args:
+            images: of the training part.
+            synchronized: whether batch norm takes its statistics from all ranks.
+
+        Raises:
+            SettingError: a forward pass has one image, or a rank none where the others wait for it.
+        """
+        for size in {min(images, self.batch_size), images % self.batch_size} - {0}:
+            for rank in range(self.ranks):
+                parts = [group.stop - group.start for group in self.groups(size, rank)]
+                if synchronized and sum(parts) == 0:
+                    raise SettingError(
+                        f"In a batch of {size} images some device has none, and model.batch_norm=synchronized wants "
+                        "all of them: change data.train_size or batch_size."
+                    )
+                if not synchronized and any(part % self.forward == 1 or self.forward == 1 for part in parts):
+                    raise SettingError(
+                        f"In a batch of {size} images a forward pass has a single one, and batch norm wants two: "
+                        "change data.train_size, batch_size, ascent.m or trainer.micro_batch."
+                    )
+
 
 def layout(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> Layout:
     """The layout that these settings ask for.

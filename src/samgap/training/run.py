@@ -36,7 +36,7 @@ from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
 from samgap.training import build, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
-from samgap.training.layout import Layout, layout
+from samgap.training.layout import layout
 from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
 from samgap.training.settings import resolve
@@ -160,7 +160,8 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     net, masks = build.net(config, settings, data)
     if settings["precision"] == "64-true":
         net.double()  # Lightning would do so after it has loaded a checkpoint, and round what is in it
-    _refuse_single(net, len(data.train), dealt, synchronized)
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+        dealt.check_batch_norm(len(data.train), synchronized)
     loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks, machine.workers)
     task = GapTask(
         net,
@@ -304,26 +305,6 @@ def _cuda(device: torch.device) -> dict[str, str]:
     capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
     versions = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
     return {"capability": capability} | versions
-
-
-def _refuse_single(net: nn.Module, images: int, dealt: Layout, synchronized: bool) -> None:
-    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
-        return
-    sizes = {min(images, dealt.batch_size), images % dealt.batch_size} - {0}
-    for size in sizes:
-        for rank in range(dealt.ranks):
-            groups = dealt.groups(size, rank)
-            if synchronized and sum(group.stop - group.start for group in groups) == 0:
-                raise SettingError(
-                    f"In a batch of {size} images some device has none, and model.batch_norm=synchronized wants all of "
-                    "them: change data.train_size or batch_size."
-                )
-            for group in groups:
-                if not synchronized and ((group.stop - group.start) % dealt.forward == 1 or dealt.forward == 1):
-                    raise SettingError(
-                        f"In a batch of {size} images a forward pass has a single one, and batch norm wants two: "
-                        "change data.train_size, batch_size, ascent.m or trainer.micro_batch."
-                    )
 
 
 def _checkpoint(folder: Path) -> Path | None:
