@@ -21,7 +21,7 @@ def _programs(*names: str) -> bool:
 
 
 MET: dict[str, Callable[[], bool]] = {
-    "g++": compiled._has_compiler,
+    "g++": lambda: compiled.missing() is None,
     "dataset-fashion-mnist": fashion_mnist.DEBIAN.exists,
     "chromium chromium-driver": lambda: _programs("chromium", "chromedriver"),
     "slurm-wlm munge": lambda: _programs("munged", "slurmctld", "slurmd", "sbatch"),

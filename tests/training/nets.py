@@ -1,7 +1,9 @@
-"""Small nets for tests, as a user would add them: named by `model._target_`."""
+"""Small nets and an ascent for tests, as a user would add them: named by `model._target_`, `ascent._target_`."""
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from samgap.optim.sam import SAM
 
 
 class Conv(nn.Module):
@@ -39,3 +41,7 @@ class Deciding(Conv):
     def forward(self, images: Tensor) -> Tensor:
         logits = super().forward(images)
         return logits if float(logits.detach().sum()) > 0 else 2 * logits
+
+
+class OwnSAM(SAM):
+    """A variant of the user's own."""

@@ -3,6 +3,8 @@
 Kwon et al. 2021, equation 9.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -45,7 +47,7 @@ class ASAM(SAM):
         if not eta >= 0:
             raise ValueError(f"ascent.eta must be a number from 0, got {eta!r}.")
         self.eta = eta
-        self._adaptive = [w for name, w in module.named_parameters() if "weight" in name]
+        self._adaptive = adaptive(module.named_parameters())
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """eps at these weights, one tensor each."""
@@ -60,3 +62,8 @@ class ASAM(SAM):
     def _scales(self, weights: list[Tensor]) -> list[Tensor]:
         adaptive = {id(w) for w in self._adaptive}
         return [w.abs() + self.eta if id(w) in adaptive else torch.ones_like(w) for w in weights]
+
+
+def adaptive(parameters: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+    """Those of a net's parameters that count as weights."""
+    return [w for name, w in parameters if "weight" in name]

@@ -89,7 +89,7 @@ class SAM(Wrapper):
         random_state_back = _random_state(self.param_groups)
         loss = closure()
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
-        if not weights or not self._active:
+        if not weights or not self.active:
             return loss
         measuring, self.measuring = self.measuring, False
         gradients = [w.grad for w in weights]
@@ -114,14 +114,19 @@ class SAM(Wrapper):
         return loss
 
     def _gradients(self, groups: Groups) -> Tensor:
-        self.ascents += self._active
         loss = super()._gradients(groups)
-        if self.interval is not None:
-            self.param_groups[0][STEPS] = self.param_groups[0].get(STEPS, 0) + 1
+        self.count()
         return loss
 
+    def count(self) -> None:
+        """Count a step, whoever took it."""
+        self.ascents += self.active
+        if self.interval is not None:
+            self.param_groups[0][STEPS] = self.param_groups[0].get(STEPS, 0) + 1
+
     @property
-    def _active(self) -> bool:
+    def active(self) -> bool:
+        """Whether the next step has an ascent."""
         return self.interval is None or self.param_groups[0].get(STEPS, 0) % self.interval == 0
 
     def _measure(self, weights: list[Tensor], first: list[Tensor], eps: list[Tensor], rise: Tensor) -> Measured:

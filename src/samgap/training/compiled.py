@@ -13,15 +13,13 @@ import logging
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch._inductor import compile as inductor_compile
-from torch._inductor import config as inductor_config
 from torch.func import functional_call
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
@@ -29,7 +27,9 @@ from samgap.data.batches import Batch
 from samgap.data.sets import Scale
 from samgap.errors import SettingError
 from samgap.losses import correct
-from samgap.optim.sam import SAM, TRACKING
+from samgap.optim.asam import ASAM, adaptive
+from samgap.optim.gsam import GSAM
+from samgap.optim.sam import SAM, TRACKING, global_norm
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
@@ -37,7 +37,8 @@ from samgap.training.products import ONEDNN, Chosen, alone, apart, lacking, plac
 from samgap.training.steppers import EagerStepper, StepResult
 
 FROM = 2_000  # steps of a run from which compiling pays
-ASCENTS = (SAM, SAMUnnormalized)  # whose `ascent` is a function of rho and the gradients alone
+ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # functions of weights, gradients and these numbers alone:
+NUMBERS = ("rho", "eta", "alpha")
 OPTIONS = {
     "cpp_wrapper": True,  # the calls of kernels in C++ too
     # Inductor would lay convolutions out channels last, where oneDNN's strided 1x1 convolution writes past its memory
@@ -83,21 +84,34 @@ def uncovered(eager: EagerStepper, precision: str) -> str | None:
         f"it is not for precision={precision}": precision not in ("32-true", "64-true"),
         "it is for one process": layout.ranks > 1,
         "it takes a batch whole (ascent.m, trainer.micro_batch)": layout.forward < layout.batch_size,
-        "it does not clip (clip_norm)": eager.clip_norm is not None,
         f"it does not know {type(wrapper).__name__}": type(wrapper) not in (Wrapper, *ASCENTS),
-        "it takes no ascent.interval": getattr(wrapper, "interval", None) is not None,
         f"it does not know {type(base).__name__}": type(base) is not SGD,
         f"it does not know SGD's {', '.join(odd)}": bool(odd),
         "it wants one group of parameters": len(base.param_groups) != 1,
         "it wants every parameter trained": not all(w.requires_grad for w in net.parameters()),
-        "there is no C++ compiler": not _has_compiler(),
     }
-    return next((reason for reason, holds in reasons.items() if holds), None)
+    return next((reason for reason, holds in reasons.items() if holds), None) or missing()
+
+
+def missing() -> str | None:
+    """Why no step can be compiled here, or None."""
+    # Here and in `_compiled`, since it is torch's own affair: a version that has moved it shall not end runs that need
+    # no compiler.
+    try:
+        from torch._inductor import exc
+        from torch._inductor.cpp_builder import get_cpp_compiler
+    except ImportError as error:
+        return f"torch {torch.__version__} does not compile a traced step ({error})"
+    try:
+        get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return "there is no C++ compiler"
+    return None
 
 
 class CompiledStepper(EagerStepper):
-    """Full batches by the compiled function. The first step with momentum, measured ascents and the last,
-    smaller batch of an epoch are eager.
+    """Full batches by a compiled function; with an interval there are two, of steps with an ascent and without. The
+    first step with momentum, measured ascents and the last, smaller batch of an epoch are eager.
     """
 
     def __init__(self, eager: EagerStepper, masks: Masks, products: str = "auto", known: Chosen | None = None) -> None:
@@ -108,9 +122,9 @@ class CompiledStepper(EagerStepper):
             products, known: as for `choose`.
         """
         vars(self).update(vars(eager))
-        self.masks, self.choice = masks, products
-        self.whole: Whole | None = None
-        self._take(known or {})
+        self.masks, self.choice, self.known = masks, products, known or {}
+        self.whole: dict[bool, Whole] = {}  # by whether there is an ascent
+        self._take(self.known)
         _hold_memory()
 
     def _take(self, products: Chosen) -> None:
@@ -122,43 +136,49 @@ class CompiledStepper(EagerStepper):
         sam = self.wrapper if isinstance(self.wrapper, SAM) else None
         (group,) = self.wrapper.param_groups
         lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own step makes its momentum
-        if self.name == "eager" or batch.size < self.layout.batch_size or (sam and sam.measuring) or lacking:
+        rises = sam is not None and sam.active
+        measuring = sam is not None and sam.measuring and rises
+        if self.name == "eager" or batch.size < self.layout.batch_size or measuring or lacking:
             return super().step(batch)
-        if self.whole is None:
+        if rises not in self.whole:
             try:
-                self.whole = self._compile(batch)
+                self._compile(batch, rises)
             except Exception as error:  # whatever it is, the run need not end of it
                 last = (str(error).strip() or repr(error)).splitlines()[-1]
                 warnings.warn(f"The step could not be compiled and runs slower: {last}", stacklevel=2)
                 self.name = "eager"
                 return super().step(batch)
             self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns of its first step
-        if sam:
-            sam.ascents += 1
         self.lr.fill_(group["lr"])
         # What Lightning does around an optimizer's step is to count it; its way through costs as much as a small step.
         self.optimizer._on_before_step()
-        loss, correct = self.whole(batch.images, batch.labels, *self.flat)
+        loss, correct = self.whole[rises](batch.images, batch.labels, *self.flat)
         self.optimizer._on_after_step()
+        if sam:
+            sam.count()
         return StepResult(loss, correct, batch.size)
 
-    def _compile(self, batch: Batch) -> Whole:
+    def _compile(self, batch: Batch, rises: bool) -> None:
         (group,) = self.wrapper.param_groups
-        weights, state = dict(self.net.named_parameters()), self.wrapper.base.state
-        numbers = group["lr"], group["momentum"], group["weight_decay"], getattr(self.wrapper, "rho", 0.0)
-        inputs = _State(
-            {name: w.detach() for name, w in weights.items()},
-            {name: state[w]["momentum_buffer"] for name, w in weights.items() if group["momentum"] and w in state},
-            dict(self.net.named_buffers()),
-            self.masks,
-            *(torch.tensor(number, dtype=self.weights[0].dtype) for number in numbers),
-        )
-        self.lr, self.flat = inputs.lr, pytree.tree_leaves(inputs)
-        ascent = type(self.wrapper) if isinstance(self.wrapper, SAM) else None
-        parts = _Parts(self.net, self.loss, self.scale, ascent, self.choice, self.products)
-        whole, products = _compiled(parts, batch.images, batch.labels, inputs)
-        self._take(products)
-        return whole
+        if not self.whole:
+            weights, state = dict(self.net.named_parameters()), self.wrapper.base.state
+            numbers = {name: group[name] for name in ("lr", "momentum", "weight_decay")}
+            numbers |= {name: getattr(self.wrapper, name, 0.0) for name in NUMBERS}
+            numbers["clip_norm"] = self.clip_norm or 0.0
+            self.state = _State(
+                {name: w.detach() for name, w in weights.items()},
+                {name: state[w]["momentum_buffer"] for name, w in weights.items() if group["momentum"] and w in state},
+                dict(self.net.named_buffers()),
+                self.masks,
+                {name: torch.tensor(number, dtype=self.weights[0].dtype) for name, number in numbers.items()},
+            )
+            self.lr, self.flat = self.state.numbers["lr"], pytree.tree_leaves(self.state)
+        ascent = cast(type[SAM], type(self.wrapper)) if rises else None
+        clips = self.clip_norm is not None
+        parts = _Parts(self.net, self.loss, self.scale, ascent, clips, self.choice, self.known)
+        whole, products = _compiled(parts, batch.images, batch.labels, self.state)
+        self._take(self.products | products if self.whole else products)
+        self.whole[rises] = whole
 
 
 class _Parts(NamedTuple):
@@ -168,6 +188,7 @@ class _Parts(NamedTuple):
     loss: Loss
     scale: Scale
     ascent: type[SAM] | None
+    clips: bool
     choice: str  # of the library of products
     known: Chosen
 
@@ -179,16 +200,7 @@ class _State(NamedTuple):
     momenta: dict[str, Tensor]  # empty without momentum
     buffers: dict[str, Tensor]
     masks: Masks
-    lr: Tensor  # (), as the three below
-    momentum: Tensor
-    weight_decay: Tensor
-    rho: Tensor
-
-
-class _Rule(NamedTuple):
-    """In place of a SAM where its `ascent` is traced."""
-
-    rho: Tensor
+    numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 where there is none
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -213,8 +225,15 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
     shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
     key = pickle.dumps((parts, str(spec), shapes))
     if key not in _kept:
+        from torch import _inductor
+        from torch._inductor import codecache, config
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        with contextlib.suppress(AttributeError, RuntimeError):  # another torch; it is set already
+            # Else Inductor hashes all of Triton, which has no part in code for the CPU, for a quarter of a second.
+            codecache.triton_key.set(None)  # type: ignore[attr-defined]
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no CUDA
-        with torch.no_grad(), inductor_config.patch(compile_threads=1):
+        with torch.no_grad(), config.patch(compile_threads=1):
             held = _held(parts.net)
             graph = make_fx(
                 lambda *flat: _whole(parts, held, *pytree.tree_unflatten(flat, spec)),
@@ -227,7 +246,7 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
             chosen = place(graph, parts.choice, parts.known)
             # Of several processes that want it, one compiles, and the others find it on the disk.
             with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
-                _kept[key] = inductor_compile(graph, flat, options=OPTIONS), chosen
+                _kept[key] = _inductor.compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
 
 
@@ -237,8 +256,8 @@ def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state
     Args:
         held: the net of the second pass.
     """
-    weights = state.weights
-    x = parts.scale(images).to(state.lr.dtype)
+    weights, numbers = state.weights, state.numbers
+    x = parts.scale(images).to(numbers["lr"].dtype)
 
     def gradients(net: nn.Module, at: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         with torch.enable_grad():
@@ -255,15 +274,30 @@ def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state
 
     loss, logits, g = gradients(parts.net, weights)
     if parts.ascent is not None:
-        eps = parts.ascent.ascent(cast(SAM, _Rule(state.rho)), [weights[name] for name in g], list(g.values()))
-        risen = weights | {name: weights[name] + e for name, e in zip(g, eps, strict=True)}
+        sam, first = _rule(parts.ascent, state), g
+        eps = sam.ascent([weights[name] for name in first], list(first.values()))
+        risen = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
         _, _, g = gradients(held, risen)
+        if sam.COMBINES:  # it changes gradients in place, of which autograd may give one to two weights
+            found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
+            sam.combine(found, list(first.values()))
+            g = {name: one.grad for name, one in zip(first, found, strict=True)}
+    if parts.clips:  # as torch's clip_grad_norm_, which takes no tensor for the largest norm
+        factor = (numbers["clip_norm"] / (global_norm(list(g.values())) + 1e-6)).clamp(max=1)
+        g = {name: one * factor for name, one in g.items()}
     for name, descent in g.items():
-        descent = descent + state.weight_decay * weights[name]
+        descent = descent + numbers["weight_decay"] * weights[name]
         if name in state.momenta:
-            descent = state.momenta[name].mul_(state.momentum).add_(descent)
-        weights[name].sub_(state.lr * descent)
+            descent = state.momenta[name].mul_(numbers["momentum"]).add_(descent)
+        weights[name].sub_(numbers["lr"] * descent)
     return loss, correct(logits, labels)
+
+
+def _rule(ascent: type[SAM], state: _State) -> SAM:
+    """A SAM whose numbers are the graph's."""
+    rule = object.__new__(ascent)
+    vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))
+    return rule
 
 
 def _held(net: nn.Module) -> nn.Module:
@@ -285,15 +319,3 @@ def _view_once(graph: GraphModule) -> None:
     views: dict[Any, Node] = {}
     for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         node.replace_all_uses_with(views.setdefault(str(node.args), node))
-
-
-def _has_compiler() -> bool:
-    # Here, since they are torch's own affair: a version that has moved them shall not end runs that need no compiler.
-    from torch._inductor import exc
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        get_cpp_compiler()
-    except exc.InvalidCxxCompiler:
-        return False
-    return True
