@@ -4,7 +4,6 @@ The only place that knows in which order things happen.
 """
 
 import contextlib
-import csv
 import logging
 import os
 import re
@@ -34,13 +33,14 @@ from samgap.runs import identity, measurements, records
 from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
-from samgap.training import build, probing, ranks
+from samgap.training import build, curve, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
+from samgap.training.curve import CurveFile
 from samgap.training.layout import Layout, layout
 from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
 from samgap.training.settings import resolve
-from samgap.training.task import GapTask, Row
+from samgap.training.task import GapTask
 
 UNDETERMINED = "(.*) does not have a deterministic implementation"  # as torch says it
 
@@ -192,7 +192,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
             benchmark=machine.benchmark,
             precision="32-true" if settings["precision"] == "tf32" else settings["precision"],
             max_epochs=settings["epochs"],
-            callbacks=[last, _SchedulersSignals(), *callbacks],
+            callbacks=[CurveFile(folder / METRICS), last, _SchedulersSignals(), *callbacks],
             enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
             enable_model_summary=False,
             logger=mirror.logger or False,
@@ -207,7 +207,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
             return record
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(net, record.identity, path))
-        write_curve(task.curve, folder / METRICS)
+        curve.write(task.curve, folder / METRICS)
         if record.status == "done" and (names := measurements.missing(measurements.asked(config), folder)):
             probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
         records.write(record, folder)
@@ -220,19 +220,6 @@ def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -
     if rank:
         return contextlib.nullcontext(Mirror())
     return locate(config["logger"]["_target_"])(settings, config, **options(config["logger"]))
-
-
-def write_curve(curve: list[Row], path: Path) -> None:
-    """metrics.csv: a row an epoch, an empty field where an epoch was not evaluated."""
-    columns = list(dict.fromkeys(key for row in curve for key in row))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(curve)
-
-    files.replace(path, write)
 
 
 def _record(
