@@ -70,6 +70,8 @@ class Words:
                 for path in CONF.glob("*/*.yaml")
                 for key in re.findall(r"^(\w+):", path.read_text(), re.MULTILINE)
             }
+            | set(_each("+trainer.limit_train_batches +trainer.profiler +trainer.max_steps +trainer.detect_anomaly"))
+            | set(_each("+callbacks.mine +callbacks.mine._target_ callbacks.model_summary.max_depth"))
         )
 
     def call(self, number: int) -> tuple[str, list[str]]:

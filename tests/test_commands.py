@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from samgap import cli
 from samgap.runs import records
@@ -260,6 +261,12 @@ def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
     assert "b/own: 1/2 done, 1 failed" in out
     assert "of one worker left" in out
     assert "wants more than the 1200 that the training part has" in out
+    (failed,) = (path.parent for path in tmp_path.glob("runs/*/error.txt"))
+    (failed / "metrics.csv").write_text("epoch,step\r\n11,22\r\n12,2")  # its last line is just being written
+    with FileLock(failed / ".lock"):
+        out = command("status", f"root={tmp_path}")[1]
+    assert "b/own: 1/2 done, 1 running" in out
+    assert f"\n  {failed.name}: epoch 11/1\n" in out
 
 
 BAD_TRAIN = [

@@ -11,8 +11,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.samgap_sweeper.composer import Composer
 from samgap import cli
+from samgap.composer import Composer
 
 JOBS = [
     ["seed=1"],

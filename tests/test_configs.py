@@ -39,19 +39,19 @@ def test_every_choice_composes_and_resolves(path: Path) -> None:
     group, name = str(path.parent), path.stem
     if group.startswith("figure"):
         group, name = "figure", f"{path.parent.name}/{name}"
-    resolve(config(f"{group}={name}"))
+    resolve(config(f"{group}=[{name}]" if group in ("probe", "callbacks") else f"{group}={name}"))
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra", "draw")], ids=str
-)
+OVERLAYS = ("figure", "hydra", "debug")  # of several groups
+OTHERS = (*OVERLAYS, "callbacks", "draw")  # whose keys are another's arguments
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in OTHERS], ids=str)
 def test_a_choice_is_named_after_its_file(path: Path) -> None:
     assert yaml.safe_load((CONF / path).read_text())["name"] == path.stem
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in CHOICES if path.parts[0] not in ("figure", "hydra", "draw")], ids=str
-)
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in OVERLAYS], ids=str)
 def test_every_target_can_be_imported(path: Path) -> None:
     target = yaml.safe_load((CONF / path).read_text()).get("_target_")
     if target is not None:

@@ -189,10 +189,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device", str(path.parent))
 
     monkeypatch.setattr(checkpoint.files, "replace", full)
-    told = "last.ckpt could not be written .No space left on device.: the run goes on"
+    told = "(last.ckpt|metrics.csv) could not be written .No space left on device.: the run goes on"
     given = config(*TINY, "epochs=3", "trainer.checkpoint_seconds=0", f"root={tmp_path}")
-    with pytest.warns(UserWarning, match=told), pytest.raises(OSError, match="No space left") as last:
+    with pytest.warns(UserWarning, match=told) as warned, pytest.raises(OSError, match="No space left") as last:
         run(given, tmp_path)  # to its end, where the record cannot be written either
+    told_of = {Path(str(warning.message).partition(" could")[0]).name for warning in warned}
+    assert told_of == {"last.ckpt", "metrics.csv"}
     assert "make room there" in str(cli.explain(last.value))
 
 

@@ -34,6 +34,9 @@ def show(root: Path) -> None:
         if progress.cost_left and (left := progress.seconds_left) is not None:
             line += f", about {clock(left)} of one worker left"
         print(line)
+        for folder in watch.running:
+            if epoch := sweeps.epoch(watch.runs / folder):
+                print(f"  {folder}: {epoch}")
         for folder, problem in watch.problems.items():
             print(f"  {folder}: {problem}")
 

@@ -43,7 +43,9 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
         "logger=wandb",
         "logger.project=other", "root=elsewhere", "data_dir=/data", "hydra/launcher=cores", "hydra/launcher=basic",
         "trainer.micro_batch=16", "trainer.devices=2", "ascent.m=128", "ascent.m=1000", "ascent.interval=1",
-        "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss", "model.width=1.0", "epochs=30.0",
+        "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss",
+        "+trainer.profiler=simple", "+trainer.limit_train_batches=null", "callbacks=[model_summary]",
+        "model.width=1.0", "epochs=30.0",
     ],
     ids=str,
 )  # fmt: skip
@@ -62,6 +64,7 @@ def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
         "schedule.factor=0.2", "schedule.milestones=[0.5]", "optimizer.lr=0.2", "optimizer.momentum=0",
         "optimizer.weight_decay=0", "data.size=7", "data.train_size=100", "data.holdout=10", "data.label_noise=0.1",
         "ascent.m=64", "ascent.interval=2", "ascent=asam", "ascent=gsam", "clip_norm=1",
+        "+trainer.limit_train_batches=1",
         "data.seed=1", "data.crop=1", "data.flip=true", "pruner.sparsity=0.5", "data.mean=[0.1]",
     ],
 )  # fmt: skip

@@ -56,6 +56,30 @@ def test_a_run_leaves_record_and_curve(tiny: Tiny, tmp_path: Path) -> None:
     assert not (tmp_path / "last.ckpt").exists()
 
 
+class _Reads(Callback):
+    """The curve on disk when an epoch starts."""
+
+    def __init__(self) -> None:
+        self.found: list[bytes] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        path = Path(trainer.default_root_dir, "metrics.csv")
+        self.found.append(path.read_bytes() if path.exists() else b"")
+
+
+def test_the_curve_is_on_disk_while_a_run_lasts(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("of a try without a checkpoint\n")
+    reads = _Reads()
+    run(tiny("epochs=5", "eval_every=2", "ascent.rho=0"), tmp_path, callbacks=[reads])
+    rows = curve(tmp_path)
+    early = ["epoch", "step", "lr", "train_loss", "train_acc"]
+    for epochs, found in enumerate(reads.found):
+        columns = early if epochs < 2 else list(rows[0])  # test evaluations begin with the second epoch
+        lines = [columns, *([row[column] for column in columns] for row in rows[:epochs])]
+        assert found.decode() == ("".join(f"{','.join(line)}\r\n" for line in lines) if epochs else "")
+    assert len(reads.found) == 5
+
+
 def test_logged_loss_and_accuracy_are_of_the_first_pass(tiny: Tiny, tmp_path: Path) -> None:
     # T18: with one batch an epoch, the first row is the untrained net, whatever the ascent.
     rows = []
@@ -137,6 +161,9 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
         run(config, stopped)
     assert (stopped / "last.ckpt").exists()
     assert "Stop" in (stopped / "error.txt").read_text()
+    assert curve(stopped) == curve(whole)[:3]  # on disk while it lasts
+    with (stopped / "metrics.csv").open("a") as file:
+        file.write("4,12,0.0")  # half a line, as a power cut may leave
     monkeypatch.setattr(GapTask, "training_step", original)
     # The steps before the checkpoint must not be done again.
     epochs: list[int] = []
@@ -145,7 +172,7 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
     again = run(config, stopped)
     assert epochs == [3, 4, 5]
     assert lasting(again) == lasting(undisturbed)
-    assert curve(stopped) == curve(whole)
+    assert (stopped / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     assert not (stopped / "last.ckpt").exists()
     assert not (stopped / "error.txt").exists()
 

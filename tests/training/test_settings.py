@@ -81,10 +81,12 @@ BAD = [
      'path, got {"name": "a/b", "_target_": "samgap.data.digits.load"}.'),
     ("model._target_=3", 'model must be a file of conf/model/, whose name is a word and whose _target_ is a dotted '
      'path, got {"name": "mlp", "_target_": 3}.'),
-    ("+trainer.limit_train_batches=2", "trainer must have the keys of a file in conf/trainer/ and no others: "
-     "limit_train_batches is too many or missing."),
-    ("~trainer.threads", "trainer must have the keys of a file in conf/trainer/ and no others: threads is too many or "
-     "missing."),
+    ("~trainer.threads", "trainer must have all keys of a file in conf/trainer/: threads is missing."),
+    ("+trainer.max_epochs=2", "trainer.max_epochs is not handed to Lightning: set epochs (or stop_loss) instead."),
+    ("+trainer.limit_train_batch=2", "trainer.limit_train_batch is a key neither of a file in conf/trainer/ nor of "
+     "Lightning's Trainer; the nearest is trainer.limit_train_batches."),
+    ("+trainer.limit_train_batches=0.5", "trainer.limit_train_batches must be a whole number from 1, or null for all "
+     "batches, got 0.5."),
     ("seed=1" + "0" * 400, f"seed must be a whole number from 0, got 1{'0' * 400}."),
     ("trainer.threads=0", "trainer.threads must be a whole number from 1 to 1024, got 0."),
     ("trainer.workers=2000", "trainer.workers must be a whole number from 0 to 1024, got 2000."),

@@ -14,13 +14,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 
-from hydra_plugins.samgap_sweeper.composer import Composer
 from samgap import cli, naming, provenance
+from samgap.composer import Composer
 from samgap.errors import SettingError, said
 from samgap.runs import identity, measurements, sweeps
 from samgap.runs.display import Display
 from samgap.runs.sweeps import Member, Progress, Sweep, clock
-from samgap.training.settings import GROUPS, SCALARS, resolve
+from samgap.training.settings import GROUPS, LIMIT, SCALARS, resolve
 
 naming.register()
 
@@ -197,7 +197,7 @@ class ResumeSweeper(BasicSweeper):
         swept = dict.fromkeys(
             naming.RENAMED.get(key, key)
             for key, several in spelled.items()
-            if several and key.split(".")[0] in SCIENTIFIC
+            if several and (key.split(".")[0] in SCIENTIFIC or key == f"trainer.{LIMIT}")
         )
         if live is not None and any(key.startswith(("model.", "data.")) for key in swept):
             swept["pruner.sparsity"] = None  # every net has its own

@@ -54,14 +54,22 @@ class Draw(NamedTuple):
 class EpochSampler(Sampler[Draw]):
     """All training images once, in a new order each epoch; the last batch may be smaller.
 
-    Of several ranks each yields its own consecutive part of every batch.
+    Of several ranks each yields its own consecutive part of every batch. With a limit an epoch ends after so many.
     """
 
     def __init__(
-        self, images: int, batch_size: int, crop: int, flip: bool, seed: int, rank: int = 0, ranks: int = 1
+        self,
+        images: int,
+        batch_size: int,
+        crop: int,
+        flip: bool,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        limit: int | None = None,
     ) -> None:
         self.images, self.batch_size, self.crop, self.flip, self.seed = images, batch_size, crop, flip, seed
-        self.rank, self.local = rank, batch_size // ranks
+        self.rank, self.local, self.starts = rank, batch_size // ranks, range(0, images, batch_size)[:limit]
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -69,14 +77,14 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.images // self.batch_size)
+        return len(self.starts)
 
     def __iter__(self) -> Iterator[Draw]:
         draw = seeds.generator(self.seed, "epoch", self.epoch)
         order = torch.randperm(self.images, generator=draw).numpy()
         offsets = torch.randint(0, 2 * self.crop + 1, (self.images, 2), generator=draw).numpy()
         flips = ((torch.rand(self.images, generator=draw) < 0.5) & self.flip).numpy()
-        for start in range(0, self.images, self.batch_size):
+        for start in self.starts:
             stop = min(start + self.batch_size, self.images)
             first = min(start + self.rank * self.local, stop)
             part = slice(first, min(first + self.local, stop))
@@ -135,7 +143,14 @@ class Blocks(Dataset[tuple[Tensor, Tensor]]):
 
 
 def batches(
-    data: Data, batch_size: int, seed: int, device: torch.device, rank: int = 0, ranks: int = 1, workers: int = 0
+    data: Data,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+    limit: int | None = None,
 ) -> DataLoader[Batch]:
     """The training part as a loader of blocks, each a list of batches, one a step.
 
@@ -149,8 +164,9 @@ def batches(
         device: where tensors lie; batches of files are in memory, pinned where that helps.
         rank, ranks: this process, and how many there are.
         workers: processes that read files; 0 reads in this one.
+        limit: batches after which an epoch ends; None for all.
     """
-    sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks)
+    sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks, limit)
     # The generator keeps the loader from drawing on the global one, which belongs to the layers.
     draws = torch.Generator()
     if isinstance(data.train.images, ImageFiles):

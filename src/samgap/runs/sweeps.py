@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from samgap.errors import SettingError, said
 from samgap.files import replace_text
 from samgap.runs import measurements, records
-from samgap.runs.records import ERROR, LOCK, RunRecord
+from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 
 State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -177,6 +177,17 @@ def state(folder: Path, wanted: str = "") -> tuple[State, RunRecord | None, str]
     return ("unfinished" if (folder / "last.ckpt").exists() else "missing"), None, ""
 
 
+def epoch(folder: Path) -> str | None:
+    """How far a run has come, such as "epoch 12/200"; None before its first epoch is over."""
+    try:
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+        epochs = re.search(r"^epochs: (\S+)", (folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"), re.M)
+    except OSError:
+        return None
+    done = [line.partition(",")[0] for line in lines[1:] if line.endswith("\n")]  # one may just be written
+    return f"epoch {done[-1]}/{epochs[1]}" if done and epochs else None
+
+
 class Watch:
     """Follows a sweep; a run that has its record is looked at once."""
 
@@ -184,11 +195,12 @@ class Watch:
         self.sweep, self.members, self.runs = sweep, sweep.unique(), runs(root)
         self.records: dict[str, RunRecord] = {}
         self.problems: dict[str, str] = {}  # folder -> sentence, of the last look
+        self.running: list[str] = []  # folders, of the last look
 
     def look(self) -> Progress:
         """The present progress."""
         progress = Progress()
-        self.problems = {}
+        self.problems, self.running = {}, []
         for member in self.members:
             record = self.records.get(member.folder)
             if record is not None:
@@ -199,6 +211,8 @@ class Watch:
                     now, record = "unfinished", None
                 if problem:
                     self.problems[member.folder] = problem
+                if now == "running":
+                    self.running.append(member.folder)
             progress.counts[now] += 1
             if record is not None:
                 self.records[member.folder] = record

@@ -12,17 +12,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.profilers import Profiler
 from torch import nn
 from torch.optim import Optimizer
 
 from samgap import seeds
 from samgap.data.sets import Data, assemble
-from samgap.errors import SettingError
+from samgap.errors import SettingError, line, said
 from samgap.models.init import initialize
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.examples import Examples
 from samgap.targets import locate, options
+from samgap.training.settings import LIMIT, TRAINER
 
 
 def data(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Data:
@@ -72,6 +78,43 @@ def optimizer(config: Mapping[str, Any], settings: Mapping[str, Any], net: nn.Mo
 def schedule(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Callable[[int, int], float]:
     """(step, steps) to the factor on the learning rate."""
     return partial(locate(config["schedule"]["_target_"]), **options(settings["schedule"]))
+
+
+def extras(config: Mapping[str, Any]) -> tuple[list[Callback], dict[str, Any]]:
+    """What the user asks of Lightning itself: callbacks, and keywords of its Trainer. Any `_target_` is made an object.
+
+    Raises:
+        SettingError: one cannot be made, or is not what its key wants.
+    """
+    group = config.get("callbacks") or {}
+    if not isinstance(group, Mapping):
+        raise SettingError(f"callbacks must name files of conf/callbacks/, or be set key by key, got {said(group)}.")
+    callbacks = {name: _made(f"callbacks.{name}", part) for name, part in group.items()}
+    for name, made in callbacks.items():
+        if not isinstance(made, Callback):
+            raise SettingError(
+                f"callbacks.{name}._target_ must name a callback of Lightning's, got {said(group[name])}."
+            )
+    keys = set(config["trainer"]) - TRAINER - {LIMIT}
+    keywords = {key: _made(f"trainer.{key}", value) for key, value in config["trainer"].items() if key in keys}
+    profiler = keywords.get("profiler")
+    if not isinstance(profiler, Profiler) and profiler not in (None, "simple", "advanced", "pytorch"):
+        raise SettingError(
+            f"trainer.profiler must be simple, advanced or pytorch, or name a _target_, got {said(profiler)}."
+        )
+    return [*callbacks.values()], keywords
+
+
+def _made(key: str, part: Any) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    try:
+        return instantiate(part, _convert_="all")
+    except (HydraException, OmegaConfBaseException) as error:
+        first: BaseException = error
+        while first.__cause__:  # Hydra's own words are the names of errors
+            first = first.__cause__
+        raise SettingError(f"{key} cannot be made ({line(first)}).") from error
 
 
 def _part(config: Mapping[str, Any], group: str) -> Callable[..., Any]:

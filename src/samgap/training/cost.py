@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from samgap.targets import locate
 from samgap.training.layout import layout
+from samgap.training.settings import LIMIT
 
 # Seconds of one CPU thread: what a pass costs whatever its size, and operations a second. Only ratios matter.
 PASS_SECONDS, RATE = 2e-3, 5e10
@@ -26,7 +27,7 @@ def cost(config: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
     ascent = settings["ascent"]
     passes = 1 + (1 / (ascent.get("interval") or 1) if ascent.get("rho") else 0)
     parts = math.ceil(batch / layout(settings, config.get("trainer", {})).forward)
-    steps = settings["epochs"] * math.ceil(images / batch)
+    steps = settings["epochs"] * len(range(0, images, batch)[: settings.get("trainer", {}).get(LIMIT)])
     return float(steps * passes * (parts * PASS_SECONDS + operations / RATE))
 
 

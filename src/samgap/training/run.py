@@ -4,7 +4,6 @@ The only place that knows in which order things happen.
 """
 
 import contextlib
-import csv
 import logging
 import os
 import re
@@ -21,26 +20,28 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ProgressBar, TQDMProgressBar
 from torch import nn
 
 from samgap import files, provenance, seeds
 from samgap.data.batches import batches
 from samgap.data.sets import Data
-from samgap.errors import SettingError
+from samgap.errors import SettingError, line
 from samgap.pruning import mask
 from samgap.runs import identity, measurements, records
 from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
-from samgap.training import build, probing, ranks
+from samgap.training import build, curve, probing, ranks
 from samgap.training.checkpoint import LAST, LastCheckpoint
+from samgap.training.curve import CurveFile
 from samgap.training.layout import layout
 from samgap.training.numerics import numerics
 from samgap.training.probing import WEIGHTS
-from samgap.training.settings import resolve
-from samgap.training.task import GapTask, Row
+from samgap.training.settings import LIMIT, TRAINER, resolve
+from samgap.training.task import GapTask
 
 UNDETERMINED = "(.*) does not have a deterministic implementation"  # as torch says it
 
@@ -86,6 +87,10 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
     """
     settings = resolve(config)
     ranks.require(config["trainer"]["devices"])
+    own, keywords = build.extras(config)
+    callbacks = [*own, *callbacks]
+    if bar and keywords.get("enable_progress_bar", True) and not any(isinstance(one, ProgressBar) for one in callbacks):
+        callbacks.append(TQDMProgressBar())
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder) if ranks.rank() == 0 else contextlib.nullcontext():
         try:
@@ -93,7 +98,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
                 with numerics(settings["precision"]):
-                    record = _train(config, settings, folder, [*callbacks, *([TQDMProgressBar()] if bar else [])])
+                    record = _train(config, settings, folder, callbacks, keywords)
             elif record.status == "done":
                 _look(config, settings, record, folder)
             return record
@@ -145,9 +150,15 @@ def _lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, callbacks: list[Callback]) -> RunRecord:
+def _train(
+    config: Mapping[str, Any],
+    settings: dict[str, Any],
+    folder: Path,
+    callbacks: list[Callback],
+    keywords: dict[str, Any],
+) -> RunRecord:
     started = provenance.now()
-    machine = Machine(**{key: value for key, value in config["trainer"].items() if key != "name"})
+    machine = Machine(**{key: config["trainer"][key] for key in TRAINER - {"name"}})
     torch.set_num_threads(machine.threads)
     rank, dealt = ranks.rank(), layout(settings, config["trainer"])
     device = _device(machine)
@@ -162,7 +173,9 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         net.double()  # Lightning would do so after it has loaded a checkpoint, and round what is in it
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         dealt.check_batch_norm(len(data.train), synchronized)
-    loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks, machine.workers)
+    limit = config["trainer"].get(LIMIT)
+    loader = batches(data, settings["batch_size"], settings["seed"], device, rank, dealt.ranks, machine.workers, limit)
+    steps: int = len(loader.sampler)  # type: ignore[arg-type]
     task = GapTask(
         net,
         loss=locate(config["loss"]["_target_"]),
@@ -170,7 +183,7 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         schedule=build.schedule(config, settings),
         data=data,
         masks=masks,
-        steps=settings["epochs"] * len(loader.sampler),  # type: ignore[arg-type]
+        steps=settings["epochs"] * steps,
         eval_every=settings["eval_every"],
         layout=dealt,
         clip_norm=settings["clip_norm"],
@@ -181,8 +194,12 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         identity=identity.identity(settings),
     )
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
-    with _mirror(config, settings, rank) as mirror, _quiet():
-        trainer = Trainer(
+    with (
+        _mirror(config, settings, rank) as mirror,
+        _quiet(logging.INFO if keywords or config.get("callbacks") else logging.WARNING),
+    ):
+        trainer = _trainer(
+            keywords,
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=machine.devices // ranks.nodes(),
             num_nodes=ranks.nodes(),
@@ -191,12 +208,12 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
             sync_batchnorm=synchronized,
             use_distributed_sampler=False,  # ours deals out each batch
             # The kernels of a CPU are deterministic as they are; nothing is to be warned of.
-            deterministic=machine.deterministic if device.type == "cuda" else machine.deterministic is True,  # type: ignore[arg-type]
+            deterministic=machine.deterministic if device.type == "cuda" else machine.deterministic is True,
             benchmark=machine.benchmark,
             precision="32-true" if settings["precision"] == "tf32" else settings["precision"],
             max_epochs=settings["epochs"],
-            callbacks=[last, _SchedulersSignals(), *callbacks],
-            enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
+            callbacks=[CurveFile(folder / METRICS), last, _SchedulersSignals(), *callbacks],
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             enable_model_summary=False,
             logger=mirror.logger or False,
             log_every_n_steps=1,  # we log by epoch; Lightning warns of short epochs otherwise
@@ -205,12 +222,13 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
         seeds.seed_globals(settings["seed"], "training", *([rank] if rank else []))
         with _interrupts_pass():
             trainer.fit(task, train_dataloaders=loader, ckpt_path=_checkpoint(folder))
+        _refuse_cut_short(task, steps)
         record = _record(settings, task, data, masks, last, started, device)
         if rank:
             return record
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(net, record.identity, path))
-        write_curve(task.curve, folder / METRICS)
+        curve.write(task.curve, folder / METRICS)
         if record.status == "done" and (names := measurements.missing(measurements.asked(config), folder)):
             probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
         records.write(record, folder)
@@ -219,23 +237,27 @@ def _train(config: Mapping[str, Any], settings: dict[str, Any], folder: Path, ca
     return record
 
 
+def _trainer(keywords: dict[str, Any], **ours: Any) -> Trainer:
+    try:
+        return Trainer(**ours | keywords)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise SettingError(f"Lightning does not take what trainer and callbacks say ({line(error)}).") from error
+
+
+def _refuse_cut_short(task: GapTask, steps: int) -> None:
+    """Refuse a record to a run that something else than its settings ended: it would count as the whole run."""
+    whole = len(task.curve) * steps if task.reached else task.steps
+    if task.global_step != whole and not task.diverged:
+        raise SettingError(
+            f"Something, such as a callback, ended this run after {task.global_step} of {whole} steps, and no record "
+            "is written: leave it out, or set epochs or stop_loss."
+        )
+
+
 def _mirror(config: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -> Any:
     if rank:
         return contextlib.nullcontext(Mirror())
     return locate(config["logger"]["_target_"])(settings, config, **options(config["logger"]))
-
-
-def write_curve(curve: list[Row], path: Path) -> None:
-    """metrics.csv: a row an epoch, an empty field where an epoch was not evaluated."""
-    columns = list(dict.fromkeys(key for row in curve for key in row))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(curve)
-
-    files.replace(path, write)
 
 
 def _record(
@@ -345,9 +367,10 @@ def _interrupts_pass() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # Lightning describes the machine in every run of a sweep; what it says is in the record.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+def _quiet(level: int) -> Iterator[None]:
+    # Lightning describes the machine in every run of a sweep; what it says is in the record. Callbacks and profilers
+    # tell what they find in the same way.
+    logging.getLogger("pytorch_lightning").setLevel(level)
     undetermined: set[str] = set()
     with warnings.catch_warnings():
         # Batches come ready from the device; workers would only slow them.

@@ -5,9 +5,11 @@ since they may be used alone.
 """
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from samgap.errors import SettingError, said
@@ -115,6 +117,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.threads": (lambda v: _count(v) and v <= 1024, "a whole number from 1 to 1024"),
     "trainer.workers": (lambda v: type(v) is int and 0 <= v <= 1024, "a whole number from 0 to 1024"),
     "trainer.checkpoint_seconds": (lambda v: _number(v) and v >= 0, "a number from 0"),
+    "trainer.limit_train_batches": (lambda v: v is None or _count(v), "a whole number from 1, or null for all batches"),
     "logger.mode": (
         lambda v: v in (None, "", *WANDB_MODES),
         "online, offline or disabled, or null (its default is WANDB_MODE)",
@@ -138,7 +141,27 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 NEEDED = {"data": ("channels", "classes", "size", "mean", "std"), "model": ("width",)}  # whatever the part
-TRAINER = {"name", *(key.removeprefix("trainer.") for key in RULES if key.startswith("trainer."))}
+LIMIT = "limit_train_batches"  # the one keyword of Lightning's Trainer that is taken and changes a result
+TRAINER = {"name", *(key.removeprefix("trainer.") for key in RULES if key.startswith("trainer."))} - {LIMIT}
+# Keywords of Lightning's Trainer that are not passed on -> what to set instead. All others are; they change no result.
+INSTEAD = {
+    **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), "epochs (or stop_loss)"),
+    **dict.fromkeys(("check_val_every_n_epoch", "val_check_interval", "log_every_n_steps"), "eval_every"),
+    **dict.fromkeys(("gradient_clip_val", "gradient_clip_algorithm"), "clip_norm"),
+    **dict.fromkeys(("strategy", "plugins", "use_distributed_sampler"), "trainer.devices"),
+    "num_nodes": "trainer.devices and hydra/launcher=slurm hydra.launcher.nodes",
+    "sync_batchnorm": "model.batch_norm=synchronized",
+    "precision": "precision",
+    "accumulate_grad_batches": "batch_size and trainer.micro_batch",
+    "overfit_batches": "data.train_size, or debug=overfit",
+    "fast_dev_run": "trainer.limit_train_batches=1 and epochs=1, or debug=limit",
+    "barebones": "trainer.checkpoint_seconds",
+    "enable_checkpointing": "trainer.checkpoint_seconds",
+    "enable_model_summary": "callbacks=[model_summary]",
+    "callbacks": "callbacks",
+    "logger": "logger",
+    "default_root_dir": "root",
+}
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +209,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     if params is not None:
         settings["model"]["width"] = _width(config["model"]["_target_"], params, _shape(settings), _classes(settings))
     settings["pruner"].pop("refuse_empty", None)  # changes no result
+    if limit := trainer.get(LIMIT):
+        settings["trainer"] = {LIMIT: limit}
     if live := settings["pruner"].pop("live_params", None):
         if settings["pruner"].get("sparsity"):
             raise SettingError(
@@ -228,12 +253,31 @@ def check(values: Mapping[str, Any]) -> None:
         if not isinstance(values.get(group, {}), Mapping):
             came = json.dumps(values[group])
             raise SettingError(f"{group} must be set key by key, such as {group}.key=value, got {came}.")
-    trainer = values.get("trainer")
-    if trainer is not None and (wrong := set(trainer) ^ TRAINER if isinstance(trainer, Mapping) else {"trainer"}):
-        raise SettingError(
-            f"trainer must have the keys of a file in conf/trainer/ and no others: {', '.join(sorted(wrong))} is too "
-            "many or missing."
-        )
+    if (trainer := values.get("trainer")) is not None:
+        _check_trainer(trainer)
+
+
+def _check_trainer(trainer: Any) -> None:
+    """Ours are all there, and others are Lightning's."""
+    lacking = TRAINER - set(trainer) if isinstance(trainer, Mapping) else TRAINER
+    if lacking:
+        raise SettingError(f"trainer must have all keys of a file in conf/trainer/: {min(lacking)} is missing.")
+    for key in map(str, set(trainer) - TRAINER - {LIMIT}):
+        if key in INSTEAD:
+            raise SettingError(f"trainer.{key} is not handed to Lightning: set {INSTEAD[key]} instead.")
+        if key not in (taken := _trainer_keywords()):
+            near = get_close_matches(key, {LIMIT, *TRAINER, *taken} - INSTEAD.keys(), 1)
+            nearest = f"; the nearest is trainer.{near[0]}" if near else ""
+            raise SettingError(
+                f"trainer.{key} is a key neither of a file in conf/trainer/ nor of Lightning's Trainer{nearest}."
+            )
+
+
+@functools.cache
+def _trainer_keywords() -> frozenset[str]:
+    from pytorch_lightning import Trainer  # takes seconds, which runs without such keys need not wait for
+
+    return frozenset(inspect.signature(Trainer).parameters)
 
 
 def _refuse_no_part(group: str, part: Any) -> None:

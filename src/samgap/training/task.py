@@ -79,7 +79,7 @@ class GapTask(LightningModule):
         self.choice, self.products, self.workers = stepper, products, workers
         self.known: Chosen = {}
         self.curve: list[Row] = []
-        self.diverged = False
+        self.diverged = self.reached = False
         self._random: list[dict[str, Tensor]] = []
 
     def configure_optimizers(self) -> Any:
@@ -155,15 +155,16 @@ class GapTask(LightningModule):
             "train_acc": None if self.data.regression else correct / seen,
         }
         row |= self._ascent(sam) if isinstance(sam := self._optimizer(), SAM) else {}
-        reached = self.stop_loss is not None and loss <= self.stop_loss
-        if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs or reached):
+        self.reached = self.stop_loss is not None and loss <= self.stop_loss
+        if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs or self.reached):
             for name, part in self.parts.items():
                 score = self.score(part)
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
         self.curve.append(row)
         if self.trainer.logger is not None:
             self.trainer.logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=self.global_step)
-        self.trainer.should_stop = self.diverged or reached
+        if self.diverged or self.reached:  # a callback may have said so already
+            self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
         """Score the training part while the net is still on its device."""
