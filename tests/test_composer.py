@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import cloudpickle
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -77,6 +78,6 @@ def test_files_are_read_once_for_a_choice_of_groups(loader: ConfigLoaderImpl, mo
 def test_a_worker_can_have_it(loader: ConfigLoaderImpl) -> None:
     asked, composer = master(loader), Composer(loader)
     wanted = plain(composer.load_sweep_config(asked, ["seed=1"]))
-    for other in (copy.deepcopy(composer), pickle.loads(pickle.dumps(composer))):
+    for other in (copy.deepcopy(composer), pickle.loads(cloudpickle.dumps(composer))):  # as launchers send it
         assert plain(other.load_sweep_config(asked, ["seed=1"])) == wanted
     assert composer.get_search_path() is loader.get_search_path()
