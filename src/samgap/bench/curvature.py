@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from samgap.bench.commands import peak, seconds
 from samgap.bench.rows import Row, bounded
 from samgap.bench.steps import Compose
@@ -28,7 +30,7 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
         folder = next(sweeps.runs(Path(root)).iterdir())
         config = compose(*trained)
         record = records.parse((folder / records.RECORD).read_text(encoding="utf-8"))
-        yield _largest(probing.restored(config, resolve(config), record, folder))
+        yield _largest(probing.restored(config, resolve(config), record, folder, torch.device("cpu")))
         yield from _moment(folder, 20 if smoke else 1_000)
 
 

@@ -45,7 +45,7 @@ def trained(
     folder = bed.folder / name
     record = run(config, folder, callbacks=callbacks)
     weights: dict[str, Tensor] = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
-    return weights, partial(probing.restored, config, resolve(config), record, folder)
+    return weights, partial(probing.restored, config, resolve(config), record, folder, torch.device("cpu"))
 
 
 def far(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
@@ -164,7 +164,7 @@ def curvature(bed: Bed) -> Iterator[Check]:
 
 
 def nccl(bed: Bed) -> Iterator[Row]:
-    """A run whose one process belongs to a group, whose every sum, copy and gathering goes through nccl."""
+    """A run by Lightning's strategy for several processes, whose sums, copies and gathering go through nccl."""
     yield from apart(_joined, bed)
 
 
@@ -173,6 +173,7 @@ def _joined(bed: Bed) -> Iterator[Check]:
     if not dist.is_available() or (backend == "nccl" and not dist.is_nccl_available()):
         raise LeftOut(f"this torch has no {backend}")
     alone, _ = trained(bed, "alone", *_sparse(bed))
+    known = {*os.environ}
     dist.init_process_group(backend, init_method=f"file://{bed.folder}/meet", rank=0, world_size=1)
     try:
         joined, _ = trained(bed, "joined", *_sparse(bed))
@@ -187,6 +188,8 @@ def _joined(bed: Bed) -> Iterator[Check]:
         yield Check(f"gradients summed by {backend}", "as they were", "as they were" if same else "changed", same)
     finally:
         dist.destroy_process_group()
+        for name in {*os.environ} - known:  # Lightning's strategy for several processes leaves some
+            del os.environ[name]
 
 
 def figure8(bed: Bed) -> Iterator[Check]:

@@ -8,6 +8,7 @@ of it. Images too many for memory stay in their files (`ImageFiles`) and are rea
 N images of a part, c channels, h by w pixels.
 """
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
@@ -68,9 +69,24 @@ class Scale(NamedTuple):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, c, h, w), in levels, as float32 input."""
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return self._standardize(images, *self._moments(images.device))
+
+    def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """The same for images of one device, to which mean and std are copied once and not in every call."""
+        return _on(self, device)
+
+    def _moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
+        return mean, std
+
+    def _standardize(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         return (images.float() / self.levels - mean) / std
+
+
+@functools.cache
+def _on(scale: Scale, device: torch.device) -> Callable[[Tensor], Tensor]:
+    mean, std = scale._moments(device)
+    return lambda images: scale._standardize(images, mean, std)
 
 
 @dataclass(frozen=True, eq=False)

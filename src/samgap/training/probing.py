@@ -23,11 +23,12 @@ from samgap.training import build
 WEIGHTS = "weights.pt"
 
 
-def subject(config: Mapping[str, Any], net: nn.Module, data: Data, masks: Masks) -> Subject:
-    """A finished net with what it was trained on: the training part in its order, not augmented."""
-    part = data.train.to(next(net.parameters()).device)
-    images = data.scale(part.images[:].to(part.labels.device))  # of files too: probes look at all again and again
-    return Subject(net, locate(config["loss"]["_target_"]), Examples(images, part.labels), masks)
+def subject(config: Mapping[str, Any], net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
+    """A finished net with what it was trained on: the training part in its order, not augmented; all on one device."""
+    part = data.train.to(device)
+    images = data.scale(part.images[:].to(device))  # of files too: probes look at all again and again
+    masks = {name: mask.to(device) for name, mask in masks.items()}
+    return Subject(net.to(device), locate(config["loss"]["_target_"]), Examples(images, part.labels), masks)
 
 
 def keep(net: nn.Module, identity: str, path: Path) -> None:
@@ -39,7 +40,9 @@ def keep(net: nn.Module, identity: str, path: Path) -> None:
     path.write_bytes(content.getbuffer())
 
 
-def restored(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path) -> Subject:
+def restored(
+    config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path, device: torch.device
+) -> Subject:
     """The net of a run that is done, from weights.pt.
 
     Raises:
@@ -70,7 +73,7 @@ def restored(config: Mapping[str, Any], settings: Mapping[str, Any], record: Run
         raise SettingError(
             f"{folder / WEIGHTS} is of another run ({whose}): move the folder away and start the run again."
         )
-    return subject(config, net, data, masks)
+    return subject(config, net, data, masks, device)
 
 
 def carry_out(config: Mapping[str, Any], names: list[str], looked_at: Subject, record: RunRecord, folder: Path) -> None:
@@ -97,6 +100,7 @@ def carry_out(config: Mapping[str, Any], names: list[str], looked_at: Subject, r
                 "seconds": round(time.monotonic() - started, 3),
                 "measured": provenance.now(),
                 "host": provenance.host(),
+                "device": looked_at.examples.labels.device.type,
                 "commit": commit,
                 "dirty": dirty,
                 "versions": provenance.versions(),

@@ -99,7 +99,7 @@ class Ranks:
     def sum_all(self, weights: list[Tensor]) -> None:
         """Sum gradients over all ranks, unless `sum_group` has done so."""
         if self.span < self.count:
-            _sum_gradients(weights, torch.zeros(()), None)
+            _sum_gradients(weights, torch.zeros((), device=weights[0].device), None)
 
     def sums(self, *values: float) -> list[float]:
         """Each value summed over all ranks."""

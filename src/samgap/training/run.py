@@ -131,9 +131,11 @@ def probe(config: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) 
 
 def _look(config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path) -> None:
     if names := measurements.missing(measurements.asked(config), folder):
-        torch.set_num_threads(config["trainer"]["threads"])
+        machine = _machine(config)
+        torch.set_num_threads(machine.threads)
         with _mirror(config, settings, ranks.rank()) as mirror, numerics(settings["precision"]):
-            probing.carry_out(config, names, probing.restored(config, settings, record, folder), record, folder)
+            looked_at = probing.restored(config, settings, record, folder, _device(machine))
+            probing.carry_out(config, names, looked_at, record, folder)
             mirror.keep(record, folder)
 
 
@@ -158,7 +160,7 @@ def _train(
     keywords: dict[str, Any],
 ) -> RunRecord:
     started = provenance.now()
-    machine = Machine(**{key: config["trainer"][key] for key in TRAINER - {"name"}})
+    machine = _machine(config)
     torch.set_num_threads(machine.threads)
     rank, dealt = ranks.rank(), layout(settings, config["trainer"])
     device = _device(machine)
@@ -204,7 +206,7 @@ def _train(
             devices=machine.devices // ranks.nodes(),
             num_nodes=ranks.nodes(),
             plugins=[ranks.environment()],
-            strategy=ranks.Joined() if dealt.ranks > 1 else "auto",
+            strategy=ranks.Joined() if dealt.ranks > 1 or torch.distributed.is_initialized() else "auto",
             sync_batchnorm=synchronized,
             use_distributed_sampler=False,  # ours deals out each batch
             # The kernels of a CPU are deterministic as they are; nothing is to be warned of.
@@ -230,7 +232,7 @@ def _train(
             files.replace(folder / WEIGHTS, lambda path: probing.keep(net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
         if record.status == "done" and (names := measurements.missing(measurements.asked(config), folder)):
-            probing.carry_out(config, names, probing.subject(config, net, data, masks), record, folder)
+            probing.carry_out(config, names, probing.subject(config, net, data, masks, device), record, folder)
         records.write(record, folder)
         (folder / LAST).unlink(missing_ok=True)
         mirror.keep(record, folder)  # when nothing can be lost any more
@@ -309,6 +311,10 @@ def _record(
         stepper=task.stepper.name,
         sparsity_by_layer=mask.sparsity_by_layer(masks),
     )
+
+
+def _machine(config: Mapping[str, Any]) -> Machine:
+    return Machine(**{key: config["trainer"][key] for key in TRAINER - {"name"}})
 
 
 def _device(machine: Machine) -> torch.device:

@@ -84,7 +84,7 @@ class EagerStepper:
         for x, y in zip(*(torch.split(part, self.layout.forward) for part in (images, labels)), strict=True):
             if not len(y):  # a rank without examples of its group
                 continue
-            logits = self.net(self.scale(x).to(self.weights[0].dtype))
+            logits = self.net(self.scale.on(x.device)(x).to(self.weights[0].dtype))
             loss = self.loss(logits, y)
             part = loss if len(y) == group.size else loss * (len(y) / group.size)
             self.backward(part)

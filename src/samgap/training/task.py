@@ -93,6 +93,7 @@ class GapTask(LightningModule):
         eager = EagerStepper(self.net, self.loss, optimizer, backward, scale, self.layout, self.clip_norm)
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = compiled.choose(*how)
+        scale.on(self.device)  # kept for all steps
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
         self.parts = {"test": self._share(self.data.test)}
@@ -135,7 +136,9 @@ class GapTask(LightningModule):
             scheduler.step()
         losses, correct, sizes = zip(*results, strict=True)
         # One sum a block: a handful of small operations a step would show.
-        self._loss_sum += torch.stack(losses).double() @ torch.tensor(sizes, dtype=torch.float64, device=self.device)
+        weights = torch.full((len(sizes),), sizes[0], dtype=torch.float64, device=self.device)
+        weights[-1].fill_(sizes[-1])  # only the last batch of an epoch can be smaller
+        self._loss_sum += torch.stack(losses).double() @ weights
         self._correct += torch.stack(correct).sum()
         self._seen += sum(sizes)
 
