@@ -89,7 +89,7 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     if isinstance(kind.made(values["draw"]), Gap):
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
         # A trend wants three cells.
-        assert len(grid["model.width"]) >= 3 or name == "decay" or scale == "gpu"
+        assert len(grid["model.width"]) >= 3 or name in ("decay", "init") or scale == "gpu"
 
 
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])

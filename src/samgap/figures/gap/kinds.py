@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from samgap.figures.gap import best_rho, contrast, plots, schedules, study, trend
+from samgap.figures.gap import best_rho, choices, contrast, plots, study, trend
 from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
@@ -58,14 +58,14 @@ class Contrast(Gap):
         return contrast.verdicts(found, x, over, published)
 
 
-class Schedules(Gap):
-    """Which of two schedules fits the published accuracies?"""
+class Choices(Gap):
+    """Which of two choices that the paper leaves open fits the published accuracies?"""
 
     def verdicts(
         self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
     ) -> Sequence[Judgment]:
-        """See `schedules.verdicts`."""
-        return schedules.verdicts(found, x, over, published)
+        """See `choices.verdicts`."""
+        return choices.verdicts(found, x, over, published)
 
 
 class BestRho(Gap):

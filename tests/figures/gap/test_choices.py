@@ -1,4 +1,4 @@
-"""Which of two schedules lies nearer to published accuracies."""
+"""Which of two choices lies nearer to published accuracies."""
 
 import math
 
@@ -8,11 +8,11 @@ from scipy import stats
 
 from samgap.errors import SettingError
 from samgap.figures import published
+from samgap.figures.gap.choices import judge, verdicts
 from samgap.figures.gap.gaps import gaps
-from samgap.figures.gap.schedules import AXIS, judge, verdicts
 from tests.figures.tables import PARAMS, table
 
-NAMED = ("a", "b")
+NAMED, AXIS = ("a", "b"), "schedule.milestones"
 
 
 def rows(*means: float, std: float = 0.1, seeds: int = 8) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""Which of two schedules fits the published accuracies? Where the paper's text and its code disagree.
+"""Which of two choices fits the published accuracies? Where the paper leaves one open, or its text and code disagree.
 
-Each schedule predicts the published numbers: SGD's accuracy and SAM's at one rho, at each size, means of three seeds.
+Each choice predicts the published numbers: SGD's accuracy and SAM's at one rho, at each size, means of three seeds.
 How far it is from them is
 
     T = sum over numbers of ((a - m) / (s sqrt(1/3 + 1/n)))^2
 
-with a published number a, our mean m over n seeds, and the standard deviation s pooled over both schedules. Were the
-schedule the paper's, each term would be the square of Student's t of 2 (n - 1) degrees of freedom, so that the
-distribution of T is simulated. A schedule is refused where p < .05.
+with a published number a, our mean m over n seeds, and the standard deviation s pooled over both choices. Were the
+choice the paper's, each term would be the square of Student's t of 2 (n - 1) degrees of freedom, so that the
+distribution of T is simulated. A choice is refused where p < .05.
 """
 
 import math
@@ -23,14 +23,13 @@ from samgap.figures.gap.replication import PUBLISHED_SEEDS
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL
 
-AXIS = "schedule.milestones"
 STUDIES = 10_000
 SAM_BY_RHO = "fig7_rho"  # published SAM at every rho
 
 
 @dataclass(frozen=True)
 class Nearer(Judgment):
-    """Which of two schedules fits, in the order in which they were typed; reproduced is the first alone."""
+    """Which of two choices fits, in the order in which they were typed; reproduced is the first alone."""
 
     numbers: int
     far_first: float  # T, see above
@@ -43,18 +42,20 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     """One answer.
 
     Args:
-        found: gaps of a sweep over two values of schedule.milestones, with a gap at one rho (draw.fixed_rho).
-        x, over: not used.
+        found: gaps of a sweep over two values of one key, with a gap at one rho (draw.fixed_rho).
+        x: not used.
+        over: that key alone (draw.series).
         published: fig7.
 
     Raises:
-        SettingError: there are not two schedules, or there is no SAM at draw.fixed_rho.
+        SettingError: there are not two values, or there is no SAM at draw.fixed_rho.
     """
     cells = found.cells
-    named = [*dict.fromkeys(found.by_seed[AXIS])] if AXIS in cells else []  # in the order in which they were typed
+    axis = over[0] if over else "a key (draw.series)"
+    named = [*dict.fromkeys(found.by_seed[axis])] if axis in cells else []  # in the order in which they were typed
     if len(named) != 2 or "fixed_acc" not in cells or published is None:
         raise SettingError(
-            f"This figure holds two values of {AXIS}, at one swept rho (draw.fixed_rho), against a table of "
+            f"This figure holds two values of {axis}, at one swept rho (draw.fixed_rho), against a table of "
             f"draw.published: sweep two, got {len(named)}."
         )
     by_rho = tables.load(SAM_BY_RHO)
@@ -68,7 +69,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         for arm, value in values.items():
             if len(value):
                 theirs.append(float(value.iloc[0]))
-                mine = pair.set_index(AXIS)[[f"{arm}_acc", f"{arm}_std", "n"]]
+                mine = pair.set_index(axis)[[f"{arm}_acc", f"{arm}_std", "n"]]
                 first.append(mine.loc[named[0]].to_numpy())
                 second.append(mine.loc[named[1]].to_numpy())
     return [judge((str(named[0]), str(named[1])), np.array(first), np.array(second), np.array(theirs))]
@@ -78,8 +79,8 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, theirs:
     """The answer.
 
     Args:
-        named: the two schedules.
-        first, second: (numbers, 3), each number's mean, standard deviation and seeds with either schedule.
+        named: the two choices.
+        first, second: (numbers, 3), each number's mean, standard deviation and seeds with either choice.
         theirs: (numbers,), published.
     """
     series = f"{named[0]} against {named[1]}"
