@@ -224,7 +224,7 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert {study.folder for study in shown.studies if not study.own} == folders
     assert [*shown.figures()][:4] == ["fig1", "fig2", "fig4", "fig6"]
     for study in shown.studies:
-        assert study.header.get("claim") if not study.own else not study.header
+        assert study.about.get("claim") if not study.own else not study.about
         assert study.plots or study.problem
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
     assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
