@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from samgap.conformance.fixtures import RHO, Quadratic, batch, generator, layers, module_of, norm, observe
+from samgap.conformance.fixtures import RHO, Quadratic, batch, generator, layers, module, norm, observe
 from samgap.conformance.properties import EXACT, Outcome, close, expected, normalized, register
 from samgap.conformance.subject import Subject
 
@@ -69,7 +69,7 @@ def weight_decay(subject: Subject) -> Outcome:
 def half_precision(subject: Subject) -> Outcome:
     """The square of 300 overflows float16."""
     normalized(subject)
-    net = module_of(weight=torch.zeros(4, dtype=torch.float16))
+    net = module(weight=torch.zeros(4, dtype=torch.float16))
     return close(norm(observe(subject, net, lambda: (300 * net.weight).sum()).eps), RHO, 1e-2)
 
 

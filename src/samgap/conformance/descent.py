@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Adam
 
-from samgap.conformance.fixtures import RHO, NotApplicable, Quadratic, copies, layers, module_of, norm, observe, train
-from samgap.conformance.properties import EXACT, Outcome, close, expected, register
+from samgap.conformance.fixtures import RHO, Quadratic, advance, copies, layers, module, norm, observe, train
+from samgap.conformance.properties import EXACT, NotApplicable, Outcome, close, expected, register
 from samgap.conformance.subject import Subject
 
 
@@ -28,15 +27,8 @@ def _comes_back(subject: Subject, dtype: torch.dtype) -> Outcome:
     before = copies(list(net.parameters()))
     optimizer = subject.make(net, SGD, 0.3, lr=0.0)
     x = torch.ones(4, 6, dtype=dtype)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = net(x).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
     for _ in range(200):
-        subject.style.step(optimizer, closure)
+        advance(subject, optimizer, lambda: net(x).square().sum())
     after = copies(list(net.parameters()))
     changed = sum(int((a != b).sum()) for a, b in zip(before, after, strict=True))
     return Outcome(f"{changed} of {sum(w.numel() for w in before)} weights changed", changed == 0)
@@ -59,15 +51,8 @@ def descent(subject: Subject) -> Outcome:
     optimizer = subject.make(net, SGD, RHO, lr=0.03, momentum=0.9, weight_decay=0.01)
     w = torch.cat(copies([net.weight, net.bias]))
     v = torch.zeros(5, dtype=torch.float64)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = net()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
     for _ in range(20):
-        subject.style.step(optimizer, closure)
+        advance(subject, optimizer, net)
         g = net.matrix @ w
         v = 0.9 * v + net.matrix @ (w + expected(subject, [g], RHO)[0]) + 0.01 * w
         w = w - 0.03 * v
@@ -78,7 +63,7 @@ def descent(subject: Subject) -> Outcome:
 @register("a loss of zero", "is no failure: weight decay acts")
 def zero_loss(subject: Subject) -> Outcome:
     """In float32, cross entropy is exactly 0 at a margin of 20."""
-    net = module_of(weight=torch.ones(3))
+    net = module(weight=torch.ones(3))
     step = observe(subject, net, lambda: (net.weight - 5).clamp(min=0).sum(), lr=0.1, weight_decay=0.5)
     return close(float(step.after[0][0]), 0.95, 1e-6)
 

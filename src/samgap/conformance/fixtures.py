@@ -14,10 +14,6 @@ from samgap.conformance.subject import Subject
 RHO = 0.1
 
 
-class NotApplicable(Exception):
-    """The property does not apply to this class; the message says why."""
-
-
 class Unexpected(Exception):
     """A check cannot go on; the message says what happened instead."""
 
@@ -80,6 +76,21 @@ def observe(subject: Subject, net: nn.Module, loss: Callable[[], Tensor], rho: f
     return Step(before, passes, gradients, losses, [w for w, _ in Spy.seen], copies(weights), returned)
 
 
+def advance(subject: Subject | None, optimizer: Any, loss: Callable[[], Tensor]) -> None:
+    """Take one step on `loss`; without a subject, as a plain torch optimizer."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    if subject is None:
+        optimizer.step(closure)
+    else:
+        subject.style.step(optimizer, closure)
+
+
 def generator(seed: int) -> torch.Generator:
     """A generator on the default device."""
     return torch.Generator(torch.get_default_device()).manual_seed(seed)
@@ -117,12 +128,12 @@ class Quadratic(nn.Module):
         return 0.5 * w @ self.matrix @ w
 
 
-def module_of(**weights: Tensor) -> Any:
+def module(**weights: Tensor) -> Any:
     """A module with these parameters and nothing else."""
-    module = nn.Module()
+    made = nn.Module()
     for name, weight in weights.items():
-        module.register_parameter(name, nn.Parameter(weight))
-    return module
+        made.register_parameter(name, nn.Parameter(weight))
+    return made
 
 
 def layers(*, noisy: bool) -> Any:
@@ -139,17 +150,7 @@ def batch(number: int, size: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def train(subject: Subject | None, net: nn.Module, optimizer: Any, steps: int, first: int = 0) -> None:
-    """Train on batches `first` to `first + steps`; without a subject, as a plain torch optimizer."""
+    """Train on batches `first` to `first + steps`; see `advance`."""
     for step in range(first, first + steps):
         x, y = batch(step)
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        if subject is None:
-            optimizer.step(closure)
-        else:
-            subject.style.step(optimizer, closure)
+        advance(subject, optimizer, lambda x=x, y=y: F.cross_entropy(net(x), y))  # type: ignore[misc]

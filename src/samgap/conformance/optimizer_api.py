@@ -5,11 +5,10 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from samgap.conformance.fixtures import RHO, Quadratic, Spy, copies, layers, norm, same, train
+from samgap.conformance.fixtures import RHO, Quadratic, Spy, advance, copies, layers, norm, same, train
 from samgap.conformance.properties import Outcome, register
 from samgap.conformance.subject import Subject
 
@@ -66,14 +65,7 @@ def added(subject: Subject) -> Outcome:
     optimizer = subject.make(net, SGD, RHO, groups=[{"params": [net.weight]}], lr=0.01)
     optimizer.add_param_group({"params": [net.bias]})
     before = net.bias.detach().clone()
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = net()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    subject.style.step(optimizer, closure)
+    advance(subject, optimizer, net)
     moved = not torch.equal(before, net.bias)
     return Outcome("trained" if moved else "not moved", moved)
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from samgap.conformance.fixtures import RHO, NotApplicable, batch, copies, layers, module_of, norm, observe, same, train
-from samgap.conformance.properties import Outcome, register
+from samgap.conformance.fixtures import RHO, advance, batch, copies, layers, module, norm, observe, same, train
+from samgap.conformance.properties import NotApplicable, Outcome, register
 from samgap.conformance.subject import Subject
 
 
@@ -40,21 +40,18 @@ def statistics_go_on(subject: Subject) -> Outcome:
 @register("dropout", "one mask for both passes, another in the next step")
 def dropout(subject: Subject) -> Outcome:
     """A new mask changes the gradient by more than SAM does."""
-    net = module_of(weight=torch.ones(1000))
+    net = module(weight=torch.ones(1000))
     torch.manual_seed(3)
     optimizer = subject.make(net, SGD, RHO, lr=0.1)
     masks = []
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def loss() -> Tensor:
         kept = F.dropout(net.weight, 0.5)
         masks.append(kept.detach() != 0)
-        loss = kept.sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return kept.sum()
 
-    subject.style.step(optimizer, closure)
-    subject.style.step(optimizer, closure)
+    for _ in range(2):
+        advance(subject, optimizer, loss)
     shared = float((masks[0] == masks[1]).float().mean())
     new = not torch.equal(masks[1], masks[2])
     return Outcome(f"{100 * shared:.0f} % shared, next step {'another' if new else 'the same'}", shared == 1 and new)
@@ -75,7 +72,7 @@ def autocast(subject: Subject) -> Outcome:
 @register("a parameter that has no gradient", "stays where it is")
 def unused(subject: Subject) -> Outcome:
     """An unused head must not move."""
-    net = module_of(used=torch.ones(2), unused=torch.ones(2))
+    net = module(used=torch.ones(2), unused=torch.ones(2))
     step = observe(subject, net, lambda: net.used.square().sum(), lr=0.1)
     away = norm([step.second[1] - 1, step.after[1] - 1])
     return Outcome(f"{away:.3g} away", away == 0)
@@ -84,7 +81,7 @@ def unused(subject: Subject) -> Outcome:
 @register("a parameter without gradient in pass 2", "comes back")
 def dropped(subject: Subject) -> Outcome:
     """Stochastic depth: restoring only parameters with a gradient leaves this one perturbed."""
-    net = module_of(used=torch.ones(2), sometimes=torch.ones(2))
+    net = module(used=torch.ones(2), sometimes=torch.ones(2))
     calls = iter((True, False))
     step = observe(subject, net, lambda: net.used.square().sum() + (net.sometimes.square().sum() if next(calls) else 0))
     away = norm([step.after[1] - 1])
@@ -100,17 +97,14 @@ def error(subject: Subject) -> Outcome:
     optimizer = subject.make(net, SGD, 0.3, lr=0.1)
     before, calls = copies(list(net.parameters())), []
 
-    def closure() -> Tensor:
+    def loss() -> Tensor:
         calls.append(True)
         if len(calls) == 2:
             raise MemoryError
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(batch(0)[0]), batch(0)[1])
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return F.cross_entropy(net(batch(0)[0]), batch(0)[1])
 
     with contextlib.suppress(MemoryError):
-        subject.style.step(optimizer, closure)
+        advance(subject, optimizer, loss)
     away = norm([a - b for a, b in zip(before, copies(list(net.parameters())), strict=True)])
     return Outcome(f"{away:.3g} away", away == 0)
 
@@ -120,7 +114,7 @@ def not_finite(subject: Subject) -> Outcome:
     """Subtracting eps would leave nan; a copy restores the weights."""
     came = []
     for value in (float("inf"), float("nan")):
-        net = module_of(weight=torch.ones(3))
+        net = module(weight=torch.ones(3))
         step = observe(subject, net, lambda net=net, value=value: (net.weight * value).sum())  # type: ignore[misc]
         came.append(all(same(weights, step.before) for weights in step.seen))
     return Outcome(", ".join("as they were" if kept else "lost" for kept in came), all(came))

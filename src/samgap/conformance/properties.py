@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from samgap.conformance.fixtures import NotApplicable
 from samgap.conformance.subject import ASCENTS, Subject
 
 EXACT = 1e-6  # relative; tensors are float64, but computing the norm in float32 is allowed
+
+
+class NotApplicable(Exception):
+    """The property does not apply to this class; the message says why."""
 
 
 class Outcome(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 
 from samgap.conformance import ascent, descent, optimizer_api, passes, ranks
-from samgap.conformance.fixtures import NotApplicable, Unexpected
-from samgap.conformance.properties import CHECKS, Property
+from samgap.conformance.fixtures import Unexpected
+from samgap.conformance.properties import CHECKS, NotApplicable, Property
 from samgap.conformance.subject import Subject
 
 # Properties of a step in its order, then the others.

@@ -3,7 +3,6 @@
 Losses are means over examples. `squared` is a sum over outputs and `mean_squared` a mean; curvature scales likewise.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,4 +101,4 @@ def _plain(found: Eigen) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     # JSON has no NaN, so a missing value is null.
-    return float(value) if np.isfinite(value) and not math.isnan(value) else None
+    return float(value) if np.isfinite(value) else None

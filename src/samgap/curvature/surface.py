@@ -16,13 +16,12 @@ from torch.func import functional_call
 from samgap import seeds
 from samgap.curvature import eigen
 from samgap.curvature.examples import Examples, Loss, frozen
-from samgap.curvature.hessian import Hessian, Parts
+from samgap.curvature.hessian import BLOCK, Hessian, Parts
 from samgap.curvature.vectors import Array, Coordinates
 from samgap.errors import SettingError, said
 
 KINDS = ("eigen", "raw", "filter")  # of directions
 TOL = 1e-3  # relative, of the eigenvalues for eigenvector directions
-BLOCK = 500  # examples at a time; bounds memory, and changes results by rounding alone
 
 
 @dataclass(frozen=True, eq=False)
