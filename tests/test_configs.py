@@ -98,6 +98,14 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
         assert len(grid["model.width"]) >= 3 or name == "decay" or scale == "gpu"
 
 
+def test_the_texts_of_a_figure_are_no_setting_of_a_run() -> None:
+    assert config()["about"] == {}  # so that a figure of one's own may do without
+    values = config("figure=fig1/smoke")
+    assert identity(resolve(values)) == identity(resolve(values | {"about": {}}))
+    with pytest.raises(SettingError, match=r"about must be set key by key, such as about\.key=value, got 3"):
+        resolve(values | {"about": 3})
+
+
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])
 def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
