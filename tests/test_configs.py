@@ -68,15 +68,21 @@ def sweep(figure: str) -> dict[str, list[Any]]:
     }
 
 
+ABOUT = {"claim", "source", "left_open", "choices", "cost", "result", "before"}
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> None:
-    text = (CONF / "figure" / f"{figure}.yaml").read_text()
     name, scale = figure.split("/")
-    for word in ("CLAIM", "SOURCE", "COMMAND", "TIME", "RESULT", "CHOICES"):
-        assert f"# {word} " in text
-    suffix = "" if scale == "smoke" else f" SCALE={scale}"
-    assert f"make reproduce-{name}{suffix}\n" in text
     values = config(f"figure={figure}")
+    assert {"claim", "source", "left_open", "choices", "cost"} <= {*values["about"]} <= ABOUT
+    assert all(isinstance(text, str) and text for text in values["about"].values())
+    # What holds at every scale is written once, and the price is of the scale itself.
+    files = (CONF / "figure" / name / f"{file}.yaml" for file in ("base", scale))
+    of_base, of_scale = (yaml.safe_load(file.read_text())["about"] for file in files)
+    assert {"claim", "source"} <= {*of_base}
+    assert "cost" in of_scale
+    assert not {"claim", "source"} & {*of_scale}
     assert (values["name"], values["scale"]) == (name, scale)
     tables = values["draw"]["published"]
     for table in [tables] if isinstance(tables, str) else tables:
@@ -90,6 +96,14 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
         # A trend wants three cells.
         assert len(grid["model.width"]) >= 3 or name in ("decay", "init") or scale == "gpu"
+
+
+def test_the_texts_of_a_figure_are_no_setting_of_a_run() -> None:
+    assert config()["about"] == {}  # so that a figure of one's own may do without
+    values = config("figure=fig1/smoke")
+    assert identity(resolve(values)) == identity(resolve(values | {"about": {}}))
+    with pytest.raises(SettingError, match=r"about must be set key by key, such as about\.key=value, got 3"):
+        resolve(values | {"about": 3})
 
 
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])

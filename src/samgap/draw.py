@@ -27,7 +27,7 @@ naming.register()
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone: this disk's, W&B's, or samgap's own."""
     with cli.sentences():
-        draw(naming.plain(config, "root", "name", "scale", "draw", "protocol", "logger", "source"))
+        draw(naming.plain(config, "root", "name", "scale", "draw", "about", "protocol", "logger", "source"))
         if config.scale == "smoke":
             print(f"\n{what_next(config.name)}")
 
@@ -77,9 +77,11 @@ def draw(config: dict[str, Any]) -> None:
             files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
             figure.set_layout_engine("none")  # it is laid out now
         plt.close(figure)
-    output.write(study, folder, config["draw"])
+    output.write(study, folder, {key: config.get(key, {}) for key in ("draw", "about")})
     archive.write(study.table, root, folder, drawn.files)
     print(output.printed(study))
+    if left_open := config.get("about", {}).get("left_open"):
+        print(f"\nThe paper leaves open: {left_open}")
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
     if target:
         locate(target)(sweep, root, study, drawn.plots(study.frame()), **options(logger))

@@ -69,7 +69,7 @@ class BySubtraction(SAM):
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
         eps = self.ascent(weights, [w.grad for w in weights])
         torch._foreach_add_(weights, eps)
-        with self._statistics_held():
+        with self._statistics_frozen():
             closure()
         torch._foreach_sub_(weights, eps)
         return loss

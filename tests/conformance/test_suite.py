@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samgap.conformance.__main__ import main
-from samgap.conformance.subject import Subject, fitting
+from samgap.conformance.subject import Subject, subject_for
 from samgap.conformance.suite import PROPERTIES, Row, _row, examine
 
 OURS = [
@@ -17,7 +17,7 @@ OURS = [
     Subject("samgap.optim.gsam:GSAM", "wrapper", "sam", {"alpha": 0.0}),
 ]
 
-# What fails for pytorch_optimizer:SAM. Their README has the caller freeze batch norm; the rest is not told.
+# What fails for pytorch_optimizer:SAM. Their README has the caller freeze batch norm; it does not mention the rest.
 PEER_VERSION = "4.1.0"
 PEER_FAILS = {
     "rho = 0 with batch norm and dropout": "9 of 9 tensors differ",
@@ -146,7 +146,7 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
             ["samgap.optim.sam:SAM", "--adapter", "two-step"],
             "the adapter 'two-step' does not fit samgap.optim.sam:SAM (",
         ),
-        (["samgap.optim.sam:SAM", "--own", '{"roh": 1}'], "name another with --adapter, or give what the class wants"),
+        (["samgap.optim.sam:SAM", "--own", '{"roh": 1}'], "name another with --adapter, or give what the class needs"),
         (["torch.optim:SGD"], "does not fit torch.optim:SGD"),
         (["tests.conformance.styles:AscentDescent"], "'AscentDescent' object has no attribute 'step'): name another"),
         (["tests.conformance.styles:ClosureUnstepped"], "(NotImplementedError: use fit())"),
@@ -184,7 +184,7 @@ def test_bad_input_is_one_sentence(
     ],
 )
 def test_styles_are_told_apart_and_used_right(target: str, adapter: str) -> None:
-    subject = fitting(target, "sam", {}, None)
+    subject = subject_for(target, "sam", {}, None)
     assert subject.adapter == adapter
     for name in ("first pass", "direction of the ascent", "descent", "rho = 0", "weight decay"):
         assert check(name, subject).verdict == "holds", name

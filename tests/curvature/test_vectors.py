@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from samgap.curvature.examples import Examples, held
+from samgap.curvature.examples import Examples, frozen
 from samgap.curvature.vectors import Coordinates
 from samgap.errors import SettingError
 from tests.curvature.nets import conv, examples, masked, mlp
@@ -44,12 +44,12 @@ def test_masks_of_another_net() -> None:
     masks = masked(net)
     with pytest.raises(SettingError, match="prunes weights that are not 0"):
         Coordinates.of(mlp(), masks)
-    with pytest.raises(SettingError, match="'nothing' is no bool of the shape"):
+    with pytest.raises(SettingError, match="'nothing' must be a bool tensor of the shape"):
         Coordinates.of(net, {"nothing": torch.ones(3) > 0})
     name, mask = next(iter(masks.items()))
-    with pytest.raises(SettingError, match="is no bool of the shape"):
+    with pytest.raises(SettingError, match="must be a bool tensor of the shape"):
         Coordinates.of(net, {name: mask.T})
-    with pytest.raises(SettingError, match="is no bool of the shape"):
+    with pytest.raises(SettingError, match="must be a bool tensor of the shape"):
         Coordinates.of(net, {name: mask.float()})
 
 
@@ -64,7 +64,7 @@ def test_examples_that_do_not_fit() -> None:
         Examples(data.inputs, data.labels[:6])
     with pytest.raises(SettingError, match="got 0 and 0"):
         Examples(data.inputs[:0], data.labels[:0])
-    with pytest.raises(SettingError, match="blocks of at least 1, got 0"):
+    with pytest.raises(SettingError, match="size of at least 1, got 0"):
         next(data.blocks(0, data.inputs))
 
 
@@ -78,7 +78,7 @@ def test_blocks_are_the_part_in_its_order() -> None:
 
 def test_batch_norm_without_running_statistics_is_refused() -> None:
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, track_running_stats=False))
-    with pytest.raises(SettingError, match="running statistics of batch norm '1'"), held(net):
+    with pytest.raises(SettingError, match="running statistics of batch norm '1'"), frozen(net):
         pass
 
 
@@ -91,7 +91,7 @@ def test_a_net_is_held_in_evaluation_mode_and_put_back_module_by_module() -> Non
     own = net[1].running_mean
 
     def spoil() -> None:
-        with held(net):
+        with frozen(net):
             assert not any(module.training for module in net.modules())
             torch.rand(3)
             net[1].running_var.add_(1)

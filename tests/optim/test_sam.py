@@ -26,7 +26,7 @@ VARIANTS: list[type[SAM]] = [SAM, SAMUnnormalized, ASAM, GSAM]
 
 
 class Weights(nn.Module):
-    """Parameters with names, as ASAM wants them; those called bias_... are not scaled."""
+    """Parameters with names, as ASAM needs them; those called bias_... are not scaled."""
 
     def __init__(self, weights: list[nn.Parameter], kind: str = "weight") -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def test_asam_does_not_see_a_layer_s_scale() -> None:
 
 
 def test_asam_wants_names() -> None:
-    with pytest.raises(ValueError, match="ASAM wants the module"):
+    with pytest.raises(ValueError, match="ASAM needs the module"):
         ASAM(SGD([nn.Parameter(torch.ones(1))], lr=0.1), 0.1)
 
 
@@ -254,7 +254,7 @@ def test_groups_of_examples_each_have_an_ascent_of_their_own(variant: type[SAM])
 
 
 def test_a_step_wants_a_closure() -> None:
-    with pytest.raises(ValueError, match="wants a closure"):
+    with pytest.raises(ValueError, match="needs a closure"):
         Wrapper(SGD([nn.Parameter(torch.ones(1))], lr=0.1)).step()
 
 

@@ -200,12 +200,12 @@ def test_random_masks_keep_the_same_weights_whatever_the_shares() -> None:
 
 
 def test_too_many_batches() -> None:
-    with pytest.raises(SettingError, match=r"pruner\.batches=4 of 32 want more than the 96 training images"):
+    with pytest.raises(SettingError, match=r"pruner\.batches=4 of 32 need more than the 96 training images"):
         snip.prune(mlp().float(), EXAMPLES, sparsity=0.5, seed=0, batches=4, batch_size=32, mode="train")
 
 
 def test_scores_that_are_no_numbers() -> None:
     net = mlp().float()
     nn.init.constant_(next(net.parameters()), float("nan"))
-    with pytest.raises(SettingError, match="scores that are no numbers"):
+    with pytest.raises(SettingError, match="scores that are not finite"):
         snip.prune(net, EXAMPLES, sparsity=0.5, seed=0, **ONE)

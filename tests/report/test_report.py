@@ -80,10 +80,14 @@ def driver(root: Path) -> Iterator[webdriver.Chrome]:
     browser.quit()
 
 
-@pytest.fixture(scope="module")
-def shown(root: Path) -> collected.Collected:
+def collect(root: Path) -> collected.Collected:
     with initialize_config_dir(cli.CONF, version_base="1.3"):
         return collected.collect(root)
+
+
+@pytest.fixture(scope="module")
+def shown(root: Path) -> collected.Collected:
+    return collect(root)
 
 
 def article(driver: webdriver.Chrome, anchor: str) -> WebElement:
@@ -224,7 +228,7 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert {study.folder for study in shown.studies if not study.own} == folders
     assert [*shown.figures()][:4] == ["fig1", "fig2", "fig4", "fig6"]
     for study in shown.studies:
-        assert study.header.get("claim") if not study.own else not study.header
+        assert study.about.get("claim") if not study.own else not study.about
         assert study.plots or study.problem
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
     assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
@@ -241,7 +245,7 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
     assert shown.card is not None
     assert (len(shown.card.checks), len(shown.card.speeds), shown.card.own) == (2, len(made.STEPS), True)
     if not [*collected.card.CAME.glob("check-gpu*.json")]:
-        assert collected.collect(tmp_path).card is None
+        assert collect(tmp_path).card is None
 
 
 def test_series_can_be_told_apart_without_color(shown: collected.Collected) -> None:
@@ -302,7 +306,7 @@ def test_own_suites_stand_in_place_of_those_that_came(tmp_path: Path, shown: col
     theory["rows"] = theory["rows"][:2]
     (tmp_path / "theory").mkdir()
     (tmp_path / "theory" / "theory.json").write_text(json.dumps(theory))
-    found = collected.collect(tmp_path).theory
+    found = collect(tmp_path).theory
     assert found.own
     assert len(found.rows) == 2
     assert not shown.theory.own

@@ -49,7 +49,7 @@ def test_simulation_agrees_with_the_operator() -> None:
 def test_flat_directions_are_left_out_of_the_radius() -> None:
     flat = Minimum(np.array([np.diag([1.0, 0.0])]), 0.5, 0)
     assert np.abs(np.linalg.eigvalsh(linear.operator(flat))).max() == pytest.approx(1)
-    assert linear.radius(flat) == pytest.approx(0.25)
+    assert linear.spectral_radius(flat) == pytest.approx(0.25)
 
 
 def test_a_minimum_can_be_made_from_its_steps() -> None:
@@ -59,14 +59,14 @@ def test_a_minimum_can_be_made_from_its_steps() -> None:
 
 
 def test_the_hand_made_instances_are_what_they_say() -> None:
-    assert linear.radius(instances.five_quarters(1)) == pytest.approx(1)
+    assert linear.spectral_radius(instances.five_quarters(1)) == pytest.approx(1)
     assert linear.ratio(instances.five_quarters(1), 2) == pytest.approx(5 / 4)
     for arms in (1, 2, 9):
         each = instances.fan(arms, 0, 1)
-        assert linear.radius(each) == pytest.approx(1)
+        assert linear.spectral_radius(each) == pytest.approx(1)
         assert linear.spread(each, 2) == pytest.approx(4 / 9 * (1 + np.sqrt(3 * arms - 2)))
     assert instances.flat_threshold(4 ** (-1 / 3)) == pytest.approx(4.8950, abs=1e-4)
-    assert linear.radius(instances.sometimes_flat(5, 3, 6)) == pytest.approx(1)
+    assert linear.spectral_radius(instances.sometimes_flat(5, 3, 6)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("statement", on_stability.ROWS[:-1], ids=lambda statement: statement.__name__)

@@ -141,7 +141,7 @@ class ResumeSweeper(BasicSweeper):
         if self.config.logger.get("_gaps_"):
             from samgap.draw import draw
 
-            values = naming.plain(self.config, "root", "name", "scale", "draw", "logger")
+            values = naming.plain(self.config, "root", "name", "scale", "draw", "about", "logger")
             try:
                 draw(values | {"source": "records", "protocol": "paper"})
             except SettingError as error:

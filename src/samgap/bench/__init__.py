@@ -1,1 +1,1 @@
-"""Measured speed: the step against other code, sweeps against goals."""
+"""Measured speed: steps compared with other code, sweeps with goals."""

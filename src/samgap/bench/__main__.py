@@ -1,4 +1,4 @@
-"""`python -m samgap.bench`: what a step, a sweep and curvature cost, against other code and against our goals."""
+"""`python -m samgap.bench`: the cost of a step, a sweep and curvature, compared with other code and with our goals."""
 
 import argparse
 import dataclasses
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(part: str, smoke: bool) -> dict[str, Any]:
-    """The rows of a part, printed as they come, with what they were measured on."""
+    """Print the rows of a part as they are measured; return them with their provenance."""
     commit, dirty = provenance.commit()
     rows = []
     for row in _rows(part, smoke):
@@ -53,7 +53,7 @@ def _measure(part: str, smoke: bool) -> dict[str, Any]:
         rows.append(row)
     for row in rows:
         if row.profile:
-            print(f"\n{row.what}, {row.against}: where a whole run spends its time\n{row.profile}\n")
+            print(f"\n{row.what}, {row.against}: profile of a whole run\n{row.profile}\n")
     return {
         "commit": commit, "dirty": dirty, "created": provenance.now(),
         "versions": provenance.versions(), "processor": _processor(), "smoke": smoke,

@@ -1,4 +1,4 @@
-"""Commands, each a process of its own, as a user starts it."""
+"""Time and memory of commands, each in a process of its own, as a user starts it."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ from samgap.errors import SettingError
 
 
 def seconds(name: str | None, *arguments: str, threads: int = 1) -> tuple[float, str]:
-    """How long a command takes, and what it says on stderr.
+    """The seconds that a command takes, and its stderr.
 
     Args:
-        name: samgap.<name>; None runs the first argument as Python.
+        name: of the module samgap.<name>; None runs the first argument as Python code.
         arguments: of the command.
-        threads: that torch may use.
+        threads: for torch.
 
     Raises:
         SettingError: the command failed.
@@ -30,9 +30,9 @@ def seconds(name: str | None, *arguments: str, threads: int = 1) -> tuple[float,
 
 
 def peak(name: str, *arguments: str, threads: int = 1) -> float:
-    """The peak memory of a command in MiB; see `seconds`."""
-    # The process tells it itself: what the system counts for a child starts with the memory of its parent.
-    told = f"import runpy, sys; sys.argv[0] = '{name}'; runpy.run_module('samgap.{name}', run_name='__main__'); "
-    told += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
-    _, said = seconds(None, told, *arguments, threads=threads)
-    return int(said.split("VmHWM:")[1].split()[0]) / 1024
+    """The peak memory of a command in MiB. The arguments are those of `seconds`."""
+    # The process prints its own peak: the system's count for a child includes the memory of its parent.
+    code = f"import runpy, sys; sys.argv[0] = '{name}'; runpy.run_module('samgap.{name}', run_name='__main__'); "
+    code += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
+    _, stderr = seconds(None, code, *arguments, threads=threads)
+    return int(stderr.split("VmHWM:")[1].split()[0]) / 1024

@@ -1,8 +1,8 @@
-"""`python -m samgap.bench.costs`: what each figure costs at paper scale on a GPU, counted from its config.
+"""`python -m samgap.bench.costs`: the cost of each figure at paper scale on a GPU, computed from its config.
 
-Steps and passes are those of the runs; operations are counted on the nets themselves, backward as twice the forward.
-What a pass costs is taken from the newest result of check-gpu that came with samgap, else from the guesses below; which
-of both it was is stated with the table.
+Steps and passes follow from the config, operations from the nets; a backward pass counts as two forward passes. The
+cost of a pass is that of the newest check-gpu result that comes with samgap, or the guess below if there is none. The
+table states which.
 """
 
 import copy
@@ -32,7 +32,7 @@ HEAD = "| figure at paper scale | runs | steps of one | GPU hours | the longest 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one figure; hours are of one GPU."""
+    """The cost of one figure, in hours of one GPU."""
 
     figure: str
     runs: int
@@ -46,20 +46,20 @@ class Cost:
 
 
 def known() -> Rates:
-    """Measured, or guessed as long as no result came with samgap."""
+    """Measured rates, or guesses if no result comes with samgap."""
     found = card.newest()
     return (card.rates(found) if found else None) or GUESSED
 
 
 def basis(at: Rates) -> str:
-    """What the hours follow from, in a sentence."""
+    """The basis of the hours, in a sentence."""
     passes = ", ".join(f"{1e3 * seconds:.2g} ms ({model})" for model, seconds in at.passes.items())
     numbers = f"{at.rate / 1e12:.3g} TFLOP/s in float32, and no pass below {passes}"
     return f"Measured on {at.card} ({at.made}): {numbers}." if at.card else f"Guesses, not measured: {numbers}."
 
 
 def cost(figure: str, at: Rates = GUESSED) -> Cost:
-    """What the runs of a figure cost, its own and those that it shares with others.
+    """The cost of all runs of a figure, including those that it shares with others.
 
     Args:
         figure: such as fig9/paper.
@@ -119,7 +119,7 @@ def _hours(value: float) -> str:
 
 
 def table(figures: list[str] | None = None, say: Callable[[str], object] = lambda _: None) -> str:
-    """The table of all figures that have a paper scale, or of some."""
+    """The table of the given figures, by default of all with a paper scale."""
     lines, at = [HEAD], known()
     for figure in figures or sorted(_figures(), key=_order):
         lines.append(cost(figure, at).text())
@@ -129,7 +129,7 @@ def table(figures: list[str] | None = None, say: Callable[[str], object] = lambd
 
 def _figures() -> Iterator[str]:
     for path in (Path(cli.CONF) / "figure").glob("*/paper*.yaml"):
-        if not path.parent.is_symlink():  # another name of the same figure
+        if not path.parent.is_symlink():  # another name for a figure
             yield f"{path.parent.name}/{path.stem}"
 
 

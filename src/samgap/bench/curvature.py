@@ -1,4 +1,4 @@
-"""What curvature costs, on a net of figure 6 after a few epochs."""
+"""The cost of curvature, for a net of figure 6 after a few epochs."""
 
 import json
 import tempfile
@@ -22,7 +22,7 @@ SMALL = ("data=digits", "data.train_size=100", "model.width=0.1")
 
 
 def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
-    """Every row about curvature; `smoke` makes the net so small that the numbers mean nothing."""
+    """The rows on curvature. With `smoke` the net is so small that the numbers mean nothing."""
     with tempfile.TemporaryDirectory() as root:
         point = ("figure=fig6/cpu", "stop_loss=null", "ascent.rho=0.05", "seed=0", "probe=[]")
         trained = (*point, "epochs=5", "eval_every=5", f"root={root}", *(SMALL if smoke else ()))
@@ -35,7 +35,7 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
 
 
 def _largest(subject: Subject) -> Row:
-    """Gradient evaluations that lambda_max takes, against power iteration's to the same residual."""
+    """Gradient evaluations for lambda_max, compared with power iteration to the same residual."""
     operators = [Hessian(subject.net, subject.loss, subject.examples) for _ in range(2)]
     ours = eigen.largest(operators[0], tol=TOL)
     eigen.power(operators[1], tol=ours.residuals[0])
@@ -45,7 +45,7 @@ def _largest(subject: Subject) -> Row:
 
 
 def _moment(folder: Path, examples: int) -> Iterator[Row]:
-    """Seconds and peak memory of a process that measures s_2 with two threads."""
+    """Seconds and peak memory of a process that computes s_2 with two threads."""
     memory = peak(
         "probe", f"run={folder}", "probe=[moments]", f"probe.moments.examples={examples}", "probe.moments.orders=[2]",
         threads=2,

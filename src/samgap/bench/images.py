@@ -1,4 +1,4 @@
-"""Data sets of noise, of the size of the real ones: what a step costs does not depend on what an image shows."""
+"""Data sets of noise in the size of real ones. The content of an image does not affect the cost of a step."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def mnist(folder: Path) -> Raw:
 
 
 def cifar10(folder: Path) -> Raw:
-    """10,240 and 500 images (N, 3, 32, 32), a fifth of the real number and less; `folder` is not read."""
+    """10,240 and 500 images (N, 3, 32, 32), fewer than in CIFAR-10; `folder` is not read."""
     return Raw(_split(10_240, 3, 32, 32), _split(500, 3, 32, 32), levels=255)
 
 

@@ -1,6 +1,7 @@
-"""Peer: the paper's training step in JAX and Flax, one jitted function, as the official code has it.
+"""Peer: the paper's training step in JAX and Flax as one jitted function, like the official code.
 
-Two `value_and_grad`, an ascent of length rho in between, SGD with momentum by optax. B batch, c channels, C classes.
+It has two gradients with an ascent of length rho in between, and SGD with momentum from optax. B is the batch size, c
+the channels, C the classes.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ class MLP(nn.Module):
     """input - 300 p - 100 p - C."""
 
     width: float
-    dtype: Any = None  # of the layers; None is float32. Weights are float32
+    dtype: Any = None  # of the layers, None is float32; weights are float32
     classes: int = 10
 
     @nn.compact
@@ -32,7 +33,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions and a shortcut."""
 
     channels: int
     stride: int
@@ -51,7 +52,7 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Stem of f filters, four stages of two blocks, mean over pixels, linear."""
+    """A stem of f filters, four stages of two blocks, a mean over pixels, and a linear layer."""
 
     width: int
     dtype: Any = None
@@ -81,7 +82,7 @@ def stepper(
     weight_decay: float,
     dtype: Any = None,
 ) -> tuple[Callable[[], Any], Any]:
-    """A function that takes one step on always the same batch, and does not wait for it.
+    """A function that starts one step on a fixed batch, without waiting for its end.
 
     Args:
         model: mlp or resnet18.
@@ -92,12 +93,12 @@ def stepper(
         dtype: of the layers; None is float32.
 
     Returns:
-        The function, which gives the loss () before its step, and the initial variables.
+        The function, which returns the loss () before the step, and the initial variables.
     """
     net = MLP(width, dtype) if model == "mlp" else ResNet18(int(width), dtype)
     x, y = jnp.asarray(images).transpose(0, 2, 3, 1), jnp.asarray(labels)
     variables = net.init(jax.random.PRNGKey(0), x)
-    # Decay enters with the final gradient and not with the ascent, as in ours.
+    # Weight decay acts on the final gradient and not on the ascent, as in ours.
     descent = optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(lr, momentum=momentum))
 
     def loss(params: Any, statistics: Any) -> Any:
@@ -109,14 +110,14 @@ def stepper(
         (value, changed), gradient = jax.value_and_grad(loss, has_aux=True)(params, statistics)
         if rho:
             scale = rho / optax.tree.norm(gradient)
-            risen = jax.tree.map(lambda w, g: w + scale * g, params, gradient)
-            gradient = jax.grad(lambda p, s: loss(p, s)[0])(risen, statistics)
+            perturbed = jax.tree.map(lambda w, g: w + scale * g, params, gradient)
+            gradient = jax.grad(lambda p, s: loss(p, s)[0])(perturbed, statistics)
         updates, state = descent.update(gradient, state, params)
         return optax.apply_updates(params, updates), changed, state, value
 
     params = variables["params"]
     statistics = {key: value for key, value in variables.items() if key != "params"}
-    # The first arguments are donated, and the caller keeps the variables.
+    # Copies, since the step donates its arguments and the caller keeps the variables.
     now = [*jax.tree.map(jnp.array, (params, statistics)), descent.init(params)]
 
     def once() -> Any:

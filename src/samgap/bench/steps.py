@@ -1,4 +1,4 @@
-"""What a step takes: ours inside a whole run, the peers between its epochs, so that all see the same machine."""
+"""The time of a step. Peers are timed between the epochs of our run, so that all run under the same load."""
 
 import cProfile
 import dataclasses
@@ -31,10 +31,10 @@ Peer = Callable[[], object]  # one step
 Compose = Callable[..., dict[str, Any]]
 
 
-class Watch(Callback):
-    """Seconds a step in each epoch, the evaluation left out, and of as many steps of each peer right after it.
+class StepTimer(Callback):
+    """Times our steps in each epoch, without evaluation, and then as many steps of each peer.
 
-    The first epoch, which compiles, does not count.
+    The first epoch does not count, since it compiles.
     """
 
     def __init__(self, peers: Mapping[str, Peer]) -> None:
@@ -42,11 +42,11 @@ class Watch(Callback):
         self.seconds: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start timing."""
         self.started, self.before = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop it, and time the peers."""
+        """Stop timing, then time the peers."""
         steps = trainer.global_step - self.before
         taken = {"ours": (time.perf_counter() - self.started) / steps}
         for name, peer in self.peers.items():
@@ -62,27 +62,27 @@ class Watch(Callback):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A net, how long it is watched, and the goal of its SAM step against JAX."""
+    """A net, the length of its run, and the goal for its SAM step compared with JAX."""
 
     model: str
     width: float
     epochs: int
-    images: int  # of an epoch
+    images: int  # per epoch
     goal: float
-    limited: bool = True  # whether its products are large enough to be held against the processor's limit
+    limited: bool = True  # whether its products are large enough to compare with the processor's limit
 
     @property
     def label(self) -> str:
-        """As the table names it."""
+        """The name in the table."""
         return f"{'MLP p' if self.model == 'mlp' else 'ResNet-18 f'} = {self.width:g}"
 
     @property
     def data(self) -> str:
-        """Whose size the images have."""
+        """The data set that sets the size of the images."""
         return "mnist" if self.model == "mlp" else "cifar10"
 
     def config(self, compose: Compose, rho: float, epochs: int) -> dict[str, Any]:
-        """A run of it."""
+        """The config of a run."""
         return compose(
             f"data={self.data}", f"data._target_={images.__name__}.{self.data}", "data.holdout=0",
             f"data.train_size={self.images}", f"model={self.model}", f"model.width={self.width:g}",
@@ -91,7 +91,7 @@ class Case:
         )  # fmt: skip
 
     def net(self) -> nn.Module:
-        """For a peer."""
+        """A net for a peer."""
         return MLP((1, 28, 28), 10, self.width) if self.model == "mlp" else ResNet18((3, 32, 32), 10, int(self.width))
 
 
@@ -104,16 +104,16 @@ CASES = (
     Case("resnet18", 8, epochs=3, images=5_120, goal=0.5),
     Case("resnet18", 16, epochs=2, images=2_560, goal=0.5),
 )
-# Seconds instead of minutes, to see that everything runs; the numbers mean nothing.
+# Takes seconds instead of minutes and shows that everything runs; the numbers mean nothing.
 SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0),)
 
 
 def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
-    """Every step row; the first case is measured against all peers.
+    """The rows on steps. The first case is compared with all peers.
 
     Args:
-        compose: overrides to a config.
-        cases: what to measure.
+        compose: makes a config of overrides.
+        cases: to measure.
     """
     with one_core():
         for number, case in enumerate(cases):
@@ -122,9 +122,9 @@ def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
                 yield dataclasses.replace(row, profile=profile(case.config(compose, RHO, 3))) if missed else row
 
 
-def watch(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
-    """Train; seconds a step of ours and of each peer, by epoch, from the second one on."""
-    clock = Watch(peers)
+def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
+    """Train, and return seconds per step for ours and each peer, by epoch from the second on."""
+    clock = StepTimer(peers)
     with tempfile.TemporaryDirectory() as folder:
         run(config, Path(folder) / "run", callbacks=[clock])
     return clock.seconds
@@ -132,7 +132,7 @@ def watch(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, lis
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """One core for all threads of this process: what a library does with more is not in question here."""
+    """Run all threads of this process on one core, so that libraries compare without parallelism."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {max(cores)})
     torch.set_num_threads(1)
@@ -160,7 +160,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
         if mlp and case.limited and rho:
             peers[LIMIT], note = limit(case.net())
             goals[LIMIT] = 1 / 0.8
-        seconds = watch(case.config(compose, rho, case.epochs + 1), peers)
+        seconds = timed(case.config(compose, rho, case.epochs + 1), peers)
         what = f"{arm} step, {case.label}"
         for name in peers:
             row = paired(what, name, seconds["ours"], seconds[name], goals.get(name))
@@ -168,7 +168,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
     if everything:
         noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
         loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
-        again = [watch(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
+        again = [timed(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
         yield paired(f"SAM step, {case.label}", "a Lightning loop with a DataLoader", again, loop, 0.2)
     yield _ratio(compose, case)
 
@@ -177,7 +177,7 @@ LIMIT = "its products alone"
 
 
 def limit(net: nn.Module) -> tuple[Peer, str]:
-    """The matrix products of a SAM step of an MLP, each by the library that is the faster, and how fast that is."""
+    """The matrix products of an MLP's SAM step, each by the faster library, and their speed in words."""
     pairs = [(layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)]
     layers = [Product(128, k, n, (False, True)) for k, n in pairs]
     gradients = [Product(n, 128, k, (True, False)) for k, n in pairs]
@@ -202,20 +202,20 @@ def limit(net: nn.Module) -> tuple[Peer, str]:
 
 
 def _waited(step: Callable[[], Any]) -> float:
-    return float(step())  # a step of JAX's comes back before it is done
+    return float(step())  # JAX returns before a step has ended
 
 
 def _ratio(compose: Compose, case: Case) -> Row:
-    # Short runs in turn; the function is compiled by now.
-    pairs = [[watch(case.config(compose, rho, 2), {})["ours"][0] for rho in (RHO, 0.0)] for _ in range(case.epochs + 1)]
+    # Short alternating runs. The function is already compiled.
+    pairs = [[timed(case.config(compose, rho, 2), {})["ours"][0] for rho in (RHO, 0.0)] for _ in range(case.epochs + 1)]
     sam, sgd = (list(column) for column in zip(*pairs[1:], strict=True))
     return paired(f"SAM step, {case.label}", "our SGD step", sam, sgd, 2.05)
 
 
 def profile(config: Mapping[str, Any]) -> str:
-    """Where the time of a run goes: functions by their own time, as shares."""
+    """The profile of a run: the functions with the largest own time, as shares."""
     profiler = cProfile.Profile()
-    profiler.runcall(partial(watch, config, {}))
+    profiler.runcall(partial(timed, config, {}))
     stats = pstats.Stats(profiler, stream=io.StringIO())
     entries = sorted(((own, calls, key) for key, (_, calls, own, _, _) in stats.stats.items()), reverse=True)[:8]  # type: ignore[attr-defined]
     total: float = stats.total_tt  # type: ignore[attr-defined]

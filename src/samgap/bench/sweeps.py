@@ -1,4 +1,4 @@
-"""What surrounds the training: sweeps, restarts, status and drawing over many records, cores and memory."""
+"""Costs around the training: sweeps, restarts, status and drawing with many records, cores and memory."""
 
 import dataclasses
 import statistics
@@ -24,7 +24,7 @@ SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.9)
 
 
 def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
-    """Every row about sweeps; `smoke` makes them so small that their numbers mean nothing."""
+    """The rows on sweeps. With `smoke` they are so small that the numbers mean nothing."""
     yield _one_run(1 if smoke else 5)
     yield _further_run(4 if smoke else 20)
     yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
@@ -33,14 +33,14 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
 
 
 def _one_run(runs: int) -> Row:
-    """Seconds that a run of hardly any training takes as a command of its own."""
+    """Seconds of a run with almost no training, as a command of its own."""
     with tempfile.TemporaryDirectory() as root:
         taken = [seconds("train", "epochs=1", f"seed={seed}", f"root={root}")[0] for seed in range(runs)]
     return bounded("one tiny run, as a command", statistics.median(taken), 4, "s", n=runs)
 
 
 def _further_run(runs: int) -> Row:
-    """Seconds that one more run of hardly any training takes in a sweep."""
+    """Seconds of one more run with almost no training in a sweep."""
     taken = []
     for seeds in (1, 1 + runs):
         with tempfile.TemporaryDirectory() as root:
@@ -51,7 +51,7 @@ def _further_run(runs: int) -> Row:
 
 
 def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
-    """A restart over `few` records (5 rho, 5 widths), status and drawing over `many` (and 5 sparsities)."""
+    """A restart with `few` records (5 rho, 5 widths); status and drawing with `many` (also 5 sparsities)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for records_, sparsities in ((few, SPARSITIES[:1]), (many, SPARSITIES)):
@@ -59,15 +59,15 @@ def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
             _forge(compose, root, sparsities, seeds)
             axes = {"ascent.rho": RHOS, "model.width": WIDTHS, "pruner.sparsity": sparsities}
             grid = [f"{key}={','.join(map(str, values))}" for key, values in axes.items()]
-            took, said = seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
-            if f"{records_}/{records_} done" not in said:
-                raise SettingError(f"The sweep of {records_} records was to be finished, and it said: {said}")
+            took, stderr = seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
+            if f"{records_}/{records_} done" not in stderr:
+                raise SettingError(f"The sweep of {records_} records should be done, but it printed: {stderr}")
             if records_ == few:
                 yield bounded(f"a finished sweep of {few} runs, started again", took, 15, "s")
                 for command, arguments, goal in (("status", [], 0.5), ("draw", ["name=bench"], 2.5)):
                     took = statistics.median(seconds(command, *arguments, f"root={root}")[0] for _ in range(3))
                     yield bounded(f"{command} over {few} records, as a command", took, goal, "s", n=3)
-        # matplotlib imports what writes a PDF when it writes one.
+        # matplotlib imports its PDF writer on first use.
         late = ", matplotlib.backends.backend_agg, matplotlib.backends.backend_pdf, fontTools.subset"
         for command, arguments, more in (("status", [], ""), ("draw", ["name=bench"], late)):
             taken = [
@@ -78,7 +78,7 @@ def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
 
 
 def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: int) -> None:
-    """Records of a sweep as if it had run: one real run, copied to each point of the grid."""
+    """Write the records of a sweep without running it: copies of one real run for each point of the grid."""
     config = compose(*TINY, f"model.width={WIDTHS[0]}", f"root={root}")
     with tempfile.TemporaryDirectory() as folder:
         real = run(config, Path(folder) / "run")
@@ -92,7 +92,7 @@ def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: i
         settings = resolve(values)
         name = identity.folder(settings)
         (sweeps.runs(root) / name).mkdir(parents=True, exist_ok=True)
-        accuracy = 0.5 + (seed * 37 % 101) / 1000 + rho / 10  # seeds differ, as they do
+        accuracy = 0.5 + (seed * 37 % 101) / 1000 + rho / 10  # seeds differ, as in real sweeps
         total = round(real.params_total * width / WIDTHS[0])
         record = dataclasses.replace(
             real, identity=identity.identity(settings), folder=name, settings=settings, arm="SAM" if rho else "SGD",
@@ -103,7 +103,7 @@ def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: i
 
 
 def _cores(runs: int, epochs: int) -> Row:
-    """Seconds of further runs by two workers against one; a worker's start is left out."""
+    """Seconds of additional runs with two workers, compared with one, without the start of a worker."""
     taken = {}
     for workers, seeds in ((1, runs), (1, 3 * runs), (2, runs), (2, 3 * runs)):
         with tempfile.TemporaryDirectory() as root:
@@ -116,7 +116,7 @@ def _cores(runs: int, epochs: int) -> Row:
 
 
 def _memory(train_size: int) -> Row:
-    """Peak memory of one process of figure 7's largest net at paper scale; one epoch shows it all."""
+    """Peak memory of a run of figure 7's largest net at paper scale. One epoch reaches the peak."""
     with tempfile.TemporaryDirectory() as root:
         memory = peak(
             "train", "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",

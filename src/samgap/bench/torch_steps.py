@@ -17,7 +17,7 @@ from torchvision import transforms
 
 
 class TwoStepSAM(Optimizer):
-    """SAM as most repositories write it: two calls around a second pass of the user's."""
+    """SAM as most repositories write it: two calls around a second pass in the user's code."""
 
     def __init__(self, params: Any, base: type[Optimizer], rho: float, **options: Any) -> None:
         super().__init__(params, {"rho": rho, **options})
@@ -26,7 +26,7 @@ class TwoStepSAM(Optimizer):
 
     @torch.no_grad()
     def first_step(self, zero_grad: bool = False) -> None:
-        """To w + eps."""
+        """Move to w + eps."""
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
         norm = torch.norm(torch.stack([w.grad.norm() for w in weights]))
         scale = self.defaults["rho"] / (norm + 1e-12)
@@ -38,7 +38,7 @@ class TwoStepSAM(Optimizer):
 
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
-        """Back, and the base's step."""
+        """Restore w and take the base's step."""
         for group in self.param_groups:
             for w in group["params"]:
                 if w.grad is not None:
@@ -49,12 +49,12 @@ class TwoStepSAM(Optimizer):
 
 
 def two_step(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
-    """One step of a bare loop with `TwoStepSAM` on always the same batch."""
+    """A function that takes one step of a bare loop with `TwoStepSAM` on a fixed batch."""
     return _loop(net, x, y, TwoStepSAM(net.parameters(), SGD, rho, **sgd))
 
 
 def pytorch_optimizer(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
-    """The same with the package's SAM."""
+    """The same with pytorch_optimizer's SAM."""
     from pytorch_optimizer import SAM
 
     return _loop(net, x, y, SAM(net.parameters(), SGD, rho=rho, **sgd))  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def _loop(net: nn.Module, x: Tensor, y: Tensor, optimizer: Any) -> Callable[[], 
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images as torchvision's data sets give them: one at a time, through PIL."""
+    """Images one at a time through PIL, as from torchvision's data sets."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images.squeeze(1).numpy(), labels.numpy()
@@ -89,7 +89,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class Plain(LightningModule):
-    """A SAM of two steps in Lightning, as a tutorial would have it."""
+    """A two-step SAM in Lightning, as in a tutorial."""
 
     def __init__(self, net: nn.Module, rho: float, **sgd: float) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Plain(LightningModule):
         return TwoStepSAM(self.net.parameters(), SGD, self.rho, **self.sgd)
 
     def training_step(self, batch: Any, index: int) -> None:
-        """Both passes."""
+        """Run both passes."""
         x, y = batch
         optimizer: Any = self.optimizers()
         logits = self.net(x)
@@ -115,7 +115,7 @@ class Plain(LightningModule):
 
 
 def lightning_seconds(net: nn.Module, images: Tensor, labels: Tensor, rho: float, **sgd: float) -> float:
-    """Seconds that a step takes in such a loop, over one epoch of batches of 128."""
+    """Seconds per step of a Lightning loop over one epoch, with batches of 128."""
     loader = DataLoader(Pictures(images, labels), 128, shuffle=True, drop_last=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

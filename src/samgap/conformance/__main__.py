@@ -1,4 +1,4 @@
-"""`python -m samgap.conformance package.module:Class`: one row a property, and exit code 1 when one does not hold."""
+"""`python -m samgap.conformance package.module:Class`: a row for each property; exit code 1 if one does not hold."""
 
 import argparse
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from samgap import provenance
-from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, fitting
+from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, subject_for
 from samgap.conformance.suite import Row, examine
 
 
@@ -17,13 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser("python -m samgap.conformance", description=__doc__)
     parser.add_argument("target", help="the class, as package.module:Class")
-    parser.add_argument("--adapter", help=f"{', '.join(ADAPTERS)} or package.module:Class (default: by its looks)")
+    parser.add_argument("--adapter", help=f"{', '.join(ADAPTERS)} or package.module:Class (default: detected)")
     parser.add_argument("--ascent", choices=ASCENTS, default="sam", help="what eps should be (default: rho g / |g|)")
     parser.add_argument("--own", type=_own, default="{}", help="further arguments of the class, as JSON")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     given = parser.parse_args(arguments)
     try:
-        subject = fitting(given.target, given.ascent, given.own, given.adapter)
+        subject = subject_for(given.target, given.ascent, given.own, given.adapter)
     except ValueError as error:
         parser.error(str(error))
     rows = examine(subject)

@@ -1,91 +1,76 @@
-"""The way back and the descent; and rho = 0, where both must be the base's step."""
+"""Restoring the weights and the descent step; with rho = 0 a step must be the base's."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Adam
 
-from samgap.conformance.lab import RHO, NotApplicable, Quadratic, bag, copies, layers, norm, observe, train
-from samgap.conformance.properties import EXACT, Found, close, expected, wanted
+from samgap.conformance.fixtures import RHO, Quadratic, advance, copies, layers, module, norm, observe, train
+from samgap.conformance.properties import EXACT, NotApplicable, Outcome, close, expected, register
 from samgap.conformance.subject import Subject
 
 
-@wanted("weights come back", "bit for bit, 200 ascents in float32")
-def comes_back(subject: Subject) -> Found:
-    """Subtracting eps again would round."""
+@register("weights come back", "bit for bit, 200 ascents in float32")
+def comes_back(subject: Subject) -> Outcome:
+    """Subtracting eps would leave rounding errors."""
     return _comes_back(subject, torch.float32)
 
 
-@wanted("weights come back in bfloat16", "bit for bit, 200 ascents")
-def comes_back_coarse(subject: Subject) -> Found:
-    """The same, where rounding is coarse."""
+@register("weights come back in bfloat16", "bit for bit, 200 ascents")
+def comes_back_coarse(subject: Subject) -> Outcome:
+    """The same with coarse rounding."""
     return _comes_back(subject, torch.bfloat16)
 
 
-def _comes_back(subject: Subject, dtype: torch.dtype) -> Found:
+def _comes_back(subject: Subject, dtype: torch.dtype) -> Outcome:
     net = layers(noisy=False).to(dtype)
     before = copies(list(net.parameters()))
     optimizer = subject.make(net, SGD, 0.3, lr=0.0)
     x = torch.ones(4, 6, dtype=dtype)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = net(x).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
     for _ in range(200):
-        subject.style.step(optimizer, closure)
+        advance(subject, optimizer, lambda: net(x).square().sum())
     after = copies(list(net.parameters()))
     changed = sum(int((a != b).sum()) for a, b in zip(before, after, strict=True))
-    return Found(f"{changed} of {sum(w.numel() for w in before)} weights changed", changed == 0)
+    return Outcome(f"{changed} of {sum(w.numel() for w in before)} weights changed", changed == 0)
 
 
-@wanted("weights stay where they lie", "same memory after a step")
-def same_memory(subject: Subject) -> Found:
-    """Views, compiled code and CUDA graphs hold on to it."""
+@register("weights stay where they lie", "same memory after a step")
+def same_memory(subject: Subject) -> Outcome:
+    """Views, compiled code and CUDA graphs refer to this memory."""
     net = Quadratic()
     before = [w.data_ptr() for w in net.parameters()]
     observe(subject, net, net, lr=0.1)
     moved = sum(a != w.data_ptr() for a, w in zip(before, net.parameters(), strict=True))
-    return Found(f"{moved} of 2 moved", moved == 0)
+    return Outcome(f"{moved} of 2 moved", moved == 0)
 
 
-@wanted("descent", "20 steps with momentum and decay by their formula, to 1e-6")
-def descent(subject: Subject) -> Found:
-    """With v = mu v + A (w + eps) + lambda w, w = w - lr v."""
+@register("descent", "20 steps with momentum and decay by their formula, to 1e-6")
+def descent(subject: Subject) -> Outcome:
+    """The formula is v = mu v + A (w + eps) + lambda w, w = w - lr v."""
     net = Quadratic()
     optimizer = subject.make(net, SGD, RHO, lr=0.03, momentum=0.9, weight_decay=0.01)
     w = torch.cat(copies([net.weight, net.bias]))
     v = torch.zeros(5, dtype=torch.float64)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = net()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
     for _ in range(20):
-        subject.style.step(optimizer, closure)
+        advance(subject, optimizer, net)
         g = net.matrix @ w
         v = 0.9 * v + net.matrix @ (w + expected(subject, [g], RHO)[0]) + 0.01 * w
         w = w - 0.03 * v
     off = norm([torch.cat([net.weight, net.bias]) - w]) / norm([w])
-    return Found(f"{off:.2g} off", off < EXACT)
+    return Outcome(f"{off:.2g} off", off < EXACT)
 
 
-@wanted("a loss of zero", "is no failure: weight decay acts")
-def zero_loss(subject: Subject) -> Found:
-    """Cross entropy is exactly 0 in float32 at a margin of 20."""
-    net = bag(weight=torch.ones(3))
+@register("a loss of zero", "is no failure: weight decay acts")
+def zero_loss(subject: Subject) -> Outcome:
+    """In float32, cross entropy is exactly 0 at a margin of 20."""
+    net = module(weight=torch.ones(3))
     step = observe(subject, net, lambda: (net.weight - 5).clamp(min=0).sum(), lr=0.1, weight_decay=0.5)
     return close(float(step.after[0][0]), 0.95, 1e-6)
 
 
-@wanted("returned loss", "of the first pass")
-def returned(subject: Subject) -> Found:
-    """What trainers log."""
+@register("returned loss", "of the first pass")
+def returned(subject: Subject) -> Outcome:
+    """Trainers log the returned loss."""
     net = Quadratic()
     step = observe(subject, net, net)
     if step.returned is None:
@@ -93,25 +78,25 @@ def returned(subject: Subject) -> Found:
     return close(float(torch.as_tensor(step.returned).detach()), step.losses[0])
 
 
-@wanted("rho = 0", "the base, bit for bit (SGD)")
-def zero_is_sgd(subject: Subject) -> Found:
-    """Momentum and decay included."""
+@register("rho = 0", "the base, bit for bit (SGD)")
+def zero_is_sgd(subject: Subject) -> Outcome:
+    """With momentum and weight decay."""
     return _zero(subject, noisy=False, adam=False)
 
 
-@wanted("rho = 0 with Adam", "the base, bit for bit")
-def zero_is_adam(subject: Subject) -> Found:
-    """Another base."""
+@register("rho = 0 with Adam", "the base, bit for bit")
+def zero_is_adam(subject: Subject) -> Outcome:
+    """With another base."""
     return _zero(subject, noisy=False, adam=True)
 
 
-@wanted("rho = 0 with batch norm and dropout", "the base, bit for bit, statistics too")
-def zero_is_sgd_noisy(subject: Subject) -> Found:
-    """One update of the statistics, one dropout mask."""
+@register("rho = 0 with batch norm and dropout", "the base, bit for bit, statistics too")
+def zero_is_sgd_noisy(subject: Subject) -> Outcome:
+    """Statistics are updated once, with one dropout mask."""
     return _zero(subject, noisy=True, adam=False)
 
 
-def _zero(subject: Subject, *, noisy: bool, adam: bool) -> Found:
+def _zero(subject: Subject, *, noisy: bool, adam: bool) -> Outcome:
     plain, wrapped = layers(noisy=noisy), layers(noisy=noisy)
     options: dict[str, Any] = {"lr": 0.01} if adam else {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
     base: type[SGD] | type[Adam] = Adam if adam else SGD
@@ -121,4 +106,4 @@ def _zero(subject: Subject, *, noisy: bool, adam: bool) -> Found:
     train(subject, wrapped, subject.make(wrapped, base, 0.0, **options), 10)
     pairs = [(plain.state_dict()[key], wrapped.state_dict()[key]) for key in plain.state_dict()]
     different = sum(not torch.equal(a, b) for a, b in pairs)
-    return Found(f"{different} of {len(pairs)} tensors differ", different == 0)
+    return Outcome(f"{different} of {len(pairs)} tensors differ", different == 0)

@@ -1,38 +1,41 @@
-"""What a property is, and the list of all of them."""
+"""The list of properties, and helpers for their checks."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
-from samgap.conformance.lab import NotApplicable
 from samgap.conformance.subject import ASCENTS, Subject
 
-EXACT = 1e-6  # relative; float64, but a norm taken in float32 on the way is no fault
+EXACT = 1e-6  # relative; tensors are float64, but computing the norm in float32 is allowed
 
 
-class Found(NamedTuple):
-    """What came of a check."""
+class NotApplicable(Exception):
+    """The property does not apply to this class; the message says why."""
+
+
+class Outcome(NamedTuple):
+    """The outcome of a check: what came, and whether that is right."""
 
     came: str
     holds: bool
 
 
 class Property(NamedTuple):
-    """What is checked, what a SAM should do, and the check."""
+    """A property of SAM: its name, the requirement, and its check."""
 
     name: str
     wanted: str
-    check: Callable[[Subject], Found]
+    check: Callable[[Subject], Outcome]
 
 
 CHECKS: list[Property] = []
 
 
-def wanted(name: str, what: str) -> Callable[[Callable[[Subject], Found]], Callable[[Subject], Found]]:
-    """Put a check on the list."""
+def register(name: str, what: str) -> Callable[[Callable[[Subject], Outcome]], Callable[[Subject], Outcome]]:
+    """Add the decorated check to `CHECKS`."""
 
-    def add(check: Callable[[Subject], Found]) -> Callable[[Subject], Found]:
+    def add(check: Callable[[Subject], Outcome]) -> Callable[[Subject], Outcome]:
         CHECKS.append(Property(name, what, check))
         return check
 
@@ -40,7 +43,7 @@ def wanted(name: str, what: str) -> Callable[[Callable[[Subject], Found]], Calla
 
 
 def expected(subject: Subject, gradients: list[Tensor], rho: float) -> list[Tensor]:
-    """What eps should be, by the formula that the subject was given."""
+    """The correct eps, by the formula of the subject's ascent."""
     formula = ASCENTS[subject.ascent]
     if formula is None:
         raise NotApplicable("no closed form given (--ascent)")
@@ -48,11 +51,11 @@ def expected(subject: Subject, gradients: list[Tensor], rho: float) -> list[Tens
 
 
 def normalized(subject: Subject) -> None:
-    """End a check that wants |eps| = rho where that is not promised."""
+    """Leave a check of |eps| = rho if the subject does not normalize its ascent."""
     if subject.ascent != "sam":
         raise NotApplicable("|eps| is not promised to be rho")
 
 
-def close(came: float, want: float, tolerance: float = EXACT) -> Found:
-    """A number that should be another."""
-    return Found(f"{came:.6g}", abs(came - want) <= tolerance * abs(want))
+def close(came: float, want: float, tolerance: float = EXACT) -> Outcome:
+    """Whether a number equals another up to a relative tolerance."""
+    return Outcome(f"{came:.6g}", abs(came - want) <= tolerance * abs(want))

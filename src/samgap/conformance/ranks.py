@@ -1,4 +1,4 @@
-"""Several processes: two of gloo on this machine train one net under DistributedDataParallel."""
+"""Several processes: two on this machine train one net with DistributedDataParallel (gloo)."""
 
 import contextlib
 import multiprocessing
@@ -13,39 +13,39 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from samgap.conformance.lab import batch, layers
-from samgap.conformance.properties import Found, wanted
+from samgap.conformance.fixtures import batch, layers
+from samgap.conformance.properties import Outcome, register
 from samgap.conformance.subject import Subject
 
 COUNT, STEPS = 2, 20
 
 
-@wanted("ranks agree", "weights equal bit for bit after 20 steps, 2 processes under DDP")
-def ranks_agree(subject: Subject) -> Found:
-    """Both passes averaged over the processes."""
+@register("ranks agree", "weights equal bit for bit after 20 steps, 2 processes under DDP")
+def ranks_agree(subject: Subject) -> Outcome:
+    """Both passes average gradients over the processes."""
     return _agree(subject, local=False)
 
 
-@wanted("ranks agree with an ascent each", "the same, pass 1 under no_sync (m-sharpness)")
-def ranks_agree_local(subject: Subject) -> Found:
-    """Each process perturbs its own way; what is not restored exactly drifts apart, and DDP never averages weights."""
+@register("ranks agree with an ascent each", "the same, pass 1 under no_sync (m-sharpness)")
+def ranks_agree_local(subject: Subject) -> Outcome:
+    """Each process has its own eps. DDP never averages weights, so inexact restoring makes them diverge."""
     return _agree(subject, local=True)
 
 
-def _agree(subject: Subject, *, local: bool) -> Found:
-    """Train on other examples in each process; how many weights differ at the end, and whether none does.
+def _agree(subject: Subject, *, local: bool) -> Outcome:
+    """Train on different examples in each process; count the weights that differ at the end.
 
     Args:
-        subject: made anew in each process.
-        local: pass 1 without averaging, so that each process has its own ascent.
+        subject: each process makes its own optimizer.
+        local: whether pass 1 does not average, so that each process has its own ascent.
     """
-    # All are forked from one process that has imported what takes seconds, torch._dynamo for the first optimizer.
+    # The fork server imports slow modules once; the first optimizer imports torch._dynamo.
     multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
     with tempfile.TemporaryDirectory() as folder:
         processes.start_processes(_train, (subject, local, folder), COUNT, start_method="forkserver")  # type: ignore[attr-defined, no-untyped-call]
         first, second = (torch.load(Path(folder) / f"{rank}.pt") for rank in range(COUNT))
     changed = sum(int((first[key] != second[key]).sum()) for key in first)
-    return Found(f"{changed} of {sum(w.numel() for w in first.values())} weights differ", changed == 0)
+    return Outcome(f"{changed} of {sum(w.numel() for w in first.values())} weights differ", changed == 0)
 
 
 def _train(rank: int, subject: Subject, local: bool, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""The class under test: how it is made, how it is stepped, and what its ascent should be."""
+"""The class under test: how to construct it, how to step it, and its correct ascent."""
 
 import importlib
 import inspect
@@ -13,13 +13,13 @@ from torch.optim import SGD, Optimizer
 
 Dicts = list[dict[str, Any]]
 Own = Mapping[str, Any]
-Closure = Callable[[], Tensor]  # clears the gradients, computes loss and gradients at the present weights
+Closure = Callable[[], Tensor]  # clears the gradients, computes loss and gradients at the current weights
 
 
 class Adapter(ABC):
-    """How the optimizers of one style are used. For another style write one and name it: --adapter module:Class."""
+    """How to use optimizers of one style. For another style, write an adapter and pass --adapter module:Class."""
 
-    between = True  # whether the class itself runs the second pass, and so could clean up after an error
+    between = True  # whether the class runs the second pass itself, and so can clean up after an error
 
     @abstractmethod
     def make(
@@ -29,7 +29,7 @@ class Adapter(ABC):
 
         Args:
             kind: the class under test.
-            net: what is trained; `groups` has its parameters.
+            net: the net to train; `groups` has its parameters.
             base: class of the base optimizer; `options` are its arguments.
             groups: parameter groups.
             rho: radius of the ascent.
@@ -38,11 +38,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def step(self, optimizer: Any, closure: Closure) -> Any:
-        """One whole step; returns what the optimizer does."""
+        """Take one whole step; return what the optimizer returns."""
 
 
 class _Built(Adapter):
-    """`SAM(base_optimizer, rho=..., module=net)`; the net where the constructor has an argument for it."""
+    """`SAM(base_optimizer, rho=..., module=net)`, with the net only if the constructor has an argument for it."""
 
     def make(
         self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
@@ -72,7 +72,7 @@ class _Closure(Adapter):
 
 
 class _BackwardClosure(Adapter):
-    """`step(closure)` after a backward outside of it."""
+    """A backward pass, then `step(closure)`."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
@@ -81,7 +81,7 @@ class _BackwardClosure(Adapter):
 
 
 class _TwoStep(Adapter):
-    """`first_step()` and `second_step()`, after a backward each."""
+    """`first_step()` and `second_step()`, each after a backward pass."""
 
     between = False
 
@@ -94,11 +94,11 @@ class _TwoStep(Adapter):
 
 
 class WrapperClosure(_Built, _Closure):
-    """A built base, and a closure for both passes."""
+    """A base optimizer, and a closure for both passes."""
 
 
 class WrapperTwoStep(_Built, _TwoStep):
-    """A built base, and two calls."""
+    """A base optimizer, and two calls."""
 
 
 class ParamsClosure(_Params, _Closure):
@@ -131,7 +131,7 @@ def _unnormalized(gradients: list[Tensor], rho: float) -> list[Tensor]:
     return [rho * g for g in gradients]
 
 
-# What eps should be, for gradients at w and rho; "other" leaves out what depends on it.
+# The correct eps for gradients at w and rho; "other" skips the checks that need it.
 ASCENTS: dict[str, Callable[[list[Tensor], float], list[Tensor]] | None] = {
     "sam": _normalized,
     "unnormalized": _unnormalized,
@@ -141,7 +141,7 @@ ASCENTS: dict[str, Callable[[list[Tensor], float], list[Tensor]] | None] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A class with its adapter. Made of plain values, so that other processes can make it again."""
+    """A class with its adapter, as plain values that other processes can use."""
 
     target: str  # "package.module:Class"
     adapter: str  # a key of ADAPTERS, or "package.module:Class"
@@ -166,7 +166,7 @@ class Subject:
         groups: Dicts | None = None,
         **options: Any,
     ) -> Any:
-        """An optimizer over `groups`, or all parameters of the net; `options` are the base's."""
+        """An optimizer over `groups`, by default all parameters of the net; `options` are the base's."""
         every = [{"params": list(net.parameters())}]
         return self.style.make(self.kind, net, base, groups or every, rho, own=self.own, **options)
 
@@ -175,15 +175,15 @@ def load(path: str) -> type:
     """The class at "package.module:Class".
 
     Raises:
-        ValueError: there is none, or importing it fails.
+        ValueError: there is no such class, or its import fails.
     """
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # the module is anybody's, and may do anything
+    except (Exception, SystemExit) as error:  # the module is arbitrary code
         raise ValueError(
             f"wanted package.module:Class of a module that Python finds, and {path!r} cannot be imported "
-            f"({_told(error)})."
+            f"({_line(error)})."
         ) from error
     if not isinstance(found, type):
         raise ValueError(f"wanted package.module:Class, and {path!r} is no class.")
@@ -191,10 +191,10 @@ def load(path: str) -> type:
 
 
 def adapter(name: str) -> Adapter:
-    """The adapter of this name, or at this path.
+    """The adapter with this name, or at this path.
 
     Raises:
-        ValueError: there is none, or it cannot be made without arguments.
+        ValueError: there is no such adapter, or it cannot be constructed without arguments.
     """
     kind = ADAPTERS.get(name)
     if kind is None and ":" not in name:
@@ -205,14 +205,14 @@ def adapter(name: str) -> Adapter:
     try:
         return found()
     except Exception as error:
-        raise ValueError(f"wanted an adapter, and {name!r} cannot be made ({_told(error)}).") from error
+        raise ValueError(f"wanted an adapter, and {name!r} cannot be made ({_line(error)}).") from error
 
 
-def fitting(target: str, ascent: str, own: Own, name: str | None) -> Subject:
-    """The class with its adapter: the one named, or the first that fits by constructor, methods and a trial step.
+def subject_for(target: str, ascent: str, own: Own, name: str | None) -> Subject:
+    """The class with its adapter: the named one, or the first that fits its constructor, methods and a trial step.
 
     Raises:
-        ValueError: the class cannot be imported, or the adapter cannot make an optimizer of it, or not step it.
+        ValueError: the class cannot be imported, or the adapter cannot construct or step it.
     """
     kind = load(target)
     if name is not None:
@@ -225,8 +225,8 @@ def fitting(target: str, ascent: str, own: Own, name: str | None) -> Subject:
         except Exception as error:
             if guess == guesses[-1]:
                 raise ValueError(
-                    f"the adapter {guess!r} does not fit {target} ({_told(error)}): name another with --adapter, or "
-                    "give what the class wants with --own."
+                    f"the adapter {guess!r} does not fit {target} ({_line(error)}): name another with --adapter, or "
+                    "give what the class needs with --own."
                 ) from error
         else:
             if passes >= 2 or guess == guesses[-1]:
@@ -237,17 +237,17 @@ def fitting(target: str, ascent: str, own: Own, name: str | None) -> Subject:
 def _guesses(kind: type) -> tuple[str, ...]:
     try:
         first = next(iter(inspect.signature(kind).parameters), "")
-    except ValueError:  # a class of Python's own; the trial says what it wants
+    except ValueError:  # a built-in class; the trial step explains
         first = ""
     params = first.startswith("param")
     if hasattr(kind, "first_step") and hasattr(kind, "second_step"):
         return ("two-step" if params else "wrapper-two-step",)
-    # Does the closure stand for both passes, or for the second alone?
+    # The closure may be for both passes or for the second alone.
     return ("closure", "backward-closure") if params else ("wrapper",)
 
 
 def _passes(subject: Subject) -> int:
-    # One step, as the properties take it.
+    # The number of passes in one step.
     net, calls = nn.Linear(2, 1), 0
     optimizer = subject.make(net, SGD, 0.05, lr=0.1)
 
@@ -263,5 +263,5 @@ def _passes(subject: Subject) -> int:
     return calls
 
 
-def _told(error: BaseException) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

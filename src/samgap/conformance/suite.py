@@ -1,17 +1,17 @@
-"""All properties, and a class put through them."""
+"""All properties, and the report of a class."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from samgap.conformance import ascent, citizen, descent, passes, ranks
-from samgap.conformance.lab import NotApplicable, Unexpected
-from samgap.conformance.properties import CHECKS, Property
+from samgap.conformance import ascent, descent, optimizer_api, passes, ranks
+from samgap.conformance.fixtures import Unexpected
+from samgap.conformance.properties import CHECKS, NotApplicable, Property
 from samgap.conformance.subject import Subject
 
-# In the order of a step, then what is around it.
-CHAPTERS = (ascent, descent, passes, citizen, ranks)
+# Properties of a step in its order, then the others.
+CHAPTERS = (ascent, descent, passes, optimizer_api, ranks)
 PROPERTIES = [each for chapter in CHAPTERS for each in CHECKS if each.check.__module__ == chapter.__name__]
 
 
@@ -26,12 +26,12 @@ class Row:
 
 
 def examine(subject: Subject, device: torch.device | None = None) -> list[Row]:
-    """All properties of a class.
+    """Check all properties of a class.
 
     Args:
         subject: the class.
-        device: where they are checked, those of several processes left out, since each would want its own; None is
-            the CPU, with all of them.
+        device: without the checks that use several processes, since each process would need its own; None is the
+            CPU, with all checks.
     """
     if device is None:
         return [_row(subject, each) for each in PROPERTIES]

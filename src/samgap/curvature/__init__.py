@@ -1,1 +1,1 @@
-"""Curvature of a trained net: eigenvalues and trace of its Hessian, and how much Hessians differ between examples."""
+"""Curvature of a trained net: eigenvalues and trace of its Hessian, differences between examples, loss surfaces."""

@@ -1,7 +1,7 @@
-"""The largest eigenvalues of a symmetric operator, with their sign, and how well they were found.
+"""The algebraically largest eigenvalues of a symmetric operator, with residuals.
 
-Largest algebraically: near a minimum of a net's loss the most negative eigenvalue can have the larger magnitude, and
-it is not the sharpness.
+Near a minimum of a net's loss, the most negative eigenvalue can have a larger magnitude than the largest one, but it is
+not the sharpness.
 """
 
 import math
@@ -17,19 +17,19 @@ from samgap.curvature.vectors import Array, Symmetric
 from samgap.errors import SettingError, said
 
 TOL = 1e-5
-MAXITER = 100  # restarts; ARPACK's own bound grows with P, and an operator that is all rounding never converges
-KEPT = 8  # vectors between restarts, beyond 2 k
+MAXITER = 100  # restarts; ARPACK's own limit grows with P, and an operator of rounding errors alone never converges
+KEPT = 8  # Lanczos vectors kept, in addition to 2 k
 TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
 class Eigen:
-    """Eigenvalues, the largest first, and what they cost."""
+    """Eigenvalues in descending order, with their accuracy and cost."""
 
-    values: tuple[float, ...]  # NaN for one that was not found
-    residuals: tuple[float, ...]  # |A v - value v| / max(|value|, tiny) for the unit vector v found, NaN likewise
-    products: int  # products with the operator, those for the residuals included
-    converged: bool  # whether the method met its tolerance for all; if not, a value may not be the one of its rank
+    values: tuple[float, ...]  # NaN if not found
+    residuals: tuple[float, ...]  # |A v - value v| / max(|value|, tiny) of the unit eigenvector v, NaN if not found
+    products: int  # products with the operator, including those for the residuals
+    converged: bool  # whether all met the tolerance; if not, larger eigenvalues may have been missed
 
 
 def largest(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Eigen:
@@ -37,30 +37,30 @@ def largest(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
 
     Args:
         operator: (P, P).
-        k: how many, 1 to P.
-        tol: of an eigenvalue, relative.
+        k: number of eigenvalues, 1 to P.
+        tol: relative tolerance of an eigenvalue.
         seed: of the starting vector.
-        maxiter: restarts at most, each of at most k + 8 products.
+        maxiter: largest number of restarts, each of at most k + 8 products.
 
     Raises:
-        SettingError: there are not k, maxiter is below 1, or a product is not finite.
+        SettingError: k is not from 1 to P, maxiter is below 1, or a product is not finite.
     """
     return _judged(*_lanczos(operator, k, tol, seed, maxiter), k)
 
 
 def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Array:
-    """Eigenvectors of length 1 of the k largest eigenvalues, (P, k), each with its largest entry above 0.
+    """Unit eigenvectors of the k largest eigenvalues, (P, k). The entry of largest magnitude of each is positive.
 
     Args:
         operator, k, tol, seed, maxiter: see `largest`.
 
     Raises:
-        SettingError: see `largest`; also they were not found.
+        SettingError: as for `largest`; or Lanczos did not converge.
     """
     _, values, found, converged = _lanczos(operator, k, tol, seed, maxiter)
     if not converged:
         raise SettingError(
-            f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: leave out what wants them, as "
+            f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: leave out what needs them, as "
             "probe.landscape.directions=[raw,filter] does."
         )
     found = found[:, np.argsort(values)[::-1]]
@@ -69,19 +69,19 @@ def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
 
 
 def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int = 1000) -> Eigen:
-    """The eigenvalue of largest magnitude by power iteration, to compare with: negative if that one is.
+    """The eigenvalue of largest magnitude, positive or negative, by power iteration. It serves as a comparison.
 
     Args:
         operator: (P, P).
         tol: of the residual.
         seed: of the starting vector.
-        maxiter: products at most.
+        maxiter: largest number of products.
 
     Raises:
         SettingError: maxiter is below 1, or a product is not finite.
     """
     if maxiter < 1:
-        raise SettingError(f"Power iteration wants at least 1 product, got {said(maxiter)}.")
+        raise SettingError(f"Power iteration needs at least 1 product, got {said(maxiter)}.")
     counted = _Counted(operator)
     vector = _normal(operator.shape[0], seed)
     vector /= np.linalg.norm(vector)
@@ -100,18 +100,18 @@ def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -
     if not 1 <= k <= size or maxiter < 1:
         raise SettingError(f"Wanted {k} eigenvalues of an operator that has {size}, in at most {maxiter} restarts.")
     counted = _Counted(operator)
-    if k == size:  # which ARPACK does not do
+    if k == size:  # ARPACK cannot compute all
         return counted, *np.linalg.eigh(np.stack([counted.matvec(row) for row in np.eye(size)])), True
     start, converged = _normal(size, seed), True
     try:
-        # A sharp net's largest eigenvalues stand well apart, and each product is a pass over the data: half of SciPy's
-        # own number of vectors between restarts finds them in about half the products.
+        # The largest eigenvalues of a sharp net are well separated, and each product is a pass over the data. Half of
+        # SciPy's default number of Lanczos vectors needs about half the products.
         kept = min(size, 2 * k + KEPT)
         values, found = eigsh(counted, k=k, which="LA", tol=tol, v0=start, maxiter=maxiter, ncv=kept)
     except ArpackNoConvergence as failed:
         values, found, converged = failed.eigenvalues, failed.eigenvectors, False
     except ArpackError:
-        # It takes no operator that is 0; a random start is in the kernel of no other.
+        # ARPACK fails for the zero operator, the only one that maps a random start to 0.
         if counted.largest > 0:
             raise
         values, found = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
@@ -129,14 +129,14 @@ def _judged(counted: "_Counted", values: Array, vectors: Array, converged: bool,
 
 
 def _normal(size: int, seed: int) -> Array:
-    # Drawn on the CPU, so that every device starts alike.
+    # Drawn on the CPU, so that the start is the same for every device.
     return np.asarray(
         torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
     )
 
 
 class _Counted:
-    """An operator that counts its products and remembers the length of the longest."""
+    """An operator that counts its products and keeps the largest norm among them."""
 
     def __init__(self, operator: Symmetric) -> None:
         self.operator, self.products, self.largest = operator, 0, 0.0

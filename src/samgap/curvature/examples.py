@@ -1,6 +1,6 @@
-"""What curvature is measured on: a whole data part in a fixed order, and the net as it is, left as it was found.
+"""The data that curvature is measured on, in a fixed order, and a context that leaves the net unchanged.
 
-B a block of examples, N all of them, C classes, or outputs where the labels are targets of a regression.
+N is the number of examples, B that of a block, C that of classes, or of outputs if labels are regression targets.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels, mean o
 
 @dataclass(frozen=True, eq=False)  # tensors have no truth value
 class Examples:
-    """A data part that is already input."""
+    """Examples whose inputs are ready for the net."""
 
     inputs: Tensor  # (N, ...)
     labels: Tensor  # (N,) class numbers, or (N, C) targets
@@ -25,7 +25,7 @@ class Examples:
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels) or len(self.labels) == 0:
             raise SettingError(
-                "Curvature wants as many inputs as labels and at least one, "
+                "Curvature needs as many inputs as labels and at least one, "
                 f"got {len(self.inputs)} and {len(self.labels)}."
             )
 
@@ -33,29 +33,29 @@ class Examples:
         return len(self.labels)
 
     def blocks(self, size: int, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The part in its order, `size` examples at a time, on the device and in the precision of `like`.
+        """The examples in order, `size` at a time, on the device and in the precision of `like`.
 
         Raises:
             SettingError: size is below 1.
         """
         if size < 1:
-            raise SettingError(f"Examples come in blocks of at least 1, got {said(size)}.")
+            raise SettingError(f"Blocks of examples must have a size of at least 1, got {said(size)}.")
         for start in range(0, len(self), size):
             inputs, labels = self.inputs[start : start + size], self.labels[start : start + size]
             yield inputs.to(like.device, like.dtype), labels.to(like.device)
 
 
 @contextmanager
-def held(net: nn.Module) -> Iterator[None]:
-    """`net` in evaluation mode; afterwards every module's mode, every buffer and the random state are as before.
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Put `net` into evaluation mode; at the end, restore the mode of each module, all buffers and the random state.
 
     Raises:
-        SettingError: a batch norm has no running statistics, so that the loss of an example depends on its block.
+        SettingError: a batch norm has no running statistics, so the loss of an example would depend on its block.
     """
     for name, module in net.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-            raise SettingError(f"Curvature wants the running statistics of batch norm {name!r}, which keeps none.")
-    # One by one: a module may be in evaluation mode inside a net that trains.
+            raise SettingError(f"Curvature needs the running statistics of batch norm {name!r}, which keeps none.")
+    # Each module has its own mode: some may be in evaluation mode while the net trains.
     modes = [(module, module.training) for module in net.modules()]
     buffers = [
         (module, name, buffer, buffer.detach().clone())
@@ -72,6 +72,6 @@ def held(net: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
         for module, name, buffer, value in buffers:
-            module._buffers[name] = buffer  # a forward pass may have put another tensor there
+            module._buffers[name] = buffer  # a forward pass may have replaced the tensor
             with torch.no_grad():
                 buffer.copy_(value)

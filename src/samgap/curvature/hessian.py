@@ -1,6 +1,6 @@
-"""Products with the Hessian of the mean loss over a whole data part, matrix-free. Pearlmutter 1994.
+"""Matrix-free products with the Hessian of the mean loss over all examples. Pearlmutter 1994.
 
-H v is the gradient of <g(w), v> in w. N examples, B a block of them, P live coordinates.
+H v is the gradient of <g(w), v> with respect to w. There are N examples, B in a block, and P live coordinates.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from samgap.curvature.examples import Examples, Loss, held
+from samgap.curvature.examples import Examples, Loss, frozen
 from samgap.curvature.vectors import Array, Coordinates
 
-BLOCK = 500  # examples at a time; bounds memory, moves no number beyond rounding
+BLOCK = 500  # examples at a time; bounds memory, and changes results by rounding alone
 
 Parts = dict[str, Tensor]  # parameter name -> tensor of its shape
 
@@ -22,8 +22,8 @@ Parts = dict[str, Tensor]  # parameter name -> tensor of its shape
 class Hessian:
     """The symmetric (P, P) matrix of second derivatives in the live coordinates, as a linear operator.
 
-    The net is in evaluation mode during a product and as it was afterwards. A product is taken in the net's precision
-    and added up over blocks in float64: for more than about six digits make the net float64.
+    The net is in evaluation mode during a product, and restored afterwards. Products are computed in the net's
+    precision and summed over blocks in float64: convert the net to float64 for more than about six digits.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class Hessian:
     ) -> None:
         """
         Args:
-            net: read at each product, so it must not be trained between two of them.
+            net: read at each product, so do not train it in between.
             loss: mean over a batch.
-            examples: the N whose mean loss is meant.
+            examples: the N that the mean loss is over.
             masks: of a sparse net, see `Coordinates.of`.
             block: B.
 
         Raises:
-            SettingError: the masks are not of this net.
+            SettingError: the masks do not belong to this net.
         """
         self.net, self.loss, self.examples, self.block = net, loss, examples, block
         self.coordinates = Coordinates.of(net, masks)
         self.shape = (self.coordinates.size, self.coordinates.size)
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
-        self.gradients = 0  # gradients of the whole part that were evaluated, each to be differentiated once
+        self.gradients = 0  # number of evaluated gradients over all examples, each of which is differentiated once
 
     def matvec(self, vector: Array) -> Array:
         """H v, (P,) to (P,)."""
@@ -57,7 +57,7 @@ class Hessian:
         like = next(iter(weights.values()))
         along = self.coordinates.split(torch.tensor(vector).to(like))
         total = torch.zeros(self.shape[0], dtype=torch.float64, device=like.device)
-        with held(self.net):
+        with frozen(self.net):
             for inputs, labels in self.examples.blocks(self.block, like):
                 part = second_derivative(self._loss_of(inputs, labels), weights, along)
                 total += self.coordinates.join(part).double() * len(labels)
@@ -71,7 +71,7 @@ class Hessian:
 def second_derivative(function: Callable[[Parts], Tensor], weights: Parts, along: Parts) -> Parts:
     """The Hessian of `function` at `weights`, times `along`.
 
-    Reverse over reverse: it wants no formula beyond those of backward passes, so every layer has it.
+    Reverse over reverse mode: it works for every layer that has a backward pass.
     """
 
     def slope(weights: Parts) -> Tensor:

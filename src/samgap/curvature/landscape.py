@@ -1,11 +1,11 @@
-"""The probe of the landscape: the loss on a plane through a finished net, as plain values."""
+"""The landscape probe: the loss on a plane through a trained net, as plain values."""
 
 from typing import Any
 
 import numpy as np
 
 from samgap.curvature.probes import Subject
-from samgap.curvature.surface import directions as ways
+from samgap.curvature.surface import directions as pair
 from samgap.curvature.surface import surface
 from samgap.errors import SettingError, said
 
@@ -13,18 +13,18 @@ from samgap.errors import SettingError, said
 def landscape(
     subject: Subject, *, examples: int | None, reach: float, points: int, directions: list[str], seed: int
 ) -> dict[str, Any]:
-    """Losses on a square grid around the net, for each kind of directions.
+    """Losses on a square grid around the net, for each kind of direction.
 
     Args:
-        subject: what is looked at.
-        examples: how many of the training part; None is all.
-        reach: the grid is from -reach to reach along both directions.
-        points: a side, odd so that the net itself is among them.
+        subject: the trained net.
+        examples: number of training examples; None is all.
+        reach: half-width of the grid in both directions.
+        points: per side; odd, so that the net itself is one of them.
         directions: some of eigen, raw, filter.
-        seed: of the directions, the same for nets that are compared.
+        seed: of the directions; use the same for nets to compare.
 
     Raises:
-        SettingError: reach is not above 0, or points is no odd number from 3.
+        SettingError: reach is not above 0, or points is not an odd number from 3.
     """
     if not reach > 0:
         raise SettingError(f"probe.landscape.reach must be a number above 0, got {said(reach)}.")
@@ -34,7 +34,7 @@ def landscape(
     steps = np.linspace(-reach, reach, points).tolist()
     found: dict[str, Any] = {"n": len(part), "steps": steps, "surfaces": {}}
     for kind in directions:
-        along = ways(subject.net, subject.loss, part, kind, seed=seed, masks=subject.masks)
+        along = pair(subject.net, subject.loss, part, kind, seed=seed, masks=subject.masks)
         one = surface(subject.net, subject.loss, part, steps, steps, along=along, masks=subject.masks)
         losses = np.where(np.isfinite(one.losses), one.losses, np.nan)
         found["surfaces"][kind] = {

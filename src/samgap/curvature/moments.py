@@ -1,8 +1,8 @@
 """How much the Hessians of single examples differ: the non-uniformities s_2, s_3, s_4 of arXiv 2311.17539.
 
-With H_i the Hessian of example i's loss, H = mean H_i and M_k = mean H_i^k, s_k is the k-th root of the largest
-eigenvalue of M_k - H^k, and has its sign: for k = 2 it is not negative, for k = 3 and 4 it can be where some H_i is
-indefinite. n examples, B a chunk of them, P live coordinates.
+Let H_i be the Hessian of the loss of example i, H = mean H_i, and M_k = mean H_i^k. Then s_k is the k-th root of the
+largest eigenvalue of M_k - H^k, with the sign of that eigenvalue. s_2 is never negative; s_3 and s_4 can be if some
+H_i is indefinite. There are n examples, B in a chunk, and P live coordinates.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,42 +16,42 @@ from torch.func import functional_call, vmap
 
 from samgap.curvature import eigen, outer
 from samgap.curvature.eigen import Eigen
-from samgap.curvature.examples import Examples, Loss, held
+from samgap.curvature.examples import Examples, Loss, frozen
 from samgap.curvature.hessian import BLOCK, Hessian, Parts, second_derivative
 from samgap.curvature.vectors import Array
 from samgap.errors import SettingError, said
 
 ORDERS = (2, 3, 4)
-CHUNK = 16  # examples at a time, each with vectors of its own; bounds memory, moves no number beyond rounding
+CHUNK = 16  # examples at a time, each with its own vectors; bounds memory, and changes results by rounding alone
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One s_k and what it is the root of."""
+    """One s_k and the eigenvalue that it is the root of."""
 
     order: int  # k
     n: int
     s: float
     eigen: Eigen  # of M_k - H^k
-    gradients: int  # gradients of all n examples that it took
+    gradients: int  # number of evaluated gradients over all n examples
 
 
 class Excess:
     """M_k - H^k as a linear operator: mean H_i(..H_i v) - H(..H v).
 
-    A small difference of large terms: with a net in float32 and |H_i| near h, an s_k below h 1e-7^(1/k), which is a
-    50th of h for k = 4, is rounding. Make the net float64 for less.
+    It is a small difference of large terms. In float32, with |H_i| near h, an s_k below h 1e-7^(1/k) is rounding: for
+    k = 4 that is h / 50. Convert the net to float64 for smaller ones.
     """
 
     def __init__(self, hessian: Hessian, order: int, chunk: int = CHUNK) -> None:
         """
         Args:
-            hessian: H, which says also what the H_i are.
+            hessian: H; it also defines the H_i.
             order: k.
             chunk: B.
 
         Raises:
-            SettingError: k is none of 2, 3, 4.
+            SettingError: k is not 2, 3 or 4.
         """
         if order not in ORDERS:
             raise SettingError(f"A non-uniformity has order 2, 3 or 4, got {said(order)}.")
@@ -62,7 +62,7 @@ class Excess:
 
     @property
     def gradients(self) -> int:
-        """Gradients of all n examples that were evaluated."""
+        """The number of evaluated gradients over all n examples."""
         return self._own + self.hessian.gradients
 
     def matvec(self, vector: Array) -> Array:
@@ -78,7 +78,7 @@ class Excess:
         like = next(iter(coordinates.weights(hessian.net).values()))
         along = coordinates.split(torch.tensor(vector).to(like))
         total = torch.zeros(self.shape[0], dtype=torch.float64, device=like.device)
-        with held(hessian.net):
+        with frozen(hessian.net):
             short = not coordinates.live and outer.applies(hessian.net, hessian.examples.inputs[:1].to(like))
             for inputs, labels in hessian.examples.blocks(hessian.block if short else self.chunk, like):
                 if short:
@@ -90,7 +90,7 @@ class Excess:
         return np.asarray((total / len(hessian.examples)).cpu().numpy())
 
     def _by_copies(self, inputs: Tensor, labels: Tensor, along: Parts) -> Parts:
-        """The sum of H_i^k v over B examples, each with weights and a vector of its own."""
+        """The sum of H_i^k v over B examples, each with its own copy of the weights and its own vector."""
         hessian, coordinates = self.hessian, self.hessian.coordinates
 
         def each(parts: Parts) -> Parts:
@@ -99,7 +99,7 @@ class Excess:
         copies, vectors = each(coordinates.weights(hessian.net)), each(along)
         losses = _sum_of_losses(hessian, inputs, labels)
         for _ in range(self.order):
-            # Joined and split, so that what is dead stays 0.
+            # Joining and splitting keeps pruned coordinates at 0.
             vectors = coordinates.split(coordinates.join(second_derivative(losses, copies, vectors)))
         return {name: vector.sum(0) for name, vector in vectors.items()}
 
@@ -120,13 +120,13 @@ def moment(
     """s_k of `net` on `examples`.
 
     Args:
-        net, loss, examples, masks, block: see `Hessian`; the loss of one example is that of a batch of one.
+        net, loss, examples, masks, block: see `Hessian`. The loss of an example is that of a batch of one.
         order: k.
         chunk: examples at a time in M_k.
         tol, seed, maxiter: see `eigen.largest`.
 
     Raises:
-        SettingError: k is none of 2, 3, 4, or the masks are not of this net.
+        SettingError: k is not 2, 3 or 4, or the masks do not belong to this net.
     """
     excess = Excess(Hessian(net, loss, examples, masks, block), order, chunk)
     found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
@@ -139,8 +139,8 @@ def signed_root(value: float, order: int) -> float:
 
 
 def _sum_of_losses(hessian: Hessian, inputs: Tensor, labels: Tensor) -> Callable[[Parts], Tensor]:
-    # Each example has its own copy of the weights, so one gradient holds every example's, beside one another. The loss
-    # stays outside vmap, where class numbers could not be made one-hot; as a mean it is B times too small.
+    # Each example has its own copy of the weights, so one gradient contains those of all examples. The loss is outside
+    # vmap, since class numbers cannot be made one-hot inside. It is a mean, so it is multiplied by B.
     def logits(weights: Parts, one: Tensor) -> Tensor:
         outputs: Tensor = functional_call(hessian.net, weights, (one.unsqueeze(0),))
         return outputs.squeeze(0)

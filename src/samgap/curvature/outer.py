@@ -1,11 +1,12 @@
-"""Powers of the Hessians of single examples times a vector, for a net whose weights all lie in linear layers.
+"""Powers of the Hessians of single examples times a vector, for nets whose weights are all in linear layers.
 
-Of a layer z = W a + b example i's gradient is the outer product d_i a_i', d_i its derivative in z. The Hessian H_i
-moves both: H_i v is d_i' a_i + d_i a_i' in W, with d_i', a_i' how d_i and a_i change along v. So H_i v, which has as
-many numbers as the net, is four short vectors a layer, and so is H_i H_i v: H_i^k v of all examples costs about k
-products with H, where any other net wants a copy of the weights for each example.
+In a layer z = W a + b, the gradient for example i is the outer product d_i a_i^T, where d_i is the derivative of the
+loss with respect to z. Let d_i' and a_i' be the changes of d_i and a_i along v. Then H_i v is d_i' a_i^T + d_i a_i'^T
+in W. So H_i v has as many numbers as the net, but four short vectors per layer define it; the same is true of
+H_i H_i v. H_i^k v of all examples thus costs about k products with H. Other nets need a copy of the weights for each
+example.
 
-B a block of examples, h inputs and o outputs of a layer, t the way along v.
+B is the number of examples in a block; a layer has h inputs and o outputs; t is the position along v.
 """
 
 import warnings
@@ -18,14 +19,14 @@ from torch.autograd import forward_ad
 
 from samgap.curvature.examples import Loss
 
-Shift = Callable[[Tensor], Tensor]  # what moves a layer's output (B, o), given what enters it (B, h)
+Shift = Callable[[Tensor], Tensor]  # a layer's input (B, h) to the change of its output (B, o)
 
 
 def applies(net: nn.Module, one: Tensor) -> bool:
-    """Whether every weight of `net` is of a linear layer that is passed once, with one row an example.
+    """Whether all weights of `net` are in linear layers that run once per pass, with one row per example.
 
     Args:
-        net: a parameter is used by its layer's own forward pass and nowhere else.
+        net: each parameter must be used by its layer's forward pass alone.
         one: an input, (1, ...).
     """
     if not _of_linear_layers(net):
@@ -43,7 +44,7 @@ def applies(net: nn.Module, one: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Moved:
-    """H_i v in one layer's weight, of B examples, and in its bias."""
+    """H_i v in the weight and the bias of one layer, for B examples."""
 
     entering: Tensor  # a, (B, h)
     entering_moved: Tensor  # a'
@@ -51,26 +52,26 @@ class _Moved:
     leaving_moved: Tensor  # d', which is also H_i v in the bias
 
     def shift(self, entering: Tensor) -> Tensor:
-        """(H_i v) a for what enters, (B, h) to (B, o), with the bias."""
+        """(H_i v) applied to the input a, (B, h) to (B, o), including the bias."""
         along = (self.entering * entering).sum(1, keepdim=True)
         moved = (self.entering_moved * entering).sum(1, keepdim=True)
         return self.leaving_moved * (along + 1) + self.leaving * moved
 
     def total(self) -> Tensor:
-        """The sum over the B examples in the weight, (o, h)."""
+        """The sum over B examples in the weight, (o, h)."""
         return self.leaving_moved.T @ self.entering + self.leaving.T @ self.entering_moved
 
 
 def powers(
     net: nn.Module, loss: Loss, inputs: Tensor, labels: Tensor, along: dict[str, Tensor], order: int
 ) -> dict[str, Tensor]:
-    """The sum over B examples of H_i^order v, by name of parameter.
+    """The sum over B examples of H_i^order v, by parameter name.
 
     Args:
-        net: one that `applies`, in evaluation mode.
+        net: in evaluation mode; `applies` must be true of it.
         loss: mean over a batch.
         inputs, labels: (B, ...) and (B, ...).
-        along: v, by name of parameter.
+        along: v, by parameter name.
         order: from 1.
     """
     layers = _layers(net)
@@ -90,19 +91,19 @@ def powers(
 def _product(
     net: nn.Module, layers: dict[str, nn.Linear], loss: Loss, inputs: Tensor, labels: Tensor, shifts: dict[str, Shift]
 ) -> dict[str, _Moved]:
-    # Forward over reverse: d is a gradient in what is added to z, and both d and a carry their tangents in t.
+    # Forward over reverse mode: d is the gradient with respect to a term added to z; d and a have tangents in t.
     names = {layer: name for name, layer in layers.items()}
     extra = {name: inputs.new_zeros(len(inputs), layer.out_features) for name, layer in layers.items()}
     entering: dict[str, Tensor] = {}
 
     with forward_ad.dual_level(), torch.enable_grad():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch deprecates what its own first dual number calls
+            warnings.simplefilter("ignore", FutureWarning)  # torch's first dual number calls deprecated code of its own
             t: Tensor = forward_ad.make_dual(inputs.new_zeros(()), inputs.new_ones(()))  # type: ignore[no-untyped-call]
 
         def move(layer: nn.Linear, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
             name = names[layer]
-            entering[name] = arguments[0].clone()  # before an activation in place can overwrite it
+            entering[name] = arguments[0].clone()  # an in-place activation may overwrite it
             moved: Tensor = output + t * shifts[name](arguments[0]) + extra[name].requires_grad_()
             return moved
 
@@ -117,7 +118,7 @@ def _product(
 
 
 def _parted(dual: Tensor) -> tuple[Tensor, Tensor]:
-    # The value and how it changes; what does not change has no tangent.
+    # Value and tangent; constants have no tangent.
     value, tangent = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
     return value.detach(), torch.zeros_like(value) if tangent is None else tangent.detach()
 
@@ -134,7 +135,7 @@ def _of(layer: nn.Linear, moved: _Moved) -> Shift:
 
 
 def _of_linear_layers(net: nn.Module) -> bool:
-    """Whether every parameter is a trained one of a linear layer and of no other."""
+    """Whether every parameter is trained and belongs to exactly one linear layer."""
     owners = [module for module in net.modules() if any(True for _ in module.parameters(recurse=False))]
     return (
         all(type(module) is nn.Linear for module in owners)

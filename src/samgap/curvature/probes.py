@@ -1,10 +1,8 @@
-"""The probes of curvature: from a finished net to the plain values of probes/<name>.json.
+"""The curvature probes: from a trained net to the plain values of probes/<name>.json.
 
-Losses are means over examples; `squared` is summed over outputs, `mean_squared` the mean over them, and curvature
-scales with it.
+Losses are means over examples. `squared` is a sum over outputs and `mean_squared` a mean; curvature scales likewise.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +19,7 @@ from samgap.errors import SettingError, said
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A finished net and the training part that its loss is the mean over, in fixed order."""
+    """A trained net and its training examples in a fixed order; the loss is the mean over them."""
 
     net: nn.Module
     loss: Loss
@@ -32,7 +30,7 @@ class Subject:
         """The first `count` examples; all for None.
 
         Raises:
-            SettingError: there are not so many.
+            SettingError: there are fewer.
         """
         whole = len(self.examples)
         if count is None:
@@ -50,10 +48,10 @@ def hessian(
     """The largest eigenvalues of the Hessian of the training loss, and its trace.
 
     Args:
-        subject: what is looked at.
-        examples: how many of the training part; None is all.
-        eigenvalues: how many, the largest algebraically.
-        samples: of the trace, 0 for none.
+        subject: the trained net.
+        examples: number of training examples; None is all.
+        eigenvalues: number of eigenvalues, the algebraically largest.
+        samples: of the trace; 0 for no trace.
         tol, maxiter, seed: see `eigen.largest`.
     """
     part = subject.first(examples)
@@ -71,14 +69,14 @@ def nonuniformity(
     """s_2, s_3, s_4 of the Hessians of single examples.
 
     Args:
-        subject: what is looked at.
-        examples: n, how many of the training part; s_k changes with n, so compare at equal n.
+        subject: the trained net.
+        examples: n, the number of training examples; None is all. s_k depends on n, so compare at equal n.
         orders: some of 2, 3, 4.
-        method: "hessian", the Hessians themselves. The key stays for the sake of what is measured already.
+        method: "hessian". The key is kept because saved measurements have it.
         tol, maxiter, seed: see `eigen.largest`.
 
     Raises:
-        SettingError: another method.
+        SettingError: `method` is another.
     """
     if method != "hessian":
         raise SettingError(f"probe.moments.method must be hessian, the only one left, got {said(method)}.")
@@ -102,5 +100,5 @@ def _plain(found: Eigen) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    # JSON has no nan; what was not found is null.
-    return float(value) if np.isfinite(value) and not math.isnan(value) else None
+    # JSON has no NaN, so a missing value is null.
+    return float(value) if np.isfinite(value) else None

@@ -1,9 +1,8 @@
 """The loss on a plane through the weights of a net: L(w + x d1 + y d2). Li et al. 2018, section 4.
 
-Raw and filter-normalized directions are Gaussian and depend on the seed and the parameter's name and shape alone. So
-all nets of one architecture, dense or sparse, are cut along the same ones, up to mask and normalization; the two are
-not made orthogonal, which in so many dimensions they nearly are. The directions of largest curvature are each net's
-own.
+Raw and filter-normalized directions are Gaussian and depend only on the seed and on the name and shape of a parameter.
+So all nets of one architecture, dense or sparse, have the same directions, up to mask and normalization. The two
+directions are not made orthogonal, but nearly are in so many dimensions. Eigenvector directions differ between nets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,24 +15,23 @@ from torch.func import functional_call
 
 from samgap import seeds
 from samgap.curvature import eigen
-from samgap.curvature.examples import Examples, Loss, held
-from samgap.curvature.hessian import Hessian, Parts
+from samgap.curvature.examples import Examples, Loss, frozen
+from samgap.curvature.hessian import BLOCK, Hessian, Parts
 from samgap.curvature.vectors import Array, Coordinates
 from samgap.errors import SettingError, said
 
 KINDS = ("eigen", "raw", "filter")  # of directions
-TOL = 1e-3  # of the eigenvalues whose eigenvectors are directions, relative
-BLOCK = 500  # examples at a time; bounds memory, moves no number beyond rounding
+TOL = 1e-3  # relative, of the eigenvalues for eigenvector directions
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Losses on a grid; infinite or NaN ones are what the net gave."""
+    """Losses on a grid; they may be infinite or NaN."""
 
     xs: Array  # (X,)
     ys: Array  # (Y,)
     losses: Array  # (X, Y), at xs[i] and ys[j]
-    norms: tuple[float, float]  # of d1 and d2, so that x and y can be read as distances
+    norms: tuple[float, float]  # of d1 and d2, which convert x and y to distances
 
 
 def surface(
@@ -47,33 +45,33 @@ def surface(
     masks: Mapping[str, Tensor] | None = None,
     block: int = BLOCK,
 ) -> Surface:
-    """The mean loss over a whole data part on a grid around `net`, which is not touched.
+    """The mean loss over all examples on a grid around `net`, which is not changed.
 
     Args:
-        net: in evaluation mode meanwhile.
+        net: evaluated in evaluation mode.
         loss: mean over a batch.
-        examples: the data part.
-        xs, ys: steps along d1 and d2; at 0, 0 lies the net.
+        examples: the loss is the mean over these.
+        xs, ys: steps along d1 and d2; the net is at (0, 0).
         along: d1 and d2, see `directions`.
         masks: of a sparse net, see `Coordinates.of`.
         block: examples at a time.
 
     Raises:
-        SettingError: an empty grid, or the masks are not of this net.
+        SettingError: the grid is empty, or the masks do not belong to this net.
     """
     if len(xs) == 0 or len(ys) == 0:
-        raise SettingError(f"A surface wants at least one x and one y, got {len(xs)} and {len(ys)}.")
+        raise SettingError(f"A surface needs at least one x and one y, got {len(xs)} and {len(ys)}.")
     coordinates = Coordinates.of(net, masks)
     weights = coordinates.weights(net)
     first, second = along
     losses = np.empty((len(xs), len(ys)))
-    with held(net), torch.no_grad():
+    with frozen(net), torch.no_grad():
         for i, x in enumerate(xs):
             for j, y in enumerate(ys):
-                # Beside the weights, not in them: they need no putting back.
+                # A copy, so that the weights need not be restored.
                 moved = {name: weight + x * first[name] + y * second[name] for name, weight in weights.items()}
                 losses[i, j] = _mean_loss(net, moved, loss, examples, block)
-    norms = tuple(float(torch.linalg.vector_norm(coordinates.join(way).double())) for way in (first, second))
+    norms = tuple(float(torch.linalg.vector_norm(coordinates.join(direction).double())) for direction in along)
     return Surface(np.array(xs, float), np.array(ys, float), losses, (norms[0], norms[1]))
 
 
@@ -87,20 +85,20 @@ def directions(
     masks: Mapping[str, Tensor] | None = None,
     block: int = BLOCK,
 ) -> tuple[Parts, Parts]:
-    """d1 and d2, parameter name to direction; 0 in dead weights.
+    """d1 and d2 by parameter name; 0 in pruned weights.
 
     Args:
-        net: whose weights a filter normalization measures.
-        loss, examples, block: of the Hessian, see `surface`; Gaussian directions do not use them.
-        kind: "raw" scales a Gaussian direction as a whole to length 1, so that x is a distance as rho is. "filter"
-            scales each row of it, which is what enters one neuron or channel, to the length of that row of the
-            weights; vectors, which are biases and batch norm, stay where they are. "eigen" are the eigenvectors of
-            length 1 of the two largest eigenvalues of the loss's Hessian, where the loss rises fastest.
-        seed: of the two, for "eigen" of the starting vector.
-        masks: of a sparse net, see `Coordinates.of`; its dead weights have no direction.
+        net: its weights set the lengths for "filter" and the Hessian for "eigen".
+        loss, examples, block: of the Hessian, see `surface`; used for "eigen" alone.
+        kind: "raw": a Gaussian direction, scaled to length 1, so that x is a distance, like rho. "filter": a Gaussian
+            direction of which each row (the inputs of one neuron or channel) has the length of that row of the
+            weights; it is 0 in vectors (biases and batch norm). "eigen": the unit eigenvectors of the two largest
+            eigenvalues of the Hessian, along which the loss rises fastest.
+        seed: of both directions; for "eigen", of the starting vector.
+        masks: of a sparse net, see `Coordinates.of`.
 
     Raises:
-        SettingError: another kind, the masks are not of this net, or it has fewer than two weights.
+        SettingError: the kind is another, the masks do not belong to this net, or it has fewer than two weights.
     """
     if kind not in KINDS:
         raise SettingError(f"A surface's directions are one of {', '.join(KINDS)}, got {said(kind)}.")
@@ -118,7 +116,7 @@ def directions(
 
 
 def _draw(coordinates: Coordinates, weights: Mapping[str, Tensor], seed: int, axis: int) -> Parts:
-    # Whole parameters are drawn and then masked, on the CPU: sparsity and device move no live number.
+    # Draw whole parameters on the CPU, then mask them, so that live numbers do not depend on sparsity or device.
     drawn = {}
     for name, weight in weights.items():
         draw = seeds.generator(seed, "landscape", axis, name)
@@ -137,8 +135,8 @@ def _by_filter(direction: dict[str, Tensor], weights: Mapping[str, Tensor]) -> d
         if part.ndim < 2:
             scaled[name] = torch.zeros_like(part)
             continue
-        have, wanted = (torch.linalg.vector_norm(rows.flatten(1), dim=1) for rows in (part, weights[name]))
-        ratio = torch.where(have > 0, wanted / have, 0)  # a row that is dead has no length
+        length, target = (torch.linalg.vector_norm(rows.flatten(1), dim=1) for rows in (part, weights[name]))
+        ratio = torch.where(length > 0, target / length, 0)  # a pruned row has length 0
         scaled[name] = part * ratio.view(-1, *[1] * (part.ndim - 1))
     return scaled
 

@@ -1,4 +1,4 @@
-"""The trace of a symmetric operator, estimated from products. Hutchinson 1990."""
+"""An estimate of the trace of a symmetric operator from products. Hutchinson 1990."""
 
 from dataclasses import dataclass
 
@@ -15,23 +15,23 @@ class Trace:
     """An unbiased estimate."""
 
     value: float
-    error: float  # standard error of the value, from the spread of the samples
+    error: float  # standard error, from the spread of the samples
     samples: int
 
 
 def estimate(operator: Symmetric, samples: int, *, seed: int = 0) -> Trace:
-    """The mean of z'A z over random signs z; without error where A is diagonal.
+    """The mean of z'A z over vectors z of random signs; exact if A is diagonal.
 
     Args:
         operator: A, (P, P).
-        samples: how many z, from 2; a product each.
-        seed: of the signs; more samples of one seed begin with the fewer.
+        samples: number of vectors z, from 2. Each takes one product.
+        seed: of the signs. A larger sample contains the smaller ones of the same seed.
 
     Raises:
         SettingError: fewer than 2 samples.
     """
     if samples < 2:
-        raise SettingError(f"The trace wants at least 2 samples for its standard error, got {said(samples)}.")
+        raise SettingError(f"The trace needs at least 2 samples for its standard error, got {said(samples)}.")
     found = []
     for sample in range(samples):
         draw = seeds.generator(seed, "curvature", "trace", sample)

@@ -1,7 +1,7 @@
 """The trained and live coordinates of a net as one flat vector.
 
-Dead coordinates are left out: a pruned weight stays 0, so the Hessian in it says nothing about the sparse net.
-P live coordinates.
+Pruned coordinates are left out: a pruned weight stays 0, so its second derivatives do not matter to the sparse net. P
+is the number of live coordinates.
 """
 
 from collections.abc import Mapping
@@ -19,38 +19,40 @@ Array = NDArray[np.float64]
 
 
 class Symmetric(Protocol):
-    """A symmetric matrix by its products; SciPy takes it for a linear operator."""
+    """A symmetric matrix defined by its products; SciPy accepts it as a linear operator."""
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
 
     def matvec(self, vector: Array) -> Array:
-        """The product with a vector of float64."""
+        """The product with a float64 vector."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """Which coordinates of which parameters, in the net's order."""
+    """The trained and live coordinates of each parameter, in the net's order."""
 
-    shapes: dict[str, torch.Size]  # of the parameters that are trained
-    live: dict[str, Tensor]  # of those with a mask: positions of live weights in the flat parameter, int64
+    shapes: dict[str, torch.Size]  # of trained parameters
+    live: dict[str, Tensor]  # of masked parameters: positions of live weights in the flat parameter, int64
 
     @classmethod
     def of(cls, net: nn.Module, masks: Mapping[str, Tensor] | None = None) -> "Coordinates":
-        """The coordinates of `net` that require a gradient and that `masks` leave alive.
+        """The coordinates of `net` that require a gradient and are live in `masks`.
 
         Args:
-            net: its pruned weights are 0 already.
-            masks: parameter name to bool of its shape, True = live; a parameter without one is dense.
+            net: its pruned weights must be 0.
+            masks: parameter name to bool of its shape, True = live; parameters without a mask are dense.
 
         Raises:
-            SettingError: a mask does not belong to this net, or nothing is left.
+            SettingError: a mask does not belong to this net, or no coordinate is left.
         """
         trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
         live = {}
         for name, mask in (masks or {}).items():
             if name not in trained or trained[name].shape != mask.shape or mask.dtype != torch.bool:
-                raise SettingError(f"The mask of {name!r} is no bool of the shape of a trained parameter of this net.")
+                raise SettingError(
+                    f"The mask of {name!r} must be a bool tensor of the shape of a trained parameter of this net."
+                )
             mask = mask.to(trained[name].device)
             if trained[name].detach()[~mask].count_nonzero():
                 raise SettingError(f"The mask of {name!r} prunes weights that are not 0: it is another net's.")
@@ -71,12 +73,12 @@ class Coordinates:
         return sum(self.sizes)
 
     def weights(self, net: nn.Module) -> dict[str, Tensor]:
-        """The parameters as they are now, without a graph; they share memory with the net."""
+        """The current parameters, detached; they share memory with the net."""
         weights = dict(net.named_parameters())
         return {name: weights[name].detach() for name in self.shapes}
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Parameters of shape (..., *shape) as vectors (..., P); what is dead is dropped."""
+        """Parameters of shape (..., *shape) as vectors (..., P), without pruned coordinates."""
         flat = []
         for name, shape in self.shapes.items():
             part = parts[name]
@@ -85,7 +87,7 @@ class Coordinates:
         return torch.cat(flat, dim=-1)
 
     def split(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Vectors (..., P) as parameters of shape (..., *shape), 0 where dead."""
+        """Vectors (..., P) as parameters of shape (..., *shape), 0 where pruned."""
         parts = {}
         for (name, shape), part in zip(self.shapes.items(), torch.split(vectors, self.sizes, dim=-1), strict=True):
             if name in self.live:

@@ -123,13 +123,13 @@ def write(study: Evaluated, folder: Path, settings: Mapping[str, Any]) -> None:
     Args:
         study: what was drawn.
         folder: of the sweep.
-        settings: the `draw` group, so that the same can be drawn again.
+        settings: kept beside them: the `draw` group, so that the same can be drawn again, and `about`.
     """
     name = study.table.sweep.name
     replace(folder / f"{name}.csv", lambda path: study.frame().to_csv(path, index=False))
     replace_text(
         folder / f"{name}.json",
-        json.dumps(clean(report(study) | {"draw": settings}), indent=1, allow_nan=False) + "\n",
+        json.dumps(clean({**report(study), **settings}), indent=1, allow_nan=False) + "\n",
     )
 
 

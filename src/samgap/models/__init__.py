@@ -1,1 +1,1 @@
-"""Nets that grow with one number, their width."""
+"""Nets whose size is set by one number, the width."""

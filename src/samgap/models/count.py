@@ -1,4 +1,4 @@
-"""How many parameters a net has, and which width has how many."""
+"""Parameter counts, and the width that comes nearest to a given count."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,21 +12,22 @@ from samgap.errors import SettingError, said
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters of a net: trained numbers, not buffers."""
+    """Numbers of trained parameters; buffers do not count."""
 
     total: int
     prunable: int  # in kernels, see `prunable`
 
 
 def prunable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The kernels: weights with two axes or more, which is every linear and convolution weight. Biases and batch
-    norm are vectors and stay dense, as in the paper.
+    """The kernels: weights with two or more axes, which are those of linear and convolution layers.
+
+    Biases and batch-norm parameters are vectors. They stay dense, as in the paper.
     """
     return ((name, weight) for name, weight in net.named_parameters() if weight.ndim >= 2)
 
 
 def count(net: nn.Module) -> Counts:
-    """Count a net's parameters; it may lie on the meta device."""
+    """Count the parameters of a net, which may be on the meta device."""
     return Counts(
         total=sum(weight.numel() for weight in net.parameters()),
         prunable=sum(weight.numel() for _, weight in prunable(net)),
@@ -34,15 +35,15 @@ def count(net: nn.Module) -> Counts:
 
 
 def nearest_width(build: Callable[[float], nn.Module], params: float, step: float) -> float:
-    """The width whose net comes nearest to `params` parameters; the smaller of two as near.
+    """The width whose net has nearest to `params` parameters; of two equally near, the smaller.
 
     Args:
-        build: width to net, with more parameters the wider. Called on the meta device: no memory, no random draws.
-        params: parameters wanted.
-        step: widths are the multiples of it.
+        build: makes the net of a width, on the meta device. Wider nets must have more parameters.
+        params: requested number of parameters.
+        step: widths are multiples of it.
 
     Raises:
-        SettingError: even the smallest net is more than twice as large.
+        SettingError: even the smallest net has more than twice as many parameters.
     """
 
     def total(steps: int) -> int:
@@ -65,7 +66,7 @@ def whole(value: Any, name: str) -> int:
     """`value` as a positive whole number.
 
     Raises:
-        SettingError: it is none.
+        SettingError: `value` is not a positive whole number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
         raise SettingError(f"{name} must be a whole number from 1, got {said(value)}.")

@@ -1,4 +1,4 @@
-"""Two linear layers without bias, the factors of figure 1: x to W2 W1 x, their rank at most the width."""
+"""The matrix factorization of figure 1: two linear layers without bias, x to W2 W1 x, of rank at most the width."""
 
 import math
 
@@ -10,7 +10,7 @@ WIDTH_STEP = 1  # rows of W1
 
 
 class Factorization(nn.Module):
-    """input - k - C without bias or nonlinearity. B batch, c channels, h by w pixels, C outputs."""
+    """input - k - C without bias or nonlinearity, for batches of B inputs with c channels and h by w pixels."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 10) -> None:
         """
@@ -20,7 +20,7 @@ class Factorization(nn.Module):
             width: k, the largest rank that W2 W1 can have.
 
         Raises:
-            SettingError: k is no whole number from 1.
+            SettingError: k is not a whole number from 1.
         """
         super().__init__()
         rank = whole(width, "model.width (rank of a factorization)")

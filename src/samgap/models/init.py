@@ -1,4 +1,4 @@
-"""How weights start. A sweep over width magnifies differences here, so the choice is a setting."""
+"""Initialization of weights. A sweep over width magnifies differences here, so the choice is a setting."""
 
 import math
 
@@ -8,10 +8,10 @@ from samgap.errors import SettingError, said
 
 
 def lecun_normal(net: nn.Module) -> None:
-    """Kernels as Flax draws them by default, which the paper's code uses; biases 0.
+    """Draw kernels as Flax does by default, which is what the paper's code uses, and set biases to 0.
 
-    Normal with standard deviation sqrt(1 / fan_in), truncated at two standard deviations of the parent and scaled
-    up by 1 / 0.8796 so that the deviation after truncation is the one asked for.
+    The distribution is normal, truncated at two standard deviations. Truncation lowers the standard deviation by a
+    factor of 0.8796, so the normal is scaled up by 1 / 0.8796 to leave sqrt(1 / fan_in).
     """
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -23,15 +23,15 @@ def lecun_normal(net: nn.Module) -> None:
 
 
 def initialize(net: nn.Module, init: str) -> None:
-    """Draw the weights of `net` anew from the global generator.
+    """Redraw the weights of `net` from the global generator.
 
     Args:
         net: any net.
-        init: "lecun_normal", or "torch" to keep what torch drew: uniform kernels with a standard deviation smaller
-            by a factor of 1.73, uniform biases.
+        init: "lecun_normal", or "torch" to keep what torch drew: uniform biases, and uniform kernels whose standard
+            deviation is smaller by a factor of 1.73.
 
     Raises:
-        SettingError: another word.
+        SettingError: `init` is neither.
     """
     if init == "lecun_normal":
         lecun_normal(net)

@@ -1,4 +1,4 @@
-"""The paper's three-layer perceptron for MNIST: hidden layers of 300 p and 100 p neurons, p the width."""
+"""The paper's three-layer perceptron for MNIST. Its hidden layers have 300 p and 100 p neurons; p is the width."""
 
 import math
 
@@ -10,20 +10,20 @@ WIDTH_STEP = 0.01  # the finest p at which both layers change
 
 
 class MLP(nn.Module):
-    """input - 300 p - 100 p - C with ReLU. B batch, c channels, h by w pixels, C classes."""
+    """input - 300 p - 100 p - C with ReLU, for batches of B images with c channels and h by w pixels, and C classes."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 1.0) -> None:
         """
         Args:
             shape: (c, h, w) of an image.
             classes: C.
-            width: p; hidden layers are rounded down to whole neurons.
+            width: p; the numbers of neurons are rounded down.
 
         Raises:
             SettingError: p leaves a layer without neurons.
         """
         super().__init__()
-        # The small term keeps 100 * 0.29 = 28.999999999999996 from losing a neuron.
+        # Without the small term, 100 * 0.29 = 28.999999999999996 would lose a neuron.
         first, second = (math.floor(neurons * width + 1e-9) for neurons in (300, 100))
         if second < 1:
             raise SettingError(f"model.width must be at least {WIDTH_STEP} for an mlp, got {said(width)}.")

@@ -1,6 +1,6 @@
-"""ResNet-18 for small images with any number of filters, on timm's basic blocks.
+"""ResNet-18 for small images with any number of filters, made of timm's basic blocks.
 
-timm's own ResNet keeps a stem of 64 channels whatever the width; the paper scales the stem too.
+The paper scales the stem with the width. timm's own ResNet does not: its stem always has 64 channels.
 """
 
 from timm.models.resnet import BasicBlock, downsample_conv
@@ -12,8 +12,10 @@ WIDTH_STEP = 1  # filters
 
 
 class ResNet18(nn.Module):
-    """3x3 stem of f filters without pooling; four stages of two blocks with f, 2f, 4f, 8f channels, the last three
-    halving the image; mean over pixels; linear. B batch, c channels, C classes.
+    """A 3x3 stem of f filters without pooling, four stages, a mean over pixels, and a linear layer.
+
+    The stages have two blocks each and f, 2f, 4f, 8f channels; the last three halve the image. B is the batch size,
+    c the channels, C the classes.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 64) -> None:
@@ -21,10 +23,10 @@ class ResNet18(nn.Module):
         Args:
             shape: (c, h, w) of an image; any h and w.
             classes: C.
-            width: f, the filters of stem and first stage.
+            width: f, the filters of the stem and of the first stage.
 
         Raises:
-            SettingError: f is no whole number from 1.
+            SettingError: f is not a whole number from 1.
         """
         super().__init__()
         filters = whole(width, "model.width (filters of a resnet18)")

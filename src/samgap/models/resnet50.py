@@ -1,6 +1,6 @@
-"""ResNet-50 with any number of filters, on timm's bottleneck blocks.
+"""ResNet-50 with any number of filters, made of timm's bottleneck blocks.
 
-timm's own ResNet keeps a stem of 64 channels whatever the width; the paper scales the stem too.
+The paper scales the stem with the width. timm's own ResNet does not: its stem always has 64 channels.
 """
 
 from timm.models.resnet import Bottleneck, downsample_conv
@@ -12,11 +12,11 @@ WIDTH_STEP = 1  # filters
 
 
 class ResNet50(nn.Module):
-    """7x7 stem of f filters and pooling, which halve the image twice; four stages of 3, 4, 6, 3 bottleneck blocks with
-    4f, 8f, 16f, 32f channels, the last three halving it again; mean over pixels; linear.
-    B batch, c channels, C classes.
+    """A 7x7 stem of f filters with pooling, four stages, a mean over pixels, and a linear layer.
 
-    The last batch norm of each block starts at scale 0, as in the official code, so that blocks start as identities.
+    The stem divides height and width by four. The stages have 3, 4, 6, 3 bottleneck blocks and 4f, 8f, 16f, 32f
+    channels; the last three halve the image. The last batch norm of each block starts at scale 0, as in the official
+    code, so that blocks start as identities. B is the batch size, c the channels, C the classes.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 64) -> None:
@@ -27,7 +27,7 @@ class ResNet50(nn.Module):
             width: f, the filters of the stem.
 
         Raises:
-            SettingError: f is no whole number from 1.
+            SettingError: f is not a whole number from 1.
         """
         super().__init__()
         filters = whole(width, "model.width (filters of a resnet50)")

@@ -1,1 +1,1 @@
-"""The ascent of SAM around any torch optimizer, and learning-rate schedules."""
+"""SAM and its variants as wrappers around any torch optimizer, and learning-rate schedules."""

@@ -1,4 +1,4 @@
-"""Adaptive SAM: the ascent in units of each weight's own size, so that rescaling a layer does not change sharpness.
+"""Adaptive SAM: the ascent scales with the size of each weight, so that rescaling a layer does not change sharpness.
 
 Kwon et al. 2021, equation 9.
 """
@@ -35,28 +35,28 @@ class ASAM(SAM):
         """
         Args:
             base, rho, interval: as for `SAM`.
-            module: the net; its parameters' names tell weights from biases.
+            module: the net; the names of its parameters distinguish weights from biases.
             eta: added to |w|, so that a zero weight still moves.
 
         Raises:
-            ValueError: as for `SAM`; no module; or eta is negative.
+            ValueError: as for `SAM`; or there is no module; or eta is negative.
         """
         super().__init__(base, rho, module, interval=interval)
         if module is None:
-            raise ValueError("ASAM wants the module: the names of its parameters tell weights from biases.")
+            raise ValueError("ASAM needs the module: the names of its parameters distinguish weights from biases.")
         if not eta >= 0:
             raise ValueError(f"ascent.eta must be a number from 0, got {eta!r}.")
         self.eta = eta
         self._adaptive = adaptive(module.named_parameters())
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """eps at these weights, one tensor each."""
+        """eps at these weights, one tensor for each."""
         scales = self._scales(weights)
         scaled = list(torch._foreach_mul(gradients, scales))
         return list(torch._foreach_mul(torch._foreach_mul(scaled, scales), ratio(self.rho, global_norm(scaled))))
 
     def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:
-        """|T^-1 eps|; where T is 0, eps is."""
+        """|T^-1 eps|; where T is 0, so is eps."""
         return global_norm([torch.nan_to_num(e / t) for e, t in zip(eps, self._scales(weights), strict=True)])
 
     def _scales(self, weights: list[Tensor]) -> list[Tensor]:
@@ -65,5 +65,5 @@ class ASAM(SAM):
 
 
 def adaptive(parameters: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
-    """Those of a net's parameters that count as weights."""
+    """The parameters of a net that count as weights."""
     return [w for name, w in parameters if "weight" in name]

@@ -1,6 +1,6 @@
-"""Surrogate-gap guided SAM: descend on the perturbed loss, and close its gap to the loss at w.
+"""Surrogate-gap guided SAM: lower the perturbed loss and its gap to the loss at w.
 
-Zhuang et al. 2022, algorithm 1, with a constant rho (they also schedule it, which is another method).
+Zhuang et al. 2022, algorithm 1, with a constant rho. The authors also schedule rho, which is another method.
 """
 
 import torch
@@ -11,12 +11,12 @@ from .sam import SAM, global_norm, inner, ratio
 
 
 class GSAM(SAM):
-    """As `SAM`, and then, with g = grad L(w) and p = grad L(w + eps), the base descends along
+    """As `SAM`, but with g = grad L(w) and p = grad L(w + eps) the base descends along
 
         p - alpha (g - <g, p> p / |p|^2)
 
-    away from the part of g that is orthogonal to p: that lowers L(w + eps) - L(w) and leaves L(w + eps) alone to
-    first order. alpha = 0 is SAM, bit for bit.
+    The second term is the component of g orthogonal to p. Subtracting it lowers the gap L(w + eps) - L(w) and, to
+    first order, does not change L(w + eps). With alpha = 0 this is SAM, bit for bit.
     """
 
     KEPT = (*SAM.KEPT, "alpha")
@@ -34,7 +34,7 @@ class GSAM(SAM):
         """
         Args:
             base, rho, module, interval: as for `SAM`.
-            alpha: weight of the surrogate gap; the authors take 0.4 on ImageNet's ResNets.
+            alpha: weight of the surrogate gap; the authors use 0.4 for ResNets on ImageNet.
 
         Raises:
             ValueError: as for `SAM`; or alpha is negative.
@@ -45,7 +45,7 @@ class GSAM(SAM):
         self.alpha = alpha
 
     def combine(self, weights: list[Tensor], first: list[Tensor]) -> None:
-        """Subtract alpha times the part of `first` that is orthogonal to `.grad`."""
+        """Subtract alpha times the component of `first` orthogonal to `.grad`."""
         pairs = [(w.grad, g) for w, g in zip(weights, first, strict=True) if w.grad is not None]
         if not pairs:
             return

@@ -1,7 +1,7 @@
 """Sharpness-aware minimization as a wrapper around any torch optimizer.
 
-Foret et al. 2021, equations 2 and 4; the paper's update rule in its experiments. This folder needs nothing else of
-the project.
+Foret et al. 2021, equations 2 and 4. The paper uses this update rule in its experiments. This folder imports nothing
+else of the project.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from torch.optim import Optimizer
 from .wrapper import Closure, Groups, Wrapper
 
 TRACKING = "track_running_stats"  # of batch norm and its relatives
-STEPS = "steps_taken"  # in param_groups: where an interval stands
+STEPS = "steps_taken"  # in param_groups: counts steps, so that an interval survives a checkpoint
 
 
-class Measured(NamedTuple):
-    """What one ascent was, each a scalar () on the device."""
+class AscentMetrics(NamedTuple):
+    """Measurements of one ascent, each a scalar () on the device."""
 
     grad_norm: Tensor  # |g|, g = gradient at w
-    eps_norm: Tensor  # |eps|, of the move that the weights really made
-    radius: Tensor  # what equals rho where the step is what it claims to be; |eps| for SAM
+    eps_norm: Tensor  # |eps| of the weights as rounded, not of the formula
+    radius: Tensor  # the length that the rule sets to rho; |eps| for SAM
     loss_rise: Tensor  # L(w + eps) - L(w)
-    cosine: Tensor  # of the gradients at w and at w + eps
+    cosine: Tensor  # between the gradients at w and at w + eps
 
 
 class SAM(Wrapper):
@@ -35,17 +35,17 @@ class SAM(Wrapper):
 
         eps = rho g / |g|,   g = grad L(w),   |g| over all parameters together
 
-    What holds, whatever the net: weight decay, momentum and schedule are the base's and act at w, so the ascent does
-    not see them. A zero gradient gives no ascent; in float32 that is one whose elements are below 1e-22. Both passes
-    see the same random state (dropout masks). Batch norm's running statistics are those of the first pass. Weights
-    come back by copy, bit for bit, also when the second pass raises. A parameter without gradient stays where it is.
-    With rho = 0 a step is the base's, bit for bit.
+    Guarantees for any net: Weight decay, momentum and schedule belong to the base and act at w, not on the ascent.
+    A zero gradient gives no ascent; in float32, elements below 1e-22 count as zero. Both passes use the same random
+    state, so the same dropout masks. Batch norm's running statistics are those of the first pass. Weights are
+    restored from a copy, bit for bit, even if the second pass raises. A parameter without gradient does not move.
+    With rho = 0 a step equals the base's, bit for bit.
 
     A variant overrides `ascent`, `radius` or `combine`.
     """
 
     KEPT = (*Wrapper.KEPT, "rho", "interval", "measuring", "measured", "ascents", "_tracking")
-    COMBINES = False  # whether `combine` wants the first gradient
+    COMBINES = False  # whether `combine` needs the first gradient
 
     def __init__(
         self, base: Optimizer, rho: float, module: nn.Module | None = None, *, interval: int | None = None
@@ -53,13 +53,13 @@ class SAM(Wrapper):
         """
         Args:
             base: takes the descent step; any optimizer whose step needs no closure.
-            rho: radius of the ascent, L2 norm over all parameters.
-            module: the net, whose running statistics (batch norm) the second pass must leave alone.
-            interval: k, SAM in steps 0, k, 2k, ... and the base's own step in between, rho being the same; where it
-                stands is kept in `param_groups`, and so in `state_dict`. None is every step.
+            rho: radius of the ascent, as an L2 norm over all parameters.
+            module: the net. The second pass does not update its running statistics (batch norm).
+            interval: k: steps 0, k, 2k, ... are SAM's, the others the base's; None is 1. `param_groups`, and so
+                `state_dict`, hold the number of steps.
 
         Raises:
-            ValueError: rho is negative or not finite, or interval is no whole number from 1.
+            ValueError: rho is negative or not finite, or interval is not a whole number from 1.
         """
         if not (math.isfinite(rho) and rho >= 0):
             raise ValueError(f"ascent.rho must be a finite number from 0, got {rho!r}.")
@@ -67,25 +67,25 @@ class SAM(Wrapper):
             raise ValueError(f"ascent.interval must be a whole number from 1, or null, got {interval!r}.")
         super().__init__(base)
         self.rho, self.interval = rho, interval
-        self.measuring = False  # set to True, the next ascent leaves `measured` and sets it back
-        self.measured: Measured | None = None
-        self.ascents = 0  # steps with an ascent since this was last set to 0
+        self.measuring = False  # if True, the next ascent sets `measured` and resets this
+        self.measured: AscentMetrics | None = None
+        self.ascents = 0  # number of steps with an ascent; callers may reset it
         self._tracking = [part for part in module.modules() if _tracks(part)] if module is not None else []
         self._saved: list[Tensor] = []
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """eps at these weights, one tensor each; no transfer from the device, and no 0 / 0."""
+        """eps at these weights, one tensor for each, without a transfer from the device and without 0 / 0."""
         return list(torch._foreach_mul(gradients, ratio(self.rho, global_norm(gradients))))
 
     def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:
-        """The length that `ascent` promises to be rho, measured on the eps that was carried out."""
+        """The length that `ascent` sets to rho, measured on the actual `eps`."""
         return global_norm(eps)
 
     def combine(self, weights: list[Tensor], first: list[Tensor]) -> None:
-        """Change `.grad`, the gradient at w + eps, with the help of the `first`, the gradient at w."""
+        """Change `.grad`, the gradient at w + eps, using `first`, the gradient at w."""
 
     def gradient(self, closure: Closure) -> Tensor:
-        """Both passes: the closure is called twice, and the loss at w, of the first pass, returned."""
+        """Run both passes by calling the closure twice; return the loss of the first pass, at w."""
         random_state_back = _random_state(self.param_groups)
         loss = closure()
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
@@ -99,16 +99,16 @@ class SAM(Wrapper):
         try:
             torch._foreach_add_(weights, self.ascent(weights, gradients))
             eps = list(torch._foreach_sub(weights, saved)) if measuring else []
-            # Autocast keeps low-precision copies of weights for a whole block; they are those of the first pass.
+            # Autocast caches low-precision copies of weights for a whole block: these are stale in the second pass.
             torch.clear_autocast_cache()
             random_state_back()
-            with self._statistics_held():
-                risen = closure()
+            with self._statistics_frozen():
+                perturbed_loss = closure()
         finally:
             torch._foreach_copy_(weights, saved)
             torch.clear_autocast_cache()
         if measuring:
-            self.measured = self._measure(weights, first, eps, (risen - loss).detach())
+            self.measured = self._measure(weights, first, eps, (perturbed_loss - loss).detach())
         if self.COMBINES:
             self.combine(weights, first)
         return loss
@@ -119,7 +119,7 @@ class SAM(Wrapper):
         return loss
 
     def count(self) -> None:
-        """Count a step, whoever took it."""
+        """Count a step, taken here or elsewhere."""
         self.ascents += self.active
         if self.interval is not None:
             self.param_groups[0][STEPS] = self.param_groups[0].get(STEPS, 0) + 1
@@ -129,14 +129,14 @@ class SAM(Wrapper):
         """Whether the next step has an ascent."""
         return self.interval is None or self.param_groups[0].get(STEPS, 0) % self.interval == 0
 
-    def _measure(self, weights: list[Tensor], first: list[Tensor], eps: list[Tensor], rise: Tensor) -> Measured:
+    def _measure(self, weights: list[Tensor], first: list[Tensor], eps: list[Tensor], rise: Tensor) -> AscentMetrics:
         second = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
         grad_norm = global_norm(first)
         cosine = inner(first, second) / (grad_norm * global_norm(second))
-        return Measured(grad_norm, global_norm(eps), self.radius(weights, first, eps), rise, cosine)
+        return AscentMetrics(grad_norm, global_norm(eps), self.radius(weights, first, eps), rise, cosine)
 
     def _save(self, weights: list[Tensor]) -> list[Tensor]:
-        # The same memory every step; made anew only where the set of weights with gradients changes.
+        # Reuse memory; reallocate only if the set of weights with gradients changes.
         if [_kind(copy) for copy in self._saved] != [_kind(w) for w in weights]:
             self._saved = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._saved, weights)
@@ -146,9 +146,9 @@ class SAM(Wrapper):
         return super().__getstate__() | {"_saved": []}
 
     @contextlib.contextmanager
-    def _statistics_held(self) -> Iterator[None]:
-        # Without tracking, batch norm in training mode still normalizes by the batch; it only leaves its running
-        # mean, variance and batch count as they are. Momentum 0 would still count the batch.
+    def _statistics_frozen(self) -> Iterator[None]:
+        # Without tracking, batch norm in training mode still normalizes by the batch, but does not update its running
+        # mean, variance and batch count. Momentum 0 would still update the count.
         for part in self._tracking:
             setattr(part, TRACKING, False)
         try:
@@ -159,19 +159,19 @@ class SAM(Wrapper):
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
-    """L2 norm over all tensors together, in float32 or better: a half-precision sum of squares overflows."""
+    """L2 norm over all tensors together, at least in float32: a half-precision sum of squares overflows."""
     norms = torch._foreach_norm([_wide(t) for t in tensors])
     norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
     return norm
 
 
 def inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """Inner product over all tensors together, in float32 or better."""
+    """Inner product over all tensors together, at least in float32."""
     return torch.stack([torch.sum(_wide(x) * _wide(y)) for x, y in zip(a, b, strict=True)]).sum()
 
 
 def ratio(length: float, norm: Tensor) -> Tensor:
-    """The factor that brings `norm` to `length`; 0 where there is nothing to scale."""
+    """length / norm, or 0 if the norm is 0."""
     return torch.where(norm > 0, length / norm, torch.zeros_like(norm))
 
 
@@ -188,8 +188,10 @@ def _tracks(module: nn.Module) -> bool:
 
 
 def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:
-    """What brings the present random state back. The CPU's is 5 kB in memory, a copy of under a microsecond; a GPU's
-    generator is two numbers on the host, and to read them waits for nothing.
+    """A function that restores the current random state.
+
+    The CPU's state is 5 kB; copying it takes less than a microsecond. A GPU generator's state is two numbers on the
+    host; reading them does not synchronize.
     """
     cpu, device = torch.get_rng_state(), groups[0]["params"][0].device
     if device.type != "cuda":

@@ -1,6 +1,6 @@
-"""Learning-rate schedules: the factor on the base rate in step t of T, a pure function of both.
+"""Learning-rate schedules: the factor on the base rate in step t of T, as a pure function of t and T.
 
-By fraction of training, not by epoch, so that a shorter run has the same shape.
+Schedules depend on the fraction of training and not on the epoch, so that a shorter run has the same shape.
 """
 
 import math
@@ -8,24 +8,24 @@ from collections.abc import Sequence
 
 
 def constant(step: int, steps: int) -> float:
-    """The base rate throughout."""
+    """A constant rate."""
     return 1.0
 
 
 def step(step: int, steps: int, milestones: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> float:
-    """Multiply by `factor` from each milestone on.
+    """Multiply the rate by `factor` at each milestone.
 
     Args:
         step: t, from 0.
         steps: T.
-        milestones: fractions of training; step 0.5 T is the first with the lower rate.
+        milestones: fractions of training; with 0.5, step T / 2 is the first with the lower rate.
         factor: below 1 to decay.
     """
     return factor ** sum(step >= milestone * steps for milestone in milestones)
 
 
 def cosine(step: int, steps: int, warmup_steps: int = 0) -> float:
-    """Linear warm-up from 0 over `warmup_steps` steps, then half a cosine down to 0 at step T.
+    """Linear warm-up from 0 over `warmup_steps` steps, then half a cosine that reaches 0 at step T.
 
     Args:
         step: t, from 0.

@@ -1,4 +1,4 @@
-"""An optimizer around another: the base takes the step, the wrapper decides along which gradient."""
+"""An optimizer around a base optimizer: the wrapper computes the gradient, the base takes the step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-Closure = Callable[[], Tensor]  # clears the gradients, computes a loss and its gradients, returns the loss
-Groups = Sequence[tuple[float, Closure]]  # share of the batch, closure over that part of it
+Closure = Callable[[], Tensor]  # clears the gradients, computes a loss and its gradients, and returns the loss
+Groups = Sequence[tuple[float, Closure]]  # shares of the batch, and closures over these parts
 
 
 class Wrapper(Optimizer):
-    """The plain gradient, and the base's step: the SGD arm.
+    """The base's step along the plain gradient: the SGD arm.
 
-    Groups and state are the base's own objects: a scheduler on this optimizer moves the base, and `state_dict` is
-    the base's, momentum included.
+    The wrapper shares the base's parameter groups and state. So a scheduler of this optimizer acts on the base, and
+    `state_dict` is the base's, including momentum.
     """
 
     KEPT: tuple[str, ...] = ("base",)  # attributes that a deep copy carries over
@@ -26,10 +26,10 @@ class Wrapper(Optimizer):
         self._share()
 
     def gradient(self, closure: Closure) -> Tensor:
-        """Leave in `.grad` what the base shall descend along, and everything else as it was.
+        """Set `.grad` to the direction that the base descends along, and change nothing else.
 
         Returns:
-            The loss at the present weights.
+            The loss at the current weights.
         """
         return closure()
 
@@ -37,12 +37,12 @@ class Wrapper(Optimizer):
     def step(self, closure: Closure | None = None, *, groups: Groups | None = None) -> Tensor:  # type: ignore[override]
         """One step of the base.
 
-        What must happen to the final gradient (clipping, averaging over processes) is a step pre-hook of the base.
+        To change the final gradient (clipping, averaging over processes), register a step pre-hook on the base.
 
         Args:
             closure: over the whole batch.
-            groups: instead of `closure`, parts of the batch that each get a gradient of their own, as m-sharpness
-                wants; the gradients are summed by share. May be empty where a process has no examples.
+            groups: instead of `closure`, parts of the batch. Each part has its own gradient, as in m-sharpness; the
+                step uses their sum weighted by share. It is empty if a process has no examples.
 
         Returns:
             The loss at the weights before the step.
@@ -52,14 +52,14 @@ class Wrapper(Optimizer):
         """
         if groups is None:
             if closure is None:
-                raise ValueError("step() wants a closure, which it calls to compute loss and gradients.")
+                raise ValueError("step() needs a closure that computes the loss and its gradients.")
             groups = [(1.0, closure)]
         loss = self._gradients(groups)
         self.base.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's state; the wrapper keeps none between steps."""
+        """The base's state; the wrapper has none of its own."""
         return self.base.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Wrapper(Optimizer):
         self._share()
 
     def __getstate__(self) -> dict[str, Any]:
-        # torch's own would copy groups and state without the base that they belong to.
+        # torch would copy groups and state, but not the base that they belong to.
         state: dict[str, Any] = super().__getstate__()
         return state | {name: getattr(self, name) for name in self.KEPT}
 
@@ -77,7 +77,7 @@ class Wrapper(Optimizer):
         self.state = self.base.state
 
     def _gradients(self, groups: Groups) -> Tensor:
-        if len(groups) == 1 and groups[0][0] == 1:  # nothing is scaled: bit for bit what the closure left
+        if len(groups) == 1 and groups[0][0] == 1:  # unscaled, to keep the closure's gradient bit for bit
             return self.gradient(torch.enable_grad()(groups[0][1]))
         weights = [w for group in self.param_groups for w in group["params"]]
         total: dict[Tensor, Tensor] = {}

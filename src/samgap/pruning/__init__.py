@@ -1,1 +1,1 @@
-"""Pruning at initialization: which weights live, and how the others stay 0."""
+"""Pruning at initialization: choosing the live weights, and keeping the others at 0."""

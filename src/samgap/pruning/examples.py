@@ -1,4 +1,4 @@
-"""What a pruner may look at beside the net: training images as input, and the loss of the run."""
+"""The data that pruners score with: training images and the loss of the run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MODES = ("train", "eval")
 
 
 class Images(Protocol):
-    """A tensor, or images that are read when they are asked for."""
+    """A tensor, or images that are read from disk on access."""
 
     @property
     def shape(self) -> Sequence[int]:
@@ -26,27 +26,27 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The training part, not augmented. N images, B a batch, C classes."""
+    """The training set without augmentation: N images, C classes, batches of B."""
 
     images: Images  # (N, c, h, w), as stored
     labels: Tensor  # (N,)
-    scale: Callable[[Tensor], Tensor]  # images as stored to input
+    scale: Callable[[Tensor], Tensor]  # stored images to the net's input
     loss: Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels (B,), mean over the batch
 
     def draw(self, batches: int, batch_size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-        """The first batches, (B, c, h, w) and (B,), of the training part in a random order.
+        """The first batches, (B, c, h, w) and (B,), of the training set in a random order.
 
         Args:
-            batches: how many; 1 may be smaller than asked for, as a batch of the training.
+            batches: number of batches; a single one may be smaller than B.
             batch_size: B.
             seed: of the order.
 
         Raises:
-            SettingError: there are not so many images.
+            SettingError: there are too few images.
         """
         if batches > 1 and batches * batch_size > len(self.labels):
             raise SettingError(
-                f"pruner.batches={batches} of {batch_size} want more than the {len(self.labels)} training images: "
+                f"pruner.batches={batches} of {batch_size} need more than the {len(self.labels)} training images: "
                 "lower pruner.batches or pruner.batch_size."
             )
         order = torch.randperm(len(self.labels), generator=seeds.generator(seed, "pruner", "examples"))
@@ -55,10 +55,10 @@ class Examples:
 
 
 def set_mode(net: nn.Module, mode: str) -> None:
-    """Whether batch norm takes its statistics from the batch (train) or those it starts with (eval).
+    """Make batch norm use the statistics of the batch (train) or its initial ones (eval).
 
     Raises:
-        SettingError: another word.
+        SettingError: `mode` is neither.
     """
     if mode not in MODES:
         raise SettingError(f"pruner.mode must be one of {', '.join(MODES)}, got {said(mode)}.")

@@ -1,4 +1,4 @@
-"""GraSP: gradient signal preservation, a pruner at initialization. Wang et al. 2020, equation 8."""
+"""GraSP (gradient signal preservation): a pruner at initialization. Wang et al. 2020, equation 8."""
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +19,21 @@ def prune(
     mode: str,
     temperature: float,
 ) -> mask.Masks:
-    """Keep the weights whose loss would most lower |g|^2: those of the largest w (H g), over all kernels together.
+    """Keep the weights with the largest w (H g), over all kernels together: removing them would lower |g|^2 most.
 
-    g and H are gradient and Hessian of the mean loss over all the batches, in the kernels.
+    g and H are the gradient and the Hessian of the mean loss over all batches, with respect to the kernels.
 
     Args:
-        net: its kernels are `models.count.prunable`; it is not changed; scales of 0 count as 1, see `scoring.copy_of`.
-        examples: whose mean loss is differentiated.
-        sparsity: share of kernel weights to remove, met to the last weight.
-        seed: of the order in which examples are taken.
-        batches, batch_size: how many of them; batch norm sees one batch at a time.
+        net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
+        examples: the mean loss is over these.
+        sparsity: share of kernel weights to remove, exact to the weight.
+        seed: of the order of the examples.
+        batches, batch_size: of the examples; batch norm uses one batch at a time.
         mode: train or eval, see `examples.set_mode`.
         temperature: divides the logits.
 
     Raises:
-        SettingError: a setting is outside its range, or whole layers have one score, see `mask.refuse_blind`.
+        SettingError: a setting is out of range, or whole layers have equal scores, see `mask.refuse_ties`.
     """
     live = mask.live_kernels(sum(mask.layers(net).values()), sparsity)
     net = scoring.copy_of(net)

@@ -1,4 +1,4 @@
-"""Pruning at initialization by size: the smallest weights of the whole net go."""
+"""Magnitude pruning at initialization: the smallest weights of the whole net are removed."""
 
 from torch import nn
 
@@ -10,16 +10,16 @@ from samgap.pruning.examples import Examples
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> mask.Masks:
     """Keep the largest weights, over all kernels together.
 
-    Kernels of few inputs start with larger weights, so that wide layers lose most.
+    Kernels with few inputs start with larger weights, so wide layers lose most.
 
     Args:
-        net: its kernels are `models.count.prunable`.
-        examples: not looked at.
-        sparsity: share of kernel weights to remove, met to the last weight.
+        net: `models.count.prunable` are its kernels.
+        examples: not used.
+        sparsity: share of kernel weights to remove, exact to the weight.
         seed: not used.
 
     Raises:
-        SettingError: sparsity is outside [0, 1), or whole layers have one score, see `mask.refuse_blind`.
+        SettingError: sparsity is outside [0, 1), or whole layers have equal scores, see `mask.refuse_ties`.
     """
     scores = {name: weight.detach().abs() for name, weight in prunable(net)}
     return mask.globally(scores, mask.live_kernels(sum(mask.layers(net).values()), sparsity))

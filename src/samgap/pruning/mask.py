@@ -1,8 +1,8 @@
-"""Masks: which weights of a net live, and how the others stay 0 in forward, gradient, momentum and ascent.
+"""Masks: which weights of a net are live. The others stay 0 in forward pass, gradient, momentum and ascent.
 
-Weights are zeroed once and their gradients masked by hooks before any optimizer sees them. So the ascent norm runs
-over live weights alone and |eps| is rho at every sparsity; masking the weights only would let most of rho fall on
-pruned coordinates, more so the sparser the net.
+`apply` zeroes pruned weights once, and hooks mask their gradients before any optimizer reads them. So the ascent norm
+is over live weights alone and |eps| is rho at every sparsity. If only the weights were masked, most of rho would be
+spent on pruned coordinates, and more the sparser the net.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from samgap.errors import SettingError, said
 from samgap.models.count import prunable
 
 Masks = dict[str, Tensor]  # parameter name -> bool of the same shape, True = live
-BLIND = 0.01  # so many weights, as a share of those kept, may lie in layers of one score, see `refuse_blind`
+TIED = 0.01  # largest number of weights in layers of a single score, as a share of those kept, see `refuse_ties`
 
 
 def live_kernels(total: int, sparsity: float) -> int:
-    """Kernel weights that live: round((1 - sparsity) total).
+    """The number of live kernel weights, round((1 - sparsity) total).
 
     Raises:
         SettingError: sparsity is outside [0, 1).
@@ -29,30 +29,30 @@ def live_kernels(total: int, sparsity: float) -> int:
 
 
 def shares(weights: list[int], live: int, sizes: list[int]) -> list[int]:
-    """Deal `live` weights out to layers in proportion to `weights`, to the last one (Webster's method).
+    """Distribute exactly `live` weights over layers in proportion to `weights` (Webster's method).
 
-    A divisor method: a layer never gets fewer when `live` grows, so masks of one seed are nested in sparsity.
+    This is a divisor method: no layer gets fewer when `live` grows, so masks of one seed are nested in sparsity.
 
     Args:
-        weights: what each layer's share is in proportion to.
-        live: weights to deal out, at most the sum of `sizes`.
-        sizes: of the layers; one that is full leaves the rest to the others.
+        weights: of each layer, to which its share is proportional.
+        live: weights to distribute, at most the sum of `sizes`.
+        sizes: of the layers, which cap their shares.
 
     Returns:
-        Live weights of each layer; their sum is `live`.
+        The live weights of each layer; their sum is `live`.
     """
     given = _near(weights, live, sizes)
     while missing := live - sum(given):
         step = 1 if missing > 0 else -1
-        # To get one: the layer with the largest weight / (given + 1/2), of equals the first. To lose one: the layer
-        # that would have been the last to get it.
+        # The next weight goes to the layer with the largest weight / (given + 1/2), the first of equals. A surplus
+        # weight is taken from the layer that got the last one.
         able = [layer for layer, have in enumerate(given) if 0 <= have + step <= sizes[layer]]
         given[max(able, key=lambda layer: (step * weights[layer] / (given[layer] + step / 2), -step * layer))] += step
     return given
 
 
 def _near(weights: list[int], live: int, sizes: list[int]) -> list[int]:
-    # Full layers first, then for the rest the nearest whole number to its share, exactly.
+    # Fill the layers whose share exceeds their size; round the shares of the others, in exact arithmetic.
     full: set[int] = set()
     while True:
         rest = [layer for layer in range(len(sizes)) if layer not in full]
@@ -67,7 +67,7 @@ def _near(weights: list[int], live: int, sizes: list[int]) -> list[int]:
 
 
 def by_layer(scores: Mapping[str, Tensor], live: list[int]) -> Masks:
-    """Masks of the largest scores of each layer, so many of each."""
+    """Masks of the largest scores of each layer; `live` has the number for each."""
     return {name: keep_largest(layer, count) for (name, layer), count in zip(scores.items(), live, strict=True)}
 
 
@@ -75,48 +75,48 @@ def globally(scores: Mapping[str, Tensor], live: int) -> Masks:
     """Masks of the `live` largest scores of all layers together.
 
     Raises:
-        SettingError: a score is no number, or the scores leave whole layers to position, see `refuse_blind`.
+        SettingError: a score is not finite, or whole layers have equal scores, see `refuse_ties`.
     """
     masks = largest(scores, live)
-    refuse_blind(scores, masks)
+    refuse_ties(scores, masks)
     return masks
 
 
 def largest(scores: Mapping[str, Tensor], live: int) -> Masks:
-    """As `globally`, whatever the ties; of equal scores the first layer's win."""
+    """As `globally`, but ties are allowed; of equal scores the first layer's win."""
     sizes = [layer.numel() for layer in scores.values()]
     kept = keep_largest(torch.cat([layer.flatten() for layer in scores.values()]), live)
     parts = zip(scores.items(), torch.split(kept, sizes), strict=True)
     return {name: part.view_as(layer) for (name, layer), part in parts}
 
 
-def refuse_blind(scores: Mapping[str, Tensor], masks: Masks) -> None:
-    """Refuse masks that would follow the position of layers, as the pruner gives all weights of these one score.
+def refuse_ties(scores: Mapping[str, Tensor], masks: Masks) -> None:
+    """Refuse masks in which the position of a layer decides, because all its weights have the same score.
 
-    Ties inside a layer are no such case: inputs and kernel taps that see nothing but 0 have scores of 0, and as they do
-    nothing, it does not matter which of them are kept.
+    Ties inside a layer are allowed: inputs and kernel taps that only ever see 0 have scores of 0, and since they have
+    no effect, it does not matter which of them are kept.
 
     Args:
-        scores: of every kernel weight, larger than those of the weights that went, or equal.
-        masks: made of them.
+        scores: of every kernel weight.
+        masks: of the largest scores.
 
     Raises:
-        SettingError: some weights of the lowest score that is kept are kept and others are not, and layers that
-            have no other score hold more than a share `BLIND` of the number kept.
+        SettingError: the lowest kept score belongs to kept and to pruned weights, and the layers that have no other
+            score hold more weights than a share `TIED` of the number kept.
     """
     kept = torch.cat([layer[masks[name]] for name, layer in scores.items()])
     if not len(kept):
         return
     lowest = kept.min()
-    blind = [name for name, layer in scores.items() if (layer == lowest).all()]
-    weights = sum(scores[name].numel() for name in blind)
+    tied = [name for name, layer in scores.items() if (layer == lowest).all()]
+    weights = sum(scores[name].numel() for name in tied)
     split = any((layer[~masks[name]] == lowest).any() for name, layer in scores.items())
-    if split and weights > BLIND * len(kept):
-        names = ", ".join(blind[:3]) + (f" and {len(blind) - 3} more layers" if len(blind) > 3 else "")
+    if split and weights > TIED * len(kept):
+        names = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more layers" if len(tied) > 3 else "")
         raise SettingError(
             f"All {weights:,} weights of {names} have the same score ({lowest:g}), so that their position would decide "
-            "which of them live: set pruner=random, or start the model otherwise (a factor that starts at 0 hides the "
-            "layers before it from the pruner)."
+            "which of them live: set pruner=random, or initialize the model differently (a factor that starts at 0 "
+            "hides the layers before it from the pruner)."
         )
 
 
@@ -124,19 +124,19 @@ def keep_largest(scores: Tensor, live: int) -> Tensor:
     """A mask of the `live` largest scores; of equal scores the first in memory wins.
 
     Raises:
-        SettingError: a score is no number.
+        SettingError: a score is not finite.
     """
     if not torch.isfinite(scores).all():
-        raise SettingError(f"A pruner gave {int((~torch.isfinite(scores)).sum())} scores that are no numbers.")
+        raise SettingError(f"A pruner gave {int((~torch.isfinite(scores)).sum())} scores that are not finite.")
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[scores.flatten().argsort(descending=True, stable=True)[:live]] = True
     return mask.view_as(scores)
 
 
 def apply(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Zero the pruned weights of `net` now and keep their gradients at 0.
+    """Zero the pruned weights of `net` and keep their gradients at 0.
 
-    Plain keys in `state_dict`: the net is as loadable as a dense one.
+    The keys of `state_dict` are those of a dense net.
     """
     weights = dict(net.named_parameters())
     for name, mask in masks.items():
@@ -147,29 +147,29 @@ def apply(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:
-    """Parameters without the pruned ones; biases and batch norm count."""
+    """The number of parameters that are not pruned, biases and batch norm included."""
     total = sum(weight.numel() for weight in net.parameters())
     return total - sum(mask.numel() - int(mask.sum()) for mask in masks.values())
 
 
 def layers(net: nn.Module) -> dict[str, int]:
-    """Kernel names with their sizes, in the net's order."""
+    """Kernel names and sizes, in the net's order."""
     return {name: weight.numel() for name, weight in prunable(net)}
 
 
 def sparsity_by_layer(masks: Mapping[str, Tensor]) -> dict[str, float]:
-    """The share of each kernel that is pruned."""
+    """The pruned share of each kernel."""
     return {name: 1 - int(mask.sum()) / mask.numel() for name, mask in masks.items()}
 
 
 def load(masks: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    """Make `masks`, which hooks hold, what they were when `kept` was made of them."""
+    """Copy `kept` into `masks` in place, since gradient hooks hold these tensors."""
     for name, mask in masks.items():
         mask.copy_(kept[name])
 
 
 class _Masked:
-    """Gradient hook that follows the gradient to its device once."""
+    """Gradient hook that moves its mask to the gradient's device once."""
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask

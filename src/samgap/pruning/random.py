@@ -1,4 +1,4 @@
-"""Random pruning at initialization, layer by layer, as in the paper's figure 10."""
+"""Random pruning at initialization, layer by layer, as in figure 10 of the paper."""
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from samgap.pruning.examples import Examples
 
 
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> mask.Masks:
-    """Every layer keeps the same share of its kernel, at random.
+    """Keep the same share of each kernel, at random.
 
     Args:
-        net: its kernels are `models.count.prunable`.
-        examples: not looked at.
-        sparsity: share of kernel weights to remove, met to the last weight over the whole net.
-        seed: the weights kept at a higher sparsity are among those kept at a lower one.
+        net: `models.count.prunable` are its kernels.
+        examples: not used.
+        sparsity: share of kernel weights to remove, exact to the weight over the whole net.
+        seed: of the scores. With one seed, masks are nested in sparsity.
 
     Raises:
         SettingError: sparsity is outside [0, 1).
@@ -26,7 +26,7 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> 
 
 
 def uniform(net: nn.Module, seed: int) -> dict[str, Tensor]:
-    """A random score for each kernel weight, each layer's from a stream of its own."""
+    """A random score for each kernel weight; each layer has its own random stream."""
     return {
         name: torch.rand(weight.shape, generator=seeds.generator(seed, "pruner", name))
         for name, weight in prunable(net)

@@ -1,4 +1,4 @@
-"""Random pruning at initialization, small layers less: the Erdos-Renyi-Kernel shares of Evci et al. 2020 (RigL)."""
+"""Random pruning at initialization with the Erdos-Renyi-Kernel shares of Evci et al. 2020 (RigL)."""
 
 from torch import nn
 
@@ -9,15 +9,15 @@ from samgap.pruning.random import uniform
 
 
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> mask.Masks:
-    """A layer keeps weights in proportion to the sum of its kernel's axes (inputs, outputs, height, width).
+    """Keep weights of each layer in proportion to the sum of its kernel's axes (inputs, outputs, height, width).
 
-    A layer of which more would be kept than there is stays whole, and the others share what is left.
+    So small layers lose less. A layer whose share exceeds its size stays dense, and the others share the rest.
 
     Args:
-        net: its kernels are `models.count.prunable`.
-        examples: not looked at.
-        sparsity: share of kernel weights to remove, met to the last weight over the whole net.
-        seed: the weights kept at a higher sparsity are among those kept at a lower one.
+        net: `models.count.prunable` are its kernels.
+        examples: not used.
+        sparsity: share of kernel weights to remove, exact to the weight over the whole net.
+        seed: of the scores. With one seed, masks are nested in sparsity.
 
     Raises:
         SettingError: sparsity is outside [0, 1).

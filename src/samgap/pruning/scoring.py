@@ -1,4 +1,4 @@
-"""The net as a pruner scores it: a copy in which no scale of 0 hides the layers before it."""
+"""The copy of a net that pruners score: scales of 0 are set to 1, since they block gradients."""
 
 import copy
 
@@ -7,14 +7,14 @@ from torch import nn
 
 
 def copy_of(net: nn.Module) -> nn.Module:
-    """A copy of `net` whose scales of exactly 0 are 1.
+    """Copy `net`, with 1 in place of every scale that is exactly 0.
 
-    A scale is a vector called weight, as batch norm, layer norm and their like have it. Where the last scale of a
-    residual block starts at 0 (`ResNet50`), the loss does not yet depend on the kernels inside: all of their gradients
-    and scores would be 0. At 1, where other nets start, the pruner sees the net that the block becomes.
+    A scale is a vector named weight, as in batch norm and layer norm. If the last scale of a residual block starts at
+    0 (`ResNet50`), the loss does not yet depend on the kernels inside the block, so all their gradients and scores
+    would be 0. Other nets start with scales of 1.
 
     Args:
-        net: it is not changed, and a mask made of the copy's scores is applied to it as it is.
+        net: not changed. A mask computed from the copy's scores is valid for it.
     """
     net = copy.deepcopy(net)
     with torch.no_grad():

@@ -11,22 +11,21 @@ from samgap.pruning.examples import Examples, set_mode
 def prune(
     net: nn.Module, examples: Examples, *, sparsity: float, seed: int, batches: int, batch_size: int, mode: str
 ) -> mask.Masks:
-    """Keep the weights of the largest |w dL/dw|, over all kernels together.
+    """Keep the weights with the largest |w dL/dw|, over all kernels together.
 
     Args:
-        net: its kernels are `models.count.prunable`; it is not changed, and these very weights are scored, scales
-            of 0 at 1, see `scoring.copy_of`.
-        examples: whose mean loss is L.
-        sparsity: share of kernel weights to remove, met to the last weight.
-        seed: of the order in which examples are taken.
-        batches, batch_size: how many of them; batch norm sees one batch at a time.
+        net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
+        examples: L is the mean loss over these.
+        sparsity: share of kernel weights to remove, exact to the weight.
+        seed: of the order of the examples.
+        batches, batch_size: of the examples; batch norm uses one batch at a time.
         mode: train or eval, see `examples.set_mode`.
 
     Raises:
-        SettingError: a setting is outside its range, or whole layers have one score, see `mask.refuse_blind`.
+        SettingError: a setting is out of range, or whole layers have equal scores, see `mask.refuse_ties`.
     """
     live = mask.live_kernels(sum(mask.layers(net).values()), sparsity)
-    net = scoring.copy_of(net)  # running statistics move in a forward pass
+    net = scoring.copy_of(net)  # a forward pass updates running statistics
     set_mode(net, mode)
     kernels = dict(prunable(net))
     total = [torch.zeros_like(weight) for weight in kernels.values()]

@@ -9,25 +9,25 @@ from samgap.pruning.examples import Examples
 
 
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, iterations: int) -> mask.Masks:
-    """Keep, round by round, the weights of the largest |w| dR/d|w|, over all kernels together.
+    """Keep the weights with the largest |w| dR/d|w|, over all kernels together, in several rounds.
 
-    R is the sum of the outputs of the net with the absolute value of every number in it, for an input of ones; batch
-    norm takes the statistics that it starts with. Round k of n keeps a share (1 - sparsity)^(k / n), so a mask is not
-    part of that at a lower sparsity.
+    R is the sum of the net's outputs for an input of ones, with every weight and buffer replaced by its absolute value
+    and batch norm at its initial statistics. Round k of n keeps a share of (1 - sparsity)^(k / n), so masks are not
+    nested in sparsity.
 
     Args:
-        net: its kernels are `models.count.prunable`; it is not changed; scales of 0 count as 1, see `scoring.copy_of`.
-        examples: only their shape counts.
-        sparsity: share of kernel weights to remove, met to the last weight.
+        net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
+        examples: only their shape is used.
+        sparsity: share of kernel weights to remove, exact to the weight.
         seed: not used.
-        iterations: rounds n.
+        iterations: n.
 
     Raises:
-        SettingError: sparsity is outside [0, 1), or no flow tells whole layers apart, see `mask.refuse_blind`.
+        SettingError: sparsity is outside [0, 1), or whole layers have equal scores, see `mask.refuse_ties`.
     """
     total = sum(mask.layers(net).values())
     live = mask.live_kernels(total, sparsity)
-    net = scoring.copy_of(net).double().eval()  # products over all layers overflow in less
+    net = scoring.copy_of(net).double().eval()  # products over all layers overflow in float32
     with torch.no_grad():
         for tensor in net.state_dict().values():
             tensor.abs_()
@@ -38,7 +38,7 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
     for round_ in range(1, iterations + 1):
         gradients = torch.autograd.grad(net(ones).sum(), list(kernels.values()))
         scores = {
-            # What is gone stays below all that is left.
+            # Pruned weights score below all others.
             name: torch.where(masks[name], weight.detach() * gradient, -1)
             for (name, weight), gradient in zip(kernels.items(), gradients, strict=True)
         }
@@ -47,6 +47,6 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
         with torch.no_grad():
             for name, weight in kernels.items():
                 weight.mul_(masks[name])
-    # Of the net as it is: what a later round cuts off has no flow either, and goes in whatever order.
-    mask.refuse_blind(first, masks)
+    # By the scores of the unpruned net: in later rounds, weights that the masks have cut off also score 0.
+    mask.refuse_ties(first, masks)
     return masks

@@ -18,8 +18,6 @@ from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
 
-HEADER = re.compile(r"^# ([A-Z]+)\s+(.*)$")
-
 
 @dataclass(frozen=True)
 class Shown:
@@ -30,7 +28,7 @@ class Shown:
     own: bool  # of this root; else it came with samgap
     folder: Path  # its files
     title: str
-    header: dict[str, str]  # of the figure's YAML: claim, source, command, time, result, choices
+    about: dict[str, str]  # of its figure: claim, source, left_open, choices, cost, ...; {} without a figure
     report: dict[str, Any] | None = None  # as `output.report` has it; None where nothing can be drawn
     plots: list[Plot] = field(default_factory=list)
     problem: str = ""  # why nothing can be drawn
@@ -96,8 +94,9 @@ def collect(root: Path) -> Collected:
 
 def evaluate(root: Path, name: str, scale: str) -> Shown:
     """A sweep below `root` as the page shows it, with its problem where it cannot be drawn."""
-    draw = _drawn(root, name, scale)
-    shown = Shown(name, scale, True, root / name / scale, draw["title"], _header(name, scale))
+    draw, about = _figure(name, scale)
+    draw = _kept(root / name / scale / f"{name}.json") or draw
+    shown = Shown(name, scale, True, root / name / scale, draw["title"], about)
     try:
         watch = Watch(sweeps.read(root, name, scale), root)
         shown = replace(shown, progress=watch.look(), problems=watch.problems)
@@ -114,35 +113,25 @@ def _reference(path: Path) -> Shown:
     draw = report["draw"]
     frame = pd.read_csv(path.with_suffix(".csv"))
     plots = kind.made(draw).plots(frame)
-    return Shown(name, scale, False, path.parent, draw["title"], _header(name, scale), report, plots)
+    return Shown(name, scale, False, path.parent, draw["title"], _figure(name, scale)[1], report, plots)
 
 
-def _drawn(root: Path, name: str, scale: str) -> dict[str, Any]:
-    """How a sweep is drawn: as it was drawn last, else as its figure says."""
+def _kept(path: Path) -> dict[str, Any]:
+    """How a sweep was drawn last; {} if it was not."""
     try:
-        kept: dict[str, Any] = json.loads((root / name / scale / f"{name}.json").read_text(encoding="utf-8"))["draw"]
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["draw"]
         return kept
     except (OSError, ValueError, KeyError):
-        known = (Path(cli.CONF) / "figure" / name / f"{scale}.yaml").exists()
-        overrides = [f"figure={name}/{scale}"] if known else []
-        draw: dict[str, Any] = naming.plain(compose("draw", overrides=overrides), "draw")["draw"]
-        return draw if known else draw | {"title": f"{draw['title']}: {name}"}
+        return {}
 
 
-def _header(name: str, scale: str) -> dict[str, str]:
-    """The words of a figure's YAML by their key: claim, source, ..."""
-    path = Path(cli.CONF) / "figure" / name / f"{scale}.yaml"
-    words: dict[str, str] = {}
-    key = ""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        if match := HEADER.match(line):
-            key = match[1].lower()
-            words[key] = match[2]
-        elif key and line.startswith("#  "):
-            words[key] += " " + line[1:].strip()
-        elif not line.startswith("#"):
-            key = ""
-    return words
+def _figure(name: str, scale: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """`draw` and `about` of a figure in conf/; of a sweep without one, `gap` under its name, and {}."""
+    known = (Path(cli.CONF) / "figure" / name / f"{scale}.yaml").exists()
+    values = naming.plain(compose("draw", [f"figure={name}/{scale}"] if known else []), "draw", "about")
+    if not known:
+        values["draw"]["title"] += f": {name}"
+    return values["draw"], values["about"]
 
 
 def _theory(root: Path) -> Rows:

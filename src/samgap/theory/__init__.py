@@ -1,1 +1,1 @@
-"""The theoretical statements of arXiv 2311.17539 (poster), each checked numerically: `python -m samgap.theory`."""
+"""Numerical checks of the theoretical statements of arXiv 2311.17539 (poster): `python -m samgap.theory`."""

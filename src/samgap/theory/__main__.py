@@ -1,4 +1,4 @@
-"""`python -m samgap.theory`: one row a theoretical statement, and exit code 1 when one differs from docs/theory.md."""
+"""`python -m samgap.theory`: a row for each theoretical statement; exit code 1 if one differs from docs/theory.md."""
 
 import argparse
 import dataclasses
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _figures(folder: Path, setup: Setup) -> None:
-    os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
+    os.environ["MPLBACKEND"] = "agg"  # a notebook sets one that its child processes cannot import
     from matplotlib import pyplot as plt
 
     from samgap import style

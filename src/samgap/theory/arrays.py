@@ -1,4 +1,4 @@
-"""The one type of array of the theory, and the two ways in which it takes a symmetric matrix apart."""
+"""The array type of the theory, and eigenvalues of symmetric matrices."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def top(matrix: Array) -> float:
+def largest_eigenvalue(matrix: Array) -> float:
     """The largest eigenvalue, with its sign."""
     return float(np.linalg.eigvalsh(matrix)[-1])
 
 
 def positive_part(matrix: Array) -> tuple[Array, Array]:
-    """(positive eigenvalues, their orthonormal eigenvectors as columns) of a positive semidefinite matrix."""
+    """The positive eigenvalues of a positive semidefinite matrix, and orthonormal eigenvectors as columns."""
     values, vectors = np.linalg.eigh(matrix)
     positive = values > 1e-10 * max(values[-1], 1e-300)
     return values[positive], vectors[:, positive]

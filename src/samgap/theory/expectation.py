@@ -1,15 +1,16 @@
-"""Expectations over the draws of un-normalized stochastic SAM, exact where that can be done.
+"""Expectations over the draws of un-normalized stochastic SAM, exact if possible.
 
-x_half = x + rho grad f_i(x), x_next = x - eta grad f_i(x_half), i uniform. For least squares with x* a solution
-x_next - x* = A_i (x - x*), A_i = I - eta H_i - eta rho H_i^2, and f = (x - x*)'H(x - x*) / 2, so E f(x_t) is the
-quadratic form of W_t with W_0 = H, W_{t+1} = mean A_i W_t A_i: exact, and for every start at once.
+A step draws i uniformly: x_half = x + rho grad f_i(x), x_next = x - eta grad f_i(x_half). For least squares with a
+solution x*, x_next - x* = A_i (x - x*) with A_i = I - eta H_i - eta rho H_i^2, and f = (x - x*)'H(x - x*) / 2. So
+E f(x_t) is half the quadratic form of W_t at x_0 - x*, where W_0 = H and W_{t+1} = mean A_i W_t A_i. This is exact, and
+holds for all starts at once.
 """
 
 import numpy as np
 
-from samgap.theory.arrays import Array, positive_part, top
+from samgap.theory.arrays import Array, largest_eigenvalue, positive_part
 from samgap.theory.problems import Problem
-from samgap.theory.stability import Minimum, jacobians, radius
+from samgap.theory.stability import Minimum, jacobians, spectral_radius
 
 
 def step(problem: Problem, points: Array, rho: float, eta: float) -> Array:
@@ -19,23 +20,23 @@ def step(problem: Problem, points: Array, rho: float, eta: float) -> Array:
 
 
 def worst_ratios(problem: Problem, rho: float, eta: float, steps: int) -> Array:
-    """Max over starts of E f(x_t) / f(x_0), t = 1 .. steps, of least squares."""
+    """For least squares, the maximum over starts of E f(x_t) / f(x_0), for t = 1 .. steps."""
     matrices = whitened(problem, rho, eta)
     form, ratios = np.eye(matrices.shape[1]), []
     for _ in range(steps):
         form = (matrices.transpose(0, 2, 1) @ form @ matrices).mean(0)
-        ratios.append(top(form))
+        ratios.append(largest_eigenvalue(form))
     return np.array(ratios)
 
 
 def growth(problem: Problem, rho: float, eta: float) -> float:
-    """The factor by which E f(x_t) of least squares changes a step in the long run: a spectral radius."""
+    """For least squares, the long-run factor of E f(x_t) per step. It is a spectral radius."""
     hessians = problem.rows[:, :, None] * problem.rows[:, None, :]
-    return radius(Minimum(hessians, eta, rho))
+    return spectral_radius(Minimum(hessians, eta, rho))
 
 
 def whitened(problem: Problem, rho: float, eta: float) -> Array:
-    """A_i of least squares in the coordinates H^(1/2) (x - x*) of the row space, in which f = |.|^2 / 2."""
+    """For least squares, A_i in the coordinates y = H^(1/2) (x - x*) of the row space, in which f = |y|^2 / 2."""
     hessians = problem.rows[:, :, None] * problem.rows[:, None, :]
     values, basis = positive_part(hessians.mean(0))
     root = np.sqrt(values)
@@ -43,7 +44,7 @@ def whitened(problem: Problem, rho: float, eta: float) -> Array:
 
 
 def tree(problem: Problem, start: Array, rho: float, eta: float, steps: int) -> Array:
-    """E f(x_t), t = 0 .. steps, by going through all n^t sequences of draws."""
+    """E f(x_t), t = 0 .. steps, by enumerating all n^t sequences of draws."""
     points, means = start[None, :], [problem.values(start)]
     for _ in range(steps):
         points = step(problem, points, rho, eta).reshape(-1, len(start))
@@ -54,7 +55,7 @@ def tree(problem: Problem, start: Array, rho: float, eta: float, steps: int) -> 
 def sampled(
     problem: Problem, start: Array, rho: float, eta: float, steps: int, count: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """(mean, its standard error) of f(x_steps) over `count` simulated trajectories."""
+    """The mean of f(x_steps) over `count` simulated trajectories, and its standard error."""
     points = np.tile(start, (count, 1))
     for _ in range(steps):
         draws = rng.integers(len(problem.rows), size=count)
@@ -64,6 +65,6 @@ def sampled(
 
 
 def _own(problem: Problem, halves: Array) -> Array:
-    # halves[..., i, :] belongs to the draw i, so only grad f_i is wanted of it.
+    # halves[..., i, :] belongs to draw i, so only grad f_i is computed there.
     residuals = (halves * problem.rows).sum(-1) - problem.offsets
     return np.asarray(problem.link.slope(residuals)[..., None] * problem.rows)

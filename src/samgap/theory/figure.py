@@ -1,4 +1,4 @@
-"""The figure of the theory: the rate of theorem 6 against the truth, and stable minima beyond the bounds (7)."""
+"""The figure of the theory: the rate of theorem 6 and the exact one, and stable minima beyond the bounds (7)."""
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -11,11 +11,11 @@ from samgap.theory import stability as linear
 from samgap.theory.problems import least_squares
 from samgap.theory.row import Setup
 
-CLOUD = 300  # random minima behind the found ones
+CLOUD = 300  # random minima, drawn behind the counterexamples
 
 
 def draw(setup: Setup) -> Figure:
-    """Two panels; call it inside `style.style()`."""
+    """Draw two panels. Call it inside `style.style()`."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
     _rates(left, setup)
     _stable(right, setup)
@@ -46,9 +46,9 @@ def _rates(axes: Axes, setup: Setup) -> None:
 
 def _stable(axes: Axes, setup: Setup) -> None:
     rng, looks = setup.rng(90), style.looks(5)
-    cloud = [instances.anything(rng, 0.1) for _ in range(CLOUD)]
+    cloud = [instances.random_minimum(rng, 0.1) for _ in range(CLOUD)]
     axes.scatter(
-        [linear.ratio(each, 2) for each in cloud], [linear.radius(each) for each in cloud],
+        [linear.ratio(each, 2) for each in cloud], [linear.spectral_radius(each) for each in cloud],
         s=9, color=style.PUBLISHED, alpha=0.6, label="random, s₂, ρ = 0.1η",
     )  # fmt: skip
     found = {
@@ -60,7 +60,8 @@ def _stable(axes: Axes, setup: Setup) -> None:
         ),
     }  # fmt: skip
     for label, (cases, look) in found.items():
-        across, up = [linear.ratio(each, order) for each, order in cases], [linear.radius(each) for each, _ in cases]
+        across = [linear.ratio(each, order) for each, order in cases]
+        up = [linear.spectral_radius(each) for each, _ in cases]
         axes.scatter(across, up, s=48, color=look.color, marker=look.marker, label=label, zorder=3)
     axes.axvline(1, color="#606060", linewidth=0.8)
     axes.axhline(1, color="#606060", linewidth=0.8)

@@ -1,9 +1,9 @@
-"""Minima that settle a statement: Hessians that were found by search or by hand, eta = 1 everywhere.
+"""Minima that decide a statement. Their Hessians come from a search or are made by hand; eta is always 1.
 
-`PAIRS_SGD`, `PAIRS_SAM`, `PAIRS_S3` and `PAIRS_S4` come from a search: Z_i = B_i B_i' with two free d x d matrices
-B_i, each also with the signs of its first row and column turned; H_i from eta H_i (I + rho H_i) = Z_i; s_k^k
-maximized by SLSQP (scipy.optimize) from ten random starts subject to a spectral radius of at most 0.9985; rounded to
-three digits. For `PAIRS_SGD` the search's optimum has a closed form, `five_quarters`.
+`PAIRS_SGD`, `PAIRS_SAM`, `PAIRS_S3` and `PAIRS_S4` come from a search over two d x d matrices B_i. Z_i = B_i B_i', each
+a second time with the signs of its first row and column flipped, and eta H_i (I + rho H_i) = Z_i defines H_i. SLSQP
+(scipy.optimize) maximized s_k^k from ten random starts, subject to a spectral radius of at most 0.9985. The results are
+rounded to three digits. For `PAIRS_SGD`, `five_quarters` is the optimum in closed form.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from samgap.theory.stability import Minimum, with_jacobians
 
 
 def _pairs(*hessians: list[list[float]]) -> Array:
-    # Each matrix, and the same with its first row and column turned.
+    # Each matrix, and the same with the signs of its first row and column flipped.
     plain = np.array(hessians)
     signs = np.ones(plain.shape[1])
     signs[0] = -1
@@ -32,13 +32,13 @@ PAIRS_S3 = Minimum(
 )
 PAIRS_S4 = Minimum(_pairs([[0.397, 0.263], [0.263, 0.175]], [[0.412, 0.159], [0.159, 0.675]]), 1, 3)
 
-# A +- B with A = diag(20, 3), B = (0, 1; 1, 2): positive semidefinite, and M_3 - H^3 = AB^2 + BAB + B^2 A =
-# (43, 52; 52, 62) has a negative determinant, since t^3 is not operator convex. By hand.
+# By hand: A +- B with A = diag(20, 3), B = (0, 1; 1, 2) are positive semidefinite, but M_3 - H^3 = AB^2 + BAB + B^2 A =
+# (43, 52; 52, 62) has a negative determinant, since t^3 is not operator convex.
 INDEFINITE = Minimum(np.array([[[20.0, 1.0], [1.0, 5.0]], [[20.0, -1.0], [-1.0, 1.0]]]), 1, 0.1)
 
 
 def five_quarters(scale: float) -> Minimum:
-    """SGD in two dimensions with s_2^2 at 5/4 of its bound and spectral radius 1, both at `scale` 1.
+    """For SGD in two dimensions. At `scale` 1, s_2^2 is 5/4 of its bound and the spectral radius is 1.
 
     H = (1, +-b; +-b, c) with (b^2, c) = (1 - q, 1 - q) or (q, 1 + q), q = sqrt(3)/2. On diagonal S the operator is
     (0, E b^2; E b^2, E (1 - c)^2) = (0, 1/2; 1/2, 3/4), and s_2^2 = Var c + E b^2. `scale` multiplies every b^2.
@@ -49,11 +49,11 @@ def five_quarters(scale: float) -> Minimum:
 
 
 def fan(arms: int, rho: float, scale: float) -> Minimum:
-    """A family in arms + 1 dimensions in which s_2^2 at rho = 0 grows like sqrt(arms) while SAM stays stable.
+    """A family in arms + 1 dimensions: at rho = 0, s_2^2 grows like sqrt(arms), and the minimum stays stable.
 
-    A draw takes an arm j and a sign. Its A is (-1/3, +-b; +-b, c) on the first axis and the arm and 0 on the other
-    arms, with c = 1 - 3 b^2 / 4, so that I - A is positive semidefinite. T takes e_1 e_1' and the normalized sum of
-    e_j e_j' over the arms to (1/9, b^2/sqrt(arms); b^2/sqrt(arms), c^2/arms), which has the eigenvalue 1 at
+    A draw selects an arm j and a sign. A is (-1/3, +-b; +-b, c) on the first axis and arm j, and 0 on the other arms,
+    where c = 1 - 3 b^2 / 4, so that I - A is positive semidefinite. On the span of e_1 e_1' and the normalized sum of
+    e_j e_j' over the arms, T is (1/9, b^2/sqrt(arms); b^2/sqrt(arms), c^2/arms). It has the eigenvalue 1 at
     b^2 = (4/9) (1 + sqrt(3 arms - 2)). At rho = 0, s_2^2 = b^2. `scale` multiplies b^2.
     """
     square = scale * 4 / 9 * (1 + np.sqrt(3 * arms - 2))
@@ -66,46 +66,46 @@ def fan(arms: int, rho: float, scale: float) -> Minimum:
 
 
 def sometimes_flat(curved: int, flat: int, rho: float, share: float = 1) -> Minimum:
-    """One dimension: `curved` functions of Hessian h, `flat` ones of Hessian 0.
+    """In one dimension, `curved` functions with Hessian h and `flat` ones with Hessian 0.
 
-    E A^2 <= 1 exactly when h (1 + rho h) <= 2 / eta, however many are flat; h is `share` of that limit.
+    E A^2 <= 1 if and only if h (1 + rho h) <= 2 / eta, for any number of flat ones; h is `share` of that limit.
     """
     limit = 2.0 if rho == 0 else (np.sqrt(1 + 8 * rho) - 1) / (2 * rho)
     return Minimum(np.repeat([share * limit, 0.0], [curved, flat]).reshape(-1, 1, 1), 1, rho)
 
 
 def flat_threshold(curved_share: float) -> float:
-    """The rho / eta from which `sometimes_flat` at its limit exceeds the bound on s_4.
+    """The rho / eta above which `sometimes_flat` at its limit exceeds the bound on s_4.
 
-    With p the share of curved functions s_4^4 = (p - p^4) h^4, so the bound eta^2 rho^2 h^4 (p - p^4) <= 1 is
-    exceeded when k = eta rho h^2 > (p - p^4)^(-1/2). At the limit eta h = 2 - k, so rho / eta = k / (2 - k)^2.
-    The best p is 4^(-1/3), which gives 4.895.
+    Let p be the share of curved functions. Then s_4^4 = (p - p^4) h^4, so the bound eta^2 rho^2 h^4 (p - p^4) <= 1 is
+    violated if k = eta rho h^2 > (p - p^4)^(-1/2). At the limit, eta h = 2 - k, so rho / eta = k / (2 - k)^2. The
+    threshold is lowest, 4.895, at p = 4^(-1/3).
     """
     k = (curved_share - curved_share**4) ** -0.5
     return float(k / (2 - k) ** 2)
 
 
 def commuting(rng: np.random.Generator, rho: float) -> Minimum:
-    """Random Hessians with common eigenvectors (taken as the axes), scaled to a spectral radius from 0.9 to 1."""
+    """Random diagonal Hessians, scaled to a spectral radius from 0.9 to 1."""
     n, d = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     # (1 - z)^2 is A^2 on an axis; E (1 - z)^2 <= target is a quadratic in the scale of z.
     z = rng.exponential(size=(n, d)) * (rng.random((n, d)) < rng.uniform(0.3, 1)) + 1e-3
     first, second, target = z.mean(0), (z**2).mean(0), rng.uniform(0.9, 1, d)
-    # Where the target is out of reach, the scale at which E A^2 is smallest.
+    # If no scale meets the target, take the one at which E A^2 is smallest.
     z *= (first + np.sqrt(np.maximum(first**2 - second * (1 - target), 0))) / second
     return with_jacobians(np.eye(d) - z[:, None, :] * np.eye(d), 1, rho)
 
 
-def anything(rng: np.random.Generator, rho: float) -> Minimum:
+def random_minimum(rng: np.random.Generator, rho: float) -> Minimum:
     """Random Hessians of random rank and size."""
     n, d = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     factors = rng.normal(size=(n, d, int(rng.integers(1, d + 1)))) * rng.uniform(0.2, 1.5)
     return with_jacobians(np.eye(d) - factors @ factors.transpose(0, 2, 1), 1, rho)
 
 
-def scaled_to_sharpness(minimum: Minimum, wanted: float) -> Minimum:
-    """The same Hessians times a number for which a (1 + rho a) is `wanted` times 2 / eta."""
+def scaled_to_sharpness(minimum: Minimum, target: float) -> Minimum:
+    """The same Hessians, scaled so that a (1 + rho a) is `target` times 2 / eta."""
     eta, rho = minimum.eta, minimum.rho
-    right = 2 * wanted / eta
+    right = 2 * target / eta
     a = right if rho == 0 else (np.sqrt(1 + 4 * rho * right) - 1) / (2 * rho)
     return Minimum(minimum.hessians * (a / np.linalg.eigvalsh(minimum.hessians.mean(0))[-1]), eta, rho)

@@ -1,7 +1,7 @@
-"""Rows of the stability bounds (7) of the poster that stable minima break, and where they say nothing.
+"""Rows on the stability bounds (7) of the poster that stable minima violate, or that are void.
 
-A counterexample counts when it is strictly stable by the exact operator, its Hessians are positive semidefinite, and
-simulation agrees with the exact E|x_t - x*|^2 early and has shrunk late.
+A counterexample is valid if it is strictly stable by the exact operator, its Hessians are positive semidefinite, and
+simulated E|x_t - x*|^2 agrees with the exact one early and has shrunk late.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ import numpy as np
 
 from samgap.theory import instances
 from samgap.theory import stability as linear
-from samgap.theory.row import ROUNDING, Row, Setup, judged, least, refuted, shown, void
+from samgap.theory.row import ROUNDING, Row, Setup, judged, refuted, shown, smallest, void
 from samgap.theory.stability import Minimum
 
-# Later than `EARLY`, rare large values decide the mean, and its standard error no longer says how far off it is.
+# After step `EARLY`, rare large values dominate the mean, and its standard error is no longer reliable.
 EARLY, LATE, RUNS = 4, 3000, 2000
 FANS = (2, 6, 12, 24)
 
@@ -41,7 +41,7 @@ def third(setup: Setup) -> Row:
 
 
 def fourth(setup: Setup) -> Row:
-    """(7d), in one dimension beyond a threshold of rho, in many below it."""
+    """(7d), in one dimension above a threshold of rho and in several below it."""
     found = {
         "d=1, rho=6": instances.sometimes_flat(5, 3, 6, 0.999),
         "d=1, rho=100": instances.sometimes_flat(5, 3, 100, 0.999),
@@ -53,14 +53,15 @@ def fourth(setup: Setup) -> Row:
 
 def _broken(name: str, statement: str, order: int, found: Mapping[str, Minimum], setup: Setup) -> Row:
     ratios = {key: linear.ratio(each, order) for key, each in found.items()}
+    radii = {key: linear.spectral_radius(each) for key, each in found.items()}
     trials = {key: simulated(each, setup) for key, each in found.items()}
-    supported = all(linear.radius(each) < 1 and semidefinite(each) and trials[key] for key, each in found.items())
-    margin = 1 - least(ratios.values())
-    told = "; ".join(f"{key}: {ratios[key]:.3f} of it, radius {linear.radius(each):.4f}" for key, each in found.items())
+    supported = all(radii[key] < 1 and semidefinite(each) and trials[key] for key, each in found.items())
+    margin = 1 - smallest(ratios.values())
+    listed = "; ".join(f"{key}: {ratios[key]:.3f} of it, radius {radii[key]:.4f}" for key in found)
     agree = "simulation agrees" if all(trials.values()) else "simulation disagrees"
     return Row(
         name, f"{statement} at a linearly stable minimum", "poster", refuted(margin, supported), margin, None,
-        f"{told}; {agree}", {key: shown(each) | {"ratio": ratios[key]} for key, each in found.items()},
+        f"{listed}; {agree}", {key: shown(each) | {"ratio": ratios[key]} for key, each in found.items()},
     )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def semidefinite(minimum: Minimum) -> bool:
 
 
 def simulated(minimum: Minimum, setup: Setup) -> bool:
-    """Whether simulation meets the exact E|x_t|^2 within 4 standard errors early and is below |x_0|^2 / 2 late."""
+    """Whether simulated E|x_t|^2 is within 4 standard errors of the exact one early and below |x_0|^2 / 2 late."""
     rng = setup.rng(80)
     start = np.linalg.eigh(linear.expected_square(minimum))[1][:, -1]
     early = (linear.simulate(minimum, start, EARLY, 10 * RUNS, rng) ** 2).sum(1)
@@ -81,21 +82,21 @@ def simulated(minimum: Minimum, setup: Setup) -> bool:
 
 
 def unbounded(setup: Setup) -> Row:
-    """No multiple of the bounds is safe: a family breaks them by more the more dimensions it has."""
+    """No multiple of the bounds holds: a family violates them by a factor that grows with dimension."""
     growing = {
         (order, rho): [linear.ratio(instances.fan(arms, rho, 0.99), order) for arms in FANS]
         for order, rho in ((2, 0.0), (3, 0.4), (4, 0.4))
     }
-    stable = max(linear.radius(instances.fan(arms, rho, 0.99)) for arms in FANS for rho in (0, 0.4)) < 1
-    # At large dimensions the family grows like their fourth root at least; the last two differ by a doubling.
-    growth = least(values[-1] / values[-2] for values in growing.values())
-    margin = min(growth - 2**0.25, least(values[-1] for values in growing.values()) - 1)
+    stable = max(linear.spectral_radius(instances.fan(arms, rho, 0.99)) for arms in FANS for rho in (0, 0.4)) < 1
+    # The factor grows at least like the fourth root of the dimension, which doubles between the last two.
+    growth = smallest(values[-1] / values[-2] for values in growing.values())
+    margin = min(growth - 2**0.25, smallest(values[-1] for values in growing.values()) - 1)
     control = growth - 2
-    told = "; ".join(
+    listed = "; ".join(
         f"s_{k} rho={rho:g}: {', '.join(f'{v:.2f}' for v in values)}" for (k, rho), values in growing.items()
     )
     evidence = (
-        f"d = {', '.join(str(arms + 1) for arms in FANS)}: {told} of the bound; margin: of the last above 1, and of "
+        f"d = {', '.join(str(arms + 1) for arms in FANS)}: {listed} of the bound; margin: of the last above 1, and of "
         "its growth by a doubling above a fourth root; control: growth like the dimension"
     )
     statement = "no constant times (7b) of SGD, (7c), (7d) bounds all strictly stable minima: a family outgrows any"
@@ -104,11 +105,11 @@ def unbounded(setup: Setup) -> Row:
 
 
 def threshold(setup: Setup) -> Row:
-    """The rho from which one dimension with flat functions breaks (7d), in closed form."""
+    """The rho above which one dimension with flat functions violates (7d), in closed form."""
     claimed, best = instances.flat_threshold(5 / 8), 4 ** (-1 / 3)
 
     def shares(rho: float) -> tuple[float, float]:
-        """Of the bound, just below and just above."""
+        """s_4^4 as a share of its bound, just below and just above `rho`."""
         below, above = (linear.ratio(instances.sometimes_flat(5, 3, rho * by), 4) for by in (0.999, 1.001))
         return below, above
 
@@ -131,7 +132,7 @@ def no_second(setup: Setup) -> Row:
     bounds = [1 / (1 - 2 * rho) if rho != 0.5 else np.inf for rho in (0.5, 0.6, 1)]
     stable = [instances.sometimes_flat(1, 1, rho, 0.9) for rho in (0.5, 0.6, 1)]
     says_nothing = all(bound == np.inf or bound < 0 for bound in bounds)
-    supported = max(map(linear.radius, stable)) < 1 and min(linear.spread(each, 2) for each in stable) > 0
+    supported = max(map(linear.spectral_radius, stable)) < 1 and min(linear.spread(each, 2) for each in stable) > 0
     evidence = (
         f"eta 1, rho 0.5, 0.6, 1: bound {', '.join(f'{b:.3g}' for b in bounds)}, yet stable minima with s_2 > 0 exist"
     )
@@ -141,7 +142,7 @@ def no_second(setup: Setup) -> Row:
 
 
 def indefinite(setup: Setup) -> Row:
-    """M_3 - H^3 need not be positive semidefinite, so s_3 is taken of its largest eigenvalue, with its sign."""
+    """M_3 - H^3 may be indefinite, so s_3 is defined by its largest eigenvalue, with its sign."""
     values = np.linalg.eigvalsh(linear.excess(instances.INDEFINITE, 3))
     margin = float(values[0] / values[-1])
     evidence = f"A +- B, A = diag(20, 3), B = (0, 1; 1, 2): eigenvalues {values[0]:.3f} and {values[-1]:.3f}"
@@ -151,11 +152,11 @@ def indefinite(setup: Setup) -> Row:
 
 
 def never_negative(setup: Setup) -> Row:
-    """The signed root is never negative: the trace of a cube is convex on positive semidefinite matrices."""
+    """The signed root is never negative, since the trace of a cube is convex on positive semidefinite matrices."""
     rng = setup.rng(81)
     shares, wrong = list[float](), list[float]()
     for _ in range(setup.draws):
-        values = np.linalg.eigvalsh(linear.excess(instances.anything(rng, 0), 3))
+        values = np.linalg.eigvalsh(linear.excess(instances.random_minimum(rng, 0), 3))
         size = max(np.abs(values).max(), ROUNDING)
         shares.append(float(values[-1] / size))
         wrong.append(float(values[0] / size))
@@ -163,8 +164,8 @@ def never_negative(setup: Setup) -> Row:
         f"{setup.draws} minima, least share of the largest |eigenvalue|; control: the smallest eigenvalue instead"
     )
     statement = "lambda_max(M_3 - H^3) >= 0, so the signed root s_3 >= 0"
-    verdict = judged(least(shares), least(wrong))
-    return Row("s_3, least", statement, "ours", verdict, least(shares), least(wrong), evidence)
+    verdict = judged(smallest(shares), smallest(wrong))
+    return Row("s_3, least", statement, "ours", verdict, smallest(shares), smallest(wrong), evidence)
 
 
 ROWS: tuple[Callable[[Setup], Row], ...] = (

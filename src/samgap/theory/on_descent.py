@@ -1,4 +1,4 @@
-"""Rows of theorem 6 inside its assumptions: problems whose constants are known, and expectations that are exact."""
+"""Rows on theorem 6 within its assumptions, on problems with known constants and exact expectations."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from samgap.theory import expectation, rates
 from samgap.theory.arrays import Array
 from samgap.theory.problems import Problem, copies, curved, least_squares
 from samgap.theory.rates import Constants
-from samgap.theory.row import ROUNDING, Row, Setup, judged, least
+from samgap.theory.row import ROUNDING, Row, Setup, judged, smallest
 
 SHARES = (0, 0.25, 0.5, 0.9, 0.99, 1)  # of the limit of rho
 STEPS = 40
@@ -18,10 +18,10 @@ RATE = "E f(x_t) <= (1 - D eta*/2)^t f(x_0), f the mean, f_i >= 0, rho up to its
 
 
 def quadratics(setup: Setup) -> Row:
-    """Theorem 6 on least squares, from the worst start of each t."""
+    """Theorem 6 on least squares, from the worst start for each t."""
     problems = least_squares(setup.rng(61), setup.draws // 100)
     inside = [_worst(each, each.constants, share) for each in problems for share in SHARES]
-    control = least(_worst(each, _overstated(each, 1.1), share) for each in problems for share in SHARES[:-1])
+    control = smallest(_worst(each, _overstated(each, 1.1), share) for each in problems for share in SHARES[:-1])
     evidence = (
         f"{len(problems)} least-squares problems x {len(SHARES)} rho, t to {STEPS}, every start, exact; "
         "room of the rate a step (0 at the limit, where eta* = 0); control: alpha 1.1 times"
@@ -30,7 +30,7 @@ def quadratics(setup: Setup) -> Row:
 
 
 def general_step(setup: Setup) -> Row:
-    """The bracket of the proof for other steps than the theorem's."""
+    """The factor in the proof, for step sizes other than the theorem's."""
     right, wrong = [], []
     for each in least_squares(setup.rng(61), setup.draws // 100):
         halved = replace(each.constants, lam=each.constants.lam / 2)
@@ -42,12 +42,12 @@ def general_step(setup: Setup) -> Row:
                 wrong.append((rates.factor_at(halved, rho, eta) - truth) / max(truth, 1))
     statement = "E f(x_{t+1}) <= f(x_t) [1 - eta D + lambda beta eta^2 (1 + beta rho)^2] for any step eta"
     evidence = f"{len(right)} settings of least squares, every start, exact; room of the factor; control: lambda halved"
-    verdict = judged(least(right), least(wrong))
-    return Row("theorem 6, any step", statement, "its proof", verdict, least(right), least(wrong), evidence)
+    verdict = judged(smallest(right), smallest(wrong))
+    return Row("theorem 6, any step", statement, "its proof", verdict, smallest(right), smallest(wrong), evidence)
 
 
 def curves(setup: Setup) -> Row:
-    """Theorem 6 where f is not quadratic: one step and six by exact expectation, 200 by simulation."""
+    """Theorem 6 on non-quadratic f: one and six steps by exact expectation, 200 by simulation."""
     problems, rng = curved(setup.rng(63)), setup.rng(64)
     points = rng.normal(size=(setup.draws, 1)) * 3
     room, wrong, errors = list[float](), list[float](), list[float]()
@@ -57,8 +57,8 @@ def curves(setup: Setup) -> Row:
             room += [_one_step(each, each.constants, share, spots), _tree(each, share, spots[0])]
         errors.append(_simulated(each, spots[1], rng))
         wrong.append(_one_step(each, _overstated(each, 4), 0, spots))
-    control = least(wrong)
-    margin = least(room) if max(errors) <= 4 else -float(max(errors))
+    control = smallest(wrong)
+    margin = smallest(room) if max(errors) <= 4 else -float(max(errors))
     evidence = (
         f"{len(problems)} problems, nonconvex and convex: one step from {setup.draws} points and all draws of {TREE} "
         f"steps, exact; {LONG} steps simulated, at worst {max(errors):+.1f} standard errors above the bound (4 fails); "
@@ -68,10 +68,10 @@ def curves(setup: Setup) -> Row:
 
 
 def attained(setup: Setup) -> Row:
-    """How much slower the theorem's rate is than the truth, and that one problem reaches it."""
+    """How much slower the theorem's rate is than the true one, and that one problem attains it."""
     problems = [copies(10), *least_squares(setup.rng(61), setup.draws // 100)]
     loose = [looseness(each, share) for each in problems for share in (0, 0.5)]
-    best = least(loose)
+    best = smallest(loose)
     evidence = (
         f"progress a step, 1 - factor, true over predicted, worst start: {best:.3f} (copies of x^2/2, rho = 0), "
         f"median {np.median(loose):.2f}, up to {max(loose):.0f}; margin: of the least to 1; control: of the median"
@@ -82,7 +82,7 @@ def attained(setup: Setup) -> Row:
 
 
 def looseness(problem: Problem, share: float) -> float:
-    """(1 - true one-step factor of the worst start) / (1 - predicted factor), of least squares."""
+    """For least squares, (1 - true one-step factor from the worst start) / (1 - predicted factor)."""
     rho = share * rates.largest_rho(problem.constants)
     truth = expectation.worst_ratios(problem, rho, rates.best_step(problem.constants, rho), 1)[0]
     return float((1 - truth) / (1 - rates.factor(problem.constants, rho)))
@@ -93,7 +93,7 @@ def _overstated(problem: Problem, times: float) -> Constants:
 
 
 def _worst(problem: Problem, constants: Constants, share: float) -> float:
-    """Least room of the rate a step over t and all starts; where both sides have sunk into rounding it ends."""
+    """The smallest slack of the rate per step, over all starts and over t until both sides are rounding errors."""
     rho = share * rates.largest_rho(constants)
     ratios = expectation.worst_ratios(problem, rho, rates.best_step(constants, rho), STEPS)
     ratios = ratios[: max(1, int((ratios > ROUNDING**2).sum()))]
@@ -104,18 +104,18 @@ def _worst(problem: Problem, constants: Constants, share: float) -> float:
 def _one_step(problem: Problem, constants: Constants, share: float, points: Array) -> float:
     rho = share * rates.largest_rho(constants)
     after = problem.values(expectation.step(problem, points, rho, rates.best_step(constants, rho))).mean(-1)
-    return least(rates.factor(constants, rho) - after / problem.values(points))
+    return smallest(rates.factor(constants, rho) - after / problem.values(points))
 
 
 def _tree(problem: Problem, share: float, start: Array) -> float:
     rho = share * rates.largest_rho(problem.constants)
     means = expectation.tree(problem, start, rho, rates.best_step(problem.constants, rho), TREE)
     true_rates = (means[1:] / means[0]) ** (1 / np.arange(1, TREE + 1))
-    return least(rates.factor(problem.constants, rho) - true_rates)
+    return smallest(rates.factor(problem.constants, rho) - true_rates)
 
 
 def _simulated(problem: Problem, start: Array, rng: np.random.Generator) -> float:
-    """Standard errors by which the mean of simulated runs lies above the bound, at half of the limit of rho."""
+    """By how many standard errors the mean of simulated runs exceeds the bound, at half of the limit of rho."""
     rho = rates.largest_rho(problem.constants) / 2
     eta = rates.best_step(problem.constants, rho)
     mean, error = expectation.sampled(problem, start, rho, eta, LONG, RUNS, rng)

@@ -1,4 +1,4 @@
-"""Rows of lemmas 4 and 5, on random functions of three families with a known beta."""
+"""Rows on lemmas 4 and 5, for random functions of three families with known beta."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,7 @@ from samgap.theory.lemmas import lemma_4, lemma_5
 from samgap.theory.row import Row, Setup, judged
 from samgap.theory.smooth import FAMILIES, Smooth, draw
 
-Room = Callable[[Smooth, Array, Array, float, float], float]
+Slack = Callable[[Smooth, Array, Array, float, float], float]
 
 
 def fourth(setup: Setup) -> Row:
@@ -23,18 +23,18 @@ def fifth(setup: Setup) -> Row:
     return _row("lemma 5", statement, lambda f, _, x, rho, beta: lemma_5(f, x, rho, beta), setup, 5)
 
 
-def _row(name: str, statement: str, room: Room, setup: Setup, stream: int) -> Row:
+def _row(name: str, statement: str, slack: Slack, setup: Setup, stream: int) -> Row:
     right, wrong = [], []
     for drawn, mean, x, rho in _points(setup, stream):
-        right.append(room(drawn, mean, x, rho, drawn.beta))
-        wrong.append(room(drawn, mean, x, rho, drawn.beta / 2))
+        right.append(slack(drawn, mean, x, rho, drawn.beta))
+        wrong.append(slack(drawn, mean, x, rho, drawn.beta / 2))
     margin, control = min(right), min(wrong)
     evidence = f"{len(right)} functions; least room as a share of the terms; control: beta halved"
     return Row(name, statement, "poster", judged(margin, control), margin, control, evidence)
 
 
 def _points(setup: Setup, stream: int) -> Iterator[tuple[Smooth, Array, Array, float]]:
-    # f is the mean of one to three functions; with one, grad f_i = grad f, where lemma 4 is tight.
+    # f is the mean of one to three functions. With one, grad f_i = grad f, and lemma 4 is tight.
     rng = setup.rng(stream)
     for number in range(setup.draws):
         functions, x = draw(FAMILIES[number % len(FAMILIES)], int(rng.integers(1, 4)), rng)

@@ -1,4 +1,4 @@
-"""Rows of theorem 6 outside its assumptions: f as the sum, f_i that go below 0, and rho beyond the limit."""
+"""Rows on theorem 6 outside its assumptions: f as the sum, negative f_i, and rho beyond the limit."""
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -7,7 +7,7 @@ from samgap.theory import expectation, rates
 from samgap.theory.arrays import Array
 from samgap.theory.problems import Problem, least_squares
 from samgap.theory.rates import Constants
-from samgap.theory.row import ROUNDING, Row, Setup, least, refuted, void
+from samgap.theory.row import ROUNDING, Row, Setup, refuted, smallest, void
 
 
 def as_a_sum(setup: Setup) -> Row:
@@ -52,11 +52,11 @@ def without_sign(setup: Setup) -> Row:
 
 
 def beyond(setup: Setup) -> Row:
-    """Theorem 6 with rho beyond its limit: what the bracket says, and what least squares does."""
+    """Theorem 6 with rho beyond its limit: the factor in the proof, and the behavior of least squares."""
     named = least_squares(setup.rng(61), 0)
     settings = [(each, share * rates.largest_rho(each.constants)) for each in named for share in (1.01, 2, 5)]
-    # The bracket is 1 - eta D + (something positive), so D < 0 leaves no step a factor below 1.
-    margin = least(-rates.descent(each.constants, rho) / each.constants.alpha for each, rho in settings)
+    # The factor is 1 - eta D + (a positive term), so it exceeds 1 for every step if D < 0.
+    margin = smallest(-rates.descent(each.constants, rho) / each.constants.alpha for each, rho in settings)
     ends = {each.name: divergence(each) for each in named}
     best = {each.name: best_growth(each, 10 * rates.largest_rho(each.constants)) for each in named}
     evidence = (
@@ -80,7 +80,7 @@ def beyond(setup: Setup) -> Row:
 
 
 def divergence(problem: Problem) -> float:
-    """The rho, in limits, from which least squares diverges with the theorem's step for half the limit."""
+    """The rho, in multiples of the limit, above which least squares diverges with the step size for half the limit."""
     limit = rates.largest_rho(problem.constants)
     eta = rates.best_step(problem.constants, limit / 2)
 
@@ -88,13 +88,13 @@ def divergence(problem: Problem) -> float:
         return expectation.growth(problem, float(np.exp(log)) * limit, eta) - 1
 
     upper = 1.0
-    while above(upper) < 0:  # ends, since A_i grows with rho without bound
+    while above(upper) < 0:  # ends, since A_i is unbounded in rho
         upper += 1
     return float(np.exp(brentq(above, -1, upper)))
 
 
 def best_growth(problem: Problem, rho: float) -> float:
-    """The long-run factor of least squares at the fixed step that makes it smallest."""
+    """The smallest long-run factor of least squares over fixed step sizes."""
     first = np.log(rates.best_step(problem.constants, 0))
     found = minimize_scalar(
         lambda log: expectation.growth(problem, rho, float(np.exp(log))),
@@ -107,9 +107,10 @@ def best_growth(problem: Problem, rho: float) -> float:
 def uphill() -> tuple[float, str]:
     """(E <grad f_i(x_half), f'(x)> / f'(x)^2, a sentence) for 1 - cos x and x^2/8 at x = 2, rho = 3.
 
-    f is PL: f' = (sin x + x/4) / 2 vanishes at 0 alone. Where the number is negative every small step raises f.
+    f satisfies the PL inequality, since f' = (sin x + x/4) / 2 is 0 only at 0. If the number is negative, every small
+    step increases E f.
     """
-    x, rho, grid = 2.0, 3.0, np.linspace(0.01, 60, 600_000)  # later |f'|^2 / f only nears 1/4
+    x, rho, grid = 2.0, 3.0, np.linspace(0.01, 60, 600_000)  # beyond, |f'|^2 / f tends to 1/4
     slope, value = (np.sin(grid) + grid / 4) / 2, (1 - np.cos(grid) + grid**2 / 8) / 2
     alpha = float((slope**2 / value).min())
     limit = rates.largest_rho(Constants(1.0, 0.625, alpha))

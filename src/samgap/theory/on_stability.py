@@ -1,4 +1,4 @@
-"""Rows of the stability bounds (7) of the poster that hold: the first in general, all where Hessians commute."""
+"""Rows on the stability bounds (7) of the poster that hold: the first in general, all if Hessians commute."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from samgap.theory import instances
 from samgap.theory import stability as linear
-from samgap.theory.arrays import top
-from samgap.theory.row import ROUNDING, Row, Setup, judged, least, refuted
+from samgap.theory.arrays import largest_eigenvalue
+from samgap.theory.row import ROUNDING, Row, Setup, judged, refuted, smallest
 from samgap.theory.stability import Minimum
 
 STABLE = "at a linearly stable minimum"
@@ -26,27 +26,27 @@ def sharpest_of_sgd(setup: Setup) -> Row:
 def _sharpness(name: str, statement: str, setup: Setup, stream: int, radii: tuple[float, ...]) -> Row:
     rng = setup.rng(stream)
     drawn = [
-        instances.scaled_to_sharpness(instances.anything(rng, rho), rng.uniform(0.3, 1.5))
+        instances.scaled_to_sharpness(instances.random_minimum(rng, rho), rng.uniform(0.3, 1.5))
         for rho in radii
         for _ in range(setup.draws // len(radii))
     ]
-    # Equal Hessians reach the bound, where an understated one shows.
+    # Equal Hessians attain the bound, so these reveal a bound that is too low.
     drawn += [instances.sometimes_flat(2, 0, rho, 0.999) for rho in radii]
-    stable = [linear.sharpness(each) for each in drawn if linear.radius(each) <= 1]
+    stable = [linear.sharpness(each) for each in drawn if linear.spectral_radius(each) <= 1]
     outside = [each for each in drawn if linear.sharpness(each) > 1]
     margin, control = 1 - max(stable), 0.95 - max(stable)
     agree = all(_mean_grows(each, rng) for each in outside[:: max(1, len(outside) // 10)][:10])
     verdict = judged(margin, control) if agree else "unsettled"
     evidence = (
         f"{len(stable)} stable minima, largest {max(stable):.4f} of it; {len(outside)} beyond it: radius at least "
-        f"{least(map(linear.radius, outside)):.3f}, of ten the simulated mean "
+        f"{smallest(map(linear.spectral_radius, outside)):.3f}, of ten the simulated mean "
         f"{'grows as it should' if agree else 'does not grow'}; control: bound 0.95 times"
     )
     return Row(name, statement, "poster", verdict, margin, control, evidence)
 
 
 def _mean_grows(minimum: Minimum, rng: np.random.Generator, steps: int = 4) -> bool:
-    """Whether the mean of simulated x_t grows like the power of the mean step, within 5 standard errors."""
+    """Whether the mean of simulated x_t grows like the t-th power of the mean Jacobian, within 5 standard errors."""
     values, vectors = np.linalg.eigh(linear.jacobians(minimum).mean(0))
     worst = int(np.abs(values).argmax())
     start, exact = vectors[:, worst], float(values[worst]) ** steps
@@ -56,7 +56,7 @@ def _mean_grows(minimum: Minimum, rng: np.random.Generator, steps: int = 4) -> b
 
 
 def commuting(setup: Setup) -> Row:
-    """(7b) to (7d) where Hessians commute and eta > 2 rho."""
+    """(7b) to (7d) for commuting Hessians and eta > 2 rho."""
     rng, largest = setup.rng(75), dict.fromkeys(linear.ORDERS, 0.0)
     drawn = [instances.commuting(rng, rng.choice([0, 0.01, 0.1, 0.3, 0.49])) for _ in range(setup.draws)]
     near = [
@@ -64,24 +64,24 @@ def commuting(setup: Setup) -> Row:
         instances.sometimes_flat(1, 1, 0.01),
         instances.sometimes_flat(5, 3, 0.49),
     ]
-    stable = [each for each in drawn + near if linear.radius(each) <= 1 + 1e-12]
+    stable = [each for each in drawn + near if linear.spectral_radius(each) <= 1 + 1e-12]
     for each in stable:
         largest = {order: max(largest[order], linear.ratio(each, order)) for order in linear.ORDERS}
     margin, worst = 1 - max(largest.values()), max(largest, key=lambda order: largest[order])
-    told = ", ".join(f"s_{order} {value:.3f}" for order, value in largest.items())
+    listed = ", ".join(f"s_{order} {value:.3f}" for order, value in largest.items())
     evidence = (
-        f"{len(stable)} stable minima; largest share of its bound: {told}; control: bound of s_{worst} 0.95 times"
+        f"{len(stable)} stable minima; largest share of its bound: {listed}; control: bound of s_{worst} 0.95 times"
     )
     statement = f"(7b), (7c), (7d) {STABLE} with commuting Hessians and eta > 2 rho"
     return Row("(7b-d), commuting", statement, "ours", judged(margin, margin - 0.05), margin, margin - 0.05, evidence)
 
 
 def commuting_variance(setup: Setup) -> Row:
-    """SGD's bound on s_2 holds for SAM of any rho where Hessians commute, which is sharper than (7b)."""
+    """For commuting Hessians, SGD's bound on s_2 holds for SAM with any rho. It is sharper than (7b)."""
     rng = setup.rng(76)
     drawn = [instances.commuting(rng, rng.choice([0.01, 0.1, 0.3, 0.49, 1, 5])) for _ in range(setup.draws)]
     drawn += [instances.sometimes_flat(1, 1, rho) for rho in (1e-3, 0.1, 1)]
-    shares = [each.eta**2 * linear.spread(each, 2) for each in drawn if linear.radius(each) <= 1 + 1e-12]
+    shares = [each.eta**2 * linear.spread(each, 2) for each in drawn if linear.spectral_radius(each) <= 1 + 1e-12]
     margin = 1 - max(shares)
     evidence = f"{len(shares)} stable minima, rho to 5 eta; largest share {max(shares):.3f}; control: bound 0.95 times"
     statement = f"s_2^2 <= 1 / eta^2 {STABLE} with commuting Hessians, whatever rho"
@@ -89,11 +89,11 @@ def commuting_variance(setup: Setup) -> Row:
 
 
 def one_step(setup: Setup) -> Row:
-    """(7b) to (7d) from what the poster's proof uses: E A^2 <= 1, a contraction by every single step."""
+    """(7b) to (7d) under the condition that the poster's proof uses: E A^2 <= 1, so that every step contracts."""
     rng = setup.rng(77)
-    drawn = [instances.anything(rng, rng.choice([0, 0.02, 0.1, 0.3, 0.49])) for _ in range(setup.draws)]
+    drawn = [instances.random_minimum(rng, rng.choice([0, 0.02, 0.1, 0.3, 0.49])) for _ in range(setup.draws)]
     drawn += [instances.sometimes_flat(1, 1, rho) for rho in (0, 0.01)]
-    kept = [each for each in drawn if top(linear.expected_square(each)) <= 1 + 1e-12]
+    kept = [each for each in drawn if largest_eigenvalue(linear.expected_square(each)) <= 1 + 1e-12]
     largest = max(linear.ratio(each, order) for each in kept for order in linear.ORDERS)
     of_sam = max(linear.ratio(each, order) for each in kept if each.rho for order in linear.ORDERS)
     evidence = (
@@ -106,14 +106,14 @@ def one_step(setup: Setup) -> Row:
 
 
 def square_root(setup: Setup) -> Row:
-    """What stability does give of one step: lambda_max(E A^2) <= sqrt(rank)."""
+    """What stability implies for one step: lambda_max(E A^2) <= sqrt(rank)."""
     rng = setup.rng(78)
-    drawn = [instances.anything(rng, rng.choice([0, 0.1, 1])) for _ in range(setup.draws)]
+    drawn = [instances.random_minimum(rng, rng.choice([0, 0.1, 1])) for _ in range(setup.draws)]
     drawn += [instances.fan(arms, 0, 1) for arms in (2, 6, 16)]
     shares, factors = list[float](), list[float]()
     for each in map(linear.on_range, drawn):
-        if linear.radius(each) <= 1 + 1e-12:
-            factors.append(top(linear.expected_square(each)))
+        if linear.spectral_radius(each) <= 1 + 1e-12:
+            factors.append(largest_eigenvalue(linear.expected_square(each)))
             shares.append(factors[-1] / np.sqrt(each.hessians.shape[1]))
     margin, control = 1 - max(shares), 1 - max(factors)
     evidence = (
@@ -125,7 +125,7 @@ def square_root(setup: Setup) -> Row:
 
 
 def tighter_sharpness(setup: Setup) -> Row:
-    """SAM's bound on a against SGD's."""
+    """SAM's bound on a, compared with SGD's."""
     radii = np.concatenate([[0], np.geomspace(1e-3, 1e3, setup.draws)])
     limits = np.array([linear.largest_curvature(1, rho) for rho in radii])
     margin = float((limits[:-1] - limits[1:]).min())
@@ -140,10 +140,10 @@ def tighter_sharpness(setup: Setup) -> Row:
 
 
 def tighter_variance(setup: Setup) -> Row:
-    """SAM's bound on s_2 against SGD's."""
+    """SAM's bound on s_2, compared with SGD's."""
     radii = np.linspace(0.01, 0.49, 49)
     sgd, sam = linear.bound(2, 1, 0), np.array([linear.bound(2, 1, rho) for rho in radii])
-    margin = least((sgd - sam) / sam)
+    margin = smallest((sgd - sam) / sam)
     evidence = f"1/(eta (eta - 2 rho)) > 1/eta^2: {linear.bound(2, 1, 0.1):.2f} against {sgd:g} at eta 1, rho 0.1"
     statement = "(7b) allows less s_2 with SAM than with SGD"
     verdict = refuted(margin, bool(np.isfinite(sam).all()))

@@ -1,9 +1,9 @@
-"""Interpolating problems f = mean of phi(a_i.x - b_i) whose beta, lambda and alpha of theorem 6 are known.
+"""Interpolating problems f = mean of phi(a_i.x - b_i) with known constants beta, lambda and alpha of theorem 6.
 
-With |phi''| <= L, phi'^2 >= kappa phi and the rows a_i of A: beta = L max |a_i|^2, lambda = L lambda_max(A'A) / n,
-and |grad f|^2 = |A'phi'|^2 / n^2 >= sigma |phi'|^2 / n^2 >= (sigma kappa / n) f, where sigma is the smallest
-eigenvalue of AA'. So alpha = sigma kappa / n when A has full row rank. For least squares phi' = Ax - b lies in the
-range of A whenever a solution exists, so the smallest nonzero eigenvalue does, also with more rows than columns.
+Let |phi''| <= L and phi'^2 >= kappa phi, and let A have the rows a_i. Then beta = L max |a_i|^2 and
+lambda = L lambda_max(A'A) / n. If sigma is the smallest eigenvalue of AA', then |grad f|^2 = |A'phi'|^2 / n^2 >=
+sigma |phi'|^2 / n^2 >= (sigma kappa / n) f. So alpha = sigma kappa / n if A has full row rank. For least squares with a
+solution, phi' = Ax - b is in the range of A, so sigma may be the smallest nonzero eigenvalue for any A.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ WAVY = Link("u^2 + 3 sin^2 u", lambda u: u**2 + 3 * np.sin(u) ** 2, lambda u: 2 
 
 
 def cosine(c: float) -> Link:
-    """u^2/2 + c (1 - cos u) with 0 <= c < 1: phi'' is from 1 - c to 1 + c, so phi'^2 >= 2 (1 - c) phi."""
+    """u^2/2 + c (1 - cos u) with 0 <= c < 1; 1 - c <= phi'' <= 1 + c, so phi'^2 >= 2 (1 - c) phi."""
     return Link(
         f"u^2/2 + {c:g} (1 - cos u)",
         lambda u: u**2 / 2 + c * (1 - np.cos(u)),
@@ -62,10 +62,10 @@ class Problem:
 
 
 def problem(name: str, rows: Array, offsets: Array, link: Link = SQUARE) -> Problem:
-    """A problem with the constants that the head of this file derives.
+    """A problem with its constants, as derived at the top of this file.
 
     Raises:
-        ValueError: no x solves Ax = b, or A lacks full row rank and phi is not a square.
+        ValueError: Ax = b has no solution, or A does not have full row rank and phi is not a square.
     """
     if np.linalg.norm(rows @ np.linalg.lstsq(rows, offsets)[0] - offsets) > 1e-9 * (1 + np.linalg.norm(offsets)):
         raise ValueError(f"{name}: no point interpolates")
@@ -106,7 +106,7 @@ def least_squares(rng: np.random.Generator, randoms: int) -> list[Problem]:
 
 
 def curved(rng: np.random.Generator) -> list[Problem]:
-    """Problems that are not quadratic, three functions each: nonconvex, and strongly convex along the rows."""
+    """Non-quadratic problems of three functions each, both nonconvex and strongly convex along the rows."""
     found = []
     for link in (WAVY, cosine(0.1), cosine(0.5), cosine(0.9)):
         for name, rows in (("orthogonal", np.eye(3)), ("random", rng.normal(size=(3, 5)))):

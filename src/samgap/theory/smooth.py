@@ -1,7 +1,6 @@
-"""Functions whose smoothness is known: quadratics, logistic losses, and softplus nets with one trained layer.
+"""Functions with known smoothness: quadratics, logistic losses, and softplus nets with one trained layer.
 
-A function is beta-smooth when its gradient is beta-Lipschitz. The three certified constants are derived beside the
-functions; none needs convexity.
+A function is beta-smooth if its gradient is beta-Lipschitz. The docstrings derive the constants; none needs convexity.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from samgap.theory.arrays import Array
 
 @dataclass(frozen=True)
 class Smooth:
-    """A function of a vector and a constant beta for which it is beta-smooth."""
+    """A function of a vector, and a constant beta for which it is beta-smooth."""
 
     family: str
     value: Callable[[Array], float]
@@ -23,7 +22,7 @@ class Smooth:
 
 
 def quadratic(matrix: Array) -> Smooth:
-    """x'Qx / 2 with symmetric Q, of any sign: beta is the largest |eigenvalue|."""
+    """x'Qx / 2 with symmetric, possibly indefinite Q; beta is the largest |eigenvalue|."""
     beta = float(np.abs(np.linalg.eigvalsh(matrix)).max())
     return Smooth("quadratic", lambda x: float(x @ matrix @ x) / 2, lambda x: matrix @ x, beta)
 
@@ -45,8 +44,8 @@ def logistic(example: Array, label: float) -> Smooth:
 def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
     """log(1 + exp(-y v.softplus(W x))) in W, flattened; the outer weights v are fixed.
 
-    With z = v.softplus(Wx) and l the logistic loss, the Hessian is l''(z) dz dz' + l'(z) d2z. Here l'' <= 1/4,
-    |l'| <= 1, |dz|^2 = |x|^2 sum (v_j sigmoid_j)^2 <= |x|^2 |v|^2, and d2z has one block v_j sigmoid'_j xx' a row
+    With z = v.softplus(Wx) and the logistic loss l, the Hessian is l''(z) dz dz' + l'(z) d2z. Here l'' <= 1/4,
+    |l'| <= 1, and |dz|^2 = |x|^2 sum (v_j sigmoid_j)^2 <= |x|^2 |v|^2. d2z has a block v_j sigmoid'_j xx' for each row
     of W, with sigmoid' <= 1/4. So beta = |x|^2 (|v|^2 / 4 + max |v_j| / 4).
     """
     shape = (len(outer), len(example))
@@ -65,9 +64,9 @@ def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
 
 
 def draw(family: str, count: int, rng: np.random.Generator) -> tuple[list[Smooth], Array]:
-    """(`count` functions of one family on one space, a point at which to look at them).
+    """`count` functions of one family on one space, and a point at which to evaluate them.
 
-    A third of the quadratics have only the eigenvalues beta and -beta, where the lemmas are equalities.
+    A third of the quadratics have no eigenvalues but beta and -beta. For these the lemmas are equalities.
     """
     size, scale = int(rng.integers(1, 6)), 10 ** rng.uniform(-1, 1)
     if family == "quadratic":

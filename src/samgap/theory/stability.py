@@ -1,22 +1,23 @@
 """Linear stability of an interpolating minimum under un-normalized stochastic SAM (arXiv 2311.17539, poster).
 
-At the minimum x_{t+1} - x* = A_i (x_t - x*) with A_i = I - eta H_i (I + rho H_i), H_i >= 0 symmetric, i uniform. It
-is linearly stable when E|x_t - x*|^2 <= C |x_0 - x*|^2 for all t. E (x_t - x*)(x_t - x*)' follows the operator
-T(S) = mean A_i S A_i. T is symmetric, since the A_i are, so stable means that its largest |eigenvalue| is at most 1.
+Near the minimum x*, x_{t+1} - x* = A_i (x_t - x*) with A_i = I - eta H_i (I + rho H_i), symmetric H_i >= 0 and
+uniform i. The minimum is linearly stable if E|x_t - x*|^2 <= C |x_0 - x*|^2 for all t. The operator
+T(S) = mean A_i S A_i maps E (x_t - x*)(x_t - x*)' to the next step. T is symmetric, since the A_i are, so the minimum
+is stable if and only if the largest |eigenvalue| of T is at most 1.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from samgap.theory.arrays import Array, positive_part, top
+from samgap.theory.arrays import Array, largest_eigenvalue, positive_part
 
 ORDERS = (2, 3, 4)
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """The Hessians at a minimum, shape (n, d, d), and the SAM that runs there."""
+    """The Hessians at a minimum, shape (n, d, d), and eta and rho of SAM."""
 
     hessians: Array
     eta: float
@@ -24,7 +25,7 @@ class Minimum:
 
 
 def on_range(minimum: Minimum) -> Minimum:
-    """Without the directions that every Hessian leaves flat: nothing moves there, which is stable with radius 1."""
+    """The minimum without the directions in which all Hessians are flat. Nothing moves there, so T has eigenvalue 1."""
     _, basis = positive_part(minimum.hessians.mean(0))
     return Minimum(basis.T @ minimum.hessians @ basis, minimum.eta, minimum.rho)
 
@@ -42,8 +43,8 @@ def operator(minimum: Minimum) -> Array:
     return np.asarray(np.einsum("nij,nkl->ikjl", steps, steps).reshape(size, size) / len(steps))
 
 
-def radius(minimum: Minimum) -> float:
-    """The largest |eigenvalue| of T, flat directions left out: below 1 strictly stable, above 1 unstable."""
+def spectral_radius(minimum: Minimum) -> float:
+    """The largest |eigenvalue| of T without flat directions. Below 1 is strictly stable, above 1 unstable."""
     return float(np.abs(np.linalg.eigvalsh(operator(on_range(minimum)))).max())
 
 
@@ -54,7 +55,7 @@ def moment(minimum: Minimum, order: int) -> Array:
 
 def curvature(minimum: Minimum) -> float:
     """The largest eigenvalue a of H = M_1."""
-    return top(moment(minimum, 1))
+    return largest_eigenvalue(moment(minimum, 1))
 
 
 def excess(minimum: Minimum, order: int) -> Array:
@@ -64,11 +65,11 @@ def excess(minimum: Minimum, order: int) -> Array:
 
 def spread(minimum: Minimum, order: int) -> float:
     """s_k^k, the largest eigenvalue of M_k - H^k, with its sign."""
-    return top(excess(minimum, order))
+    return largest_eigenvalue(excess(minimum, order))
 
 
 def bound(order: int, eta: float, rho: float) -> float:
-    """What the poster bounds s_k^k by; infinite where it says nothing."""
+    """The poster's bound on s_k^k; infinite if there is none."""
     if order == 2:
         return 1 / (eta * (eta - 2 * rho)) if eta > 2 * rho else np.inf
     if rho == 0:
@@ -93,20 +94,20 @@ def largest_curvature(eta: float, rho: float) -> float:
 
 
 def expected_square(minimum: Minimum) -> Array:
-    """E A_i^2; one step contracts E|x - x*|^2 from every start when its largest eigenvalue is at most 1."""
+    """E A_i^2. If its largest eigenvalue is at most 1, a step does not increase E|x - x*|^2 from any start."""
     steps = jacobians(minimum)
     return np.asarray((steps @ steps).mean(0))
 
 
 def with_jacobians(steps: Array, eta: float, rho: float) -> Minimum:
-    """The minimum whose A_i are these: eta H_i (1 + rho H_i) = I - A_i, solved on the eigenvalues.
+    """The minimum with these A_i. Solves eta H_i (1 + rho H_i) = I - A_i for the eigenvalues.
 
     Args:
-        steps: symmetric, no eigenvalue above 1.
-        eta, rho: of the SAM.
+        steps: the A_i, symmetric, with no eigenvalue above 1.
+        eta, rho: of SAM.
     """
     values, vectors = np.linalg.eigh((np.eye(steps.shape[1]) - steps) / eta)
-    values = np.maximum(values, 0)  # of rounding
+    values = np.maximum(values, 0)  # rounding errors
     roots = values if rho == 0 else (np.sqrt(1 + 4 * rho * values) - 1) / (2 * rho)
     return Minimum((vectors * roots[:, None, :]) @ vectors.transpose(0, 2, 1), eta, rho)
 
@@ -120,7 +121,7 @@ def expected(minimum: Minimum, start: Array, steps: int) -> float:
 
 
 def simulate(minimum: Minimum, start: Array, steps: int, count: int, rng: np.random.Generator) -> Array:
-    """`count` end points x_steps - x* of simulated SAM on the quadratics (x - x*)'H_i(x - x*) / 2."""
+    """`count` end points x_steps - x* of SAM, simulated on the quadratics (x - x*)'H_i(x - x*) / 2."""
     points = np.tile(start, (count, 1))
     for _ in range(steps):
         hessians = minimum.hessians[rng.integers(len(minimum.hessians), size=count)]

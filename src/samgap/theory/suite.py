@@ -1,4 +1,4 @@
-"""All rows, and what docs/theory.md publishes of each."""
+"""All rows, and the verdict that docs/theory.md publishes for each."""
 
 from samgap.theory import on_counterexamples, on_descent, on_lemmas, on_limits, on_stability
 from samgap.theory.row import Row, Setup, Verdict
@@ -17,7 +17,7 @@ STATEMENTS = (
     *on_counterexamples.ROWS,
 )
 
-# A row that comes out otherwise, a counterexample that does not verify included, is an error of the command.
+# A row with another verdict, such as an invalid counterexample, makes the command fail.
 PUBLISHED: dict[str, Verdict] = {
     "lemma 4": "holds",
     "lemma 5": "holds",
@@ -54,7 +54,7 @@ def check(setup: Setup) -> list[Row]:
 
 
 def surprises(rows: list[Row]) -> list[str]:
-    """A sentence for each row that differs from what is published."""
+    """A sentence for each row whose verdict differs from the published one."""
     return [
         f"{row.name}: {row.verdict}, published is {PUBLISHED.get(row.name)}"
         for row in rows

@@ -249,7 +249,7 @@ def check(values: Mapping[str, Any]) -> None:
             number = isinstance(value, int | float)
             quoted = f"; for a text put it in quotes, \"{key}='{value}'\"" if number and right(str(value)) else ""
             raise SettingError(f"{key} must be {wanted}, got {json.dumps(value, ensure_ascii=False)}{quoted}.")
-    for group in ("draw", "logger", "panels"):
+    for group in ("about", "draw", "logger", "panels"):
         if not isinstance(values.get(group, {}), Mapping):
             came = json.dumps(values[group])
             raise SettingError(f"{group} must be set key by key, such as {group}.key=value, got {came}.")

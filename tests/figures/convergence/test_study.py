@@ -16,6 +16,7 @@ from samgap.figures.convergence.study import _cells
 from samgap.figures.convergence.verdict import Verdict, judge
 from samgap.figures.significance import above
 from samgap.runs.sweeps import RHO, SEED
+from tests.conftest import config
 
 KEYS = ["rule", RHO, "model.width", "params_total"]
 EPOCHS = np.arange(1, 101)
@@ -163,6 +164,8 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     folder = tmp_path / "fig1" / "smoke"
     assert (folder / "fig1.png").stat().st_size > 10_000
     report = json.loads((folder / "fig1.json").read_text())
+    assert report["about"] == config("figure=fig1/smoke")["about"]
+    assert f"The paper leaves open: {report['about']['left_open']}" in out
     assert [cell["interpolates"] for cell in report["cells"]] == [False, True] * 3
     assert [cell["rule"] for cell in report["cells"]] == ["sgd"] * 2 + ["sam"] * 2 + ["sam_unnormalized"] * 2
     assert [verdict["series"].split(" at")[0] for verdict in report["verdicts"]][:2] == ["SGD", "SAM"]

@@ -1,4 +1,4 @@
-"""What the properties are checked with: small nets, closures that look, and one observed step."""
+"""Fixtures of the checks: small nets and batches, and a step whose passes are recorded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +14,12 @@ from samgap.conformance.subject import Subject
 RHO = 0.1
 
 
-class NotApplicable(Exception):
-    """The property means nothing for this class; says why."""
-
-
 class Unexpected(Exception):
-    """What came is not what a property needs to go on; says what came."""
+    """A check cannot go on; the message says what happened instead."""
 
 
 class Spy(SGD):
-    """SGD that notes weights and rate at which it is asked to step."""
+    """SGD that records the weights and the learning rate of each step."""
 
     seen: list[tuple[list[Tensor], float]]
 
@@ -36,31 +32,31 @@ class Spy(SGD):
 
 @dataclass(frozen=True)
 class Step:
-    """One observed step."""
+    """The record of one step."""
 
     before: list[Tensor]
-    passes: list[list[Tensor]]  # weights at each pass
-    gradients: list[list[Tensor]]  # that each pass left, where it left any
+    passes: list[list[Tensor]]  # weights in each pass
+    gradients: list[list[Tensor]]  # after each pass, of the weights that have one
     losses: list[float]
-    seen: list[list[Tensor]]  # weights whenever the base stepped
+    seen: list[list[Tensor]]  # weights at each step of the base
     after: list[Tensor]
     returned: Any
 
     @property
     def second(self) -> list[Tensor]:
-        """Weights of the second pass."""
+        """Weights in the second pass."""
         if len(self.passes) != 2:
             raise Unexpected(f"{len(self.passes)} passes")
         return self.passes[1]
 
     @property
     def eps(self) -> list[Tensor]:
-        """How far the second pass was from the weights."""
+        """The perturbation: weights in the second pass minus the weights before."""
         return [there - here for there, here in zip(self.second, self.before, strict=True)]
 
 
 def observe(subject: Subject, net: nn.Module, loss: Callable[[], Tensor], rho: float = RHO, **options: Any) -> Step:
-    """Make an optimizer over `net` and take one step; options are the base's, without them a rate of 0."""
+    """Make an optimizer for `net` and record one step. `options` are the base's; the default rate is 0."""
     Spy.seen = []
     optimizer = subject.make(net, Spy, rho, **({"lr": 0.0} | options))
     weights = list(net.parameters())
@@ -80,8 +76,23 @@ def observe(subject: Subject, net: nn.Module, loss: Callable[[], Tensor], rho: f
     return Step(before, passes, gradients, losses, [w for w, _ in Spy.seen], copies(weights), returned)
 
 
+def advance(subject: Subject | None, optimizer: Any, loss: Callable[[], Tensor]) -> None:
+    """Take one step on `loss`; without a subject, as a plain torch optimizer."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    if subject is None:
+        optimizer.step(closure)
+    else:
+        subject.style.step(optimizer, closure)
+
+
 def generator(seed: int) -> torch.Generator:
-    """Draws on the device where tensors are made by default."""
+    """A generator on the default device."""
     return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
@@ -91,17 +102,17 @@ def copies(weights: list[Any]) -> list[Tensor]:
 
 
 def norm(tensors: list[Tensor]) -> float:
-    """L2 norm over all together, in float64."""
+    """L2 norm over all tensors together, in float64."""
     return float(torch.cat([t.detach().double().flatten() for t in tensors]).norm())
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Equal bit for bit."""
+    """Whether tensors are equal bit for bit."""
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 class Quadratic(nn.Module):
-    """L(w) = w' A w / 2 over two parameters of two and three numbers, in float64."""
+    """L(w) = w' A w / 2 in float64; w consists of two parameters of two and three numbers."""
 
     def __init__(self, scale: float = 1.0, at_minimum: bool = False) -> None:
         super().__init__()
@@ -117,16 +128,16 @@ class Quadratic(nn.Module):
         return 0.5 * w @ self.matrix @ w
 
 
-def bag(**weights: Tensor) -> Any:
-    """A module that has these parameters and nothing else."""
-    module = nn.Module()
+def module(**weights: Tensor) -> Any:
+    """A module with these parameters and nothing else."""
+    made = nn.Module()
     for name, weight in weights.items():
-        module.register_parameter(name, nn.Parameter(weight))
-    return module
+        made.register_parameter(name, nn.Parameter(weight))
+    return made
 
 
 def layers(*, noisy: bool) -> Any:
-    """A small classifier; noisy with what a second pass could disturb: batch norm and dropout."""
+    """A small classifier. If noisy, it has batch norm and dropout, which a second pass may disturb."""
     torch.manual_seed(0)
     extra = [nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)] if noisy else [nn.ReLU()]
     return nn.Sequential(nn.Linear(6, 16), *extra, nn.Linear(16, 3))
@@ -139,17 +150,7 @@ def batch(number: int, size: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def train(subject: Subject | None, net: nn.Module, optimizer: Any, steps: int, first: int = 0) -> None:
-    """Steps `first` to `first + steps` of classifying batches; without subject, by torch's own closure."""
+    """Train on batches `first` to `first + steps`; see `advance`."""
     for step in range(first, first + steps):
         x, y = batch(step)
-
-        def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(net(x), y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        if subject is None:
-            optimizer.step(closure)
-        else:
-            subject.style.step(optimizer, closure)
+        advance(subject, optimizer, lambda x=x, y=y: F.cross_entropy(net(x), y))  # type: ignore[misc]

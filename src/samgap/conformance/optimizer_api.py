@@ -1,22 +1,21 @@
-"""What any torch optimizer can do: checkpoints, schedulers, groups, copies."""
+"""The API of torch optimizers: checkpoints, schedulers, parameter groups, deep copies."""
 
 import copy
 import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from samgap.conformance.lab import RHO, Quadratic, Spy, copies, layers, norm, same, train
-from samgap.conformance.properties import Found, wanted
+from samgap.conformance.fixtures import RHO, Quadratic, Spy, advance, copies, layers, norm, same, train
+from samgap.conformance.properties import Outcome, register
 from samgap.conformance.subject import Subject
 
 
-@wanted("momentum in state_dict", "3 steps, save, load, 3 steps = 6 steps")
-def momentum(subject: Subject) -> Found:
-    """A resumed run without it goes elsewhere."""
+@register("momentum in state_dict", "3 steps, save, load, 3 steps = 6 steps")
+def momentum(subject: Subject) -> Outcome:
+    """A resumed run without momentum differs."""
     options: dict[str, Any] = {"lr": 0.1, "momentum": 0.9}
     straight, first, second = (layers(noisy=False) for _ in range(3))
     train(subject, straight, subject.make(straight, SGD, RHO, **options), 6)
@@ -29,22 +28,22 @@ def momentum(subject: Subject) -> Found:
     train(subject, second, again, 3, first=3)
     pairs = zip(straight.parameters(), second.parameters(), strict=True)
     off = norm([a.detach() - b.detach() for a, b in pairs]) / norm(copies(list(straight.parameters())))
-    return Found(f"{off:.2g} off", off == 0)
+    return Outcome(f"{off:.2g} off", off == 0)
 
 
-@wanted("size of state_dict", "nothing but the base's")
-def state(subject: Subject) -> Found:
-    """Copies of the weights would make a checkpoint larger, and can be stale."""
+@register("size of state_dict", "nothing but the base's")
+def state(subject: Subject) -> Outcome:
+    """Copies of the weights make checkpoints larger, and may be stale."""
     net = layers(noisy=False)
     optimizer = subject.make(net, SGD, RHO, lr=0.1, momentum=0.9)
     train(subject, net, optimizer, 1)
     keys = {key for values in optimizer.state_dict()["state"].values() for key in values} - {"momentum_buffer"}
-    return Found(", ".join(sorted(map(str, keys))) or "nothing else", not keys)
+    return Outcome(", ".join(sorted(map(str, keys))) or "nothing else", not keys)
 
 
-@wanted("a scheduler", "reaches the base, without a warning")
-def scheduler(subject: Subject) -> Found:
-    """Rates at which the base stepped."""
+@register("a scheduler", "reaches the base, without a warning")
+def scheduler(subject: Subject) -> Outcome:
+    """The base steps at the scheduled rates."""
     Spy.seen = []
     net = layers(noisy=False)
     optimizer = subject.make(net, Spy, RHO, lr=1.0)
@@ -56,31 +55,24 @@ def scheduler(subject: Subject) -> Found:
             schedule.step()
     rates = [rate for _, rate in Spy.seen]
     warned = ", warned" if caught else ""
-    return Found(f"{', '.join(f'{rate:g}' for rate in rates)}{warned}", rates == [1, 0.5, 0.25] and not caught)
+    return Outcome(f"{', '.join(f'{rate:g}' for rate in rates)}{warned}", rates == [1, 0.5, 0.25] and not caught)
 
 
-@wanted("a group added later", "is trained")
-def added(subject: Subject) -> Found:
-    """Groups that the base does not share."""
+@register("a group added later", "is trained")
+def added(subject: Subject) -> Outcome:
+    """The base must have the same groups."""
     net = Quadratic()
     optimizer = subject.make(net, SGD, RHO, groups=[{"params": [net.weight]}], lr=0.01)
     optimizer.add_param_group({"params": [net.bias]})
     before = net.bias.detach().clone()
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = net()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    subject.style.step(optimizer, closure)
+    advance(subject, optimizer, net)
     moved = not torch.equal(before, net.bias)
-    return Found("trained" if moved else "not moved", moved)
+    return Outcome("trained" if moved else "not moved", moved)
 
 
-@wanted("a deep copy", "steps its own net alone")
-def deep_copy(subject: Subject) -> Found:
-    """Averaged models and population-based training make them."""
+@register("a deep copy", "steps its own net alone")
+def deep_copy(subject: Subject) -> Outcome:
+    """Weight averaging and population-based training copy optimizers."""
     net = layers(noisy=False)
     optimizer = subject.make(net, SGD, RHO, lr=0.1, momentum=0.9)
     train(subject, net, optimizer, 1)
@@ -89,4 +81,4 @@ def deep_copy(subject: Subject) -> Found:
     train(subject, other_net, other, 1, first=1)
     kept = same(before, copies(list(net.parameters())))
     moved = not same(before, copies(list(other_net.parameters())))
-    return Found(f"copy {'moves' if moved else 'stays'}, original {'stays' if kept else 'moves'}", kept and moved)
+    return Outcome(f"copy {'moves' if moved else 'stays'}, original {'stays' if kept else 'moves'}", kept and moved)
