@@ -71,8 +71,9 @@ def draw(config: dict[str, Any]) -> None:
     study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)
+    charts = drawn.charts(study.frame(), study.statistics())
     with style():
-        figure = drawn.draw(study)
+        figure = drawn.draw(study, charts)
         for ending in ("pdf", "png"):
             files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
             figure.set_layout_engine("none")  # it is laid out now
@@ -84,7 +85,7 @@ def draw(config: dict[str, Any]) -> None:
         print(f"\nThe paper leaves open: {left_open}")
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
     if target:
-        locate(target)(sweep, root, study, drawn.plots(study.frame()), **options(logger))
+        locate(target)(sweep, root, study, charts, **options(logger))
 
 
 def store(config: Mapping[str, Any]) -> Path:

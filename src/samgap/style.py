@@ -5,10 +5,8 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 
 class Look(NamedTuple):
@@ -25,7 +23,6 @@ SERIES = [
 ]  # fmt: skip
 SGD = Look("#D55E00", "s")
 PUBLISHED = "#7A7A7A"
-WIDE = 5  # percentage points from which gaps of tenths would not be seen
 Place = Literal["outside lower left", "outside lower right"]
 
 
@@ -72,37 +69,6 @@ def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> 
         rows = max(rows, -(-len(texts) // columns))
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.19 * rows)
-
-
-def parameter_axis(axes: Axes, label: str) -> None:
-    """A logarithmic axis of parameter counts with ticks such as 45k and 11M."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(label)
-
-
-def gap_axis(axes: Axes) -> None:
-    """A vertical axis of percentage points; where it holds large and small gaps, logarithmic beyond one point.
-
-    Call it when all is drawn.
-    """
-    label = "SAM minus SGD (percentage points)"
-    if max(map(abs, axes.dataLim.intervaly)) > WIDE:
-        axes.set_yscale("symlog", linthresh=1, subs=[2, 5])
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        label = "SAM minus SGD (percentage points,\nlogarithmic beyond 1)"
-    axes.axhline(0, color="#606060", linewidth=0.8, zorder=1)
-    axes.set_ylabel(label)
-
-
-def note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
-    """A small text right above or below (x, y) that stays readable on top of lines."""
-    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
-    axes.annotate(
-        text, (x, y), (4, -11 if below else 3), textcoords="offset points", fontsize=9, path_effects=halo, zorder=5
-    )
 
 
 def short(count: float) -> str:

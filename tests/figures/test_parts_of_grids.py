@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from samgap.report import charts, collected
+from samgap.report import collected, vega
 from samgap.runs import measurements, records
 from samgap.runs.identity import identity
 from samgap.runs.records import RunRecord
@@ -75,7 +75,7 @@ def drawn(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "no gap at the fixed rho = 0.1 (draw.fixed_rho), which was not swept",
         ),
         ("fig7", "ascent.rho=0,0.1,0.3 model.width=1 seed=0", "no unbiased gap, no interval and no verdict"),
-        ("noise", "data.label_noise=0.5 model.width=1 ascent.rho=0,0.1", "no published numbers in the table"),
+        ("noise", "data.label_noise=0.5 model.width=1 ascent.rho=0,0.1", "no published numbers beside ours"),
         ("fig10", "model.width=1 ascent.rho=0,0.1", "drawn over params_total, since pruner.sparsity (draw.x) was not"),
         ("fig11", "pruner=snip model.width=1,2 ascent.rho=0,0.1", "a contrast wants two series, such as pruner=random"),
         ("rho", "model.width=1,2 hydra.sweeper.skip={model.width:[2],ascent.rho:[0.1]}", "Swept: model.width 1, 2;"),
@@ -97,11 +97,11 @@ def test_a_part_of_a_grid_is_drawn(drawn: Command, tmp_path: Path, figure: str, 
     assert "pipeline works" not in (tmp_path / figure / "smoke" / f"{figure}.json").read_text()
     assert "nan" not in out.split("\n\n")[1]
     shown = collected.evaluate(tmp_path, figure, "smoke")
-    assert shown.plots
+    assert shown.charts
     assert shown.report
     texts = [*shown.report["remarks"], *(verdict["text"] for verdict in shown.report["verdicts"])]
     assert any(said in text for text in texts)
-    assert all(charts.spec(plot) for plot in shown.plots)
+    assert all(vega.spec(chart) for chart in shown.charts)
 
 
 @pytest.mark.parametrize(

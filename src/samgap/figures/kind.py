@@ -1,10 +1,10 @@
-"""What every kind of figure is: from the runs of a sweep to numbers, verdicts, a picture and the points of its charts.
+"""What every kind of figure is: from the runs of a sweep to numbers, verdicts, charts and a picture of them.
 
 A file of conf/draw/ names one and says its keys.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from samgap.errors import SettingError
+from samgap.figures import output
+from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Evaluated
-from samgap.figures.plot import Plot
 from samgap.targets import locate
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Kind(ABC):
     published_data: str | None = None  # what the published runs were trained on
 
     files: ClassVar[tuple[str, ...]] = ()  # of a run, read beside its record: metrics.csv, probes
+    main: ClassVar[str | None] = None  # the name of the chart that a W&B dashboard shows
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -59,12 +61,19 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    def draw(self, study: Any) -> "Figure":
-        """The picture of what `evaluate` gave."""
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> Sequence[Chart | Map]:
+        """What is drawn for figure, page and W&B, of a study of now as of a kept result.
 
-    @abstractmethod
-    def plots(self, frame: pd.DataFrame) -> list[Plot]:
-        """The charts of a page and of W&B, from the csv that is kept with the picture."""
+        Args:
+            frame: the study's, or the csv that is kept of it.
+            facts: its statistics, or the json.
+        """
+
+    def draw(self, study: Any, charts: Sequence[Any]) -> "Figure":
+        """The picture of what `evaluate` and `charts` gave."""
+        from samgap.figures import picture
+
+        return picture.draw(charts, f"{self.title}\n{output.where(study)}")
 
 
 def made(settings: Mapping[str, Any]) -> Kind:

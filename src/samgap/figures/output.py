@@ -70,8 +70,9 @@ def data(table: Table) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def where(table: Table, seeds: set[int]) -> str:
+def where(study: Evaluated) -> str:
     """Data set, number of seeds (of the cells), scale, and whether anything is missing: the second line of a title."""
+    table, seeds = study.table, [cell["n"] for cell in study.statistics()["cells"]]
     least, most = min(seeds), max(seeds)
     count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
     scale = "smoke scale, no evidence" if table.sweep.scale == "smoke" else f"{table.sweep.scale} scale"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.figures import kind, output
 from samgap.figures.archive import REFERENCE
-from samgap.figures.plot import Plot
+from samgap.figures.chart import Chart, Map
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
@@ -30,7 +31,7 @@ class Shown:
     title: str
     about: dict[str, str]  # of its figure: claim, source, left_open, choices, cost, ...; {} without a figure
     report: dict[str, Any] | None = None  # as `output.report` has it; None where nothing can be drawn
-    plots: list[Plot] = field(default_factory=list)
+    charts: Sequence[Chart | Map] = ()
     problem: str = ""  # why nothing can be drawn
     progress: Progress | None = None  # of an own one
     problems: dict[str, str] = field(default_factory=dict)  # run folder -> what went wrong
@@ -104,7 +105,9 @@ def evaluate(root: Path, name: str, scale: str) -> Shown:
         study = drawn.evaluate(root, name, scale, "paper")
     except SettingError as error:
         return replace(shown, problem=str(error))
-    return replace(shown, report=output.clean(output.report(study)), plots=drawn.plots(study.frame()))
+    return replace(
+        shown, report=output.clean(output.report(study)), charts=drawn.charts(study.frame(), study.statistics())
+    )
 
 
 def _reference(path: Path) -> Shown:
@@ -112,8 +115,8 @@ def _reference(path: Path) -> Shown:
     name, scale = report["name"], report["scale"]
     draw = report["draw"]
     frame = pd.read_csv(path.with_suffix(".csv"))
-    plots = kind.made(draw).plots(frame)
-    return Shown(name, scale, False, path.parent, draw["title"], _figure(name, scale)[1], report, plots)
+    charts = kind.made(draw).charts(frame, report)
+    return Shown(name, scale, False, path.parent, draw["title"], _figure(name, scale)[1], report, charts)
 
 
 def _kept(path: Path) -> dict[str, Any]:

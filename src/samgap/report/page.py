@@ -6,13 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import altair
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from samgap import provenance
-from samgap.figures.plot import Plot
-from samgap.report import charts
+from samgap.figures.chart import Chart, Map, words
+from samgap.report import vega
 from samgap.report.collected import Collected, Shown
 
 SIGNS = {"replicated": "✓", "differs": "✗", "too few": "?",
@@ -40,7 +39,7 @@ def render(found: Collected, folder: Path) -> str:
         made=provenance.now(),
         commit=commit[:7] + (" with changes" if dirty else ""),
         links=lambda study: _links(study, folder),
-        spec=charts.spec,
+        spec=vega.spec,
         numbers=_numbers,
         sign=lambda answer: SIGNS[answer],
         flat=_flat,
@@ -51,8 +50,7 @@ def render(found: Collected, folder: Path) -> str:
 @cache
 def _script() -> str:
     # A closing tag inside of the script would end it.
-    version = ".".join(altair.VEGALITE_VERSION.split(".")[:2])
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_convert.get_vegalite_versions()[-1])
     return bundle.replace("</script", "<\\/script")
 
 
@@ -73,14 +71,14 @@ def _links(study: Shown, folder: Path) -> dict[str, str]:
     return links
 
 
-def _numbers(plot: Plot) -> list[tuple[str, str]]:
-    """(series, what is said of the point) of each point: the chart for those who do not see it.
+def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
+    """(line, what is said of the point) of each point: the chart for those who do not see it.
 
     Of curves nothing is gained by hundreds of lines; their rates stand in the table, their points in the csv.
     """
-    if plot.kind == "map" or len(plot.points) > LISTED:
-        return []
-    return [*zip(plot.points["series"], charts.told(plot), strict=True)]
+    marked = [] if isinstance(chart, Map) else [line for line in chart.lines if line.look.marker]
+    told = [(line.label, text) for line in marked for text in words(chart, line) if text]
+    return told if len(told) <= LISTED else []
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:

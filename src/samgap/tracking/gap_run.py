@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from samgap.figures import output
+from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Evaluated
-from samgap.figures.plot import Plot
 from samgap.runs.sweeps import Member, Sweep
 from samgap.tracking import session
 
@@ -25,14 +25,16 @@ def id_of(name: str, scale: str) -> str:
     return session.fit(f"{JOB}-{name}-{scale}")
 
 
-def write(sweep: Sweep, root: Path, study: Evaluated | None = None, plots: Sequence[Plot] = (), **account: Any) -> None:
+def write(
+    sweep: Sweep, root: Path, study: Evaluated | None = None, charts: Sequence[Chart | Map] = (), **account: Any
+) -> None:
     """Tell W&B what was asked for, and what is known of it so far.
 
     Args:
         sweep: its grid goes into the config of the gap run, from which `restore` reads it.
         root: where results lie; the drawn files are taken from there.
         study: the drawn sweep; None when it has only begun.
-        plots: its charts.
+        charts: its own.
         account: project, entity and so on, see `session.run`.
     """
     if os.environ.pop("WANDB_SWEEP_ID", None):  # also for the workers, which inherit it
@@ -45,7 +47,7 @@ def write(sweep: Sweep, root: Path, study: Evaluated | None = None, plots: Seque
     ) as run:  # fmt: skip
         if run is not None and study is not None:
             with session.forgiving():
-                _tell(run, study, plots, root)
+                _tell(run, study, charts, root)
     session.end_process()  # a sweep may take days, and its workers have processes of their own
 
 
@@ -55,7 +57,7 @@ def grid(text: str) -> Sweep:
     return Sweep(**{**values, "members": [Member(**member) for member in values["members"]]})
 
 
-def _tell(run: Any, study: Evaluated, plots: Sequence[Plot], root: Path) -> None:
+def _tell(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path) -> None:
     import wandb
 
     sweep = study.table.sweep
@@ -71,10 +73,12 @@ def _tell(run: Any, study: Evaluated, plots: Sequence[Plot], root: Path) -> None
         "runs": wandb.Table(dataframe=_tabled(_links(study, run))),
         "figure": wandb.Image(str(drawn.with_suffix(".png"))),
     }
-    for plot in plots:
-        if plot.kind == "lines":
-            points = wandb.Table(dataframe=plot.points[["x", "y", "series"]].astype({"x": float, "y": float}))
-            shown[plot.title] = wandb.plot.line(points, "x", "y", stroke="series", title=f"{plot.title}: {plot.y}")
+    for chart in charts:
+        if isinstance(chart, Chart):
+            points = pd.concat([line.points.assign(series=line.label) for line in chart.lines])[["x", "y", "series"]]
+            told = wandb.Table(dataframe=points.dropna().astype({"x": float, "y": float}))
+            title = f"{chart.title}: {chart.y.title} over {chart.x.title}"
+            shown[chart.name] = wandb.plot.line(told, "x", "y", stroke="series", title=title)
     run.log(shown)
     files = wandb.Artifact(id_of(sweep.name, sweep.scale), type="figure", description=study.title)
     for ending in ("csv", "json", "pdf", "png"):

@@ -10,7 +10,6 @@ from wandb_workspaces.reports.v2 import interface as wr
 from wandb_workspaces.workspaces import interface as ws
 
 from samgap.errors import SettingError
-from samgap.figures.gap.kinds import Gap
 from samgap.figures.kind import made as kind_of
 from samgap.tracking import session
 from samgap.tracking.gap_run import id_of
@@ -41,7 +40,7 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
 
     Args:
         name, scale: of the sweep.
-        draw: how the sweep is drawn: whether there are gaps, and over what.
+        draw: how the sweep is drawn.
         shown: the group `panels` of conf/dashboard.yaml.
     """
     sweep = expr.Tags().isin([_tag(name, scale)])
@@ -51,15 +50,13 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     columns = [column(key) for key in shown["columns"]]
     acc = wr.SummaryMetric("test_acc_final")
     gap: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
-    if isinstance(kind_of(draw), Gap):
-        over = {None: "parameters", "params_total": "parameters", "params_live": "live parameters"}
-        title = f"gap over {over.get(draw['x'], draw['x'])}"
+    if chart := kind_of(draw).main:
         gap.append(
             wr.CustomChart(  # as `wandb.plot.line` makes one of its table
-                query={"summaryTable": {"tableKey": f"{title}_table"}},
+                query={"summaryTable": {"tableKey": f"{chart}_table"}},
                 chart_name="wandb/line/v0",
                 chart_fields={"x": "x", "y": "y", "stroke": "series"},
-                chart_strings={"title": title},
+                chart_strings={"title": chart},
             )
         )
     gap.append(wr.MediaBrowser(title=FIGURE, media_keys=[FIGURE], num_columns=1))

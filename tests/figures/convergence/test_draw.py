@@ -7,15 +7,15 @@ from matplotlib.figure import Figure
 
 from samgap import style
 from samgap.figures import output
+from samgap.figures.convergence import kinds
 from samgap.figures.convergence.curves import fit, reference
-from samgap.figures.convergence.draw import draw
 from samgap.figures.convergence.study import Convergence, _cells
 from samgap.runs.sweeps import RHO, SEED
 from tests.figures.tables import table
 from tests.runs.test_records import make
 
 KEYS = ["rule", RHO, "model.width", "params_total"]
-SETTINGS = {"title": "Figure 1: convergence", "published_data": "another matrix"}
+KIND = kinds.Convergence(title="Figure 1: convergence", published_data="another matrix")
 
 
 def drawn() -> tuple[Figure, Convergence]:
@@ -33,7 +33,7 @@ def drawn() -> tuple[Figure, Convergence]:
     runs.records.append(make())
     study = Convergence(runs, KEYS, curves, fits, _cells(fits, KEYS, reference("fig1")), reference("fig1"), [])
     with style.style():
-        return draw(study, SETTINGS), study
+        return KIND.draw(study, KIND.charts(study.frame(), study.statistics())), study
 
 
 def test_a_panel_a_rule_with_the_loss_on_a_logarithmic_axis() -> None:
@@ -50,8 +50,9 @@ def test_curves_are_means_and_lines_have_their_rate() -> None:
     assert narrow.get_ydata()[0] == pytest.approx(math.exp(1 - 0.02))
     assert wide.get_label() == "width=10 (160, interpolates)"
     x, y = (np.asarray(part, dtype=float) for part in line.get_data())
-    assert x.min() == 11
-    np.testing.assert_allclose(np.diff(np.log(y)), -0.02, rtol=1e-9)
+    assert x.tolist() == [11, 40]
+    np.testing.assert_allclose(np.diff(np.log(y)), -0.02 * 29, rtol=1e-9)
+    np.testing.assert_allclose(y, np.asarray(narrow.get_ydata())[[10, 39]], rtol=1e-5)
     assert line.get_label() == "falls by 1.98% an epoch"
     assert study.cells["rate"].tolist() == pytest.approx([0.02, 0.1, 0.02, 0.1])
 

@@ -8,14 +8,14 @@ from samgap import style
 from samgap.errors import SettingError
 from samgap.figures import published
 from samgap.figures.gap import best_rho
-from samgap.figures.gap.draw_best_rho import draw
 from samgap.figures.gap.gaps import Gaps, gaps
+from samgap.figures.gap.kinds import BestRho
 from samgap.figures.gap.study import Study
 from samgap.figures.table import Table
 from tests.figures.tables import table
 from tests.runs.test_records import make
 
-SETTINGS = {"title": "The best rho", "published_data": "MNIST"}
+KIND = BestRho(title="The best rho", published_data="MNIST")
 GROWS = {1: 0.05, 2: 0.1, 3: 0.2}
 RHOS = (0, 0.05, 0.1, 0.2)  # best rho by width
 
@@ -76,9 +76,14 @@ def test_the_figure_marks_the_best_and_draws_the_published() -> None:
     judged = best_rho.verdicts(known, "params_total", None, theirs)
     study = Study(asked, known, judged, theirs, "params_total", None, "paper")
     with style.style():
-        left, right = draw(study, SETTINGS).axes
-    stars = [line for line in left.lines if line.get_marker() == "*"]
-    assert [RHOS[1:][int(line.get_xdata()[0])] for line in stars] == list(GROWS.values())  # type: ignore[index]
+        left, right = KIND.draw(study, KIND.charts(study.frame(), study.statistics())).axes
+    (stars,) = (line for line in left.lines if line.get_marker() == "*")
+    assert [RHOS[1:][int(at)] for at in stars.get_xdata()] == list(GROWS.values())  # type: ignore[union-attr]
+    # What the best rho of the mean over seeds gains is the gap.
+    assert list(stars.get_ydata()) == pytest.approx(known.cells["paper_gap"].tolist())  # type: ignore[arg-type]
+    (alone,) = right.collections
+    sizes = alone.get_sizes()  # type: ignore[attr-defined]
+    assert (alone.get_offsets()[:, 1].tolist(), sizes.tolist()) == (list(GROWS.values()), [18 * 3] * 3)  # type: ignore[index]
     assert [tick.get_text() for tick in left.get_xticklabels()] == [f"{rho:g}" for rho in RHOS[1:]]
     ours, published_ = right.lines[:2]
     assert list(ours.get_ydata()) == list(GROWS.values())  # type: ignore[arg-type]

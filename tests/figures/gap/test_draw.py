@@ -8,15 +8,16 @@ from matplotlib.figure import Figure
 
 from samgap import style
 from samgap.figures import published
-from samgap.figures.gap.draw import draw, label
+from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.kinds import Gap
 from samgap.figures.gap.study import Study, side_by_side
 from samgap.figures.gap.trend import verdicts
 from samgap.figures.table import Table
 from tests.figures.tables import table
 from tests.runs.test_records import make
 
-SETTINGS = {"title": "Figure 8: what SAM gains", "published_data": "CIFAR-10"}
+SETTINGS: dict[str, Any] = {"title": "Figure 8: what SAM gains", "published_data": "CIFAR-10"}
 
 
 def study(reference: str | None = "fig8", protocol: str = "paper", **options: Any) -> Study:
@@ -31,13 +32,18 @@ def study(reference: str | None = "fig8", protocol: str = "paper", **options: An
     return Study(found, known, judged, theirs, "params_total", None, protocol)  # type: ignore[arg-type]
 
 
-def drawn(**options: Any) -> Figure:
+def draw(study: Study, **settings: Any) -> Figure:
+    kind = Gap(**SETTINGS, **settings)
     with style.style():
-        return draw(study(**options), SETTINGS)
+        return kind.draw(study, kind.charts(study.frame(), study.statistics()))
+
+
+def drawn(**options: Any) -> Figure:
+    return draw(study(**options))
 
 
 def labels(figure: Figure, panel: int) -> list[str]:
-    return [text.get_text() for text in figure.legends[panel].get_texts()]
+    return list(figure.axes[panel].get_legend_handles_labels()[1])
 
 
 def test_the_title_says_scale_data_and_seeds() -> None:
@@ -48,8 +54,7 @@ def test_the_title_says_scale_data_and_seeds() -> None:
 def test_the_title_says_what_diverged() -> None:
     bad = study()
     bad.table.records.append(make("seed=1", status="diverged", acc=None, train_acc_final=None))
-    with style.style():
-        assert draw(bad, SETTINGS).get_suptitle().endswith("own scale, 1 runs diverged")
+    assert draw(bad).get_suptitle().endswith("own scale, 1 runs diverged")
 
 
 def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
@@ -59,8 +64,8 @@ def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
     assert "biases and batch norm included" in axes.get_xlabel()
     assert labels(figure, 0) == [
         "ours ± s.e., ρ* best on the test set (as in the paper)",
-        "published on CIFAR-10, band as drawn in the paper",
         "ours with 95 % interval, ρ* chosen on the other seeds",
+        "published on CIFAR-10, band as drawn in the paper",
     ]
     # Bands: ours, the published. Rho* at each of our cells.
     assert len([c for c in axes.collections if "FillBetween" in type(c).__name__]) == 2
@@ -82,12 +87,9 @@ def test_the_second_panel_has_both_arms() -> None:
 
 
 def test_lines_are_told_apart_without_color() -> None:
-    for axes in drawn().axes:
-        looks = [
-            (line.get_linestyle(), line.get_marker(), line.get_markerfacecolor() == "white")
-            for line in axes.get_lines()
-            if line.get_marker() not in ("None", "", "_") and len(np.atleast_1d(line.get_xdata())) > 2
-        ]
+    known = study()
+    for chart in Gap(**SETTINGS).charts(known.frame(), known.statistics()):
+        looks = [(line.dash, line.look.marker, line.filled) for line in chart.lines]
         assert len(looks) == len(set(looks)) >= 3
 
 
@@ -173,11 +175,10 @@ def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
 def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
     known = study()
     cells = known.gaps.cells
-    cells["pruner.sparsity"], cells["params_live"] = [0, 0.9, 0.99], 1000
-    known.gaps.axes.append("pruner.sparsity")
-    flat = dataclasses.replace(known, x="pruner.sparsity", over=[], published=None)
-    with style.style():
-        axes = draw(flat, SETTINGS).axes[0]
+    cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
+    cells["params_live"] = 1000
+    flat = dataclasses.replace(known, published=None)
+    axes = draw(flat, x="pruner.sparsity", series=[]).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]
     assert "1k live" in axes.get_xlabel()
 
@@ -187,8 +188,7 @@ def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() 
     wide = table(lambda width, rho, seed: 0.6 + rho * width)
     known = gaps(wide)
     wide.records.append(make())
-    with style.style():
-        axes = draw(Study(wide, known, [], None, "params_total", None, "paper"), SETTINGS).axes[0]
+    axes = draw(Study(wide, known, [], None, "params_total", None, "paper")).axes[0]
     assert axes.get_yscale() == "symlog"
     assert axes.get_ylabel().endswith("logarithmic beyond 1)")
 

@@ -8,10 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from samgap import style
-from samgap.figures.sharpness import draw as nonuniformity
 from samgap.figures.sharpness import draw_surfaces as surface
 from samgap.figures.sharpness import study as flatness
 from samgap.figures.sharpness import surfaces
+from samgap.figures.sharpness.kinds import Sharpness
 from samgap.figures.sharpness.surfaces import Surfaces
 from tests.figures.probed import write
 
@@ -23,8 +23,9 @@ SETTINGS: dict[str, Any] = {
 def flat(root: Path, **changes: Any) -> Figure:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
     study = flatness.evaluate(root, "mine", "own", SETTINGS)
+    kind = Sharpness(**SETTINGS)
     with style.style():
-        return nonuniformity.draw(study, SETTINGS)
+        return kind.draw(study, kind.charts(study.frame(), study.statistics()))
 
 
 def around(root: Path, **changes: Any) -> tuple[Figure, Surfaces]:
@@ -50,35 +51,34 @@ def test_two_panels_over_evenly_spaced_rhos(tmp_path: Path) -> None:
     assert figure.get_suptitle() == "Figure 6\ndigits (500 images), 3 seeds, own scale"
     equal = "equal training loss (stop_loss=0.01)"
     assert {"equal epochs: ours", f"{equal}: ours", "published on other images: SGD"} <= {*labels(left)}
-    assert {f"{equal}: $s_{k}$" for k in (2, 3, 4)} <= {*labels(right)}
-    # A legend a panel, below it.
-    assert len(figure.legends) == 2
+    assert {f"{equal}: {name}" for name in ("s₂", "s₃", "s₄")} <= {*labels(right)}
+    assert all(axes.get_legend() for axes in (left, right))
 
 
 def test_means_standard_errors_and_what_is_allowed(tmp_path: Path) -> None:
     left, right = flat(tmp_path, rhos=(0, 0.02, 0.2)).axes
-    ours = left.containers[0]
-    np.testing.assert_allclose(np.asarray(ours.lines[0].get_ydata(), dtype=float), [17, 16.2, 9])
-    segments = ours.lines[2][0].get_segments()
+    ours = next(line for line in left.get_lines() if line.get_label() == "ours")
+    np.testing.assert_allclose(np.asarray(ours.get_ydata(), dtype=float), [17, 16.2, 9])
+    segments = left.collections[0].get_segments()  # type: ignore[attr-defined]
     np.testing.assert_allclose([np.ptp(one[:, 1]) / 2 for one in segments], 3**-0.5)
     allowed = next(line for line in left.get_lines() if "linear stability allows" in str(line.get_label()))
     np.testing.assert_allclose(allowed.get_ydata(), [20, 15.3113, 7.8078], rtol=1e-5)
     assert str(allowed.get_label()).endswith("at learning rate 0.1\n(un-normalized SAM)")
     bounds = [line for line in right.get_lines() if str(line.get_label()).startswith("bound on")]
     assert [line.get_label() for line in bounds] == [
-        f"bound on $s_{k}$ (batch 1, un-normalized SAM)" for k in (2, 3, 4)
+        f"bound on {name} (batch 1, un-normalized SAM)" for name in ("s₂", "s₃", "s₄")
     ]
     # rho = 0.2 is beyond half of the learning rate, and at 0 only s_2 has a bound.
     assert [np.isnan(line.get_ydata()).tolist() for line in bounds] == [[False, False, True]] + [
         [True, False, True]
     ] * 2
-    gray = [line for line in right.get_lines() if line.get_color() == style.PUBLISHED]
-    assert gray[0].get_ydata().tolist() == [28.98, 23.51, 11.97]
+    theirs = next(line for line in right.get_lines() if str(line.get_label()).startswith("published"))
+    assert np.asarray(theirs.get_ydata()).tolist() == [28.98, 23.51, 11.97]
 
 
 def test_a_number_that_was_never_found_has_no_line(tmp_path: Path) -> None:
     _, right = flat(tmp_path, s_2=lambda rho, seed: None).axes
-    assert [text for text in labels(right) if "bound" in text or "$: " in text] == []
+    assert [text for text in labels(right) if "published" not in text] == []
 
 
 def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:

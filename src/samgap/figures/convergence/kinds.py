@@ -1,18 +1,16 @@
 """The figures of curves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from samgap.figures.convergence import plots, study
+from samgap.figures.chart import Chart
+from samgap.figures.convergence import charts, study
 from samgap.figures.kind import Kind
-from samgap.figures.plot import Plot
 from samgap.runs.records import METRICS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +25,6 @@ class Convergence(Kind):
         """See `study.evaluate`; every rho is a series of its own."""
         return study.evaluate(root, name, scale, self.settings)
 
-    def draw(self, study: Any) -> "Figure":
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Loss over epochs."""
-        from samgap.figures.convergence.draw import draw
-
-        return draw(study, self.settings)
-
-    def plots(self, frame: pd.DataFrame) -> list[Plot]:
-        """The same, as points."""
-        return plots.convergence(frame, self.settings)
+        return charts.convergence(frame, facts, self.settings)

@@ -35,12 +35,15 @@ class Gaps:
     `cells` has a row a cell: the cell's axes, params_total, params_live, then, in percent and percentage points, the
     accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho, unless
     no cell allows p. `by_seed` has a row a cell, protocol and seed. `best` has one a cell and seed: the rho that was
-    best in that seed's own runs, on held-out images where there are any. `notes` says what was left out of all three.
+    best in that seed's own runs, on held-out images where there are any. `gains` has one a cell and rho: gap and its
+    standard error, whether this rho is the paper's, and of how many seeds alone it is the best. `notes` says what was
+    left out of all four.
     """
 
     cells: pd.DataFrame
     by_seed: pd.DataFrame
     best: pd.DataFrame
+    gains: pd.DataFrame
     axes: list[str]  # of a cell
     unbiased: Protocol  # holdout where there is one, else loso
     rhos: int  # how many of them SAM could choose from
@@ -90,6 +93,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     rows: list[dict[str, Any]] = []
     by_seed: list[dict[str, Any]] = []
     best: list[dict[str, Any]] = []
+    gains: list[dict[str, Any]] = []
     for cell in cells:
         row = _context(cell)
         for protocol in PROTOCOLS:
@@ -104,7 +108,12 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
                 by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})
         rows.append(row)
         own = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc
-        best += [cell.axes | {"seed": seed, "rho": _best(own[[seed]])} for seed in own]
+        bests = {seed: _best(own[[seed]]) for seed in own}
+        best += [cell.axes | {"seed": seed, "rho": rho} for seed, rho in bests.items()]
+        for rho, each in (cell.sam_acc - cell.sgd_acc).iterrows():
+            gain = {"rho": rho, "n": len(each), "gain": float(each.mean()), "se": float(each.sem())}
+            gain |= {"best": rho == row["paper_rho"], "best_of": [*bests.values()].count(float(rho))}
+            gains.append(cell.axes | {size: row[size] for size in ("params_total", "params_live")} | gain)
     unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
     order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
     frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
@@ -112,17 +121,18 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         notes.append(f"no gap at the fixed rho = {fixed_rho:g} (draw.fixed_rho), which was not swept")
     if f"{unbiased}_gap" not in frame:
         notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
-    seeds, own_best = pd.DataFrame(by_seed), pd.DataFrame(best)
-    thinned = _thinned(table.runs, table.cell_axes)
-    return Gaps(frame, seeds, own_best, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thinned)
-
-
-def _thinned(runs: pd.DataFrame, axes: list[str]) -> bool:
+    frames = (frame, *map(pd.DataFrame, (by_seed, best, gains)))
     # Of all that was asked for, so that a study does not change its lines while it fills up.
-    if not {"model.width", "pruner.sparsity"} <= {*axes} or runs["pruner.sparsity"].nunique() == 1:
+    thin = thinned(table.runs, table.cell_axes)
+    return Gaps(*frames, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin)
+
+
+def thinned(rows: pd.DataFrame, axes: list[str]) -> bool:
+    """Whether every width has a sparsity of its own."""
+    if not {"model.width", "pruner.sparsity"} <= {*axes} or rows["pruner.sparsity"].nunique() == 1:
         return False
     others = [axis for axis in axes if axis != "pruner.sparsity"]
-    return bool(runs.groupby(others)["pruner.sparsity"].nunique().max() == 1)
+    return bool(rows.groupby(others)["pruner.sparsity"].nunique().max() == 1)
 
 
 def _arms(table: Table) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:

@@ -1,21 +1,18 @@
 """The figures of gaps: one question each, asked of the same numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from samgap.figures.gap import best_rho, choices, contrast, plots, study, trend
+from samgap.figures.chart import Chart
+from samgap.figures.gap import best_rho, charts, choices, contrast, study, trend
 from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment
-from samgap.figures.plot import Plot
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +24,8 @@ class Gap(Kind):
     series: list[str] | None = None
     fixed_rho: float | None = None
 
+    main = f"gap: {charts.GAP}"
+
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """See `study.evaluate`."""
         return study.evaluate(root, name, scale, self.settings, protocol, self.verdicts)
@@ -37,15 +36,9 @@ class Gap(Kind):
         """The question: see `trend.verdicts`."""
         return trend.verdicts(found, x, over, published)
 
-    def draw(self, study: Any) -> "Figure":
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Gap and accuracies."""
-        from samgap.figures.gap.draw import draw
-
-        return draw(study, self.settings)
-
-    def plots(self, frame: pd.DataFrame) -> list[Plot]:
-        """The same, as points."""
-        return plots.gaps(frame, self.settings)
+        return charts.gaps(frame, facts, self.settings)
 
 
 class Contrast(Gap):
@@ -71,18 +64,14 @@ class Choices(Gap):
 class BestRho(Gap):
     """Does the best rho grow with the number of parameters?"""
 
+    main = f"rho: {charts.BEST}"
+
     def verdicts(
         self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
     ) -> Sequence[Judgment]:
         """See `best_rho.verdicts`."""
         return best_rho.verdicts(found, x, over, published)
 
-    def draw(self, study: Any) -> "Figure":
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """The gap over rho, and the best rho over size."""
-        from samgap.figures.gap.draw_best_rho import draw
-
-        return draw(study, self.settings)
-
-    def plots(self, frame: pd.DataFrame) -> list[Plot]:
-        """The same, as points."""
-        return plots.best_rho(frame, self.settings)
+        return charts.best_rho(frame, facts, self.settings)

@@ -46,6 +46,8 @@ class Study:
             "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
             "cells": self.gaps.cells.to_dict("records"),
             "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
+            "gains": self.gaps.gains.to_dict("records"),
+            "thinned": self.gaps.thinned,
             "notes": self.gaps.notes,
         }
 
@@ -107,7 +109,7 @@ def evaluate(
     x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
     reference = _published(settings["published"], table) if settings["published"] else None
     if reference is not None and "model.width" not in found.axes:
-        found.notes.append("no published numbers in the table, since model.width was not swept")
+        found.notes.append("no published numbers beside ours, since model.width was not swept")
     found_verdicts = verdicts(found, x, over, reference)
     study = Study(table, found, [*found_verdicts], reference, x, over, protocol)  # type: ignore[arg-type]
     if reference is None or not settings["replicates"]:

@@ -1,13 +1,14 @@
 """The figures of sharpness."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from samgap.figures.chart import Chart, Map
 from samgap.figures.kind import Kind
-from samgap.figures.plot import Plot
-from samgap.figures.sharpness import plots, study, surfaces
+from samgap.figures.sharpness import charts, study, surfaces
 from samgap.runs.measurements import FOLDER
 from samgap.runs.records import METRICS
 
@@ -24,15 +25,9 @@ class Sharpness(Kind):
         """See `study.evaluate`; every rho is a cell of its own."""
         return study.evaluate(root, name, scale, self.settings)
 
-    def draw(self, study: Any) -> "Figure":
-        """lambda_max and s_2 over rho."""
-        from samgap.figures.sharpness.draw import draw
-
-        return draw(study, self.settings)
-
-    def plots(self, frame: pd.DataFrame) -> list[Plot]:
-        """The same, as points."""
-        return plots.flatness(frame, self.settings)
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
+        """lambda_max and s_k over rho."""
+        return charts.flatness(frame, self.settings)
 
 
 class Surfaces(Kind):
@@ -44,12 +39,12 @@ class Surfaces(Kind):
         """See `surfaces.evaluate`; the largest rho is drawn."""
         return surfaces.evaluate(root, name, scale, self.settings)
 
-    def draw(self, study: Any) -> "Figure":
-        """A plane through each net."""
+    def draw(self, study: Any, charts: Sequence[Any]) -> "Figure":
+        """The same planes in three dimensions and as contours, which Vega-Lite has neither of."""
         from samgap.figures.sharpness.draw_surfaces import draw
 
         return draw(study, self.settings)
 
-    def plots(self, frame: pd.DataFrame) -> list[Plot]:
-        """The same, as points."""
-        return plots.surfaces(frame, self.settings)
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Map]:
+        """A plane through each net."""
+        return charts.surfaces(frame)

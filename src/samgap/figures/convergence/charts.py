@@ -1,0 +1,53 @@
+"""The charts of curves: training loss over epochs, its axis logarithmic."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from samgap import style
+from samgap.figures.chart import DASHDOT, DOTTED, Axis, Chart, Line, points
+from samgap.figures.convergence.curves import RULES, settled
+from samgap.figures.table import short, words
+from samgap.runs.sweeps import RHO
+from samgap.style import Look
+
+POINTS = 200  # of a curve, so that a page of many stays light
+
+
+def convergence(frame: pd.DataFrame, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Chart]:
+    """A chart a rule of the step; a curve a cell, with the line that its rate is the slope of. See `Kind.charts`."""
+    keys = [str(key) for key in frame.columns[: frame.columns.get_loc("epoch")]]
+    ours, theirs = frame[frame["who"] == "ours"], frame[frame["who"] == "published"]
+    curves = [curve for _, curve in ours.groupby(keys, sort=False, dropna=False)]
+    lines: dict[tuple[str, float], list[Line]] = {}
+    for cell, curve in zip(facts["cells"], curves, strict=True):  # in one order
+        mine = lines.setdefault((cell["rule"], cell[RHO]), [])
+        mine += _curve(cell, curve, keys, style.SERIES[len(mine) // 2 % len(style.SERIES)])
+    charts = []
+    for (rule, rho), mine in lines.items():
+        for (width, curve), look in zip(
+            theirs.groupby("model.width") if rule == "sam" else (), style.looks(6), strict=False
+        ):
+            text = f"width={width:g}, published on {settings['published_data']}"
+            gray = Look(style.PUBLISHED, look.marker)
+            mine.append(Line(text, points(curve, "epoch", "loss"), gray, DASHDOT, 4))
+        title = RULES.get(rule, rule) + (f", ρ = {rho:g}" if rho else "")
+        y = Axis("training loss of the epoch ± s.e.", "training loss", "log")
+        charts.append(Chart(title, Axis("epoch", "epoch"), y, mine))
+    return charts
+
+
+def _curve(cell: Mapping[str, Any], curve: pd.DataFrame, keys: list[str], look: Look) -> list[Line]:
+    named = words({short(axis): cell[axis] for axis in keys[2:-1]}) or style.short(cell["params_total"])
+    text = f"{named} ({style.short(cell['params_total'])}{', interpolates' if cell['interpolates'] else ''})"
+    late, rate = settled(curve), cell["rate"]
+    ends = late.iloc[[0, -1]][["epoch"]]
+    ends["loss"] = np.exp(np.log(late["loss"]).mean() - rate * (ends["epoch"] - late["epoch"].mean()))
+    fit = f"{'falls' if rate >= 0 else 'rises'} by {abs(1 - np.exp(-rate)):.2%} an epoch"
+    thin = curve[:: max(1, len(curve) // POINTS)]
+    return [
+        Line(text, points(thin, "epoch", "loss", ends=("loss_low", "loss_high")), look, size=4, spread="± s.e."),
+        Line(fit, points(ends, "epoch", "loss"), Look(look.color, ""), DOTTED),
+    ]

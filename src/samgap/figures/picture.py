@@ -1,0 +1,95 @@
+"""Charts as a matplotlib figure: for the paper, in color and in gray."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from samgap import style
+from samgap.figures.chart import Axis, Chart, Line
+
+MANY = 30  # points from which not each is marked
+
+
+def draw(charts: Sequence[Chart], title: str) -> Figure:
+    """A panel a chart, side by side, each with its legend below."""
+    alike = len({chart.y for chart in charts}) == 1
+    figure, panels = plt.subplots(1, len(charts), sharey=alike, squeeze=False, layout="constrained")
+    rows = 0
+    for number, (axes, chart) in enumerate(zip(panels[0], charts, strict=True)):
+        for line in chart.lines:
+            _line(axes, line)
+        if chart.y.unit == "points":
+            axes.axhline(0, color="#606060", linewidth=0.8, zorder=1)
+        for which, axis in (("x", chart.x), ("y", chart.y)):
+            _axis(axes, which, axis, labeled=which == "x" or number == 0 or not alike)
+        axes.margins(x=0.08, y=0 if chart.y.zero else 0.12)  # in terms of the scale, so after it
+        axes.set_title(chart.title)
+        rows = max(rows, _legend(axes, chart, wide=not alike))
+    figure.set_size_inches(1.5 + (4.6 if alike else 5.5) * len(charts), 4.8 + 0.19 * rows)
+    figure.suptitle(title, fontweight="bold")
+    return figure
+
+
+def _line(axes: Axes, line: Line) -> None:
+    (color, marker), points, many = line.look, line.points, len(line.points) > MANY
+    x, y, known = points["x"] + line.aside, points["y"], points[points["low"].notna()]
+    if line.weighted:
+        axes.scatter(x, y, 18 * points["weight"], color, marker, alpha=0.25, linewidths=0, label=line.label)
+        return
+    if line.bars:
+        ends = known["y"] - known["low"], known["high"] - known["y"]
+        axes.errorbar(known["x"] + line.aside, known["y"], ends, fmt="none", ecolor=color, elinewidth=1.4, capsize=3)
+    elif len(known):
+        axes.fill_between(x, points["low"], points["high"], color=color, alpha=0.2, linewidth=0)
+    axes.plot(
+        x, y, color=color, marker=marker, markersize=line.size, markerfacecolor=color if line.filled else "white",
+        markevery=len(points) // 10 if many else None, linestyle="none" if line.dash is None else (0, line.dash or ()),
+        linewidth=1.1 if line.bars and not line.filled else 1.8, label=line.label, zorder=3 if line.filled else 2.5,
+    )  # fmt: skip
+    if line.notes:
+        below = line.notes == "below"
+        for point in points[points["note"] != ""].itertuples():
+            end = point.low if below else point.high
+            _note(axes, point.note, point.x + line.aside, point.y if pd.isna(end) else end, below=below)
+
+
+def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
+    # It stays readable on top of lines.
+    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
+    place = (4, -11 if below else 3)
+    axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=9, path_effects=halo, zorder=5)
+
+
+def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
+    side = axes.xaxis if which == "x" else axes.yaxis
+    scale = axes.set_xscale if which == "x" else axes.set_yscale
+    scale(axis.scale, **({"linthresh": 1, "subs": [2, 5]} if axis.scale == "symlog" else {}))
+    if axis.ticks:
+        places, texts = zip(*axis.ticks, strict=True)
+        side.set_ticks(places, texts)
+        side.set_minor_locator(NullLocator())
+    elif axis.unit == "parameters":
+        side.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
+        side.set_minor_formatter(NullFormatter())
+    elif axis.scale == "symlog":
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    if axis.zero:
+        axes.set(**{f"{which}lim": (0, None)})
+    if labeled:
+        side.set_label_text(axis.title)
+
+
+def _legend(axes: Axes, chart: Chart, *, wide: bool) -> int:
+    """Below the label of the axis, at a distance that does not depend on the panel's height; its number of rows."""
+    longest = max(len(line.label) for line in chart.lines)
+    columns = 4 if longest < 15 else 2 if longest < 40 and wide and len(chart.lines) > 4 else 1
+    texts = [text for _, text in chart.x.ticks] or [""]
+    more = chart.x.title.count("\n") + max(text.count("\n") for text in texts)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5 + 1.5 * more, ncols=columns)
+    return -(-len(chart.lines) // columns) + 2 * more

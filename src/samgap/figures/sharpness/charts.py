@@ -1,0 +1,80 @@
+"""The charts of sharpness: lambda_max and s_k over rho, with what linear stability allows; losses around a net."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from samgap import style
+from samgap.figures.chart import DASHDOT, DASHED, DOTTED, SOLID, Axis, Chart, Line, Map, points
+from samgap.figures.sharpness.probed import NAMES, TOP
+from samgap.runs.sweeps import RHO
+from samgap.style import Look
+
+TEXT = {"s_2": "s₂", "s_3": "s₃", "s_4": "s₄"}
+DASHES = {"s_2": SOLID, "s_3": DASHED, "s_4": DOTTED}
+BOUNDS = {"s_2": (6, 2), "s_3": (3, 2), "s_4": (1, 2)}
+LIMIT = "#404040"
+
+
+def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
+    """lambda_max, and s_2, s_3, s_4, over evenly spaced rhos, SGD first; a color a series. See `Kind.charts`."""
+    rhos = sorted({*frame[RHO]})
+    cells = _named(frame).assign(at=frame[RHO].map(rhos.index))
+    groups = list(cells.groupby("series", sort=False))
+    top: list[Line] = []
+    moments: list[Line] = []
+    for number, ((named, mine), look) in enumerate(zip(groups, style.looks(len(groups)), strict=True)):
+        aside = 0.08 * (number - (len(groups) - 1) / 2)
+        prefix, note = f"{named}: " * bool(named), "training loss " + mine["train_loss"].map("{:.3g}".format)
+        for name, lines, text in [(TOP, top, "ours"), *((name, moments, TEXT[name]) for name in NAMES["moments"])]:
+            if name in mine and mine[name].notna().any():
+                found = points(mine, "at", name, f"{name}_se", note=note).dropna(subset="y")
+                lines.append(
+                    Line(prefix + text, found, look, DASHES.get(name, SOLID), bars=True, spread="± s.e.", aside=aside)
+                )
+    rules = cells.drop_duplicates(["eta", RHO]).sort_values(RHO).drop(columns="n")
+    for eta, rule in rules.groupby("eta"):
+        text = f"largest that linear stability allows at learning rate {eta:g}\n(un-normalized SAM)"
+        top.append(Line(text, points(rule, "at", "largest"), Look(LIMIT, ""), (4, 2)))
+        # Short strokes, since a line would hide that bounds stop where they are void.
+        for name, dash in BOUNDS.items():
+            if f"bound_{name}" in rule and rule[f"bound_{name}"].notna().any() and cells[name].notna().any():
+                text = f"bound on {TEXT[name]} (batch 1, un-normalized SAM)"
+                moments.append(Line(text, points(rule, "at", f"bound_{name}"), Look(LIMIT, "_"), dash))
+    _published(top, moments, cells.drop(columns="n").drop_duplicates(RHO), settings["published_data"])
+    x = Axis("ρ of SAM", "rho", ticks=tuple((at, f"{rho:g}" if rho else "SGD") for at, rho in enumerate(rhos)))
+    return [
+        Chart("largest curvature of the training loss", x, Axis("λₘₐₓ of the Hessian ± s.e.", TOP, zero=True), top),
+        Chart("non-uniformity of curvature over examples", x, Axis("sₖ ± s.e.", "s_k", zero=True), moments),
+    ]
+
+
+def _published(top: list[Line], moments: list[Line], cells: pd.DataFrame, data: str) -> None:
+    marks = Look(style.PUBLISHED, "X")
+    level = cells.dropna(subset="published_lambda_max")
+    sgd, sam = level[level[RHO] == 0], level[level[RHO] > 0]
+    if len(sgd):
+        top.append(Line(f"published on {data}: SGD", points(sgd, "at", "published_lambda_max"), marks, None))
+    if len(sam):  # its rho is not stated, so it is a level
+        ends = sam.iloc[[0, -1]].assign(at=[sam["at"].min() - 0.3, sam["at"].max() + 0.3])
+        text = f"published on {data}: SAM, its ρ is not stated"
+        top.append(Line(text, points(ends, "at", "published_lambda_max"), Look(style.PUBLISHED, ""), DASHDOT))
+    if "published_s_2" in cells and len(theirs := cells.dropna(subset="published_s_2").sort_values(RHO)):
+        found = points(theirs, "at", "published_s_2", "published_s_2_half")
+        moments.append(Line(f"published on {data}: {TEXT['s_2']}", found, marks, None, bars=True, spread="their bar"))
+
+
+def surfaces(frame: pd.DataFrame) -> list[Map]:
+    """The loss on a plane through each net, a map a net and kind of directions."""
+    maps = []
+    for (named, rho, seed, kind), losses in _named(frame).groupby(["series", RHO, "seed", "directions"]):
+        arm = f"SAM at rho={rho:g}" if rho else "SGD"
+        title = ", ".join(filter(None, [f"{arm}, {kind} directions", str(named), f"seed {seed}"]))
+        maps.append(Map(title, "step along the first direction", "along the second", losses[["x", "y", "loss"]]))
+    return maps
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    # A csv has nothing where a series has no name.
+    return frame.assign(series=frame["series"].astype(object).where(frame["series"].notna(), ""))

@@ -1,0 +1,135 @@
+"""A chart as Vega-Lite, drawn by the script that the page brings along."""
+
+import json
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from samgap.figures.chart import Axis, Chart, Line, Map, words
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+HEIGHT = 320
+LETTERS = 44  # of a line of text, so that a phone has room for it
+STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
+SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
+          "*": STAR, "x": "M-.7,-.7L.7,.7M-.7,.7L.7,-.7", "X": "M-.7,-.7L.7,.7M-.7,.7L.7,-.7",
+          "_": "M-.7,0L.7,0", "": "M-1.5,0L1.5,0"}  # fmt: skip
+COUNTS = (
+    "datum.value >= 1e9 ? format(datum.value / 1e9, '.3~g') + 'B' : datum.value >= 1e6 ? format(datum.value / 1e6, "
+    "'.3~g') + 'M' : datum.value >= 1e3 ? format(datum.value / 1e3, '.3~g') + 'k' : format(datum.value, '~g')"
+)
+CONFIG = {
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "grid": True, "gridColor": "#E4E4E4"},
+    "legend": {"labelFontSize": 12, "labelLimit": 0, "symbolSize": 120, "symbolStrokeWidth": 2, "symbolOpacity": 1},
+    "view": {"stroke": None},
+}
+
+
+def spec(chart: Chart | Map) -> dict[str, Any]:
+    """The chart as plain values; as wide as its place on the page."""
+    return {
+        "$schema": SCHEMA, "width": "container", "height": HEIGHT, "background": "transparent", "config": CONFIG,
+        "description": chart.title, "padding": {"left": 5, "right": 20, "top": 5, "bottom": 5},
+    } | (_map(chart) if isinstance(chart, Map) else _lines(chart))  # fmt: skip
+
+
+def _lines(chart: Chart) -> dict[str, Any]:
+    lines = chart.lines
+    labels = _literal(line.label for line in lines)
+    legend = {"title": None, "orient": "bottom", "columns": 1, "labelExpr": f"{labels}[datum.value]"}
+
+    def by_line(*values: Any) -> dict[str, Any]:
+        scale = {"domain": [*range(len(lines))], "range": values}
+        return {"field": "line", "type": "nominal", "scale": scale, "legend": legend}
+
+    def layer(mark: dict[str, Any], of: list[int], opacity: float = 1, **encoding: Any) -> dict[str, Any]:
+        shown = {"condition": {"param": "picked", "value": opacity}, "value": 0.12 * opacity}
+        transform = [{"filter": {"field": "line", "oneOf": of}}]
+        return {"transform": transform, "mark": mark, "encoding": {"x": x, "y": y, "opacity": shown} | encoding}
+
+    def where(holds: Callable[[Line], bool]) -> list[int]:
+        return [number for number, line in enumerate(lines) if holds(line)]
+
+    x, y = _axis("x", chart.x), _axis("y", chart.y)
+    stroke = by_line(*(line.look.color for line in lines))
+    color = stroke | {"legend": None}  # fill and stroke have one
+    dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
+    fills = [("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines]
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
+    told = [{"field": "label", "title": "series"}, {"field": "told", "title": "point"}]
+    layers = [
+        layer({"type": "area"}, where(lambda line: not line.bars), 0.2, color=color, **ends),
+        layer({"type": "rule", "strokeWidth": 1.5}, where(lambda line: line.bars), 0.6, color=color, **ends),
+        layer(
+            {"type": "line", "strokeWidth": 2}, where(lambda line: line.dash is not None),
+            stroke=stroke, strokeDash=by_line(*dashes),
+        ),
+        layer(
+            {"type": "point", "strokeWidth": 1.5}, where(lambda line: bool(line.look.marker)),
+            stroke=stroke, fill=by_line(*fills), shape=by_line(*(SHAPES[line.look.marker] for line in lines)),
+            size={"field": "size", "type": "quantitative", "scale": None},
+            tooltip=told, description={"field": "told"},
+        ),
+    ]  # fmt: skip
+    layers[-1]["params"] = [{"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}]
+    for side, dy in (("above", -7), ("below", 12)):
+        text = {"type": "text", "align": "left", "dx": 5, "dy": dy}
+        noted = where(lambda line, side=side: line.notes == side)
+        layers.append(layer(text, noted, text={"field": "note"}, y=y | {"field": "end"}))
+    layers = [one for one in layers if one["transform"][0]["filter"]["oneOf"]]
+    if chart.y.unit == "points":
+        rule = {"type": "rule", "color": "#606060"}
+        layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": 0}}})
+    label = {"calculate": f"join({labels}[datum.line], ' ')", "as": "label"}
+    return {"data": {"values": _rows(chart)}, "transform": [label], "layer": layers}
+
+
+def _rows(chart: Chart) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(chart.lines):
+        area = 36 * line.points["weight"] if line.weighted else 2 * line.size**2
+        found = line.points.assign(line=number, x=line.points["x"] + line.aside, size=area, told=words(chart, line))
+        if line.notes:
+            found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
+        found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
+        rows += found.where(found.notna(), None).to_dict("records")
+    return rows
+
+
+def _axis(which: str, axis: Axis) -> dict[str, Any]:
+    shown: dict[str, Any] = {"title": _wrapped(axis.title)}
+    if axis.ticks:
+        values, texts = [place for place, _ in axis.ticks], _literal(text for _, text in axis.ticks)
+        shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]"}
+    elif axis.unit == "parameters":
+        shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
+    scale: dict[str, Any] = {"type": axis.scale, "zero": axis.zero} if axis.scale == "linear" else {"type": axis.scale}
+    scale |= {"constant": 1} if axis.scale == "symlog" else {"nice": False, "padding": 20} if which == "x" else {}
+    return {"field": which, "type": "quantitative", "axis": shown, "scale": scale}
+
+
+def _wrapped(text: str) -> list[str]:
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, LETTERS)]
+
+
+def _literal(texts: Iterable[str]) -> str:
+    """Texts as an expression: an array of arrays of lines."""
+    return json.dumps([_wrapped(text) for text in texts], ensure_ascii=False)
+
+
+def _map(plane: Map) -> dict[str, Any]:
+    # The loss grows by decades, and a color scale of one hue keeps its order in gray.
+    points = plane.points.dropna(subset="loss")
+    steps = sorted(points["x"].unique())
+    half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 1.0
+    told = [f"({x:.3g}, {y:.3g}): loss {loss:.4g}" for x, y, loss in points[["x", "y", "loss"]].to_numpy()]
+    ends = {f"{axis}{end}": points[axis] + side * half for axis in "xy" for end, side in (("0", -1), ("1", 1))}
+    scale = {"type": "log" if points["loss"].min() > 0 else "linear", "scheme": "viridis"}
+    encoding = {
+        "x": {"field": "x0", "type": "quantitative", "title": plane.x}, "x2": {"field": "x1"},
+        "y": {"field": "y0", "type": "quantitative", "title": plane.y}, "y2": {"field": "y1"},
+        "color": {"field": "loss", "type": "quantitative", "scale": scale, "title": "training loss"},
+        "tooltip": [{"field": "told", "title": "point"}], "description": {"field": "told"},
+    }  # fmt: skip
+    values = points.assign(told=told, **ends).to_dict("records")
+    return {"data": {"values": values}, "mark": "rect", "encoding": encoding}
