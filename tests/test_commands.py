@@ -260,7 +260,7 @@ def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
     assert "a/own: 2/2 done\n" in out
     assert "b/own: 1/2 done, 1 failed" in out
     assert "of one worker left" in out
-    assert "wants more than the 1200 that the training part has" in out
+    assert "needs more than the 1200 that the training part has" in out
     (failed,) = (path.parent for path in tmp_path.glob("runs/*/error.txt"))
     (failed / "metrics.csv").write_text("epoch,step\r\n11,22\r\n12,2")  # its last line is just being written
     with FileLock(failed / ".lock"):
