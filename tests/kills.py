@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.processes import alive, below
+from tests.processes import LIMIT, alive, below, finished, hung
 
 GRID = ("name=mine", "epochs=25", "data.train_size=1000", "data.holdout=100", "model.width=0.5,1", "ascent.rho=0,0.1",
         "seed=0,1", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true", "eval_every=5")  # fmt: skip
@@ -69,7 +69,7 @@ def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = 
     with tempfile.TemporaryDirectory() as place:
         root, undisturbed = Path(place, "killed"), Path(place, "undisturbed")
         process = start(undisturbed, "basic")
-        if error := process.communicate()[1] * bool(process.returncode):
+        if error := finished(process) * bool(process.returncode):
             raise RuntimeError(error)
         wanted = results(undisturbed)
         while killed < count or root.exists():
@@ -81,13 +81,15 @@ def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = 
             moment = before + after if begun else float("inf")
             while process.poll() is None and (killed >= count or time.monotonic() < moment):
                 known |= {*below(process.pid)}
+                if time.monotonic() - before > LIMIT:
+                    hung(process)
                 if not begun and any(root.glob("runs/*/last.ckpt")):
                     begun, moment = True, time.monotonic() + after / 2
                 time.sleep(0.02)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 killed += 1
-            error = process.communicate()[1]
+            error = finished(process)
             deadline = time.monotonic() + SECONDS
             while alive(known) and time.monotonic() < deadline:
                 time.sleep(0.05)

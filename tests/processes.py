@@ -1,7 +1,43 @@
-"""Which processes there are: those that a command has started, and the one that works on a run."""
+"""Which processes there are: those that a command has started, and the one that works on a run. No wait for one is
+endless.
+"""
 
-from collections.abc import Iterable
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
+
+LIMIT = 300.0  # seconds after which a process counts as hanging
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    """Wait for a process that leads its group, and return what it wrote to stderr; fail if it hangs."""
+    try:
+        return process.communicate(timeout=LIMIT)[1]
+    except subprocess.TimeoutExpired:
+        hung(process)
+
+
+def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait until something has happened while the process runs; fail if it ends before, or if both hang."""
+    end = time.monotonic() + LIMIT
+    while not happened():
+        assert process.poll() is None, finished(process)
+        if time.monotonic() > end:
+            hung(process)
+        time.sleep(0.02)
+
+
+def hung(process: "subprocess.Popen[str]") -> NoReturn:
+    """Kill the process and its group, and fail with the last lines of its stderr."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    last = process.communicate(timeout=10)[1].splitlines()[-20:]
+    raise AssertionError("\n".join([f"{process.args} hangs: killed after {LIMIT:g} s. Its last lines:", *last]))
 
 
 def below(pid: int) -> dict[int, str]:

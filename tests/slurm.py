@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.needs import program
+from tests.processes import LIMIT
 
 NODES = ("n1", "n2")
 CORES = 2
@@ -65,7 +66,7 @@ def patiently(happened: Callable[[], bool], what: str, seconds: float = 60) -> N
 
 def told(*command: str) -> str:
     """What a command of Slurm says, nothing when it fails."""
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False).stdout.strip()
 
 
 @contextlib.contextmanager
@@ -126,8 +127,9 @@ def _start(folder: Path) -> None:
     munge = [f"--{key}={folder}/munge.{end}" for key, end in ends.items()]
     for command in (["munged", "--force", *munge], ["slurmctld"], *(["slurmd", "-N", name] for name in NODES)):
         done = subprocess.run(
-            [program(command[0]), *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
+            [program(command[0]), *command[1:]],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, f"{command[0]}: {done.stderr}"
     patiently(lambda: told("sinfo", "-h", "-p", "low", "-o", "%T") == "idle", "idle nodes")
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from filelock import FileLock
 from samgap import cli
 from samgap.runs import records
 from tests.conftest import called
+from tests.processes import LIMIT, finished, wait_for
 from tests.training.test_run import PASSING
 
 Command = Callable[..., tuple[int, str, str]]
@@ -236,7 +236,7 @@ def test_status_and_drawing_bring_neither_torch_nor_lightning(mine: Path) -> Non
         "    importlib.import_module(module.name)\n"
         "assert not {'torch', 'pytorch_lightning'} & {*sys.modules}\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     assert "mine/own: 4/4 done\n" in done.stdout
     assert "INCONCLUSIVE" in done.stdout
@@ -260,7 +260,7 @@ def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
     assert "a/own: 2/2 done\n" in out
     assert "b/own: 1/2 done, 1 failed" in out
     assert "of one worker left" in out
-    assert "wants more than the 1200 that the training part has" in out
+    assert "needs more than the 1200 that the training part has" in out
     (failed,) = (path.parent for path in tmp_path.glob("runs/*/error.txt"))
     (failed / "metrics.csv").write_text("epoch,step\r\n11,22\r\n12,2")  # its last line is just being written
     with FileLock(failed / ".lock"):
@@ -411,12 +411,6 @@ def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
         signal.signal(signal.SIGINT, handler)
 
 
-def wait_for(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    while not happened():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        time.sleep(0.02)
-
-
 LONG = ("name=mine", "epochs=200", "data.train_size=128", "data.holdout=100", "model.width=0.1", "ascent.rho=0,0.1",
         "seed=0,1", "eval_every=100")  # fmt: skip
 
@@ -444,7 +438,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
         for ending in (signal.SIGINT, signal.SIGKILL):
             process = started(launcher)
             os.killpg(process.pid, ending)
-            err = process.communicate()[1]
+            err = finished(process)
             assert process.returncode == (130 if ending == signal.SIGINT else -9), err
             if ending == signal.SIGINT:
                 assert "samgap: Stopped. The same command goes on where it was." in err
@@ -458,7 +452,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
     workers = [int(child) for child in children if "loky" in Path(f"/proc/{child}/cmdline").read_text()]
     assert workers
     os.kill(workers[-1], signal.SIGKILL)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 1
     assert "samgap: A worker was killed" in err
     assert "the same command goes on where it was" in err
@@ -575,7 +569,7 @@ def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "samgap.train"]
     run = ["trainer.devices=2", "epochs=2", "data.train_size=128", "ascent.m=64", f"root={tmp_path}", "logger=wandb"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(start + run, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(start + run, capture_output=True, text=True, env=environment, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("SAM, ") == 1  # rank 0 alone speaks
     (record,) = lasting(tmp_path).values()

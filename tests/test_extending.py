@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import LIMIT
+
 TOP = Path(__file__).parents[1]
 PAGE = (TOP / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`([^`]+)`\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
@@ -37,8 +39,9 @@ def call(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join((str(copy / "src"), str(copy)))
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False
-    )
+        [sys.executable, *arguments],
+        cwd=copy, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

@@ -21,9 +21,9 @@ from omegaconf import OmegaConf
 from hydra_plugins.samgap_launchers.gpus import GpusLauncher
 from hydra_plugins.samgap_launchers.jobs import Job, Told
 from samgap.errors import SettingError
-from tests.processes import alive, below, workers
+from tests.processes import LIMIT, alive, below, finished, wait_for, workers
 from tests.standin import StandIn
-from tests.test_commands import lasting, start, wait_for
+from tests.test_commands import lasting, start
 
 # JAX, which other tests of this process may have imported, warns of every fork; Ray starts programs.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
@@ -128,7 +128,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     wait_for(lambda: len(workers(root, long)) == 1, process)
     (victim,) = workers(root, long)
     os.kill(victim, signal.SIGKILL)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 1
     assert "1 of 2 runs of mine/own failed, the others are done" in err
     assert "its process was killed or crashed 1 time" in err
@@ -143,7 +143,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     wait_for(lambda: path.stat().st_mtime_ns != before, process)
     started = below(process.pid)
     os.kill(process.pid, signal.SIGINT)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 130
     assert "samgap: Stopped. The same command goes on where it was." in err
     deadline = time.monotonic() + 30
@@ -156,7 +156,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     process = start(root, *ours)
     wait_for(lambda: path.stat().st_mtime_ns != before and len(workers(root)) == 1, process)
     os.kill(workers(root)[0], signal.SIGKILL)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 0, err
     assert lasting(root) == lasting(undisturbed)
     rows = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
@@ -184,7 +184,9 @@ def cluster() -> Iterator[str]:
             deadline = time.monotonic() + 120
             while (
                 f"/{len(started)}.0 GPU"
-                not in subprocess.run(status, env=environment, capture_output=True, text=True, check=False).stdout
+                not in subprocess.run(
+                    status, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+                ).stdout
             ):
                 assert started[-1].poll() is None, "Ray did not start"
                 assert time.monotonic() < deadline, "Ray did not start in time"
@@ -195,7 +197,7 @@ def cluster() -> Iterator[str]:
         for process in started:
             for pid in alive([process.pid, *below(process.pid)]):
                 os.kill(pid, signal.SIGKILL)
-            process.wait()
+            process.wait(LIMIT)
 
 
 def test_a_running_cluster_is_joined_and_left_running_and_a_node_that_leaves_takes_no_run_along(
@@ -213,7 +215,7 @@ def test_a_running_cluster_is_joined_and_left_running_and_a_node_that_leaves_tak
         if "raylet/raylet" in words and "_ip_address=127.0.0.2" in words
     ]
     os.kill(raylet, signal.SIGKILL)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 0, err
     assert "2/2 done" in err
     rows = list(csv.DictReader((tmp_path / "mine" / "own" / "gpus.csv").read_text().splitlines()))
@@ -222,7 +224,7 @@ def test_a_running_cluster_is_joined_and_left_running_and_a_node_that_leaves_tak
         ("done", "127.0.0.3"): 2,
     }
     ray = [str(Path(sys.executable).with_name("ray")), "status", f"--address={cluster}"]
-    assert "0 GPU" in subprocess.run(ray, capture_output=True, text=True, check=False).stdout
+    assert "0 GPU" in subprocess.run(ray, capture_output=True, text=True, timeout=LIMIT, check=False).stdout
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from samgap.training import checkpoint
 from samgap.training.run import run
 from tests.conftest import config
 from tests.fuzz import fuzz
+from tests.processes import LIMIT
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = ("epochs=1", "data.train_size=64", "model.width=0.1")
@@ -230,7 +231,9 @@ def test_a_notebook_s_variables_and_a_terminal_of_few_letters(tmp_path: Path) ->
         (["-m", "samgap.train", f'root="{tmp_path}/ü"', *TINY], r"\xfc/runs/digits-mlp"),
         (["-c", draw], "agg"),
     ):
-        done = subprocess.run([sys.executable, *words], env=os.environ | notebook, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *words], env=os.environ | notebook, capture_output=True, text=True, timeout=LIMIT
+        )
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
 

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from tests.processes import LIMIT
+
 TOP = Path(__file__).parents[1]
 
 
@@ -18,7 +20,9 @@ def text(name: str) -> str:
 
 
 def test_imports_go_down_the_floors() -> None:
-    result = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=TOP, capture_output=True, text=True)
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")], cwd=TOP, capture_output=True, text=True, timeout=LIMIT
+    )
     assert result.returncode == 0, result.stdout
 
 
@@ -43,7 +47,7 @@ def test_conda_users_get_the_same_pins() -> None:
 
 def test_help_explains_every_target() -> None:
     targets = set(re.findall(r"^([a-z%-]+):", text("Makefile"), flags=re.M))
-    help_ = subprocess.run(["make", "help"], cwd=TOP, capture_output=True, text=True, check=True).stdout
+    help_ = subprocess.run(["make", "help"], cwd=TOP, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
     for target in targets:
         assert re.search(rf"^  {re.escape(target)} +\S", help_, flags=re.M), target
 
@@ -51,8 +55,9 @@ def test_help_explains_every_target() -> None:
 def test_an_unknown_figure_or_scale_is_one_sentence() -> None:
     for arguments in (["reproduce-fig99"], ["reproduce-fig8", "SCALE=huge"]):
         result = subprocess.run(
-            ["make", *arguments, f"BIN={Path(sys.executable).parent}"], cwd=TOP, capture_output=True, text=True
-        )
+            ["make", *arguments, f"BIN={Path(sys.executable).parent}"],
+            cwd=TOP, capture_output=True, text=True, timeout=LIMIT,
+        )  # fmt: skip
         assert result.returncode != 0
         assert "samgap: no figure" in result.stderr
         assert "fig8/smoke" in result.stderr
@@ -63,7 +68,7 @@ def made(folder: Path, *words: str) -> list[list[str]]:
     (folder / "python").write_text("""#!/bin/sh\nprintf '<%s>' "$@"; echo\n""")
     (folder / "python").chmod(0o755)
     command = ["make", f"BIN={folder}", *words]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
     return [line[1:-1].split("><")[1:] for line in done.splitlines() if line.startswith("<")]
 
 

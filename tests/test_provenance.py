@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from samgap import provenance
+from tests.processes import LIMIT
 
 
 def test_a_commit_that_could_not_be_looked_up_is_looked_up_again(
@@ -11,7 +12,7 @@ def test_a_commit_that_could_not_be_looked_up_is_looked_up_again(
 ) -> None:
     def git(*words: str) -> str:
         command = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@here", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
 
     git("init", "--quiet")
     (tmp_path / "module.py").touch()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.processes import alive, below
-from tests.test_commands import lasting, start, wait_for
+from tests.processes import alive, below, finished, wait_for
+from tests.test_commands import lasting, start
 
 TWO = ("hydra/launcher=torchrun", "trainer.devices=2", "name=mine", "data.train_size=128", "model.width=0.1", "seed=0")
 Command = Callable[..., tuple[int, str, str]]
@@ -58,7 +58,7 @@ def test_a_killed_device_ends_its_run_and_the_same_command_goes_on(command: Comm
     process = start(tmp_path, *grid)
     wait_for(lambda: len(ranks(process)) == 2 and epoch(tmp_path) >= 10, process)
     os.kill(ranks(process)[1], signal.SIGKILL)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 1
     assert "1 of 1 runs of mine/own failed" in err
     assert "Traceback" not in err
@@ -74,7 +74,7 @@ def test_a_killed_device_ends_its_run_and_the_same_command_goes_on(command: Comm
     assert epoch(tmp_path) > reached
     left = ranks(process)
     os.kill(process.pid, signal.SIGINT)  # Ctrl-C that reaches the sweep's own process alone
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 130
     assert "samgap: Stopped. The same command goes on where it was." in err
     assert len(left) == 2

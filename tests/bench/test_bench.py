@@ -24,6 +24,7 @@ from samgap.check_gpu import bed, jax_peer
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.sam import SAM
+from tests.processes import LIMIT
 
 TOP = Path(__file__).parents[2]
 REFERENCE = TOP / "src/samgap/reference/results/bench"
@@ -106,7 +107,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
 
 def test_it_is_a_command() -> None:
     start = [sys.executable, "-m", "samgap.bench", "stepps"]
-    done = subprocess.run(start, capture_output=True, text=True, check=False)
+    done = subprocess.run(start, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 2
     assert "a part is one of steps, sweeps, scheduling, curvature, got stepps" in done.stderr
 
@@ -163,7 +164,7 @@ def test_the_jax_net_has_our_size() -> None:
 
 
 def test_the_jax_step_is_timed_beside_ours_in_each_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax_peer, "apart", lambda work, bed, cut: work(bed))  # in this process
+    monkeypatch.setattr(jax_peer, "isolated", lambda work, bed, cut: work(bed))  # in this process
     here = bed.Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 60)
     here.steps["mlp", 0.1, 0.1, "32-true"] = bed.Speed("ours", "32-true", 0.5, 3, 0.0)
     rows = [row for row in jax_peer.jax(here) if isinstance(row, bed.Speed)]

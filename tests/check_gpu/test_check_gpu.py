@@ -15,7 +15,7 @@ import torch
 
 from samgap.bench import commands
 from samgap.check_gpu import __main__ as check_gpu
-from samgap.check_gpu import apart, bed, fast, right, together
+from samgap.check_gpu import bed, fast, isolation, right, together
 from samgap.check_gpu.bed import Bed, Check, LeftOut, Net, Row
 from samgap.errors import SettingError
 from tests.conftest import called
@@ -52,7 +52,7 @@ def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0.0, ""
 
     monkeypatch.setattr(commands, "seconds", seconds)
-    monkeypatch.setattr(right, "apart", lambda work, bed: work(bed))
+    monkeypatch.setattr(right, "isolated", lambda work, bed: work(bed))
     monkeypatch.setattr(together, "CONTEXT", Threads())
     monkeypatch.setattr(together, "COUNTS", (1,))  # runs of one process share warnings and random states
 
@@ -169,7 +169,7 @@ def test_what_there_is_no_time_for_is_left_out(tmp_path: Path, monkeypatch: pyte
     assert carried_out(monkeypatch, tmp_path, "--seconds=0.2", first=slow, second=wrong) == 0
     parts = written(tmp_path)["parts"]
     assert [part["status"] for part in parts.values()] == ["done", "left out"]
-    assert parts["second"]["said"] == "it wants 0 seconds, and 0 were left."
+    assert parts["second"]["said"] == "it needs 0 seconds, and 0 were left."
     late = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 0.05)
     cases = late.each("abc")
     assert next(cases) == ("a", 0.02)
@@ -209,31 +209,31 @@ def test_a_device_that_rounds_otherwise_or_forgets_is_found_out(
 
 
 def test_a_process_that_dies_hangs_or_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "CONTEXT", Threads())
-    monkeypatch.setattr(apart, "PATIENCE", 0.2)
+    monkeypatch.setattr(isolation, "CONTEXT", Threads())
+    monkeypatch.setattr(isolation, "SILENCE_SECONDS", 0.2)
     here = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 9)
-    assert [row.text() for row in apart.apart(good, here)] == ["    holds  one: 1 (wanted: 1)"]
+    assert [row.text() for row in isolation.isolated(good, here)] == ["    holds  one: 1 (wanted: 1)"]
     with pytest.raises(SettingError, match="RuntimeError: CUDA error: an illegal address"):
-        list(apart.apart(broken, here))
+        list(isolation.isolated(broken, here))
 
     def silent(_: Bed) -> Iterator[Row]:
         time.sleep(0.5)
         yield from ()
 
-    with pytest.raises(SettingError, match="said nothing for"):
-        list(apart.apart(silent, here))
+    with pytest.raises(SettingError, match="sent nothing for"):
+        list(isolation.isolated(silent, here))
     here.until = time.monotonic() + 0.05
     with pytest.raises(LeftOut, match="the time was over"):
-        list(apart.apart(silent, here, cut=True))
+        list(isolation.isolated(silent, here, cut=True))
     with (
         pytest.raises(LeftOut, match="JAX does not run here \\(RuntimeError: CUDA error: an illegal address\\)"),
-        bed.foreign("JAX"),
+        bed.optional("JAX"),
     ):
-        list(apart.apart(broken, here))
+        list(isolation.isolated(broken, here))
     there, gone = multiprocessing.Pipe()
     gone.close()
     with pytest.raises(SettingError, match="died"):
-        apart.hear(there)
+        isolation.receive(there)
 
 
 def test_operations_and_medians_by_hand() -> None:

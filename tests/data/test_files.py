@@ -281,7 +281,7 @@ def test_workers_hand_over_however_long_tmpdir_is(
     long = tmp_path / ("long" * 20)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    monkeypatch.setattr(loaders, "PATIENCE", 20)
+    monkeypatch.setattr(loaders, "TIMEOUT", 20)
     data = make(trees.load_digits, folder, train_size=5)
     assert len(epoch(data, 0, 1)[0].labels) == 5
     assert tempfile.gettempdir() == str(long)
@@ -291,17 +291,17 @@ def test_workers_hand_over_however_long_tmpdir_is(
 @pytest.mark.parametrize("room", [0, 20_000], ids=["from the start", "for a batch"])
 def test_workers_whose_shared_memory_is_full_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     data = make(trees.load_digits, folder, train_size=50)
-    monkeypatch.setattr(loaders, "PATIENCE", 20)
+    monkeypatch.setattr(loaders, "TIMEOUT", 20)
     before = {*Path("/dev/shm").glob("torch_*")}
 
-    def limited(worker: int, start: Callable[[int], None] = loaders._try_to_hand_over) -> None:
+    def limited(worker: int, start: Callable[[int], None] = loaders._check_sharing) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         start(worker)
 
-    monkeypatch.setattr(loaders, "_try_to_hand_over", limited)
+    monkeypatch.setattr(loaders, "_check_sharing", limited)
     for read in (lambda: epoch(data, 0, 1), lambda: [*blocks(data.test, 100, CPU, workers=1)]):
         assert re.match(
-            r"A process that reads images cannot hand them over \(.*File too large.*\): make /dev/shm larger",
+            r"A process that reads images cannot share them \(.*File too large.*\): make /dev/shm larger",
             failure(read),
         )
     left = {*Path("/dev/shm").glob("torch_*")} - before
@@ -320,7 +320,7 @@ def test_workers_whose_shared_memory_is_full_say_so(folder: Path, monkeypatch: p
 def test_no_worker_is_waited_for_without_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None], patience: float, what: str
 ) -> None:
-    monkeypatch.setattr(loaders, "PATIENCE", patience)
+    monkeypatch.setattr(loaders, "TIMEOUT", patience)
     monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))  # a killed process leaves its socket
     monkeypatch.setattr(ImageFiles, "_read", lambda *_: act())
     data = make(trees.load_digits, folder, train_size=2)

@@ -21,6 +21,7 @@ from samgap.optim.gsam import GSAM
 from samgap.optim.sam import SAM, STEPS, global_norm
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
+from tests.processes import LIMIT
 
 VARIANTS: list[type[SAM]] = [SAM, SAMUnnormalized, ASAM, GSAM]
 
@@ -608,5 +609,7 @@ def test_rho_must_be_a_number_from_zero(rho: float) -> None:
 def test_the_folder_can_be_lifted_out(tmp_path: Path) -> None:
     shutil.copytree(Path(sam_module.__file__).parent, tmp_path / "optim")
     code = "import optim.sam, optim.asam, optim.gsam, optim.sam_unnormalized, sys; print('samgap' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=True
+    )
     assert done.stdout.strip() == "False"

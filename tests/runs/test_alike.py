@@ -38,7 +38,7 @@ def test_runs_of_other_data_under_the_same_settings_are_refused(tmp_path: Path) 
     with pytest.raises(SettingError) as caught:
         study(tmp_path)
     assert f"{sweeps.runs(tmp_path)}/digits-mlp-w0.3-sgd-seed0-" in str(caught.value)
-    assert f"and {other.folder} saw other data under the same settings" in str(caught.value)
+    assert f"and {other.folder} saw different data under the same settings" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

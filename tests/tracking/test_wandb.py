@@ -31,6 +31,7 @@ from samgap.runs import identity, records, sweeps
 from samgap.runs.sweeps import Member, Sweep
 from samgap.tracking import gap_run, panels, restore, session
 from samgap.tracking import run as loggers
+from tests.processes import LIMIT
 from tests.test_commands import Command, lasting
 from tests.tracking.test_dashboard import DRAW, SHOWN
 
@@ -69,7 +70,7 @@ def _inspect(folder: Path, *options: str) -> str:
         log,
         folder.parent,
     ]
-    return subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(reader, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
 
 
 @dataclasses.dataclass
@@ -461,7 +462,7 @@ def test_a_wandb_whose_process_dies_stops_no_run(told: Path, tmp_path: Path, fre
         # W&B's own handle, so that the process is waited for: no other process of this one is alive.
         (core,) = [thing for thing in gc.get_objects() if type(thing) is subprocess.Popen and thing.poll() is None]
         core.kill()
-        core.wait()
+        core.wait(LIMIT)
 
     def tell() -> None:
         folder = min((told / "runs").iterdir())

@@ -17,6 +17,7 @@ from samgap.runs import records
 from samgap.training import ranks
 from samgap.training.run import run
 from samgap.training.task import GapTask
+from tests.processes import LIMIT
 from tests.training.several import train
 
 # 300 images in batches of 64: the last one has 44 and leaves ranks short, of four even without examples.
@@ -57,7 +58,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = {count: [BASE + case for case in some.values()] for count, some in ((2, TWO), (4, FOUR))}
     start = [sys.executable, str(ROOT / "tests/training/several.py"), str(folder), json.dumps(cases)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}"}
-    done = subprocess.run(start, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(start, capture_output=True, text=True, env=environment, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -1,6 +1,5 @@
-"""hydra/launcher=gpus: a run a GPU, or several on one, over the GPUs of this machine or of a Ray cluster."""
+"""hydra/launcher=gpus: one run, or several, on each GPU of this machine or of a Ray cluster."""
 
-import csv
 import logging
 import math
 import os
@@ -21,16 +20,16 @@ from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lo
 from samgap import files
 from samgap.errors import SettingError
 
-# Ray is imported where it is needed: Hydra imports this file for every command.
+# Hydra imports this file for every command, so Ray is imported only where it is used.
 
 GPUS = "gpus.csv"
-LOOK_SECONDS = 5.0  # between looks whether the cluster still has a GPU
-OBJECTS = 10**8  # bytes of shared memory for what is passed around, which is little; Ray would take a third of all
+POLL_SECONDS = 5.0  # between checks whether the cluster still has a GPU
+OBJECT_STORE_BYTES = 10**8  # of shared memory. Ray would take a third of all; settings and outcomes need little
 
 
 @dataclass
 class GpusConf:
-    """The keys; conf/hydra/launcher/gpus.yaml says what they mean."""
+    """conf/hydra/launcher/gpus.yaml explains the keys."""
 
     _target_: str = "hydra_plugins.samgap_launchers.gpus.GpusLauncher"
     gpus_per_run: float = 1.0
@@ -43,17 +42,17 @@ ConfigStore.instance().store(group="hydra/launcher", name="gpus_keys", node=Gpus
 
 
 class GpusLauncher(JobLauncher):
-    """Packs the runs on the GPUs that there are."""
+    """Distributes the runs over the available GPUs."""
 
     def __init__(
         self, gpus_per_run: float = 1.0, gpus: int | None = None, address: str | None = None, retries: int = 1
     ) -> None:
         """
         Raises:
-            SettingError: a value cannot be.
+            SettingError: a value is invalid.
         """
-        self.packed = round(1 / gpus_per_run) if 0 < gpus_per_run <= 1 else 0  # runs that share a GPU
-        if not self.packed or abs(self.packed * gpus_per_run - 1) > 0.02:
+        self.runs_per_gpu = round(1 / gpus_per_run) if 0 < gpus_per_run <= 1 else 0
+        if not self.runs_per_gpu or abs(self.runs_per_gpu * gpus_per_run - 1) > 0.02:
             raise SettingError(
                 "hydra.launcher.gpus_per_run must be 1 or a share such as 0.5, 0.33 or 0.25 that fills a GPU, "
                 f"got {gpus_per_run:g}."
@@ -70,41 +69,42 @@ class GpusLauncher(JobLauncher):
         self.gpus, self.address, self.retries = gpus, address, retries
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
-        """One worker a GPU or share; what Ray starts here ends with the sweep, a cluster that was there stays."""
+        """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""
         with self._ray(work) as gpus:
-            # Where runs are few, they rather spread over the GPUs than share one.
-            packed = min(self.packed, math.ceil(len(jobs) / gpus))
-            crew = Crew(jobs, work, math.floor(1e4 / packed) / 1e4, self.retries)
-            return crew.carry_out(min(len(jobs), packed * gpus))
+            # A few runs spread over all GPUs instead of sharing one.
+            runs_per_gpu = min(self.runs_per_gpu, math.ceil(len(jobs) / gpus))
+            pool = WorkerPool(jobs, work, math.floor(1e4 / runs_per_gpu) / 1e4, self.retries)
+            return pool.carry_out(min(len(jobs), runs_per_gpu * gpus))
 
     @contextmanager
     def _ray(self, work: Work) -> Iterator[int]:
+        """Connect to Ray; yields the number of GPUs."""
         if self.address is None:
-            # A secret for this process alone, read by Ray when it is imported; its own way is a file at home.
+            # Ray reads this secret when it is imported. Otherwise it would write one to the home directory.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         elif ":" in self.address:
-            _knock(self.address)
+            _check_reachable(self.address)
         import ray
 
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if self.address is None:
-            options |= {"num_gpus": self.gpus, "include_dashboard": False, "object_store_memory": OBJECTS}
+            options |= {"num_gpus": self.gpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         else:
             options["runtime_env"] = {"env_vars": work.environment}
-        ray._private.worker._worker_logs_enabled = False  # no setting silences all of it
-        handler = signal.getsignal(signal.SIGTERM)  # Ray sets its own and leaves it
+        ray._private.worker._worker_logs_enabled = False  # no option silences everything
+        handler = signal.getsignal(signal.SIGTERM)  # Ray replaces it and does not restore it
         try:
             try:
                 ray.init(self.address or "local", **options)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                 key = "gpus" if self.address is None else f"address={self.address}"
-                raise SettingError(f"Ray cannot be had with hydra.launcher.{key} ({why}).") from error
+                raise SettingError(f"Ray cannot start with hydra.launcher.{key} ({reason}).") from error
             gpus = int(ray.cluster_resources().get("GPU", 0))
             if not gpus:
                 raise SettingError(
-                    "hydra/launcher=gpus wants a GPU and Ray finds none here: set hydra/launcher=cores, "
+                    "hydra/launcher=gpus needs a GPU and Ray finds none here: set hydra/launcher=cores, "
                     "hydra.launcher.gpus to a number, or hydra.launcher.address to a cluster with GPUs."
                 )
             yield gpus
@@ -114,135 +114,124 @@ class GpusLauncher(JobLauncher):
 
 
 class Worker:
-    """Lives in a process that Ray shows its GPU alone, before torch is imported there."""
+    """A Ray actor. Its process sees one GPU, from before torch is imported there, and does one run after another."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     def place(self) -> tuple[str, str]:
-        """The node, and the number of the GPU on it."""
+        """Return the address of the node and the index of the GPU on it."""
         import ray
 
         return ray.util.get_node_ip_address(), " ".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
     def carry_out(self, job: Job) -> Told:
         """See `Work`."""
-        return self.work.carry_out(job)
+        try:
+            return self.work.carry_out(job)
+        except Exception as error:  # a failed run returns; what is raised comes from the environment
+            return lost(job, repr(error))
 
 
 @dataclass
-class Post:
-    """A share of a GPU, the worker that has it, and what this is about."""
+class Slot:
+    """A share of a GPU: its worker, and the run that the worker is doing."""
 
-    actor: Any
-    starts: int  # workers that died here before they could take a run
+    worker: Any
+    failed_starts: int  # workers in a row that died here before their first run
     place: tuple[str, str] = ("", "")
-    job: int | None = None  # which of the jobs
-    since: str = ""
+    job: Job | None = None
+    start: str = ""
 
 
-class Crew:
-    """The workers of a sweep and the runs that wait for one."""
+class WorkerPool:
+    """The workers of a sweep, and the queue of runs.
+
+    The retries are our own. Ray's tasks do not serve: a process that Ray reuses for another task may get another GPU,
+    which CUDA ignores once it has started, and a new process for each task imports torch for each run (64 short runs on
+    two cores took 46 s instead of 4). When Ray restarts an actor, it does not tell when and where the process was
+    killed, which gpus.csv records, and the run waits for that actor even where another worker is free.
+    """
 
     def __init__(self, jobs: list[Job], work: Work, share: float, retries: int) -> None:
         import ray
 
         self.ray, self.jobs, self.work, self.retries = ray, jobs, work, retries
         self.actor = ray.remote(num_gpus=share, num_cpus=0)(Worker)
-        self.waiting = deque(range(len(jobs)))
-        self.posts: dict[Any, Post] = {}  # by the answer that is awaited
-        self.killed: Counter[int] = Counter()
-        self.told: dict[int, Told] = {}
-        self.trouble = "the cluster has no GPU any more"
+        self.queue = deque(jobs)
+        self.slots: dict[Any, Slot] = {}  # by the pending answer of their worker
+        self.kills: Counter[int] = Counter()  # by number of the job
+        self.told: dict[int, Told] = {}  # by number of the job
+        self.problem = "the cluster has no GPU any more"
         self.path = Path(work.config.root, work.config.name, work.config.scale, GPUS)
-        self.rows = (
-            list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines())) if self.path.exists() else []
-        )
 
     def carry_out(self, workers: int) -> list[Told]:
-        """What became of each job."""
+        """Return the outcome of each job, in order."""
         for _ in range(workers):
-            self._engage()
+            self._start_worker()
         try:
-            while self.posts:
-                answers, _ = self.ray.wait(list(self.posts), timeout=LOOK_SECONDS)
+            while self.slots:
+                answers, _ = self.ray.wait(list(self.slots), timeout=POLL_SECONDS)
                 for answer in answers:
-                    self._hear(self.posts.pop(answer), answer)
-                if not answers and self._nowhere():
+                    self._receive(self.slots.pop(answer), answer)
+                waiting = all(slot.job is None for slot in self.slots.values())
+                if not answers and waiting and not self.ray.cluster_resources().get("GPU", 0):
                     break
         finally:
-            for post in self.posts.values():
-                self.ray.kill(post.actor)
-                if post.job is not None:
-                    self._note(post, "stopped")
-        return [self.told.get(number) or lost(job, self.trouble) for number, job in enumerate(self.jobs)]
+            for slot in self.slots.values():
+                self.ray.kill(slot.worker)
+                if slot.job is not None:
+                    self._record(slot, slot.job, "stopped")
+        return [self.told.get(job.number) or lost(job, self.problem) for job in self.jobs]
 
-    def _engage(self, starts: int = 0) -> None:
-        actor: Any = self.actor.remote(self.work)
-        self.posts[actor.place.remote()] = Post(actor, starts)
+    def _start_worker(self, failed_starts: int = 0) -> None:
+        worker: Any = self.actor.remote(self.work)
+        self.slots[worker.place.remote()] = Slot(worker, failed_starts)
 
-    def _hear(self, post: Post, answer: Any) -> None:
+    def _receive(self, slot: Slot, answer: Any) -> None:
         try:
-            said = self.ray.get(answer)
-        except self.ray.exceptions.RayError as error:
-            if post.job is None or not isinstance(error, self.ray.exceptions.RayTaskError):
-                self._replace(post, error)
-                return
-            said = lost(self.jobs[post.job], repr(error.cause))
-        if post.job is None:
-            post.place = said
+            result = self.ray.get(answer)
+        except self.ray.exceptions.RayError as error:  # the process is dead, or its node cannot be reached
+            self._replace(slot, error)
+            return
+        if slot.job is None:
+            slot.place, slot.failed_starts = result, 0
         else:
-            self._note(post, said["status"])
-            self.told[post.job] = said
-        if self.waiting:
-            post.job, post.since = self.waiting.popleft(), _now()
-            self.posts[post.actor.carry_out.remote(self.jobs[post.job])] = post
+            self._record(slot, slot.job, result["status"])
+            self.told[slot.job.number] = result
+        if self.queue:
+            slot.job, slot.start = self.queue.popleft(), _now()
+            self.slots[slot.worker.carry_out.remote(slot.job)] = slot
         else:
-            self.ray.kill(post.actor)  # another sweep may want the GPU
+            self.ray.kill(slot.worker)  # another sweep may need the GPU
 
-    def _replace(self, post: Post, error: Exception) -> None:
-        """The worker is dead, or its node cannot be reached."""
-        self.ray.kill(post.actor)
-        starts = 0
-        if post.job is None:
-            starts = post.starts + 1
-            self.trouble = f"no worker could be started ({str(error).strip().splitlines()[-1]})"
+    def _replace(self, slot: Slot, error: Exception) -> None:
+        self.ray.kill(slot.worker)
+        if slot.job is None:
+            slot.failed_starts += 1
+            self.problem = f"no worker could be started ({str(error).strip().splitlines()[-1]})"
         else:
-            self._note(post, "killed")
-            self.killed[post.job] += 1
-            if self.killed[post.job] <= self.retries:
-                self.waiting.appendleft(post.job)
+            self._record(slot, slot.job, "killed")
+            self.kills[slot.job.number] += 1
+            if (times := self.kills[slot.job.number]) <= self.retries:
+                self.queue.appendleft(slot.job)
             else:
-                times = self.killed[post.job]
-                self.told[post.job] = lost(
-                    self.jobs[post.job],
-                    f"its process was killed or crashed {times} time{'s' * (times > 1)}, last on {post.place[0]} "
+                self.told[slot.job.number] = lost(
+                    slot.job,
+                    f"its process was killed or crashed {times} time{'s' * (times > 1)}, last on {slot.place[0]} "
                     f"(hydra.launcher.retries={self.retries}); if memory is short, raise hydra.launcher.gpus_per_run",
                 )
-        if self.waiting and starts <= self.retries:
-            self._engage(starts)
+        if self.queue and slot.failed_starts <= self.retries:
+            self._start_worker(slot.failed_starts)
 
-    def _nowhere(self) -> bool:
-        """Whether all workers that there are wait for a GPU, and the cluster has none."""
-        idle = all(post.job is None for post in self.posts.values())
-        return idle and not self.ray.cluster_resources().get("GPU", 0)
-
-    def _note(self, post: Post, status: str) -> None:
-        run = self.jobs[post.job].folder.name if post.job is not None else ""
-        node, gpu = post.place
-        self.rows.append({"run": run, "node": node, "gpu": gpu, "start": post.since, "end": _now(), "status": status})
-
-        def write(temporary: Path) -> None:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, self.rows[-1])
-                writer.writeheader()
-                writer.writerows(self.rows)
-
-        files.replace(self.path, write)
+    def _record(self, slot: Slot, job: Job, status: str) -> None:
+        before = self.path.read_text(encoding="utf-8") if self.path.exists() else "run,node,gpu,start,end,status\n"
+        row = ",".join((job.folder.name, *slot.place, slot.start, _now(), status))
+        files.replace_text(self.path, f"{before}{row}\n")
 
 
-def _knock(address: str) -> None:
-    """Ray itself tries for a quarter of an hour where nobody answers."""
+def _check_reachable(address: str) -> None:
+    """Fail at once where nothing answers; Ray would try for a quarter of an hour."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-# Read when the libraries are loaded: kernels of products that give the same twice, and no card taken as a whole by JAX.
+# Read when libraries are loaded: deterministic matrix products, and no allocation of the whole card by JAX.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -27,9 +27,9 @@ from samgap.check_gpu.bed import Bed, LeftOut, Row
 from samgap.errors import line
 from samgap.reference.card import FILE
 
-SECONDS = 280.0  # of all parts
+SECONDS = 280.0  # for all parts
 Part = Callable[[Bed], Iterator[Row]]
-# Seconds that a part may take; what one leaves is for those after it.
+# Seconds for each part; the next parts get what one leaves.
 PARTS: dict[str, tuple[float, Part]] = {
     "numbers": (40, right.numbers),
     "conformance": (15, right.conformance),
@@ -49,7 +49,7 @@ PARTS: dict[str, tuple[float, Part]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 0 when all that was checked holds, 1 when something does not, failed, or there is no card."""
+    """Run the command; return 0 if all checks hold, 1 if a check or a part failed or there is no card."""
     parser = argparse.ArgumentParser("python -m samgap.check_gpu", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rehearse", action="store_true", help="the same at tiny sizes on the CPU: no measurement")
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.commit:
         os.environ[provenance.COMMIT] = given.commit
     if not given.rehearse and not torch.cuda.is_available():
-        print(f"samgap: torch {torch.__version__} finds no CUDA device here: check-gpu wants one, and --rehearse runs "
+        print(f"samgap: torch {torch.__version__} finds no CUDA device here: check-gpu needs one, and --rehearse runs "
               "the same at tiny sizes on the CPU.", file=sys.stderr)  # fmt: skip
         return 1
     naming.register()
@@ -74,10 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _carry_out(device: torch.device, path: Path, names: list[str], whole: float) -> int:
     end, found = time.monotonic() + whole, head(device)
-    if names:  # beside what the others gave, if it was on this card and of these sources
+    if names:  # keep the results of the other parts, if they are of this card and these sources
         found["parts"] = _kept(path, found)
     print(f"{found['card']}, {', '.join(f'{key} {value}' for key, value in found['device'].items())}", flush=True)
-    files.replace_text(path, json.dumps(found, indent=1) + "\n")  # a folder that cannot be written is told at once
+    files.replace_text(path, json.dumps(found, indent=1) + "\n")  # fails at once if the folder cannot be written
     with tempfile.TemporaryDirectory() as folder:
         bed = Bed(device, Path(folder))
         for name in names or PARTS:
@@ -88,14 +88,14 @@ def _carry_out(device: torch.device, path: Path, names: list[str], whole: float)
     rows = [row for part in found["parts"].values() for row in part["rows"]]
     checks = [row["holds"] for row in rows if "holds" in row]
     failed = [name for name, part in found["parts"].items() if part["status"] == "failed"]
-    told = f"{sum(checks)} of {len(checks)} checks hold; {len(rows) - len(checks)} speeds; "
-    told += f"failed: {', '.join(failed) or 'no part'}"
-    print(f"\n{told}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}\n{path}")
+    summary = f"{sum(checks)} of {len(checks)} checks hold; {len(rows) - len(checks)} speeds; "
+    summary += f"failed: {', '.join(failed) or 'no part'}"
+    print(f"\n{summary}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}\n{path}")
     return int(bool(failed) or not all(checks))
 
 
 def head(device: torch.device) -> dict[str, Any]:
-    """What the file says before anything has run."""
+    """Return the content of the file before any part has run."""
     commit, dirty = provenance.commit()
     facts = {"torch": torch.__version__, "python": provenance.versions()["python"]}
     if device.type == "cuda":
@@ -126,29 +126,29 @@ def _kept(path: Path, found: dict[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _part(bed: Bed, part: Part, wanted: float, left: float) -> dict[str, Any]:
-    """The rows of a part, printed as they come, and how it ended; whatever it raises, the next one goes on."""
+def _part(bed: Bed, part: Part, planned: float, left: float) -> dict[str, Any]:
+    """Run a part and print its rows; return them and its status. No error ends the parts after it."""
     started = time.monotonic()
-    bed.until = started + min(wanted, left)
+    bed.until = started + min(planned, left)
     rows: list[Row] = []
     status, said = "done", ""
     try:
-        if left <= 2 / 3 * wanted:  # not every part can be cut
-            raise LeftOut(f"it wants {wanted:.0f} seconds, and {max(0.0, left):.0f} were left")
+        if left <= 2 / 3 * planned:  # some parts cannot be cut
+            raise LeftOut(f"it needs {planned:.0f} seconds, and {max(0.0, left):.0f} were left")
         for row in part(bed):
             print(row.text(), flush=True)
             rows.append(row)
-        bed.wait()  # a card tells its errors late
+        bed.wait()  # a card reports errors late
     except LeftOut as reason:
         status, said = "left out", f"{reason}."
     except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # they hold on to the memory of the card
+        traceback.clear_frames(error.__traceback__)  # frames keep tensors on the card alive
         status, said = "failed", cli.explain(error) or f"{type(error).__name__}: {line(error)[:300]}"
     if said:
         print(f"{status:>9}  {said}", flush=True)
     if bed.device.type == "cuda":
-        gc.collect()  # runs that were ended from inside
-        with contextlib.suppress(RuntimeError):  # of a card that takes nothing more; the next part says so
+        gc.collect()  # frees runs that were ended from inside
+        with contextlib.suppress(RuntimeError):  # the card is unusable; the next part reports it
             torch.cuda.empty_cache()
     return {
         "status": status, "said": said, "seconds": round(time.monotonic() - started, 1),

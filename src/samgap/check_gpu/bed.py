@@ -1,4 +1,4 @@
-"""What the parts have in common: where and how long they run, their rows, and a step timed inside of a whole run."""
+"""Shared by the parts: where and how long they run, their rows, and the time of a step inside a whole run."""
 
 import contextlib
 import statistics
@@ -22,22 +22,22 @@ from samgap.errors import SettingError, line
 from samgap.training.cost import flops
 from samgap.training.run import run
 
-WARM = 2  # samples that do not count: libraries choose kernels in them
+WARM = 2  # samples that are dropped, in which libraries choose kernels
 BATCH = 128
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 
 
 class Enough(Exception):
-    """Ends a run from inside when everything is known that was wanted of it."""
+    """Ends a run from inside, when its measurement is complete."""
 
 
 class LeftOut(Exception):
-    """Ends a part before its end, which is no failure; says why."""
+    """Ends a part early with a reason, which is not a failure."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold."""
+    """A condition that must hold."""
 
     what: str
     wanted: str
@@ -45,29 +45,29 @@ class Check:
     holds: bool
 
     def text(self) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         return f"{'holds' if self.holds else 'WRONG':>9}  {self.what}: {self.came} (wanted: {self.wanted})"
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Something that was timed."""
+    """A measured time."""
 
     what: str
     precision: str
     seconds: float  # median
     n: int  # samples
     spread: float  # from the first to the third quartile, as a share of the median
-    images: float | None = None  # a second
-    rate: float | None = None  # of `unit` a second
+    images: float | None = None  # per second
+    rate: float | None = None  # of `unit` per second
     unit: str = "FLOP"
-    share: float | None = None  # of the rate of the largest product in this precision
+    share: float | None = None  # of the rate of the largest matrix product in this precision
     against: str = ""
-    ratio: float | None = None  # of the seconds to those of `against`
+    ratio: float | None = None  # of `seconds` to those of `against`
     case: dict[str, Any] = field(default_factory=dict)  # model, width, rho, batch_size of a step
 
     def text(self) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         cells = [f"{1e3 * self.seconds:.3f} ms".rjust(14), f"{self.what}, {self.precision}"]
         cells += [f"{self.images:,.0f} images/s"] if self.images else []
         cells += [f"{self.rate / 1e12:.3g} T{self.unit}/s"] if self.rate else []
@@ -81,16 +81,16 @@ Row = Check | Speed
 
 @dataclass(frozen=True)
 class Net:
-    """A net of the study and what it sees."""
+    """A net of the study, and its images."""
 
     model: str
     width: float
-    size: int  # pixels a side
+    size: int  # pixels per side
     batch_size: int = BATCH
 
     @property
     def label(self) -> str:
-        """As the table names it."""
+        """Its name in the table."""
         name = {"mlp": "MLP p", "resnet18": "ResNet-18 f", "resnet50": "ResNet-50 f"}[self.model]
         return f"{name} = {self.width:g}" + (f" at {self.size}" if self.model == "resnet50" else "")
 
@@ -101,11 +101,11 @@ class Net:
 
     @property
     def classes(self) -> int:
-        """ImageNet's where images have its size."""
+        """As many as ImageNet has if images have its size, else 10."""
         return 1000 if self.size == 224 else 10
 
     def overrides(self, count: int) -> list[str]:
-        """The net and `count` images of noise, in memory, augmented as MNIST's or CIFAR-10's are."""
+        """Return overrides for this net on `count` images of noise in memory, augmented like MNIST or CIFAR-10."""
         channels = self.shape[0]
         return [
             f"data={'mnist' if self.model == 'mlp' else 'cifar10'}", f"data._target_={images.__name__}.noise",
@@ -115,7 +115,7 @@ class Net:
         ]  # fmt: skip
 
     def operations(self, rho: float) -> int:
-        """Floating-point operations of a step, backward as twice the forward."""
+        """Return the floating-point operations of a step; a backward pass counts as two forward passes."""
         target = {"mlp": "mlp.MLP", "resnet18": "resnet18.ResNet18", "resnet50": "resnet50.ResNet50"}[self.model]
         forward = flops(f"samgap.models.{target}", self.width, self.shape, self.classes)
         return forward * 3 * self.batch_size * (2 if rho else 1)
@@ -123,36 +123,36 @@ class Net:
 
 @dataclass
 class Bed:
-    """Where the parts run, and what one part found that another wants."""
+    """Where and how long the parts run, and the results of one part that another uses."""
 
     device: torch.device
-    folder: Path  # for runs; nothing in it is kept
-    until: float = 0.0  # when the part at work should be over, on the monotonic clock
-    ceilings: dict[str, float] = field(default_factory=dict)  # precision -> operations a second of a product
-    steps: dict[tuple[str, float, float, str], Speed] = field(default_factory=dict)  # (model, width, rho, precision)
+    folder: Path  # for runs; temporary
+    until: float = 0.0  # end of the running part, on the monotonic clock
+    ceilings: dict[str, float] = field(default_factory=dict)  # precision to operations per second of a matrix product
+    steps: dict[tuple[str, float, float, str], Speed] = field(default_factory=dict)  # by (model, width, rho, precision)
 
     @property
     def rehearsal(self) -> bool:
-        """Whether this is the CPU, where sizes are tiny and times mean nothing."""
+        """Whether this is the CPU, with tiny sizes and meaningless times."""
         return self.device.type == "cpu"
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that the device has: no CPU knows TF32."""
+        """Those of the device; a CPU has no TF32."""
         return tuple(p for p in PRECISIONS if not (self.rehearsal and p == "tf32"))
 
     @property
     def left(self) -> float:
-        """Seconds of the part at work."""
+        """Seconds left for the running part."""
         return self.until - time.monotonic()
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def config(self, *overrides: str, trainer: str = "") -> dict[str, Any]:
-        """A run on this device, or by another trainer."""
+        """Return the config of a run on this device, or with another trainer."""
         mine = "cpu" if self.rehearsal else "gpu"
         with initialize_config_dir(cli.CONF, version_base="1.3"):
             config = compose("train", [f"trainer={trainer or mine}", f"root={self.folder}", *overrides])
@@ -160,28 +160,28 @@ class Bed:
         return values
 
     def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
-        """A run of a net on noise that is ended from inside."""
+        """Return the config of a run on noise, which a callback must end."""
         count = 64 if self.rehearsal else 1024 if net.model == "resnet50" else 20 * 1024
-        eager = ["trainer.stepper=eager"] * self.rehearsal  # a CPU would compile for so long a run
+        eager = ["trainer.stepper=eager"] * self.rehearsal  # for so many epochs a CPU would compile the step
         return self.config(*net.overrides(count), "epochs=100000", "eval_every=100000", *eager, f"ascent.rho={rho:g}",
                            f"precision={precision}", *overrides)  # fmt: skip
 
     def each(self, cases: Sequence[Any]) -> Iterator[tuple[Any, float]]:
-        """(case, seconds to measure it for), as long as there is time.
+        """Yield (case, seconds for its measurement) while there is time.
 
         Raises:
-            LeftOut: the time was over before the cases were.
+            LeftOut: there was not enough time for all cases.
         """
         for number, case in enumerate(cases):
             if self.left <= 0:
                 raise LeftOut(f"{number} of {len(cases)} cases, then the time was over")
-            # What surrounds a measurement takes some tenths of a second.
+            # A run takes some tenths of a second beside its measurement.
             yield case, 0.02 if self.rehearsal else min(1.0, max(0.2, self.left / (len(cases) - number) - 0.4))
 
 
 @contextlib.contextmanager
-def foreign(what: str) -> Iterator[None]:
-    """Around a part that is about other software: what does not run there is left out, and no fault of samgap's."""
+def optional(what: str) -> Iterator[None]:
+    """Leave a part out where other software that it needs does not run, which is not a fault of samgap."""
     try:
         yield
     except (SettingError, OSError, subprocess.SubprocessError) as error:
@@ -189,23 +189,23 @@ def foreign(what: str) -> Iterator[None]:
 
 
 def speed(what: str, precision: str, taken: list[float], **more: Any) -> Speed:
-    """A row of seconds that were measured several times."""
+    """Make a row of repeated measurements in seconds."""
     low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
     return Speed(what, precision, middle, len(taken), (high - low) / middle, **more)
 
 
 def step_speed(bed: Bed, net: Net, rho: float, precision: str, taken: list[float], what: str = "") -> Speed:
-    """A row of a step, with what it comes to in images, operations and share of the ceiling."""
+    """Make a row of a step, with images and operations per second and its share of the ceiling."""
     seconds = statistics.median(taken)
     rate = net.operations(rho) / seconds
     case = {"model": net.model, "width": net.width, "rho": rho, "batch_size": net.batch_size}
     share = rate / bed.ceilings[precision] if precision in bed.ceilings else None
-    told = f"{'SAM' if rho else 'SGD'} step, {net.label}{what}"
-    return speed(told, precision, taken, images=net.batch_size / seconds, rate=rate, share=share, case=case)
+    name = f"{'SAM' if rho else 'SGD'} step, {net.label}{what}"
+    return speed(name, precision, taken, images=net.batch_size / seconds, rate=rate, share=share, case=case)
 
 
 def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds that a call takes, over and over again; each sample is of enough calls to be long for the clock."""
+    """Measure the seconds of a call repeatedly; a sample has enough calls to be long for the clock."""
     taken: list[float] = []
     calls, until = 1, float("inf")
     while len(taken) < WARM + 3 or time.perf_counter() < until:
@@ -221,19 +221,19 @@ def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float
 
 
 class Stopwatch(Callback):
-    """Seconds a step inside of a run, with all that surrounds it there but what lies between epochs.
+    """Measures the seconds of a step inside a run, with its loop and callbacks but without the time between epochs.
 
-    The device is waited for once in some steps: to wait in each would let it run dry where steps are small.
+    It waits for the device only every few steps, since a wait in each step would leave the device idle.
     """
 
     def __init__(self, bed: Bed, seconds: float) -> None:
         self.wait, self.seconds = bed.wait, seconds
-        self.every = 0.002 if bed.rehearsal else 0.05  # of a sample
+        self.every = 0.002 if bed.rehearsal else 0.05  # seconds of a sample
         self.taken: list[float] = []
         self.until = float("inf")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look on at each step."""
+        """Wrap the step."""
         task: Any = pl_module
         inner = task.stepper.step
 
@@ -248,7 +248,7 @@ class Stopwatch(Callback):
         task.stepper.step = step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start anew."""
+        """Start a new sample."""
         self._restart()
 
     def _restart(self) -> None:
@@ -270,7 +270,7 @@ class Stopwatch(Callback):
 
 
 def step_seconds(bed: Bed, config: dict[str, Any], seconds: float, *callbacks: Callback) -> list[float]:
-    """Samples of what a step takes in a run of this config, which ends when there are enough."""
+    """Return samples of the seconds of a step in a run of this config."""
     watch = Stopwatch(bed, seconds)
     with tempfile.TemporaryDirectory(dir=bed.folder) as folder, contextlib.suppress(Enough):
         run(config, Path(folder), callbacks=[*callbacks, watch])

@@ -1,4 +1,4 @@
-"""How fast is this device? Its own ceilings first, then steps of the study's nets, each inside of a whole run."""
+"""How fast is this device? First its ceilings, then steps of the study's nets, each inside a whole run."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ DTYPES = {"32-true": torch.float32, "tf32": torch.float32, "bf16-mixed": torch.b
 
 
 def ceilings(bed: Bed) -> Iterator[Speed]:
-    """What no step can pass: the largest product of square matrices in each precision, and a copy on the device."""
+    """Time the largest product of square matrices in each precision and a copy on the device: limits of every step."""
     sizes = (128,) if bed.rehearsal else (4096, 8192, 16384)
     room = torch.cuda.get_device_properties(bed.device).total_memory if bed.device.type == "cuda" else 2**30
     for precision in bed.precisions:
@@ -43,7 +43,7 @@ def ceilings(bed: Bed) -> Iterator[Speed]:
 
 
 def steps(bed: Bed, nets: tuple[Net, ...], tiny: Net) -> Iterator[Speed]:
-    """SGD's and SAM's step of each net in each precision."""
+    """Time SGD's and SAM's step of each net in each precision."""
     chosen = (tiny,) if bed.rehearsal else nets
     for (net, precision, rho), seconds in bed.each([*product(chosen, bed.precisions, (RHO, 0.0))]):
         row = step_speed(bed, net, rho, precision, step_seconds(bed, bed.endless(net, rho, precision), seconds))
@@ -52,22 +52,22 @@ def steps(bed: Bed, nets: tuple[Net, ...], tiny: Net) -> Iterator[Speed]:
 
 
 def mlp(bed: Bed) -> Iterator[Speed]:
-    """Figure 7's nets, from the smallest to ten times the published one."""
+    """Time figure 7's nets, from the smallest to ten times the published one."""
     yield from steps(bed, tuple(Net("mlp", p, 28) for p in (0.1, 1, 10)), Net("mlp", 0.1, 28, 8))
 
 
 def resnet18(bed: Bed) -> Iterator[Speed]:
-    """Figure 8's nets."""
+    """Time figure 8's nets."""
     yield from steps(bed, tuple(Net("resnet18", f, 32) for f in (4, 16, 64, 128)), Net("resnet18", 2, 8, 8))
 
 
 def resnet50(bed: Bed) -> Iterator[Speed]:
-    """Figure 9's, on images in memory, where reading files costs nothing."""
+    """Time figure 9's net on images in memory, so without reading files."""
     yield from steps(bed, (Net("resnet50", 64, 224),), Net("resnet50", 2, 32, 8))
 
 
 class ChannelsLast(Callback):
-    """Lays the net out as images whose channels lie side by side; what it is given, it turns itself."""
+    """Gives the net the memory format channels_last, which its layers then give their inputs."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Called when the net is on its device."""
@@ -75,7 +75,7 @@ class ChannelsLast(Callback):
 
 
 KERNELS: dict[str, tuple[str, tuple[str, ...], tuple[Callback, ...]]] = {
-    # what -> what it is held against, overrides, callbacks
+    # choice: the choice that it is compared with, overrides, callbacks
     "deterministic=warn": ("", ("trainer.deterministic=warn",), ()),
     "deterministic=false": ("deterministic=warn", ("trainer.deterministic=false",), ()),
     "cuDNN's search": ("deterministic=false", ("trainer.deterministic=false", "trainer.benchmark=true"), ()),
@@ -84,7 +84,7 @@ KERNELS: dict[str, tuple[str, tuple[str, ...], tuple[Callback, ...]]] = {
 
 
 def kernels(bed: Bed) -> Iterator[Speed]:
-    """What each choice of kernels and layout brings alone, to SAM's step of two ResNets."""
+    """Time the effect of each choice of kernels and memory format on SAM's step of two ResNets."""
     nets = [Net("resnet18", 2, 8, 8)] if bed.rehearsal else [Net("resnet18", 64, 32), Net("resnet18", 16, 32)]
     precisions = bed.precisions[:1] if bed.rehearsal else bed.precisions[::-1]
     found: dict[tuple[Net, str, str], float] = {}

@@ -1,4 +1,4 @@
-"""JAX's jitted step beside ours: one function on one batch, with no data, loop or logging around it."""
+"""A jitted step in JAX for comparison: one function on one batch, without data loading, loop or logging."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -8,24 +8,24 @@ from typing import Any
 
 import torch
 
-from samgap.check_gpu.apart import apart
-from samgap.check_gpu.bed import Bed, LeftOut, Net, Row, Speed, foreign, step_speed, timed
+from samgap.check_gpu.bed import Bed, LeftOut, Net, Row, Speed, optional, step_speed, timed
+from samgap.check_gpu.isolation import isolated
 
-# In JAX's words; in bfloat16 its layers compute, with weights and optimizer in float32, as in mixed precision.
+# JAX's names. With bfloat16, layers compute in it; weights and optimizer stay float32, as in mixed precision.
 PRODUCTS = {"tf32": "tensorfloat32", "32-true": "float32", "bf16-mixed": "float32"}
 RHOS = (0.1, 0.0)
-NETS = (  # model, width, pixels; those that say most come first
+NETS = (  # model, width, pixels; the most informative first
     ("mlp", 1, 28), ("resnet18", 16, 32), ("resnet18", 64, 32), ("mlp", 0.1, 28), ("mlp", 10, 28), ("resnet18", 4, 32),
     ("resnet18", 128, 32),
 )  # fmt: skip
 
 
 def jax(bed: Bed) -> Iterator[Row]:
-    """As many steps as there is time for: to compile one takes from seconds to a minute. It has no ResNet-50."""
+    """Time as many steps as fit, since compiling one takes from seconds to a minute. There is no ResNet-50."""
     if missing := [name for name in ("jax", "flax", "optax") if importlib.util.find_spec(name) is None]:
         raise LeftOut(f"no {missing[0]} is installed here")
-    with foreign("JAX"):
-        yield from apart(_steps, bed, cut=True)
+    with optional("JAX"):
+        yield from isolated(_steps, bed, cut=True)
 
 
 def _steps(bed: Bed) -> Iterator[Speed]:

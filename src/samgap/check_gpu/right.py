@@ -1,4 +1,4 @@
-"""Is what comes out of this device right? The CPU, float64 and an undisturbed run are what it is held against."""
+"""Are the results of this device right? They are compared with the CPU, float64 and an undisturbed run."""
 
 import copy
 import json
@@ -15,8 +15,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from samgap.bench import commands
-from samgap.check_gpu.apart import apart
 from samgap.check_gpu.bed import Bed, Check, Enough, LeftOut, Net, Row
+from samgap.check_gpu.isolation import isolated
 from samgap.conformance.subject import Subject as Optimizer
 from samgap.conformance.suite import examine
 from samgap.curvature import probes
@@ -31,16 +31,16 @@ from samgap.training.run import run
 from samgap.training.settings import resolve
 
 STEPS, RHO = 20, 0.1
-SAME = 1e-9  # relative; float64 leaves 1e-15 a step, and these nets make little more of it
-NEAR = {"mlp": 1e-5, "resnet18": 1e-4}  # float32 keeps 6e-8, and Winograd's convolutions lose some of it
-FURTHER = 5  # times; TF32 keeps 5e-4
+SAME = 1e-9  # relative; float64 rounds by 1e-15 in a step, which these nets amplify little
+NEAR = {"mlp": 1e-5, "resnet18": 1e-4}  # float32 rounds by 6e-8, Winograd's convolutions by more
+FURTHER = 5  # times; TF32 rounds by 5e-4
 PROBED = 1e-6
 
 
 def trained(
     bed: Bed, name: str, *overrides: str, trainer: str = "", callbacks: tuple[Callback, ...] = ()
 ) -> tuple[dict[str, Tensor], Callable[[], Subject]]:
-    """Weights and statistics that a short run ends with, and what makes its net again on the CPU."""
+    """Train a short run; return its final weights and statistics, and a function that restores its net on the CPU."""
     config = bed.config(*overrides, "trainer.keep_weights=true", trainer=trainer)
     folder = bed.folder / name
     record = run(config, folder, callbacks=callbacks)
@@ -49,21 +49,21 @@ def trained(
 
 
 def far(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """|a - b| / |b| over all that is no count."""
+    """Return |a - b| / |b| over all floating-point tensors."""
     x, y = (torch.cat([t.double().flatten() for t in one.values() if t.is_floating_point()]) for one in (a, b))
     return float((x - y).norm() / y.norm())
 
 
 def differ(a: dict[str, Tensor], b: dict[str, Tensor]) -> int:
-    """Tensors that are not equal bit for bit."""
+    """Return how many tensors are not equal bit for bit."""
     return sum(not torch.equal(a[key], b[key]) for key in b)
 
 
 def numbers(bed: Bed) -> Iterator[Check]:
-    """20 steps of an MLP and a ResNet-18 in float64 against the CPU's; what 32-true and tf32 leave of float64.
+    """Compare 20 steps of an MLP and a ResNet-18 with the CPU's in float64, and 32-true and tf32 with float64.
 
-    A ReLU whose input rounding pushes over 0 turns the gradient by a jump, so that two float32 runs of a ResNet are
-    percents apart after 20 steps, on any device. Of a ResNet it is what the trained net says that is compared.
+    Where rounding moves the input of a ReLU across 0, the gradient jumps, so two float32 runs of a ResNet differ by
+    percents after 20 steps on any device. For a ResNet, the logits of the trained net are compared instead.
     """
     mlp, resnet = (Net("mlp", 1, 28, 32), Net("resnet18", 16, 16, 32))
     if bed.rehearsal:
@@ -104,14 +104,14 @@ def _logits(bed: Bed, subject: Subject, precision: str) -> float:
 
 
 def conformance(bed: Bed) -> Iterator[Check]:
-    """The properties of a SAM on tensors of this device; of several processes none, since each wants its own."""
+    """Check the properties of a SAM on tensors of this device, except those of several processes."""
     for row in examine(Optimizer("samgap.optim.sam:SAM", "wrapper"), bed.device):
         if row.verdict != "n/a":
             yield Check(f"conformance, {row.property}", row.wanted, row.came, row.verdict == "holds")
 
 
 class _Stop(Callback):
-    """Ends a run in its third epoch, as a kill would."""
+    """Ends a run in its third epoch, like a kill."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.current_epoch == 2:
@@ -127,7 +127,7 @@ def _sparse(bed: Bed) -> tuple[str, ...]:
 
 
 def resume(bed: Bed) -> Iterator[Check]:
-    """A pruned ResNet-18 by deterministic kernels, stopped in its third epoch and started again."""
+    """Check a pruned ResNet-18 with deterministic kernels that is stopped in its third epoch and resumed."""
     straight, subject = trained(bed, "straight", *_sparse(bed))
     try:
         trained(bed, "stopped", *_sparse(bed), callbacks=(_Stop(),))
@@ -144,7 +144,7 @@ def resume(bed: Bed) -> Iterator[Check]:
 
 
 def curvature(bed: Bed) -> Iterator[Check]:
-    """lambda_max and s_2 of an MLP on this device against the CPU's, in float64."""
+    """Compare lambda_max and s_2 of an MLP with the CPU's, in float64."""
     net = Net("mlp", 0.1, 28, 32)
     _, made = trained(bed, "probed", *net.overrides(64 if bed.rehearsal else 320), "epochs=2", "precision=64-true")
     here = made()
@@ -164,8 +164,8 @@ def curvature(bed: Bed) -> Iterator[Check]:
 
 
 def nccl(bed: Bed) -> Iterator[Row]:
-    """A run by Lightning's strategy for several processes, whose sums, copies and gathering go through nccl."""
-    yield from apart(_joined, bed)
+    """Check a run by Lightning's strategy for several processes, where nccl does every sum, broadcast and gather."""
+    yield from isolated(_joined, bed)
 
 
 def _joined(bed: Bed) -> Iterator[Check]:
@@ -183,7 +183,7 @@ def _joined(bed: Bed) -> Iterator[Check]:
         weight = nn.Parameter(torch.ones(1000, device=bed.device))
         weight.grad = torch.rand(1000, device=bed.device)
         before = weight.grad.clone()
-        Ranks(0).sum_all([weight])  # a span of no rank: the step that sums over all is left
+        Ranks(0).sum_all([weight])  # with a span of 1, `sum_all` would skip the sum over one rank
         same = torch.equal(weight.grad, before)
         yield Check(f"gradients summed by {backend}", "as they were", "as they were" if same else "changed", same)
     finally:
@@ -193,7 +193,7 @@ def _joined(bed: Bed) -> Iterator[Check]:
 
 
 def figure8(bed: Bed) -> Iterator[Check]:
-    """The sweep of figure 8 at smoke scale on this device, and its drawing, as a user types them."""
+    """Check the commands that sweep and draw figure 8 at smoke scale on this device."""
     trainer = "cpu" if bed.rehearsal else "gpu"
     grid = ["model.width=2,4", "ascent.rho=0,0.1", "seed=0,1", *(["epochs=1", "data.train_size=200"] * bed.rehearsal)]
     root = bed.folder / "figure"

@@ -1,4 +1,4 @@
-"""Several runs on one card at once, as processes: how many bring figure 7 to its end soonest."""
+"""Several runs at once on one card, each a process: how many make the sweep of figure 7 fastest."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from samgap.check_gpu.apart import CONTEXT, PRELOAD, hear
-from samgap.check_gpu.bed import Bed, Enough, LeftOut, Net, Speed, foreign
+from samgap.check_gpu.bed import Bed, Enough, LeftOut, Net, Speed, optional
+from samgap.check_gpu.isolation import CONTEXT, PRELOAD, receive
 from samgap.training.run import run
 
 COUNTS = (1, 2, 4, 8)
@@ -23,14 +23,14 @@ DAEMON = "nvidia-cuda-mps-control"
 
 
 class Gate(Callback):
-    """Lets steps pass for as many seconds as the other end of a pipe says, and tells it how many there were."""
+    """Takes steps for as many seconds as the other end of a pipe sends, and sends back how many it took."""
 
     def __init__(self, pipe: Any, bed: Bed) -> None:
         self.pipe, self.wait = pipe, bed.wait
         self.steps, self.since, self.until = 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look on at each step."""
+        """Wrap the step."""
         task: Any = pl_module
         inner = task.stepper.step
 
@@ -51,12 +51,12 @@ class Gate(Callback):
 
 
 def packing(bed: Bed) -> Iterator[Speed]:
-    """Runs of figure 7 at once, without more."""
+    """Time runs of figure 7 that share the card."""
     yield from _packed(bed, {}, "")
 
 
 def mps(bed: Bed) -> Iterator[Speed]:
-    """The same under NVIDIA's MPS, which lets kernels of several processes run side by side; a daemon of our own."""
+    """Time them under NVIDIA's MPS, which runs kernels of several processes side by side, with our own daemon."""
     if bed.rehearsal or not (daemon := shutil.which(DAEMON)):
         raise LeftOut(f"there is no {DAEMON} here")
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def mps(bed: Bed) -> Iterator[Speed]:
         for place in places.values():
             Path(place).mkdir()
         environment = os.environ | places
-        with foreign("MPS"):
+        with optional("MPS"):
             subprocess.run([daemon, "-d"], env=environment, check=True, timeout=20)
             try:
                 yield from _packed(bed, places, ", under MPS")
@@ -85,12 +85,12 @@ def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
             workers[-1].start()
             there.close()
             pipes.append(here)
-        total = dict.fromkeys(counts, 0.0)  # seconds of a step of each net
+        total = dict.fromkeys(counts, 0.0)  # seconds of a step, summed over the nets
         alone = 0.0
         for net in nets:
             for pipe in pipes:
-                hear(pipe)
-            _passed(pipes, 0.01 if bed.rehearsal else 0.3)  # libraries choose their kernels
+                receive(pipe)
+            _passed(pipes, 0.01 if bed.rehearsal else 0.3)  # warm-up: libraries choose their kernels
             for count in counts:
                 rate = _passed(pipes[:count], 0.05 if bed.rehearsal else 1.5)
                 total[count] += 1 / rate
@@ -110,14 +110,14 @@ def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
 
 
 def _passed(pipes: list[Any], seconds: float) -> float:
-    """Steps a second of all together."""
+    """Return the steps per second of all runs together."""
     for pipe in pipes:
         pipe.send(seconds)
-    return float(sum(steps / taken for steps, taken in map(hear, pipes)))
+    return float(sum(steps / taken for steps, taken in map(receive, pipes)))
 
 
 def _work(pipe: Any, bed: Bed, configs: list[dict[str, Any]], environment: dict[str, str]) -> None:
-    os.environ.update(environment)  # before this process touches the card
+    os.environ.update(environment)  # before this process uses the card
     for config in configs:
         with tempfile.TemporaryDirectory(dir=bed.folder) as folder:
             try:

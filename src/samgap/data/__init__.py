@@ -1,1 +1,1 @@
-"""Data sets: loading, dealing into parts, batches."""
+"""Data sets: loading, splitting, batches."""

@@ -1,8 +1,8 @@
-"""Training batches gathered from tensors that already lie on the device, without worker processes and waiting; or,
-where images stay in files, read by workers ahead of the steps.
+"""Training batches: gathered on the device from tensors, without worker processes; or, for images in files, read by
+workers ahead of the steps.
 
-What an epoch draws (order, crops, flips) depends on the seed and the epoch's number alone, so a resumed run goes on
-exactly where it was, with any number of workers. B batch, N training images, c channels, h by w pixels.
+Order, crops and flips of an epoch depend on the seed and the epoch's number alone, so a resumed run continues exactly
+where it stopped, with any number of workers. B batch, N training images, c channels, h by w pixels.
 """
 
 import os
@@ -24,37 +24,37 @@ from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
 from samgap.errors import SettingError, line
 
-BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at a time
-PATIENCE = 600  # seconds that a batch of files may take; no worker is waited for without end
+BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at once
+TIMEOUT = 600  # seconds for a batch of files; a worker that hangs must not stop a run forever
 
 
 class Batch(NamedTuple):
-    """What one process trains on in one step."""
+    """The images and labels of one process in one step."""
 
-    images: Tensor  # (B, c, h, w), as stored; `Data.scale` makes input of them
+    images: Tensor  # (B, c, h, w), as stored; `Data.scale` normalizes them
     labels: Tensor  # (B,), int64
-    size: int  # images of the batch in all processes together
+    size: int  # of the batch over all processes
 
     def to(self, device: torch.device) -> "Batch":
-        """On `device`."""
+        """Return the batch on `device`."""
         images, labels = (part.to(device, non_blocking=True) for part in (self.images, self.labels))
         return Batch(images, labels, self.size)
 
 
 class Draw(NamedTuple):
-    """Which images make a batch, and how each is augmented. Arrays, since a worker is sent tensors in shared memory."""
+    """The images of a batch and their augmentation. Arrays, since tensors would go to workers in shared memory."""
 
-    size: int  # of the batch in all processes together
+    size: int  # of the batch over all processes
     positions: np.ndarray  # (B,)
     offsets: np.ndarray  # (B, 2), upper left corner of the crop in the padded image
     flips: np.ndarray  # (B,), bool
-    seed: int = 0  # of the epoch, for what is drawn image by image where images are files
+    seed: int = 0  # of the epoch, for the augmentation of images in files
 
 
 class EpochSampler(Sampler[Draw]):
-    """All training images once, in a new order each epoch; the last batch may be smaller.
+    """Yields all training images once, in a new order each epoch; the last batch may be smaller.
 
-    Of several ranks each yields its own consecutive part of every batch. With a limit an epoch ends after so many.
+    Each rank yields its own consecutive part of every batch. An epoch ends after `limit` batches, if there is a limit.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch, a resumed one included."""
+        """Called by Lightning before each epoch, also after a resume."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 class TensorImages(Dataset[Batch]):
-    """The training part on a device. Indexed by a whole `Draw`, it gives a batch."""
+    """The training part on a device. Indexed by a `Draw`, it returns a batch."""
 
     def __init__(self, data: Data, images: Tensor, device: torch.device) -> None:
         self.data = data
@@ -115,7 +115,7 @@ class TensorImages(Dataset[Batch]):
 
 
 class FileImages(Dataset[Batch]):
-    """The training part in files. Indexed by a whole `Draw`, it reads a batch into memory, not to the device."""
+    """The training part in files. Indexed by a `Draw`, it reads a batch into memory, not to the device."""
 
     def __init__(self, data: Data, images: ImageFiles) -> None:
         self.images, self.labels, self.flip = images, data.train.labels, data.flip
@@ -127,7 +127,7 @@ class FileImages(Dataset[Batch]):
 
 
 class Blocks(Dataset[tuple[Tensor, Tensor]]):
-    """Consecutive images and labels of a part, as evaluation sees them; the last block may be smaller."""
+    """Consecutive images and labels of a part, without augmentation; the last block may be smaller."""
 
     def __init__(self, part: Split, size: int) -> None:
         self.part, self.size = part, size
@@ -152,22 +152,22 @@ def batches(
     workers: int = 0,
     limit: int | None = None,
 ) -> DataLoader[Batch]:
-    """The training part as a loader of blocks, each a list of batches, one a step.
+    """Return a loader of the training part in blocks: lists of batches, one batch for each step.
 
-    Lightning's loop costs as much as a step of a small net; it turns once a block. Of several ranks each gets its
-    part of every batch.
+    An iteration of Lightning's loop costs as much as a step of a small net, so there is one for each block. Each rank
+    gets its part of every batch.
 
     Args:
         data: of the run.
-        batch_size: B, in all processes together.
+        batch_size: B, over all processes.
         seed: of order and augmentation.
-        device: where tensors lie; batches of files are in memory, pinned where that helps.
-        rank, ranks: this process, and how many there are.
-        workers: processes that read files; 0 reads in this one.
+        device: of tensors; batches from files stay in memory, which is pinned for a GPU.
+        rank, ranks: number of this process, and of processes.
+        workers: processes that read files; 0 reads in this process.
         limit: batches after which an epoch ends; None for all.
     """
     sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks, limit)
-    # The generator keeps the loader from drawing on the global one, which belongs to the layers.
+    # With its own generator the loader does not draw from the global one, which layers use.
     draws = torch.Generator()
     if isinstance(data.train.images, ImageFiles):
         return DataLoader(
@@ -180,60 +180,60 @@ def batches(
 
 
 def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images of a part in order, (size, c, h, w) in levels with their labels, on `device`; the last may be fewer.
+    """Yield all images of a part in order, (size, c, h, w) as stored, and labels, on `device`; the last may be fewer.
 
     Args:
         part: of a data set.
-        size: images at a time.
-        device: where they are wanted.
-        workers: processes that read files; 0 reads in this one.
+        size: number of images in a block.
+        device: of the result.
+        workers: processes that read files; 0 reads in this process.
     """
-    found: Any = Blocks(part, size)
+    loader: Any = Blocks(part, size)
     if isinstance(part.images, ImageFiles):
         pinned = device.type == "cuda"
-        found = DataLoader(found, None, pin_memory=pinned, generator=torch.Generator(), **_reading(workers))
-    for block, labels in found:
+        loader = DataLoader(loader, None, pin_memory=pinned, generator=torch.Generator(), **_reading(workers))
+    for block, labels in loader:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def _reading(workers: int) -> dict[str, Any]:
-    """Settings of a loader whose workers read files."""
-    return {"num_workers": workers, "worker_init_fn": _try_to_hand_over, "timeout": PATIENCE if workers else 0}
+    """Return the settings of a loader whose workers read files."""
+    return {"num_workers": workers, "worker_init_fn": _check_sharing, "timeout": TIMEOUT if workers else 0}
 
 
-def _try_to_hand_over(_: int) -> None:
-    """Called in a new worker."""
-    # Tensors are handed over through a socket, two names below this folder, and its path may have 107 bytes.
+def _check_sharing(_: int) -> None:
+    """Called in a new worker, to fail there and not at the first batch."""
+    # Workers share tensors by a socket two folders below this one, and the path of a socket has at most 107 bytes.
     if len(os.fsencode(tempfile.gettempdir())) > 70:
         tempfile.tempdir = "/tmp"
-    with _handing_over():
+    with _sharing():
         ForkingPickler.dumps(torch.zeros(1))
 
 
 def _shared(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Both, of a worker in shared memory."""
+    """Return both; in a worker, in shared memory."""
     if get_worker_info() is None:
         return images, labels
-    with _handing_over():
+    with _sharing():
         return images.share_memory_(), labels.share_memory_()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _handing_over() -> Iterator[None]:
-    """Tell what goes wrong inside: at the handover itself it would only lose the batch, for which the run waits."""
+def _sharing() -> Iterator[None]:
+    """Turn errors of shared memory into a sentence. Later, in torch, they would lose the batch and hang the run."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # the names of what was not to be had
+        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # names without memory behind them
             left.unlink()
         raise SettingError(
-            f"A process that reads images cannot hand them over ({line(error)}): make /dev/shm larger (Docker: "
+            f"A process that reads images cannot share them ({line(error)}): make /dev/shm larger (Docker: "
             "--shm-size), lower trainer.workers or batch_size, or set TMPDIR to a short path that can be written."
         ) from error
 
 
 def _crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
-    """The (height, width) window at `offsets` (B, 2) of each of the padded images (B, c, H, W)."""
+    """Cut the (height, width) window at `offsets` (B, 2) out of each padded image (B, c, H, W)."""
     count, channels = images.shape[:2]
     rows = offsets[:, :1] + torch.arange(height, device=images.device)  # (B, h)
     columns = offsets[:, 1:] + torch.arange(width, device=images.device)  # (B, w)

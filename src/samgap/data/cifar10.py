@@ -12,7 +12,7 @@ from samgap.errors import SettingError, line
 
 
 def load(folder: Path) -> Raw:
-    """All images, (N, 3, 32, 32), from `folder`/cifar-10-batches-py, else downloaded into it; checksums verified.
+    """Load all images, (N, 3, 32, 32), from `folder`/cifar-10-batches-py, or download them; verifies checksums.
 
     Raises:
         SettingError: the files are missing and cannot be downloaded, or are damaged.
@@ -20,11 +20,11 @@ def load(folder: Path) -> Raw:
     try:
         try:
             train, test = _parts(folder, download=False)
-        except (OSError, RuntimeError):  # not there, not whole, or just being downloaded
+        except (OSError, RuntimeError):  # missing, damaged, or being downloaded
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".CIFAR10.lock"):  # one worker of a sweep downloads, the others wait
+            with FileLock(folder / ".CIFAR10.lock"):  # one run of a sweep downloads, the others wait
                 train, test = _parts(folder, download=True)
-    except Exception as error:  # whatever torchvision, its archive and its pickles may raise
+    except Exception as error:  # of torchvision, the network, an archive or a pickle
         raise SettingError(
             f"CIFAR-10 is not (or not intact) in {folder / CIFAR10.base_folder} and could not be downloaded "
             f"({line(error)}): unpack {CIFAR10.filename} in {folder}, or set data_dir."

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits: real 8x8 images in 17 levels that come with the package."""
+"""The 1,797 handwritten digits of scikit-learn: real 8x8 images with 17 gray levels, part of the package."""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -14,12 +14,12 @@ TEST = 597  # leaves 1,200 for training
 
 
 def load(folder: Path) -> Raw:
-    """1,200 training and 597 test images (N, 1, 8, 8). The makers give no split; this one is fixed and random.
+    """Load 1,200 training and 597 test images (N, 1, 8, 8). There is no original split; this one is random and fixed.
 
     Args:
-        folder: not read; every data set's `load` takes it.
+        folder: unused; `load` of each data set has it.
     """
-    # The file alone: importing scikit-learn takes longer than a small run. A row is 64 levels and a label.
+    # Only the file, since importing scikit-learn takes longer than a small run. A row has 64 pixels and a label.
     rows = np.loadtxt(str(distribution("scikit-learn").locate_file(FILE)), delimiter=",")
     images = torch.from_numpy(rows[:, :-1].astype(np.uint8)).view(-1, 1, 8, 8)
     whole = Split(images, torch.from_numpy(rows[:, -1].astype(np.int64)))

@@ -1,6 +1,6 @@
-"""The matrix that figure 1 factorizes: targets A x of standard normal inputs, A in R^{10x6} of full rank.
+"""The regression of figure 1: standard normal inputs x, targets A x, with a matrix A in R^{10x6} of full rank.
 
-After Loizou et al. 2021, to whom the paper's appendix A.3 refers; the law of A is not published.
+After Loizou et al. 2021, which the paper's appendix A.3 cites; the distribution of A is not published.
 """
 
 from pathlib import Path
@@ -15,10 +15,10 @@ INPUTS, OUTPUTS, SAMPLES = 6, 10, 1000
 
 
 def load(folder: Path, condition: float = 10) -> Raw:
-    """1,000 training and 1,000 test inputs (N, 6, 1, 1) with their targets (N, 10), float64.
+    """Make 1,000 training and 1,000 test inputs (N, 6, 1, 1), float32, and their targets (N, 10), float64.
 
     Args:
-        folder: not read; every data set's `load` takes it.
+        folder: unused; `load` of each data set has it.
         condition: of A, see `matrix`.
     """
     a = matrix(condition)
@@ -26,18 +26,17 @@ def load(folder: Path, condition: float = 10) -> Raw:
 
     def split() -> Split:
         x = torch.randn(SAMPLES, INPUTS, generator=draw, dtype=torch.float64)
-        # Inputs are float32 as those of all data sets; targets are exact for them, or nothing would interpolate.
+        # Inputs are float32, as in all data sets. Targets are exact for the rounded inputs, else no net interpolates.
         return Split(x.float()[:, :, None, None], x.float().double() @ a.T)
 
     return Raw(split(), split(), levels=1)
 
 
 def matrix(condition: float) -> Tensor:
-    """A (10, 6), float64: random orthonormal singular vectors, singular values from 1 down to 1 / condition in equal
-    ratios.
+    """Draw A (10, 6), float64: random singular vectors, singular values in equal ratios from 1 to 1 / condition.
 
     Args:
-        condition: largest over smallest singular value, from 1.
+        condition: largest over smallest singular value, at least 1.
     """
     draw = seeds.generator(0, "factorization", "matrix")
     left, right = (

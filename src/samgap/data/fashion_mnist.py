@@ -7,9 +7,9 @@ from torchvision.datasets import FashionMNIST
 from samgap.data import idx
 from samgap.data.sets import Raw
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 
-# Of the unpacked files: the archives differ from packer to packer.
+# Of the unpacked files, since archives of the same files differ.
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -19,7 +19,7 @@ SHA256 = {
 
 
 def load(folder: Path) -> Raw:
-    """All images, (N, 1, 28, 28), from `folder`, else from Debian's package, else downloaded into `folder`.
+    """Load all images, (N, 1, 28, 28), from `folder`, else from Debian's package, else download them to `folder`.
 
     Raises:
         SettingError: see `idx.load`.

@@ -1,6 +1,6 @@
-"""Images that stay in their files: a lazy array of them, read, cropped and resized when a batch is due.
+"""A lazy array of images in files, which are read, cropped and resized for each batch, by timm and Pillow.
 
-Reading, cropping and resizing are timm's and Pillow's. N images, n of them, h = w = `size` pixels.
+N images in all, n in a batch, h = w = `size` pixels.
 """
 
 import random
@@ -22,13 +22,13 @@ from samgap.errors import SettingError, line
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Color images as files of any format that Pillow reads and of any size. Indexed by positions, it gives tensors."""
+    """Images of any size in files that Pillow reads. Indexed by positions, it returns color images as tensors."""
 
     root: Path
     names: list[str]  # N, below `root`
-    area: tuple[float, float]  # share of an image that a random crop takes, from and to
-    center: float  # share of the height and width that the crop of evaluation takes
-    size: int = 224  # pixels a side of what a net sees
+    area: tuple[float, float]  # smallest and largest share of an image in a random crop
+    center: float  # share of height and width in the center crop of evaluation
+    size: int = 224  # pixels per side of a net's input
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -36,47 +36,47 @@ class ImageFiles:
         return len(self.names), 3, self.size, self.size
 
     def take(self, positions: Tensor) -> "ImageFiles":
-        """The images at these positions, still in their files."""
+        """Return the images at these positions, still in files."""
         return replace(self, names=[self.names[position] for position in positions.tolist()])
 
     def resized(self, size: int) -> "ImageFiles":
-        """The same images at another number of pixels a side."""
+        """Return the same images with another number of pixels per side."""
         return replace(self, size=size)
 
     def __getitem__(self, which: slice | Tensor) -> Tensor:
-        """Images as evaluation sees them, (n, 3, h, w) uint8: resized, so that the crop in the center fits.
+        """Return images for evaluation, (n, 3, h, w) uint8: resized, then cropped in the center.
 
         Raises:
-            SettingError: a file is no image.
+            SettingError: a file is not an image.
         """
         positions = torch.arange(len(self.names))[which].tolist()
         return self._stack([self._whole(self._read(position)) for position in positions])
 
     def augmented(self, positions: Tensor, flip: bool, seed: int) -> Tensor:
-        """Images as training sees them, (n, 3, h, w) uint8: a random crop, resized and perhaps flipped.
+        """Return images for training, (n, 3, h, w) uint8: randomly cropped, resized, and perhaps flipped.
 
         Args:
             positions: (n,).
             flip: whether to flip half of them.
-            seed: with an image's position, it alone decides what is drawn for it.
+            seed: with the position of an image, determines its crop and flip.
 
         Raises:
-            SettingError: a file is no image.
+            SettingError: a file is not an image.
         """
         transform, images = self._random(flip), []
-        with _own_streams():
+        with _global_generators_kept():
             for position in positions.tolist():
                 own = seeds.derive(seed, position)
-                random.seed(own)  # timm crops by Python's generator and flips by torch's
+                random.seed(own)  # timm draws crops from Python's generator and flips from torch's
                 torch.manual_seed(own)
                 images.append(transform(self._read(position)))
         return self._stack(images)
 
     def loaded(self) -> Tensor:
-        """All images as they are, (N, c, h, h) uint8 in memory; c is 1 where all are gray, else 3.
+        """Return all images unchanged, (N, c, h, h) uint8 in memory; c is 1 if all are gray, else 3.
 
         Raises:
-            SettingError: a file is no image, or they are no squares of one size.
+            SettingError: a file is not an image, or images are not squares of one size.
         """
         side = self._read(0).width
         images = np.empty((len(self.names), 1, side, side), np.uint8)
@@ -93,15 +93,15 @@ class ImageFiles:
         return torch.from_numpy(images)
 
     def update(self, digest: Any) -> None:
-        """Add every file's name and size to a hashlib digest. Contents would take an hour a run for ImageNet."""
+        """Add name and size of each file to a hashlib digest. Contents would take an hour for each run on ImageNet."""
         for name in self.names:
             with _naming(self.root / name) as path:
                 size = path.stat().st_size
-            # A name need not be UTF-8; such bytes count as they are.
+            # Bytes of a name that are not UTF-8 are hashed as they are.
             digest.update(f"{name}:{size}\n".encode(errors="surrogateescape"))
 
     def _read(self, position: int, gray: bool = False) -> Image.Image:
-        """In color; with `gray` a gray image stays gray."""
+        """Read an image in color; with `gray` a gray image stays gray."""
         with _naming(self.root / self.names[position]) as path, Image.open(path) as image:
             return image.convert("L" if gray and image.mode in ("1", "L") else "RGB")
 
@@ -118,7 +118,7 @@ class ImageFiles:
 
 
 def _transform(size: int, **settings: Any) -> Any:
-    # Brings every model of timm's, a second and a half that runs without files need not wait for.
+    # This imports all models of timm, which takes 1.5 s; runs without files do not need it.
     from timm.data.transforms_factory import create_transform
 
     return create_transform(size, use_prefetcher=True, interpolation="bicubic", **settings)
@@ -128,15 +128,15 @@ def _transform(size: int, **settings: Any) -> Any:
 def _naming(path: Path) -> Iterator[Path]:
     try:
         yield path
-    except Exception as error:  # of a damaged file Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # for a damaged file, Pillow's decoders raise all kinds of errors
         raise SettingError(
             f"{path} cannot be read as an image ({line(error)}): replace it, or set data_dir."
         ) from error
 
 
 @contextmanager
-def _own_streams() -> Iterator[None]:
-    # The global generators belong to the layers, wherever there is no worker process to read the images.
+def _global_generators_kept() -> Iterator[None]:
+    # Without worker processes, images are read where layers use the global generators.
     before = random.getstate()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Read the idx files of MNIST and its relatives, plain or gzipped, and check that they are the originals."""
+"""Reads the idx files of MNIST and data sets like it, plain or gzipped, and verifies their checksums."""
 
 import gzip
 import hashlib
@@ -17,16 +17,16 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: Mapping[str, str]) -> Raw:
-    """The data set from `folder`/<kind>/raw as torchvision lays it out, else from `elsewhere`, else by its download.
+    """Load a data set from `folder`/<kind>/raw (torchvision's layout), else from `elsewhere`, else download it.
 
     Args:
-        kind: torchvision's class, which knows where to download.
+        kind: torchvision's class, which downloads.
         folder: `data_dir`.
-        elsewhere: further folders in which the four files may lie.
+        elsewhere: other folders that may contain the four files.
         checksums: file name to SHA-256 of its unpacked content.
 
     Raises:
-        SettingError: the files are nowhere and cannot be downloaded, or are not the originals.
+        SettingError: the files are missing and cannot be downloaded, or their checksums are wrong.
     """
     home = folder / kind.__name__ / "raw"
     place = next((place for place in (home, *elsewhere) if _find(place, NAMES[0])), None)
@@ -38,7 +38,7 @@ def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: 
 
 
 def _split(images: bytes, labels: bytes) -> Split:
-    # Past their headers, whose length is that of the originals.
+    # The checksums leave only these headers, of 16 and 8 bytes. torchvision's reader takes no gzipped files.
     pixels, classes = torch.frombuffer(bytearray(images[16:]), dtype=torch.uint8), bytearray(labels[8:])
     return Split(pixels.view(-1, 1, 28, 28), torch.frombuffer(classes, dtype=torch.uint8).long())
 
@@ -53,7 +53,7 @@ def _read(place: Path, name: str, checksum: str) -> bytes:
         raise SettingError(f"{place} lacks {name}(.gz): put the four idx files there, or set data_dir.")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except Exception as error:  # whatever gzip may raise
+    except Exception as error:  # gzip raises several kinds
         raise SettingError(f"{path} is damaged ({line(error)}): replace it, or set data_dir.") from error
     if hashlib.sha256(content).hexdigest() != checksum:
         raise SettingError(f"{path} is damaged (its checksum is not the original's): replace it, or set data_dir.")
@@ -64,7 +64,7 @@ def _download(kind: type[MNIST], home: Path) -> None:
     folder = home.parents[1]
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # One worker of a sweep downloads, the others wait and find the files: whole ones, the first of them last.
+        # One run of a sweep downloads, the others wait. The first name, which `_find` looks for, is moved last.
         with FileLock(folder / f".{kind.__name__}.lock"):
             if _find(home, NAMES[0]):
                 return
@@ -72,7 +72,7 @@ def _download(kind: type[MNIST], home: Path) -> None:
                 kind(str(temporary), train=True, download=True)
                 for name in reversed(NAMES):
                     (temporary / kind.__name__ / "raw" / name).replace(home / name)
-    except Exception as error:  # whatever torchvision, the network and its archives may raise
+    except Exception as error:  # of torchvision, the network or an archive
         raise SettingError(
             f"{kind.__name__} is not in {home} and could not be downloaded ({line(error)}): put {', '.join(NAMES)} "
             "there, or set data_dir."

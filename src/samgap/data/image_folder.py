@@ -1,4 +1,4 @@
-"""Any images of one size in folders by class, few enough to be kept in memory."""
+"""Images of one size in a folder for each class, few enough for memory."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ TEST = ("test", *imagenet.TEST)  # names that the folder may have
 
 
 def load(folder: Path) -> Raw:
-    """The images of `folder`/train/<class>/ and `folder`/test/<class>/, (N, c, h, h), classes ordered by their names.
+    """Load `folder`/train/<class>/ and `folder`/test/<class>/, (N, c, h, h), with classes in the order of their names.
 
-    Without test/ the test part is val/ or validation/, as of ImageNet; c is 1 where all images are gray, else 3.
+    Without test/, the test part is val/ or validation/; c is 1 if all images are gray, else 3.
 
     Args:
         folder: `data_dir`.
 
     Raises:
-        SettingError: see `imagenet.tree` and `ImageFiles.loaded`; also, the parts differ in size or kind.
+        SettingError: see `imagenet.tree` and `ImageFiles.loaded`; also if the parts differ in size or channels.
     """
     raw = imagenet.tree(folder, (1, 1), 1, TEST)
     train, test = raw.train.in_memory(), raw.test.in_memory()

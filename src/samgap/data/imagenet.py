@@ -1,4 +1,4 @@
-"""ImageNet, or any other images in folders by class, as torchvision and timm read them."""
+"""ImageNet, or other images in a folder for each class, the layout of torchvision and timm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ TRAIN, TEST = ("train",), ("val", "validation")  # names that the folders may ha
 
 
 def load(folder: Path, area: Sequence[float], center: float) -> Raw:
-    """The tree in `folder`/imagenet, or in `folder` itself; its validation part is the test part.
+    """Load the tree in `folder`/imagenet, or in `folder` itself; its validation part is the test part.
 
     Args:
         folder: `data_dir`.
         area, center: see `tree`.
 
     Raises:
-        SettingError: see `tree`; also, it is in neither place.
+        SettingError: see `tree`; also if neither folder has the tree.
     """
     for place in (folder / "imagenet", folder):
         if _find(place, TRAIN) and _find(place, TEST):
@@ -34,16 +34,16 @@ def load(folder: Path, area: Sequence[float], center: float) -> Raw:
 
 
 def tree(place: Path, area: Sequence[float], center: float, test: Sequence[str] = TEST) -> Raw:
-    """The images of `place`/train/<class>/ and `place`/val/<class>/, (N, 3, h, w), classes in the order of their names.
+    """Load `place`/train/<class>/ and `place`/val/<class>/, (N, 3, h, w), with classes in the order of their names.
 
     Args:
         place: the folder.
-        area: shares of an image that the random crops of training take, from and to.
-        center: share of the height and width that the crop of evaluation takes.
-        test: names that the folder of the test part may have; the first that is there is taken.
+        area: smallest and largest share of an image in the random crops of training.
+        center: share of height and width in the center crop of evaluation.
+        test: possible names of the test part's folder; the first that exists is used.
 
     Raises:
-        SettingError: a part has no images, or one that is in no class's folder, or the two parts have other classes.
+        SettingError: a part has no images, or images outside the folders of classes, or the parts differ in classes.
     """
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     parts, classes = [], []

@@ -1,9 +1,9 @@
 """From a data set on disk to the fixed parts of a study: training subset, holdout, test.
 
-The journey of one image: `load` gives it as stored, in levels 0 to `levels`; `assemble` resizes it, deals it to a
-part and perhaps gives it a wrong label, by `data.seed` alone, so that all runs of a study see one data set; `Data`
-keeps it as a tensor on the device; `batches` gathers, crops and flips it, anew in every epoch, and `Scale` makes input
-of it. Images too many for memory stay in their files (`ImageFiles`) and are read, cropped and resized by `batches`.
+The path of an image: `load` reads it as stored, with pixel values from 0 to `levels`. `assemble` resizes it, puts it
+into a part and may replace its label, all by `data.seed` alone, so that all runs of a study see the same data. `Data`
+holds it as a tensor. `batches` gathers, crops and flips it anew in each epoch, and `Scale` normalizes it. Images that
+do not fit in memory stay in their files (`ImageFiles`), which `batches` reads, crops and resizes.
 
 N images of a part, c channels, h by w pixels.
 """
@@ -25,54 +25,54 @@ from samgap.data.files import ImageFiles
 from samgap.errors import SettingError
 
 
-@dataclass(frozen=True, eq=False)  # tensors have no truth value; a part equals itself alone
+@dataclass(frozen=True, eq=False)  # by identity: comparing tensors gives a tensor, not a truth value
 class Split:
     """Images and labels of one part, as stored."""
 
-    images: Tensor | ImageFiles  # (N, c, h, w), uint8, or float32 after resizing; levels 0 to `levels`
-    labels: Tensor  # (N,), int64; or (N, C), floating point, where they are targets of a regression
+    images: Tensor | ImageFiles  # (N, c, h, w), uint8, or float32 after resizing; values 0 to `levels`
+    labels: Tensor  # (N,), int64; or (N, C), floating point, for a regression
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "Split":
-        """The same part on another device; files stay where they are."""
+        """Return this part on another device; images in files stay there."""
         images = self.images if isinstance(self.images, ImageFiles) else self.images.to(device)
         return Split(images, self.labels.to(device))
 
     def in_memory(self) -> "Split":
-        """The same part with its images in memory; see `ImageFiles.loaded`."""
+        """Return this part with its images in memory; see `ImageFiles.loaded`."""
         images = self.images.loaded() if isinstance(self.images, ImageFiles) else self.images
         return Split(images, self.labels)
 
     def take(self, positions: Tensor) -> "Split":
-        """The images at these positions."""
+        """Return the part of the images at these positions."""
         images = self.images.take(positions) if isinstance(self.images, ImageFiles) else self.images[positions]
         return Split(images, self.labels[positions])
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """A data set as its makers split it."""
+    """A data set with its original split."""
 
     train: Split
     test: Split
-    levels: int  # the largest value that a pixel can have
+    levels: int  # largest possible value of a pixel
 
 
 class Scale(NamedTuple):
-    """How images become input: levels to [0, 1], then standardized by channel."""
+    """Normalizes images: pixel values to [0, 1], then standardized by channel."""
 
     levels: int
     mean: tuple[float, ...]  # by channel, of values in [0, 1]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, c, h, w), in levels, as float32 input."""
+        """Return images (B, c, h, w) with values 0 to `levels` as float32 input of a net."""
         return self._standardize(images, *self._moments(images.device))
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """The same for images of one device, to which mean and std are copied once and not in every call."""
+        """Return a function that does the same for images on `device`; mean and std are copied there once."""
         return _on(self, device)
 
     def _moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -91,12 +91,12 @@ def _on(scale: Scale, device: torch.device) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The parts of a study, and how an image becomes input."""
+    """The parts of a study, and how images are augmented and normalized."""
 
     train: Split
     holdout: Split | None
     test: Split
-    classes: int  # or outputs of a regression
+    classes: int  # or number of outputs of a regression
     scale: Scale
     crop: int  # zero padding of the random crop in pixels, 0 = no crop
     flip: bool  # random horizontal flip
@@ -109,11 +109,11 @@ class Data:
 
     @property
     def regression(self) -> bool:
-        """Whether labels are targets, so that there is a loss and no accuracy."""
+        """Whether labels are targets of a regression, which has a loss and no accuracy."""
         return self.train.labels.is_floating_point()
 
     def sha256(self) -> str:
-        """Digest of every image (of a file, its name and size) and label of every part."""
+        """Return a digest of all images (of files, their names and sizes) and labels of all parts."""
         digest = hashlib.sha256()
         for split in (self.train, self.holdout, self.test):
             if split is not None:
@@ -142,23 +142,24 @@ def assemble(
     seed: int = 0,
     **own: Any,
 ) -> Data:
-    """Load a data set and deal it out.
+    """Load a data set and split it.
 
     Args:
-        load: gives the data set as its makers split it, from files in `folder` and its `own` settings.
-        folder: `data_dir`, where data sets lie.
-        channels, classes: what the data set has; checked. Of a regression, classes are outputs.
-        size: pixels a side; an image of another size is resized by averaging, a file as its data set says.
+        load: returns the data set with its original split, from files in `folder` and its `own` settings.
+        folder: `data_dir`, which contains data sets.
+        channels, classes: of the data set; checked. For a regression, classes are outputs.
+        size: pixels per side; an image of another size is resized by averaging, a file as its data set says.
         mean, std: by channel, of values in [0, 1].
         crop, flip: augmentation, see `Data`.
-        train_size: images to train on; None takes all that the holdout leaves.
-        holdout: images of the training part kept for choosing rho, never trained on; their labels stay clean.
+        train_size: number of training images; None takes all that are not held out.
+        holdout: number of images of the training part that are kept to choose rho and never trained on, without noise.
         label_noise: share of the training labels that are replaced, see `add_noise`.
-        seed: of the deal and of the noise.
-        own: further settings that `load` takes.
+        seed: of the split and of the noise.
+        own: other settings of `load`.
 
     Raises:
-        SettingError: the files are missing or damaged, the parts asked for do not fit, or `load` takes no such setting.
+        SettingError: files are missing or damaged, the parts are larger than the data set, or `load` has no such
+            setting.
     """
     try:
         inspect.signature(load).bind(folder, **own)
@@ -187,7 +188,7 @@ def assemble(
         train = pool - holdout
     if train < 1 or train + holdout > pool:
         raise SettingError(
-            f"Training on {train} images beside a holdout of {holdout} wants more than the {pool} that the training "
+            f"Training on {train} images beside a holdout of {holdout} needs more than the {pool} that the training "
             "part has: lower data.train_size or data.holdout."
         )
     order = torch.randperm(pool, generator=seeds.generator(seed, "deal"))
@@ -205,7 +206,7 @@ def assemble(
 
 
 def add_noise(labels: Tensor, rate: float, classes: int, seed: int) -> Tensor:
-    """Replace exactly round(rate N) labels, each by one of the other C - 1 classes with equal chance.
+    """Replace exactly round(rate N) labels, each by one of the other C - 1 classes with equal probability.
 
     Args:
         labels: (N,) class numbers.

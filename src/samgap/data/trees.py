@@ -1,4 +1,4 @@
-"""Small data sets as trees of JPEG files, written once, so that what reads ImageNet can be run without it."""
+"""Small data sets as trees of JPEG files, written once, to run without ImageNet the code that reads it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ from samgap import files
 from samgap.data import digits, fashion_mnist, imagenet
 from samgap.data.sets import Raw, Split
 
-ENLARGED = 4  # times, of the digits: JPEG works on blocks of 8x8 pixels, which is all that a digit has
+ENLARGEMENT = 4  # of the digits, which have 8x8 pixels, as many as one block of JPEG
 QUALITY = 95
 
 
 def load_digits(folder: Path, area: Sequence[float], center: float) -> Raw:
-    """The bundled digits, 32x32, from `folder`/digits-jpeg, where they are written when they are not there.
+    """Load the bundled digits, 32x32, from `folder`/digits-jpeg, which is written if it does not exist.
 
     Args:
         folder: `data_dir`.
@@ -28,12 +28,12 @@ def load_digits(folder: Path, area: Sequence[float], center: float) -> Raw:
     """
     place = folder / "digits-jpeg"
     if not place.exists():
-        _write(digits.load(folder), place, ENLARGED)
+        _write(digits.load(folder), place, ENLARGEMENT)
     return imagenet.tree(place, area, center)
 
 
 def load_fashion_mnist(folder: Path, area: Sequence[float], center: float) -> Raw:
-    """Fashion-MNIST, 28x28, from `folder`/fashion-mnist-jpeg, where it is written when it is not there.
+    """Load Fashion-MNIST, 28x28, from `folder`/fashion-mnist-jpeg, which is written if it does not exist.
 
     Args:
         folder: `data_dir`.
@@ -48,29 +48,29 @@ def load_fashion_mnist(folder: Path, area: Sequence[float], center: float) -> Ra
     return imagenet.tree(place, area, center)
 
 
-def _write(raw: Raw, place: Path, enlarged: int) -> None:
+def _write(raw: Raw, place: Path, enlargement: int) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    # One run of a sweep writes, the others wait; a tree is whole or not there.
+    # One run of a sweep writes the whole tree, the others wait.
     with FileLock(place.parent / f".{place.name}.lock"):
         if place.exists():
             return
         with files.workspace(place) as temporary:
             for name, part in (("train", raw.train), ("val", raw.test)):
-                _write_part(part, temporary / name, raw.levels, enlarged)
+                _write_part(part, temporary / name, raw.levels, enlargement)
             temporary.rename(place)
 
 
-def _write_part(part: Split, folder: Path, levels: int, enlarged: int) -> None:
+def _write_part(part: Split, folder: Path, levels: int, enlargement: int) -> None:
     labels = part.labels.tolist()
     for label in sorted(set(labels)):
         (folder / str(label)).mkdir(parents=True)
     for number, label in enumerate(labels):
-        image = _picture(part.images[number : number + 1], levels, enlarged)
+        image = _picture(part.images[number : number + 1], levels, enlargement)
         image.save(folder / str(label) / f"{number:05}.jpeg", quality=QUALITY)
 
 
-def _picture(images: Tensor, levels: int, enlarged: int) -> Image.Image:
-    """A gray image (1, 1, h, w) with levels 0 to `levels` as 8 bits a pixel."""
+def _picture(images: Tensor, levels: int, enlargement: int) -> Image.Image:
+    """Convert a gray image (1, 1, h, w) with values 0 to `levels` to 8 bits per pixel, and enlarge it."""
     pixels = (images[0, 0].float() * (255 / levels)).round().to(torch.uint8)
     image = Image.fromarray(pixels.numpy())
-    return image.resize((image.width * enlarged, image.height * enlarged), Image.Resampling.BICUBIC)
+    return image.resize((image.width * enlargement, image.height * enlargement), Image.Resampling.BICUBIC)

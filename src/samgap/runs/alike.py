@@ -1,4 +1,4 @@
-"""Were runs that are compared carried out alike? What their records keep of it, held against each other."""
+"""Whether runs that are compared saw the same data and ran in the same way, by what their records say."""
 
 import json
 from collections import defaultdict
@@ -13,16 +13,16 @@ from samgap.runs.sweeps import RHO, SEED, Sweep
 
 
 def refuse_other_data(records: Sequence[RunRecord], runs: Path) -> None:
-    """Refuse runs that saw other data under the same settings: gaps between them would be of the data.
+    """Refuse runs of the same data settings that saw different data, since their gaps would come from the data.
 
-    The data of a regression are made, not read, and differ between machines by rounding; `unequal` tells of those.
+    The data of a regression are computed, not read, and rounding differs between machines; `unequal` reports those.
 
     Args:
         records: of one sweep.
-        runs: the folder of their folders.
+        runs: contains their folders.
 
     Raises:
-        SettingError: names two such runs.
+        SettingError: there are two such runs; it names them.
     """
     alike: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -32,24 +32,26 @@ def refuse_other_data(records: Sequence[RunRecord], runs: Path) -> None:
         other = next((record for record in others if record.data_sha256 != first.data_sha256), None)
         if other is not None and any(record.test_acc_final is not None for record in (first, *others)):
             raise SettingError(
-                f"{runs / first.folder} and {other.folder} saw other data under the same settings (data_sha256 in "
+                f"{runs / first.folder} and {other.folder} saw different data under the same settings (data_sha256 in "
                 "record.json): move away those whose data are not what data_dir holds, and start the sweep again."
             )
 
 
 def unequal(sweep: Sweep, records: Sequence[RunRecord]) -> list[str]:
-    """A sentence where an SGD and a SAM run of one cell and seed were not carried out alike; nothing where all were.
+    """Return a sentence if an SGD and a SAM run of one cell and seed ran in different ways, else nothing.
 
-    Hosts do not matter. A swept setting of the ascent is SAM's alone: each of its values has the same SGD runs.
+    Hosts do not matter. A swept setting of the ascent concerns SAM only: each of its values shares the SGD runs.
     """
-    known = {record.folder: record for record in records}
+    by_folder = {record.folder: record for record in records}
     shared = [axis for axis in (*sweep.axes, SEED) if not axis.startswith("ascent.")]
     arms: dict[tuple[Any, ...], tuple[dict[str, RunRecord], dict[str, RunRecord]]] = defaultdict(lambda: ({}, {}))
     for member in sweep.members:
-        if member.folder in known:
+        if member.folder in by_folder:
             arm = arms[tuple(member.axes[axis] for axis in shared)][member.axes[RHO] > 0]
-            arm[member.folder] = known[member.folder]
-    pairs = [(_how(one), _how(other)) for sgd, sam in arms.values() for one in sgd.values() for other in sam.values()]
+            arm[member.folder] = by_folder[member.folder]
+    pairs = [
+        (_setup(one), _setup(other)) for sgd, sam in arms.values() for one in sgd.values() for other in sam.values()
+    ]
     differing: dict[str, list[str]] = defaultdict(list)  # key to the two values of each pair
     for one, other in pairs:
         for key in one | other:
@@ -65,7 +67,7 @@ def unequal(sweep: Sweep, records: Sequence[RunRecord]) -> list[str]:
     return [f"Note: of {len(pairs)} pairs of an SGD and a SAM run, the two differ in {', in '.join(parts)}."]
 
 
-def _how(record: RunRecord) -> dict[str, str]:
+def _setup(record: RunRecord) -> dict[str, str]:
     commit = record.commit[:7] + " with changes" * record.dirty
-    how = {"commit": commit, "device": record.device, "stepper": record.stepper, "data": record.data_sha256[:7]}
-    return how | record.versions
+    setup = {"commit": commit, "device": record.device, "stepper": record.stepper, "data": record.data_sha256[:7]}
+    return setup | record.versions

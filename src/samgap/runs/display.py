@@ -1,4 +1,4 @@
-"""The one progress display of a sweep, whatever launcher carries it out."""
+"""The progress display of a sweep, the same for every launcher."""
 
 import sys
 import threading
@@ -10,16 +10,16 @@ from tqdm import tqdm
 
 from samgap.runs.sweeps import Progress, Watch, clock
 
-LOOK_SECONDS = 1.0
-SHOWN = 3  # failures told of while the sweep goes on
-LINE_SECONDS = 15.0  # between lines where the output is no terminal
+POLL_SECONDS = 1.0
+SHOWN_FAILURES = 3  # while the sweep runs
+LINE_SECONDS = 15.0  # between lines where the output is not a terminal
 
 
 class Display:
-    """A bar on a terminal, a line now and then elsewhere, while the sweep runs in this or other processes.
+    """While a sweep runs, in this process or others, shows a bar on a terminal and regular lines elsewhere.
 
-    It reads the run folders, so it says the same for every launcher. Time left is by cost, at the speed seen since
-    the start.
+    It reads the run folders, so it does not depend on the launcher. The time left follows from the cost of the
+    remaining runs, at the speed since the start.
     """
 
     def __init__(self, watch: Watch) -> None:
@@ -53,21 +53,21 @@ class Display:
         label = f"{self.watch.sweep.name}/{self.watch.sweep.scale}"
         terminal = sys.stderr.isatty()
         bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
-        said = time.monotonic()
-        known = set(self.watch.problems)  # of earlier tries
+        printed = time.monotonic()
+        known = set(self.watch.problems)  # of earlier starts of the sweep
         while True:
-            over = self.stop.wait(LOOK_SECONDS)
+            over = self.stop.wait(POLL_SECONDS)
             progress = self.watch.look()
             for folder in [folder for folder in self.watch.problems if folder not in known]:
-                # The first few at once, so that a sweep that cannot succeed can be stopped; status has them all.
-                if len(known) < SHOWN:
+                # At once, so that a user can stop a sweep that cannot succeed; `status` shows all failures.
+                if len(known) < SHOWN_FAILURES:
                     tqdm.write(f"{folder}: {self.watch.problems[folder]}", file=sys.stderr)
                 known.add(folder)
             bar.n = progress.finished
             bar.set_description_str(f"{label}: {self.text(progress)}")
-            if not terminal and (over or time.monotonic() - said >= LINE_SECONDS):
+            if not terminal and (over or time.monotonic() - printed >= LINE_SECONDS):
                 print(f"{label}: {self.text(progress)}", file=sys.stderr, flush=True)
-                said = time.monotonic()
+                printed = time.monotonic()
             if over:
                 break
         bar.close()

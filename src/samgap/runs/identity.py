@@ -1,7 +1,7 @@
-"""The name of a run, made of its scientific settings alone.
+"""The name of a run, which depends on its scientific settings alone.
 
-Two runs with the same settings are the same run, whatever machine, device, logger or launcher carries them out.
-So a result is found from its settings, figures share runs, and a sweep that is started again knows what is done.
+Two runs with the same settings are the same run, on any machine, device, logger or launcher. So settings lead to their
+result, figures share runs, and a sweep that is started again finds what is done.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ HASH_DIGITS = 12
 
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as they are hashed: one spelling a meaning.
+    """Return the settings as they are hashed, with one spelling for each meaning.
 
-    - 1.0 is 1, a tuple is a list.
-    - A key that is null, false or 0 says "off" and is left out, and so is a group with nothing left. A later
-      setting whose "off" is one of these changes no old hash. No setting may give the three different meanings.
-    - rho = 0 is the SGD arm whatever the ascent, sparsity 0 the dense net whatever the pruner: both groups go.
+    - 1.0 becomes 1, a tuple becomes a list.
+    - A key that is null, false or 0 means "off" and is left out, and so is an empty group. A new setting that is off
+      by one of these values changes no old hash. No setting may give the three values different meanings.
+    - rho = 0 is the SGD arm for any ascent, and sparsity 0 the dense net for any pruner: those groups are left out.
     """
     kept = {key: _value(value) for key, value in settings.items()}
     if not _get(kept, "ascent", "rho"):
@@ -29,13 +29,13 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits for these settings."""
+    """Return twelve hexadecimal digits for these settings."""
     text = json.dumps(canonical(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def folder(settings: Mapping[str, Any]) -> str:
-    """`<readable>-<identity>`: the run's folder below multirun/runs/. Only the identity makes it unique."""
+    """Return `<readable>-<identity>`, the run's folder below multirun/runs/. Only the identity makes it unique."""
     data, model = settings["data"], settings["model"]
     words = [data["name"], model["name"], f"w{model['width']:g}"]
     if data.get("label_noise"):
@@ -49,7 +49,7 @@ def folder(settings: Mapping[str, Any]) -> str:
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"model.width": 4, "seed": 0, ...}: the settings with dotted keys, as they are typed."""
+    """Return the settings with dotted keys, as a user types them: {"model.width": 4, "seed": 0, ...}."""
     leaves: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -68,7 +68,7 @@ def _neutral(value: Any) -> bool:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, dict):  # not Mapping, which takes ten times as long to ask for
+    if isinstance(value, dict):  # isinstance with Mapping takes ten times as long
         inner = {str(key): _value(item) for key, item in value.items()}
         return {key: item for key, item in inner.items() if not _neutral(item)}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What was measured on a finished run: probes/<name>.json in its folder, one file a probe.
+"""Measurements of a finished run: probes/<name>.json in its folder, one file for each probe.
 
-A probe changes no identity: it looks at the net that a run ends with.
+A probe does not change the identity: it evaluates the net at the end of the run.
 """
 
 import json
@@ -15,9 +15,9 @@ FOLDER = "probes"
 
 
 def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The probes of a composed config: name to settings, `_target_` left out.
+    """Return the probes that a composed config requests: name to settings, without `_target_`.
 
-    What a figure says of a probe that is not chosen is no probe.
+    A figure's settings of a probe that is not chosen do not count.
 
     Raises:
         SettingError: a probe has no settings.
@@ -36,15 +36,15 @@ def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def missing(probes: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:
-    """Those that `folder` does not hold, or holds as measured with other settings."""
+    """Return the names of the probes that `folder` lacks, or has with other settings."""
     return [name for name, settings in probes.items() if (read(folder, name) or {}).get("settings") != settings]
 
 
 def read(folder: Path, name: str) -> dict[str, Any] | None:
-    """What a probe found, None where it has not looked.
+    """Return the results of a probe, None if it has not run.
 
     Raises:
-        SettingError: the file is no JSON.
+        SettingError: the file is not JSON.
     """
     path = folder / FOLDER / f"{name}.json"
     try:

@@ -1,4 +1,4 @@
-"""The whole result of one run as one file, record.json: written once, in one step, and read years later."""
+"""The result of one run as one file, record.json: written once, in one step, and still readable years later."""
 
 import dataclasses
 import json
@@ -17,10 +17,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run was and what came out. Accuracies are fractions from 0 to 1, losses means in the loss's unit.
+    """Settings and results of a run. Accuracies are fractions from 0 to 1, losses are means in the loss's unit.
 
-    "final" is after the last epoch, "best" the largest over the evaluated epochs. A diverged run has no accuracy, and
-    neither has a regression.
+    "final" is after the last epoch, "best" is the largest over the evaluated epochs. A diverged run has no accuracies,
+    nor has a regression.
     """
 
     identity: str
@@ -33,26 +33,26 @@ class RunRecord:
     test_loss_final: float | None
     holdout_acc_final: float | None  # None without a holdout
     holdout_acc_best: float | None
-    train_acc_final: float | None  # evaluation mode, no augmentation, on the labels that were trained on
+    train_acc_final: float | None  # in evaluation mode, without augmentation, on the (noisy) training labels
     train_loss_final: float | None
     params_total: int
     params_live: int  # total without pruned weights; biases and batch norm count
-    epochs: int  # carried out; fewer than asked for when diverged, or when stop_loss was reached
+    epochs: int  # carried out; fewer than requested if the run diverged or reached stop_loss
     steps: int
     data_sha256: str  # of all images and labels that the run saw
-    seconds: float  # of training and evaluation, over all tries
+    seconds: float  # of training and evaluation, over all starts of the run
     device: str  # name of the GPU, or cpu
     host: str
-    started: str  # ISO 8601, UTC; the last try's
+    started: str  # ISO 8601, UTC; of the last start
     finished: str
     commit: str
-    dirty: bool  # the working tree had changes that are not in the commit
+    dirty: bool  # the working tree had uncommitted changes
     versions: dict[str, str]
-    stepper: str = "eager"  # or compiled, or "compiled, oneDNN": each moves a result by rounding
+    stepper: str = "eager"  # or compiled, or "compiled, oneDNN"; results differ by rounding
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
-    # Of a GPU: its compute capability, and the versions of CUDA and cuDNN; empty on a CPU.
+    # Compute capability of the GPU, versions of CUDA and cuDNN; empty on a CPU.
     cuda: dict[str, str] = dataclasses.field(default_factory=dict)
-    restored: bool = False  # put back from a kept result; its weights and curve may not be here
+    restored: bool = False  # put back from an archived result; weights and curve may be missing
     format: int = FORMAT
 
     @property
@@ -68,14 +68,14 @@ def write(record: RunRecord, folder: Path) -> None:
 
 
 def read(folder: Path, wanted: str = "") -> RunRecord | None:
-    """The record in a run's folder; None where the run has none yet.
+    """Return the record in a run's folder, None if there is none yet.
 
     Args:
         folder: of the run.
-        wanted: identity of the run that is looked for, "" where any will do.
+        wanted: identity that the record must have, "" for any.
 
     Raises:
-        SettingError: the file is there and cannot be what `write` wrote, or is the record of another run.
+        SettingError: the file is damaged, or is the record of another run.
     """
     path = folder / RECORD
     try:
@@ -94,10 +94,10 @@ def read(folder: Path, wanted: str = "") -> RunRecord | None:
 
 
 def parse(text: str) -> RunRecord:
-    """The record in the text that `write` wrote.
+    """Return the record in a text that `write` wrote.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a valid record.
     """
     try:
         record = RunRecord(**json.loads(text))

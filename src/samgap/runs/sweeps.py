@@ -1,4 +1,4 @@
-"""What a sweep asked for (sweep.yaml) and how far it is, read from the run folders alone."""
+"""The runs that a sweep requests (sweep.yaml), and its progress, read from the run folders alone."""
 
 import dataclasses
 import re
@@ -25,12 +25,12 @@ RHO, SEED = "ascent.rho", "seed"
 
 @dataclass(frozen=True)
 class Member:
-    """One point of a sweep's grid, and the run that answers it."""
+    """One point of a sweep's grid, and its run."""
 
     identity: str
     folder: str  # below multirun/runs/
-    axes: dict[str, Any]  # dotted key -> number or text, of the swept keys, ascent.rho and seed
-    cost: float  # seconds of one CPU thread, roughly
+    axes: dict[str, Any]  # dotted key to number or text, of the swept keys, ascent.rho and seed
+    cost: float  # estimated seconds of one CPU thread
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,20 @@ class Sweep:
     commit: str
     created: str  # ISO 8601, UTC
     members: list[Member]
-    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # asked for, name to settings
+    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # requested, name to settings
 
     def folder(self, root: Path) -> Path:
         """multirun/<name>/<scale>/"""
         return root / self.name / self.scale
 
     def unique(self) -> list[Member]:
-        """A member for each run; points of the grid may share one."""
+        """Return one member for each run; several points of the grid may share a run."""
         return list({member.folder: member for member in self.members}.values())
 
 
 @dataclass
 class Progress:
-    """How many runs of a sweep are in which state."""
+    """The number of runs of a sweep in each state, and their cost and time."""
 
     counts: Counter[State] = field(default_factory=Counter)
     cost_left: float = 0.0
@@ -66,7 +66,7 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """Runs asked for."""
+        """All runs of the sweep."""
         return sum(self.counts.values())
 
     @property
@@ -76,12 +76,12 @@ class Progress:
 
     @property
     def seconds_per_cost(self) -> float:
-        """Of the finished runs; 1 without any, when a cost is taken for seconds."""
+        """Of the finished runs; 1 without any, since a cost is an estimate in seconds."""
         return self.seconds_done / self.cost_done if self.cost_done else 1.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that one worker would still need, at the rate of the finished runs; None without any."""
+        """Seconds that one worker would still need at the speed of the finished runs; None without any."""
         return self.cost_left * self.seconds_per_cost if self.cost_done else None
 
     def text(self) -> str:
@@ -95,17 +95,17 @@ class Progress:
 
 
 def is_word(value: Any) -> bool:
-    """Whether this can be the name of a folder, whatever else it is."""
+    """Whether this can be the name of a folder."""
     return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
 
 
 def is_name(value: Any) -> bool:
-    """Whether this can be the name of a sweep, whose folder lies beside those of runs and of W&B."""
+    """Whether this can be the name of a sweep, whose folder is beside the folders `runs` and `wandb`."""
     return is_word(value) and value not in ("runs", "wandb", "None")
 
 
 def runs(root: Path) -> Path:
-    """Where all runs lie: one store, so that figures share them."""
+    """Return the folder of all runs. There is only one, so that figures share runs."""
     return root / "runs"
 
 
@@ -113,7 +113,7 @@ def write(sweep: Sweep, root: Path) -> Path:
     """Write sweep.yaml in one step and return its path.
 
     Raises:
-        SettingError: name or scale cannot be a folder of its own below `root`.
+        SettingError: name or scale cannot be the name of a folder below `root`.
     """
     for key, value, right, wanted in (("name", sweep.name, is_name, A_NAME), ("scale", sweep.scale, is_word, A_WORD)):
         if not right(value):
@@ -124,7 +124,7 @@ def write(sweep: Sweep, root: Path) -> Path:
 
 
 def read(root: Path, name: str, scale: str) -> Sweep:
-    """The sweep of this name and scale.
+    """Read the sweep of this name and scale.
 
     Raises:
         SettingError: it was never started, or its file is damaged.
@@ -144,21 +144,21 @@ def read(root: Path, name: str, scale: str) -> Sweep:
 
 
 def hint(name: str, scale: str) -> str:
-    """How a sweep is named on the command line."""
+    """Return the override that selects a sweep on the command line."""
     return f"name={name}" if scale == "own" else f"figure={name}/{scale}"
 
 
 def find(root: Path) -> list[tuple[str, str]]:
-    """(name, scale) of every sweep below `root`."""
+    """Return (name, scale) of every sweep below `root`."""
     return sorted((path.parent.parent.name, path.parent.name) for path in root.glob(f"*/*/{SWEEP}"))
 
 
 def state(folder: Path, wanted: str = "") -> tuple[State, RunRecord | None, str]:
-    """(state, record, one sentence on what went wrong) of a run folder.
+    """Return (state, record, sentence about the failure) of a run folder.
 
     Args:
         folder: of the run.
-        wanted: identity of the run, whose record must be its own; "" where any will do.
+        wanted: identity that the record must have, "" for any.
     """
     try:
         record = records.read(folder, wanted)
@@ -178,27 +178,27 @@ def state(folder: Path, wanted: str = "") -> tuple[State, RunRecord | None, str]
 
 
 def epoch(folder: Path) -> str | None:
-    """How far a run has come, such as "epoch 12/200"; None before its first epoch is over."""
+    """Return the progress of a run, such as "epoch 12/200"; None before the end of its first epoch."""
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
         epochs = re.search(r"^epochs: (\S+)", (folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"), re.M)
     except OSError:
         return None
-    done = [line.partition(",")[0] for line in lines[1:] if line.endswith("\n")]  # one may just be written
+    done = [line.partition(",")[0] for line in lines[1:] if line.endswith("\n")]  # the last one may be incomplete
     return f"epoch {done[-1]}/{epochs[1]}" if done and epochs else None
 
 
 class Watch:
-    """Follows a sweep; a run that has its record is looked at once."""
+    """Follows a sweep. The folder of a finished run is read only once."""
 
     def __init__(self, sweep: Sweep, root: Path) -> None:
         self.sweep, self.members, self.runs = sweep, sweep.unique(), runs(root)
         self.records: dict[str, RunRecord] = {}
-        self.problems: dict[str, str] = {}  # folder -> sentence, of the last look
-        self.running: list[str] = []  # folders, of the last look
+        self.problems: dict[str, str] = {}  # folder to sentence, at the last `look`
+        self.running: list[str] = []  # folders, at the last `look`
 
     def look(self) -> Progress:
-        """The present progress."""
+        """Read the run folders and return the progress."""
         progress = Progress()
         self.problems, self.running = {}, []
         for member in self.members:
