@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-LIMIT = 300.0  # seconds after which a process counts as hanging
+LIMIT = 240.0  # seconds after which a process counts as hanging
 
 
 def finished(process: "subprocess.Popen[str]") -> str:

@@ -80,8 +80,8 @@ def cluster(grace: int = 0) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="slurm"))
     before = os.environ.get("SLURM_CONF")
     try:
-        _configure(folder, grace)
         os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+        _configure(folder, grace)
         _start(folder)
         yield folder
     finally:
@@ -114,11 +114,16 @@ def _configure(folder: Path, grace: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    # Between those of Ray's workers and those that a system gives to whoever asks, so that nobody takes one in the
+    # meantime.
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def _start(folder: Path) -> None:
@@ -126,11 +131,14 @@ def _start(folder: Path) -> None:
     ends = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munge = [f"--{key}={folder}/munge.{end}" for key, end in ends.items()]
     for command in (["munged", "--force", *munge], ["slurmctld"], *(["slurmd", "-N", name] for name in NODES)):
-        done = subprocess.run(
-            [program(command[0]), *command[1:]],
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command[0]}: {done.stderr}"
+        # Into a file: a daemon may keep a pipe open, of which one would wait for the end.
+        with (folder / "start.log").open("w+") as log:
+            done = subprocess.run(
+                [program(command[0]), *command[1:]],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=60, check=False,
+            )  # fmt: skip
+            log.seek(0)
+            assert done.returncode == 0, f"{command[0]}: {log.read()}"
     patiently(lambda: told("sinfo", "-h", "-p", "low", "-o", "%T") == "idle", "idle nodes")
 
 
@@ -143,4 +151,9 @@ def _stop(folder: Path) -> None:
             with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
                 pids.append(int((folder / f"{name}.pid").read_text()))
                 os.kill(pids[-1], signal.SIGTERM)
-        patiently(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids), f"end of {names}", 20)
+        try:
+            patiently(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids), f"end of {names}", 20)
+        except AssertionError:  # a node without its controller waits for it
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
