@@ -58,9 +58,11 @@ def test_picture_page_and_kept_result_show_the_same(
 ) -> None:
     monkeypatch.setattr(run, "run", made_up)
     monkeypatch.setattr(Figure, "savefig", lambda figure, path: None)
-    code, _, err = command("train", "-m", f"figure={figure}/smoke", f"root={tmp_path}", *FEW)
-    assert code == 0, err
-    ((path),) = tmp_path.glob("*/smoke/*.json")
+    named, few = (f"figure={figure}/smoke", f"root={tmp_path}"), (*FEW, "ascent.rho=0,0.1,0.2")
+    for arguments in (("train", "-m", *named, *few), ("draw", *named)):
+        code, _, err = command(*arguments)
+        assert code == 0, err
+    (path,) = tmp_path.glob("*/smoke/*.json")
     report = json.loads(path.read_text())
     drawn = kind.made(report["draw"])
     study = drawn.evaluate(tmp_path, report["name"], "smoke", "paper")

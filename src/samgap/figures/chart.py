@@ -55,6 +55,11 @@ class Line:
         """Whether its points have areas of their own."""
         return bool(self.points["weight"].notna().any())
 
+    @property
+    def spreads(self) -> bool:
+        """Whether a point has low and high."""
+        return bool(self.points["low"].notna().any())
+
 
 @dataclass(frozen=True, eq=False)
 class Chart:
@@ -113,13 +118,14 @@ def gap_axis(lines: Sequence[Line]) -> Axis:
 def words(chart: Chart, line: Line) -> list[str]:
     """What is said of each point, if it is one: its numbers, its interval, the number of runs, its note."""
     texts = []
-    for point in line.points.itertuples():
-        text = f"{chart.x.text(point.x)}: {point.y:.4g}"
-        if pd.notna(point.low):
-            text += f" [{point.low:.4g}, {point.high:.4g}] ({line.spread})"
-        if pd.notna(point.n):
-            text += f", n = {point.n:.0f}"
-        if pd.notna(point.weight):
-            text += f", {point.weight:.0f} of them"
-        texts.append((text + (f", {point.note}" if point.note else "")) * bool(pd.notna(point.y)))
+    for point in line.points.to_dict("records"):
+        text = f"{chart.x.text(point['x'])}: {point['y']:.4g}"
+        if pd.notna(point["low"]):
+            text += f" [{point['low']:.4g}, {point['high']:.4g}] ({line.spread})"
+        if pd.notna(point["n"]):
+            text += f", n = {point['n']:.0f}"
+        if pd.notna(point["weight"]):
+            text += f", {point['weight']:.0f} of them"
+        text += f", {point['note']}" if point["note"] else ""
+        texts.append(text if pd.notna(point["y"]) else "")
     return texts

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -37,14 +36,16 @@ def draw(charts: Sequence[Chart], title: str) -> Figure:
 
 def _line(axes: Axes, line: Line) -> None:
     (color, marker), points, many = line.look, line.points, len(line.points) > MANY
-    x, y, known = points["x"] + line.aside, points["y"], points[points["low"].notna()]
+    x, y = points["x"] + line.aside, points["y"]
     if line.weighted:
-        axes.scatter(x, y, 18 * points["weight"], color, marker, alpha=0.25, linewidths=0, label=line.label)
+        axes.scatter(
+            x, y, s=18 * points["weight"], color=color, marker=marker, alpha=0.25, linewidths=0, label=line.label
+        )
         return
-    if line.bars:
-        ends = known["y"] - known["low"], known["high"] - known["y"]
-        axes.errorbar(known["x"] + line.aside, known["y"], ends, fmt="none", ecolor=color, elinewidth=1.4, capsize=3)
-    elif len(known):
+    if line.bars and line.spreads:
+        ends = y - points["low"], points["high"] - y
+        axes.errorbar(x, y, ends, fmt="none", ecolor=color, elinewidth=1.4, capsize=3)
+    elif line.spreads:
         axes.fill_between(x, points["low"], points["high"], color=color, alpha=0.2, linewidth=0)
     axes.plot(
         x, y, color=color, marker=marker, markersize=line.size, markerfacecolor=color if line.filled else "white",
@@ -53,9 +54,8 @@ def _line(axes: Axes, line: Line) -> None:
     )  # fmt: skip
     if line.notes:
         below = line.notes == "below"
-        for point in points[points["note"] != ""].itertuples():
-            end = point.low if below else point.high
-            _note(axes, point.note, point.x + line.aside, point.y if pd.isna(end) else end, below=below)
+        for text, *place in zip(points["note"], x, points["low" if below else "high"].fillna(y), strict=True):
+            _note(axes, text, *place, below=below)
 
 
 def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:

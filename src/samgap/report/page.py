@@ -76,7 +76,9 @@ def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
 
     Of curves nothing is gained by hundreds of lines; their rates stand in the table, their points in the csv.
     """
-    marked = [] if isinstance(chart, Map) else [line for line in chart.lines if line.look.marker]
+    if isinstance(chart, Map):
+        return []
+    marked = [line for line in chart.lines if line.look.marker]
     told = [(line.label, text) for line in marked for text in words(chart, line) if text]
     return told if len(told) <= LISTED else []
 

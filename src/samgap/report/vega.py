@@ -10,6 +10,7 @@ from samgap.figures.chart import Axis, Chart, Line, Map, words
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 320
 LETTERS = 44  # of a line of text, so that a phone has room for it
+MANY = 50  # points of a line from which they are small
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
           "*": STAR, "x": "M-.7,-.7L.7,.7M-.7,.7L.7,-.7", "X": "M-.7,-.7L.7,.7M-.7,.7L.7,-.7",
@@ -51,15 +52,15 @@ def _lines(chart: Chart) -> dict[str, Any]:
         return [number for number, line in enumerate(lines) if holds(line)]
 
     x, y = _axis("x", chart.x), _axis("y", chart.y)
-    stroke = by_line(*(line.look.color for line in lines))
-    color = stroke | {"legend": None}  # fill and stroke have one
+    colors = [line.look.color for line in lines]
+    stroke, plain = by_line(*colors), {"field": "color", "type": "nominal", "scale": None}
     dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
     fills = [("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines]
-    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}, "color": plain, "detail": {"field": "line"}}
     told = [{"field": "label", "title": "series"}, {"field": "told", "title": "point"}]
     layers = [
-        layer({"type": "area"}, where(lambda line: not line.bars), 0.2, color=color, **ends),
-        layer({"type": "rule", "strokeWidth": 1.5}, where(lambda line: line.bars), 0.6, color=color, **ends),
+        layer({"type": "area"}, where(lambda line: line.spreads and not line.bars), 0.2, **ends),
+        layer({"type": "rule", "strokeWidth": 1.5}, where(lambda line: line.spreads and line.bars), 0.6, **ends),
         layer(
             {"type": "line", "strokeWidth": 2}, where(lambda line: line.dash is not None),
             stroke=stroke, strokeDash=by_line(*dashes),
@@ -74,20 +75,21 @@ def _lines(chart: Chart) -> dict[str, Any]:
     layers[-1]["params"] = [{"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}]
     for side, dy in (("above", -7), ("below", 12)):
         text = {"type": "text", "align": "left", "dx": 5, "dy": dy}
-        noted = where(lambda line, side=side: line.notes == side)
+        noted = [number for number, line in enumerate(lines) if line.notes == side]
         layers.append(layer(text, noted, text={"field": "note"}, y=y | {"field": "end"}))
     layers = [one for one in layers if one["transform"][0]["filter"]["oneOf"]]
     if chart.y.unit == "points":
         rule = {"type": "rule", "color": "#606060"}
         layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": 0}}})
     label = {"calculate": f"join({labels}[datum.line], ' ')", "as": "label"}
-    return {"data": {"values": _rows(chart)}, "transform": [label], "layer": layers}
+    color = {"calculate": f"{json.dumps(colors)}[datum.line]", "as": "color"}
+    return {"data": {"values": _rows(chart)}, "transform": [label, color], "layer": layers}
 
 
-def _rows(chart: Chart) -> list[dict[str, Any]]:
-    rows = []
+def _rows(chart: Chart) -> list[Any]:
+    rows: list[Any] = []
     for number, line in enumerate(chart.lines):
-        area = 36 * line.points["weight"] if line.weighted else 2 * line.size**2
+        area = 36 * line.points["weight"] if line.weighted else 2 * line.size**2 if len(line.points) < MANY else 12
         found = line.points.assign(line=number, x=line.points["x"] + line.aside, size=area, told=words(chart, line))
         if line.notes:
             found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
@@ -109,7 +111,7 @@ def _axis(which: str, axis: Axis) -> dict[str, Any]:
 
 
 def _wrapped(text: str) -> list[str]:
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, LETTERS)]
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, LETTERS, break_on_hyphens=False)]
 
 
 def _literal(texts: Iterable[str]) -> str:

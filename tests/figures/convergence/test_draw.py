@@ -47,7 +47,7 @@ def test_curves_are_means_and_lines_have_their_rate() -> None:
     figure, study = drawn()
     narrow, line, wide, _ = figure.axes[0].get_lines()
     # Seeds are at exp(0), exp(1), exp(2): the mean of logs is 1.
-    assert narrow.get_ydata()[0] == pytest.approx(math.exp(1 - 0.02))
+    assert narrow.get_ydata()[0] == pytest.approx(math.exp(1 - 0.02), rel=1e-5)
     assert wide.get_label() == "width=10 (160, interpolates)"
     x, y = (np.asarray(part, dtype=float) for part in line.get_data())
     assert x.tolist() == [11, 40]

@@ -35,8 +35,8 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
     for number, ((named, cells), look) in enumerate(zip(series, style.looks(len(series)), strict=True)):
         prefix, ours, alone = label(named), cells[cells["n"].notna()], len(series) == 1
         found = points(ours, x, f"{drawn}_gap", f"{drawn}_se", note="ρ*=" + ours[f"{drawn}_rho"].map("{:g}".format))
-        notes = "below" if number % 2 else "above"
-        gap.append(Line(f"{prefix}ours ± s.e., {RULES[drawn]}", found, look, spread="± s.e.", notes=notes))
+        text = f"{prefix}ours ± s.e., {RULES[drawn]}"
+        gap.append(Line(text, found, look, spread="± s.e.", notes="below" if number % 2 else "above"))
         if unbiased != drawn and f"{unbiased}_gap" in ours:
             found = points(ours, x, f"{unbiased}_gap", ends=(f"{unbiased}_low", f"{unbiased}_high"),
                            note="ρ*=" + ours[f"{unbiased}_rho"].map("{:g}".format))  # fmt: skip
@@ -153,8 +153,10 @@ def _across(frame: pd.DataFrame, x: str) -> Axis:
         return Axis(f"{SIZES[x]}, biases and batch norm included", SIZES[x], "log", "parameters")
     if x != "pruner.sparsity" or cells.groupby(x)["params_total"].nunique().max() > 1:
         return Axis(x, x)
-    totals = cells.groupby(x)["params_total"].first().items()
-    ticks = tuple((place, f"{place:.3g}\n{style.short(total)}") for place, total in totals)
+    totals = cells.groupby(x)["params_total"].first()
+    ticks = tuple(
+        (place, f"{place:.3g}\n{style.short(total)}") for place, total in zip(totals.index, totals, strict=True)
+    )
     live = " to ".join(style.short(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()}))
     title = "sparsity: share of kernel weights removed; parameters before it"
     return Axis(f"{title}\n({live} live, biases and batch norm included)", x, ticks=ticks)

@@ -110,10 +110,11 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         own = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc
         bests = {seed: _best(own[[seed]]) for seed in own}
         best += [cell.axes | {"seed": seed, "rho": rho} for seed, rho in bests.items()]
-        for rho, each in (cell.sam_acc - cell.sgd_acc).iterrows():
-            gain = {"rho": rho, "n": len(each), "gain": float(each.mean()), "se": float(each.sem())}
-            gain |= {"best": rho == row["paper_rho"], "best_of": [*bests.values()].count(float(rho))}
-            gains.append(cell.axes | {size: row[size] for size in ("params_total", "params_live")} | gain)
+        sizes = {size: row[size] for size in ("params_total", "params_live")}
+        for rho_, each in zip(cell.sam_acc.index, cell.sam_acc.to_numpy() - cell.sgd_acc.to_numpy(), strict=True):
+            gain = {"rho": float(rho_), "n": len(each), "gain": each.mean(), "se": _std(each) / math.sqrt(len(each))}
+            gain |= {"best": rho_ == row["paper_rho"], "best_of": [*bests.values()].count(rho_)}
+            gains.append(cell.axes | sizes | gain)
     unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
     order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
     frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
@@ -121,10 +122,12 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         notes.append(f"no gap at the fixed rho = {fixed_rho:g} (draw.fixed_rho), which was not swept")
     if f"{unbiased}_gap" not in frame:
         notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
-    frames = (frame, *map(pd.DataFrame, (by_seed, best, gains)))
+    seeds, own_best, gained = map(pd.DataFrame, (by_seed, best, gains))
     # Of all that was asked for, so that a study does not change its lines while it fills up.
     thin = thinned(table.runs, table.cell_axes)
-    return Gaps(*frames, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin)
+    return Gaps(
+        frame, seeds, own_best, gained, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin
+    )  # fmt: skip
 
 
 def thinned(rows: pd.DataFrame, axes: list[str]) -> bool:
