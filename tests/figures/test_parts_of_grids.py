@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra import initialize_config_dir
 from matplotlib.figure import Figure
 
+from samgap import cli
 from samgap.report import collected, vega
 from samgap.runs import measurements, records
 from samgap.runs.identity import identity
@@ -96,7 +98,8 @@ def test_a_part_of_a_grid_is_drawn(drawn: Command, tmp_path: Path, figure: str, 
     assert "\n\nThe pipeline works here. " in out
     assert "pipeline works" not in (tmp_path / figure / "smoke" / f"{figure}.json").read_text()
     assert "nan" not in out.split("\n\n")[1]
-    shown = collected.evaluate(tmp_path, figure, "smoke")
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        shown = collected.evaluate(tmp_path, figure, "smoke")
     assert shown.charts
     assert shown.report
     texts = [*shown.report["remarks"], *(verdict["text"] for verdict in shown.report["verdicts"])]
