@@ -58,7 +58,7 @@ def test_picture_page_and_kept_result_show_the_same(
 ) -> None:
     monkeypatch.setattr(run, "run", made_up)
     monkeypatch.setattr(Figure, "savefig", lambda figure, path: None)
-    named, few = (f"figure={figure}/smoke", f"root={tmp_path}"), (*FEW, "ascent.rho=0,0.1,0.2")
+    named, few = (f"figure={figure}/smoke", f"root={tmp_path}"), (*FEW, "ascent.rho=0,0.2" + ",0.1" * (figure == "rho"))
     for arguments in (("train", "-m", *named, *few), ("draw", *named)):
         code, _, err = command(*arguments)
         assert code == 0, err
