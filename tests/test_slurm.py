@@ -1,17 +1,22 @@
 """hydra/launcher=slurm on a real Slurm of two nodes, without accounting."""
 
 import os
+import re
+import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hydra_plugins.samgap_launchers import slurm_queue
 from hydra_plugins.samgap_launchers.slurm import SlurmLauncher
-from tests.processes import alive, workers
+from hydra_plugins.samgap_launchers.slurm_queue import Queue
+from tests.processes import alive, finished, wait_for, workers
 from tests.slurm import cluster, patiently, told
-from tests.test_commands import lasting, start, wait_for
+from tests.test_commands import lasting, start
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = ("name=mine", "data.train_size=64", "model.width=0.1")
@@ -38,7 +43,7 @@ def queue() -> list[str]:
 def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(command: Command, tmp_path: Path) -> None:
     grid = (*TINY, "epochs=2", "ascent.rho=0,0.1")
     process = start(tmp_path / "slurm", *SLURM, *grid, "data.holdout=0,5000")
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 1
     assert "2 of 4 runs of mine/own failed, the others are done" in err
     assert "lower data.train_size or data.holdout" in err
@@ -51,12 +56,27 @@ def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(com
 
 
 @on_slurm
-def test_two_tasks_do_what_one_process_does(command: Command, tmp_path: Path) -> None:
+def test_two_tasks_that_were_held_do_what_one_process_does(command: Command, tmp_path: Path) -> None:
     grid = (*TINY, "epochs=2", "ascent.rho=0.1", "precision=64-true")
-    process = start(tmp_path / "slurm", *SLURM, *grid, "trainer.devices=2", "hydra.launcher.nodes=2")
-    err = process.communicate()[1]
+    two_nodes = ("trainer.devices=2", "hydra.launcher.nodes=2")
+    process = start(tmp_path / "slurm", *SLURM, *grid, *two_nodes, "hydra.launcher.extra={hold: true}")
+    # Held, it would wait for ever: the command says so, and what to do.
+    assert process.stderr is not None
+    stderr, said = process.stderr.fileno(), b""
+
+    def release() -> bytes | None:
+        nonlocal said
+        said += os.read(stderr, 10**5) if select.select([stderr], [], [], 0.1)[0] else b""
+        found = re.search(rb"Slurm does not start \d+ \(JobHeldUser\): (scontrol release jobname=\S+) ", said)
+        return found and found[1]
+
+    wait_for(lambda: bool(release()), process)
+    assert told(*(release() or b"").decode().split()) == ""
+    err = finished(process)
     assert process.returncode == 0, err
     assert command("train", "-m", *grid, f"root={tmp_path}/basic")[0] == 0
+    assert said.count(b"Slurm does not start") == 1
+    assert "Slurm does not start" not in err
     two, one = lasting(tmp_path / "slurm"), lasting(tmp_path / "basic")
     assert two.keys() == one.keys()
     for folder, record in two.items():
@@ -72,7 +92,7 @@ LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1300", "eval_every=1300", "trainer.ch
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     root = tmp_path_factory.mktemp("undisturbed")
     process = start(root, *LONG)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 0, err
     return lasting(root)
 
@@ -98,7 +118,7 @@ def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
     process = start(tmp_path, *SLURM, *LONG)
     wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
     os.kill(workers(tmp_path)[0], signal.SIGKILL)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 1
     assert "1 of 2 runs of mine/own failed, the others are done" in err
     assert "was ended" in err
@@ -112,7 +132,7 @@ def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
     (number,) = queue()
     again = advanced(tmp_path)
     assert told("scontrol", "requeue", number) == ""
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 0, err
     assert lasting(tmp_path) == undisturbed
 
@@ -126,7 +146,7 @@ def test_a_preempted_run_is_queued_again_and_ends_the_same(tmp_path: Path, undis
                   "--wrap=sleep 1")  # fmt: skip
     assert number
     patiently(lambda: not alive([before]), "end of the preempted run")
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 0, err
     assert lasting(tmp_path) == undisturbed
 
@@ -137,7 +157,7 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
     worker = workers(tmp_path)
     os.kill(process.pid, signal.SIGINT)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 130
     assert "jobs of Slurm canceled" in err
     assert "samgap: Stopped. The same command goes on where it was." in err
@@ -147,7 +167,7 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     process = start(tmp_path, *SLURM, *LONG)
     wait_for(again, process)
     process.kill()
-    process.communicate()
+    finished(process)
     (number,) = queue()
     # What a job gets before its time limit: it has itself queued again, without a driver.
     (worker,) = workers(tmp_path)
@@ -155,7 +175,7 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     patiently(lambda: not alive([worker]), "end of a run that is to be queued again")
     # The next driver waits for the job that the lost one left.
     process = start(tmp_path, *SLURM, *LONG)
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 0, err
     assert "1 runs are in Slurm's queue already" in err
     assert len(list(tmp_path.glob("mine/own/slurm/*/*_submission.sh"))) == 2
@@ -166,9 +186,9 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
 def test_jobs_that_slurm_does_not_take_are_one_sentence(tmp_path: Path) -> None:
     # A process of its own: submitit sets up logging anew and closes what pytest has there.
     process = start(tmp_path, *SLURM, *TINY, "seed=0,1", "hydra.launcher.partition=nowhere")
-    err = process.communicate()[1]
+    err = finished(process)
     assert process.returncode == 1
-    assert "Slurm does not take the jobs" in err
+    assert "Slurm rejects the jobs" in err
     assert "Traceback" not in err
     assert not [*tmp_path.glob("runs/*/record.json")]
 
@@ -179,6 +199,7 @@ def test_jobs_that_slurm_does_not_take_are_one_sentence(tmp_path: Path) -> None:
     [
         ("timeout_min=1", "hydra.launcher.timeout_min must be at least 3, got 1"),
         ("nodes=2", "hydra.launcher.nodes=2 must divide trainer.devices=1"),
+        ("extra=a100", "hydra.launcher.extra must be like {constraint: a100}, or null, got 'a100'"),
     ],
 )
 def test_wrong_values_are_one_sentence(command: Command, tmp_path: Path, word: str, sentence: str) -> None:
@@ -193,7 +214,37 @@ def test_without_slurm_there_is_one_sentence(command: Command, tmp_path: Path, m
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, err = command("train", "-m", *SLURM, *TINY, "seed=0,1", f"root={tmp_path}")
     assert code == 1
-    assert "hydra/launcher=slurm wants Slurm's commands on PATH and sbatch is not there" in err
+    assert "hydra/launcher=slurm needs Slurm's commands on PATH and sbatch is not there" in err
+
+
+def test_what_needs_a_person_is_said_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    queue = Queue("mine", tmp_path, 0)
+    entry: Any = SimpleNamespace(paths=SimpleNamespace(result_pickle=tmp_path / "none"), gone=None)
+    queue.active = dict.fromkeys([f"7_{k}" for k in range(5)], entry)
+
+    def polls(script: str) -> str:
+        """What two looks at a queue that answers so bring to stderr."""
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "squeue").chmod(0o755)
+        assert [*queue.ended(), *queue.ended()] == []
+        return capsys.readouterr().err
+
+    def waiting(reason: str) -> str:
+        return "\n".join(f"echo '7_{k} PENDING {reason}'" for k in range(5))
+
+    for usual in ("Priority", "BeginTime", "QOSMaxJobsPerUserLimit"):
+        assert polls(waiting(usual)) == ""
+    for reason in ("launch failed requeued held", "PartitionNodeLimit", "QOSMaxCpuPerJobLimit"):
+        assert polls(waiting(reason)).startswith(f"Slurm does not start 7_0, 7_1, 7_2 and 2 more ({reason}): scontrol ")
+        assert polls(waiting(reason)) == ""
+    assert polls("exit 1") == ""
+    monkeypatch.setattr(slurm_queue, "SILENCE_SECONDS", 0.0)
+    for _ in range(2):
+        assert polls("exit 1") == "squeue has not answered for minutes; this command waits until it does.\n"
+        assert polls("exit 1") == polls(waiting("Priority")) == ""
 
 
 def test_every_key_of_the_yaml_is_the_launcher_s() -> None:

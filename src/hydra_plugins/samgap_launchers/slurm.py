@@ -1,8 +1,9 @@
 """hydra/launcher=slurm: every run is a job of Slurm, started by submitit.
 
-A job is over when `squeue` no longer lists it, so that no accounting is wanted; then its result tells, or its lack.
-The jobs need no driver. One that is lost leaves them to Slurm, and the next finds those that are left by what the
-first wrote: it waits for the jobs in the queue that have just its runs to do, and queues the others.
+A job has ended when `squeue` no longer lists it, so accounting is not needed. Its result file says how it ended; a job
+without one was killed. The jobs do not need the driver, which is this process: when it dies, they go on. The next
+driver finds them by the files that the first one wrote, waits for those that do exactly its runs, and queues the other
+runs.
 """
 
 import hashlib
@@ -20,10 +21,10 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
-from samgap.errors import SettingError
+from samgap.errors import SettingError, said
 
 ARRAY = 1000  # jobs of an array; Slurm's own limit is 1001 unless a cluster sets another
-SIGNAL_SECONDS = 60  # before its time limit a job is told to have itself queued again; Slurm is exact to a minute
+SIGNAL_SECONDS = 60  # before its time limit a job gets a signal and requeues itself; Slurm is exact to a minute
 LEAST = {"timeout_min": 3, "timeouts": 0, "nodes": 1, "cpus_per_task": 1, "gpus_per_task": 0, "parallel": 1,
          "poll_seconds": 0, "late_seconds": 0}  # fmt: skip
 
@@ -44,7 +45,7 @@ class SlurmConf:
     mem: str | None = None
     parallel: int = 100
     setup: list[str] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Any = None  # not a dict, to which an override could add no keys
     folder: str = "slurm"
     poll_seconds: float = 1
     late_seconds: float = 20
@@ -54,26 +55,26 @@ ConfigStore.instance().store(group="hydra/launcher", name="samgap_slurm", node=S
 
 
 class Task:
-    """What a job calls; submitit pickles it."""
+    """The function that a job calls; submitit pickles it."""
 
     def __init__(self, job: Job, work: Work) -> None:
         self.job, self.work = job, work
 
     def __call__(self) -> Told:
-        """Carry out the run in this process, one of as many as it has devices."""
+        """Carry out the run in this process, one of the run's `trainer.devices` processes."""
         if self.job.devices > 1:
             os.environ.update(_ranks())
         return self.work.carry_out(self.job)
 
     def checkpoint(self) -> Any:
-        """What submitit queues again when the job is preempted or out of time: the same, which goes on."""
+        """Called by submitit when the job is preempted or reaches its time limit: requeue this task, which resumes."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 class SlurmLauncher(JobLauncher):
-    """Queues the runs, watches the queue and collects what they tell."""
+    """Queues the runs, watches the queue and collects the outcomes."""
 
     several_devices = True
 
@@ -83,23 +84,23 @@ class SlurmLauncher(JobLauncher):
         self.conf = SlurmConf(**plain)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
-        """Queue what is not in the queue yet, and wait for all of it."""
+        """Queue the runs that are not in the queue yet, and wait for all of them."""
         _refuse(self.conf, jobs)
         folder = Path(self.conf.folder).absolute()
-        # The name says whose jobs they are, also to a driver that knows nothing else of them.
+        # A later driver finds the jobs of this sweep by their name.
         place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
         queue = Queue(f"samgap-{self.config.name}-{self.config.scale}-{place}", folder, self.conf.late_seconds)
         told: dict[int, Told] = {}
         try:
             queue.adopt(jobs)
-            if queue.left:
-                print(f"{len(queue.left)} runs are in Slurm's queue already.", file=sys.stderr)
-            known = [entry.job for entry in queue.left.values()]
+            if queue.active:
+                print(f"{len(queue.active)} runs are in Slurm's queue already.", file=sys.stderr)
+            known = [entry.job for entry in queue.active.values()]
             for array in _arrays([job for job in jobs if job not in known]):
                 tasks = [Task(job, work) for job in array]
                 queue.submit(array, tasks, self.conf.timeouts, _parameters(self.conf, array[0].devices))
-            while queue.left:
-                told |= {job.number: result for job, result in queue.over()}
+            while queue.active:
+                told |= {job.number: result for job, result in queue.ended()}
                 time.sleep(self.conf.poll_seconds)
         except KeyboardInterrupt:
             queue.cancel()
@@ -111,12 +112,14 @@ def _refuse(conf: SlurmConf, jobs: list[Job]) -> None:
     missing = [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]
     if missing:
         raise SettingError(
-            f"hydra/launcher=slurm wants Slurm's commands on PATH and {missing[0]} is not there: start it where they "
+            f"hydra/launcher=slurm needs Slurm's commands on PATH and {missing[0]} is not there: start it where they "
             "are (a login node), or set hydra/launcher=cores."
         )
     for key, least in LEAST.items():
         if getattr(conf, key) < least:
             raise SettingError(f"hydra.launcher.{key} must be at least {least}, got {getattr(conf, key)}.")
+    if not isinstance(conf.extra, dict | None):
+        raise SettingError(f"hydra.launcher.extra must be like {{constraint: a100}}, or null, got {said(conf.extra)}.")
     for job in jobs:
         if job.devices % conf.nodes:
             raise SettingError(
@@ -125,7 +128,7 @@ def _refuse(conf: SlurmConf, jobs: list[Job]) -> None:
 
 
 def _arrays(jobs: list[Job]) -> Iterator[list[Job]]:
-    # Jobs of an array want the same machines; within one the longest still come first.
+    # All jobs of an array get the same resources; within an array the longest run comes first.
     for devices in sorted({job.devices for job in jobs}, reverse=True):
         alike = [job for job in jobs if job.devices == devices]
         yield from (alike[first : first + ARRAY] for first in range(0, len(alike), ARRAY))
@@ -147,19 +150,19 @@ def _parameters(conf: SlurmConf, devices: int) -> dict[str, Any]:
         "setup": conf.setup or None,
         "wckey": None,  # submitit would set one
         "signal_delay_s": SIGNAL_SECONDS,
-        # A run that loses a process waits for it in vain; and srun does not ask sbatch for the number of cores.
+        # A run that lost a process would wait for it forever. srun does not take the number of cores from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={conf.cpus_per_task}"],
-        "additional_parameters": {"requeue": True} | conf.extra,
+        "additional_parameters": {"requeue": True} | (conf.extra or {}),
     }
 
 
 def _ranks() -> dict[str, str]:
-    """What torchrun would tell this task of a job."""
+    """Return the variables that torchrun would set in this task."""
     from submitit import JobEnvironment
 
     task = JobEnvironment()
-    # One machine finds itself under this name whatever its own is. Of several the first, where the first task is,
-    # has started all, and is known by its address. MASTER_ADDR of `setup` wins.
+    # One node reaches itself by the loopback address, whatever its name. With several, the first node has started all
+    # tasks and Slurm gives its address. MASTER_ADDR in `setup` wins.
     first = "127.0.0.1" if task.num_nodes == 1 else os.environ["SLURM_LAUNCH_NODE_IPADDR"]
     return {
         "RANK": str(task.global_rank),
@@ -168,6 +171,6 @@ def _ranks() -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(task.num_tasks // task.num_nodes),
         "GROUP_RANK": str(task.node),
         "MASTER_ADDR": os.environ.get("MASTER_ADDR", first),
-        # Below those that a system gives to whoever asks, and another for each job of a node.
+        # Below the ports that systems hand out, and different for the jobs of a node.
         "MASTER_PORT": str(12000 + int(task.raw_job_id) % 20000),
     }

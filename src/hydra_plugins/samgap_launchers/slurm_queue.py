@@ -1,7 +1,9 @@
-"""The jobs of one sweep in Slurm's queue, for slurm.py; submitit writes what they do and what they tell."""
+"""The jobs of one sweep in Slurm's queue, for slurm.py. submitit writes their pickled tasks, logs and results."""
 
 import contextlib
 import io
+import math
+import re
 import subprocess
 import sys
 import time
@@ -14,14 +16,18 @@ from hydra_plugins.samgap_launchers.jobs import Job, Told, lost
 from samgap import provenance
 from samgap.errors import SettingError
 
+# Reasons of a job that only waits for its turn; any other needs a person. A limit on one job never passes.
+ORDINARY = re.compile("None|Priority|Resources|Dependency|BeginTime|Cleaning|(?!Partition|.*PerJob).*Limit")
+SILENCE_SECONDS = 300.0  # that squeue may fail for before the user is told
+
 
 @dataclass
 class Entry:
     """A job in the queue."""
 
     job: Job
-    paths: Any  # submitit's, of what it writes
-    gone: float | None = None  # when the queue was first seen without it
+    paths: Any  # submitit's JobPaths
+    gone: float | None = None  # time when squeue first did not list it
 
 
 class Queue:
@@ -30,39 +36,41 @@ class Queue:
     def __init__(self, name: str, folder: Path, late_seconds: float) -> None:
         """
         Args:
-            name: of all its jobs, and of no other sweep's.
-            folder: where every start has its own for logs and pickles.
-            late_seconds: that a result may take to be seen.
+            name: of all jobs of this sweep, and of no other's.
+            folder: has a folder for each start, with logs and pickles.
+            late_seconds: that a result file may appear after the end of its job.
         """
         self.name, self.folder, self.late_seconds = name, folder, late_seconds
         self.start = folder / provenance.now().replace(":", "-")
-        self.left: dict[str, Entry] = {}  # by Slurm's number
+        self.active: dict[str, Entry] = {}  # by Slurm's number
+        self.blocked: dict[str, str] = {}  # number to Slurm's reason, of the jobs that need a person
+        self.answered = time.monotonic()  # when squeue last did; inf once the user was told that it does not
 
     def adopt(self, jobs: list[Job]) -> None:
-        """Take over what an earlier driver left: jobs in the queue that have just these runs to do."""
+        """Take over the jobs of an earlier driver that do exactly these runs."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         wanted = {(str(job.folder), *sorted(job.overrides)): job for job in jobs}
-        for number in [number for number, state in (self._listed() or {}).items() if state != "COMPLETING"]:
+        for number in [number for number, (state, _) in (self._listed() or {}).items() if state != "COMPLETING"]:
             for file in self.folder.glob(f"*/{number}_submitted.pkl"):
                 paths = JobPaths(file.parent, job_id=number, task_id=0)
                 task: Any = DelayedSubmission.load(file).function
                 theirs = task.job
                 job = wanted.pop((str(theirs.folder), *sorted(theirs.overrides)), None)
                 if job is not None and not paths.result_pickle.exists():
-                    self.left[number] = Entry(job, paths)
+                    self.active[number] = Entry(job, paths)
 
     def submit(self, jobs: list[Job], tasks: list[Any], timeouts: int, parameters: Mapping[str, Any]) -> None:
         """Queue an array.
 
         Args:
             jobs: the longest first.
-            tasks: what each of them is to call.
-            timeouts: times that a job is queued again for its time limit.
-            parameters: sbatch's, as submitit spells them.
+            tasks: what each job calls.
+            timeouts: how often a job is requeued at its time limit.
+            parameters: of sbatch, in submitit's spelling.
 
         Raises:
-            SettingError: Slurm does not take it.
+            SettingError: Slurm rejects it.
         """
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -75,52 +83,76 @@ class Queue:
         except (FailedJobError, FailedSubmissionError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise SettingError(
-                f"Slurm does not take the jobs ({reason}): set partition, account, timeout_min and the other keys of "
-                "hydra.launcher as this cluster wants them."
+                f"Slurm rejects the jobs ({reason}): set partition, account, timeout_min and the other keys of "
+                "hydra.launcher as this cluster requires."
             ) from error
-        self.left |= {one.job_id: Entry(job, one.task(0).paths) for job, one in zip(jobs, queued, strict=True)}
+        self.active |= {one.job_id: Entry(job, one.task(0).paths) for job, one in zip(jobs, queued, strict=True)}
 
-    def over(self) -> Iterator[tuple[Job, Told]]:
-        """Forget the jobs that are over, and say what became of each."""
+    def ended(self) -> Iterator[tuple[Job, Told]]:
+        """Yield the runs whose jobs have ended with their outcomes, and drop them from `active`."""
         listed = self._listed()
-        for number, entry in list(self.left.items()):
-            if (told := self._told(number, entry, listed)) is not None:
-                del self.left[number]
-                yield entry.job, told
+        self._warn(listed)
+        for number, entry in list(self.active.items()):
+            if (outcome := self._outcome(number, entry, listed)) is not None:
+                del self.active[number]
+                yield entry.job, outcome
 
     def cancel(self) -> None:
-        """End all jobs of the sweep at once; runs go on from last.ckpt when they are queued again."""
-        # Runs are deaf to the signal that Slurm sends first.
+        """Cancel all jobs of the sweep; runs resume from last.ckpt when they are queued again."""
+        # Runs ignore the signal that Slurm would send first.
         for how in (["--state=RUNNING", "--signal=KILL"], []):
             subprocess.run(["scancel", "--me", f"--name={self.name}", *how], capture_output=True, check=False)
-        print(f"{len(self.left)} jobs of Slurm canceled.", file=sys.stderr)
+        print(f"{len(self.active)} jobs of Slurm canceled.", file=sys.stderr)
 
-    def _told(self, number: str, entry: Entry, listed: Mapping[str, str] | None) -> Told | None:
+    def _warn(self, listed: Mapping[str, tuple[str, str]] | None) -> None:
+        """Say once what keeps the jobs waiting and needs a person, and again when it changes."""
+        if listed is None:
+            if time.monotonic() - self.answered > SILENCE_SECONDS:
+                self.answered = math.inf
+                print("squeue has not answered for minutes; this command waits until it does.", file=sys.stderr)
+            return
+        before, self.answered = self.blocked, time.monotonic()
+        self.blocked = {
+            number: reason
+            for number, (state, reason) in listed.items()
+            if number in self.active and state == "PENDING" and not ORDINARY.fullmatch(reason)
+        }
+        for reason in {reason: None for number, reason in self.blocked.items() if before.get(number) != reason}:
+            numbers = [number for number, why in self.blocked.items() if why == reason]
+            more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+            print(
+                f"Slurm does not start {', '.join(numbers[:3])}{more} ({reason}): scontrol release jobname={self.name} "
+                "frees held jobs (for JobHeldAdmin, an administrator must), scancel --state=PENDING "
+                f"--name={self.name} gives up on all that wait, and until then this command waits.",
+                file=sys.stderr,
+            )
+
+    def _outcome(self, number: str, entry: Entry, listed: Mapping[str, object] | None) -> Told | None:
         from submitit.core.utils import pickle_load
 
         if entry.paths.result_pickle.exists():
-            outcome, told = pickle_load(entry.paths.result_pickle)
-            return told if outcome == "success" else lost(entry.job, str(told).strip().splitlines()[-1])
+            status, result = pickle_load(entry.paths.result_pickle)
+            return result if status == "success" else lost(entry.job, str(result).strip().splitlines()[-1])
         if listed is None or number in listed:
             entry.gone = None
             return None
         entry.gone = entry.gone or time.monotonic()
         if time.monotonic() - entry.gone < self.late_seconds:
             return None
-        return lost(entry.job, f"Slurm's job {number} was ended{_last_words(entry.paths.stderr)}")
+        return lost(entry.job, f"Slurm's job {number} was ended{_last_line(entry.paths.stderr)}")
 
-    def _listed(self) -> dict[str, str] | None:
-        # Number and state; None when Slurm does not answer, which it may do for a while.
-        command = ["squeue", "--me", "--noheader", "--array", f"--name={self.name}", "--format=%i %T"]
+    def _listed(self) -> dict[str, tuple[str, str]] | None:
+        # Number to state and reason; None when Slurm does not answer, which happens for a while.
+        command = ["squeue", "--me", "--noheader", "--array", f"--name={self.name}", "--format=%i %T %r"]
         try:
             lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return None
-        return {number: state for number, state in map(str.split, lines)}
+        return {number: (state, reason) for number, state, reason in (line.split(maxsplit=2) for line in lines)}
 
 
-def _last_words(log: Path) -> str:
-    # Of a job that was killed the log ends with Slurm's reason.
+def _last_line(log: Path) -> str:
+    # When Slurm kills a job, its log ends with the reason.
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

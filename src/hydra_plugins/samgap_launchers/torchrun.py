@@ -1,4 +1,4 @@
-"""hydra/launcher=torchrun: one run after the other, each on several devices of this machine by torchrun."""
+"""hydra/launcher=torchrun: one run after another, each on several devices of this machine."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ LOG = "torchrun.log"
 
 @dataclass
 class TorchrunConf:
-    """No keys: trainer.devices says how many processes a run has."""
+    """No keys: a run has `trainer.devices` processes."""
 
     _target_: str = "hydra_plugins.samgap_launchers.torchrun.TorchrunLauncher"
 
@@ -23,18 +23,18 @@ ConfigStore.instance().store(group="hydra/launcher", name="torchrun", node=Torch
 
 
 class TorchrunLauncher(JobLauncher):
-    """Starts what a user would type: torchrun ... -m samgap.train, with the run's own overrides."""
+    """Starts `torchrun ... -m samgap.train` for each run, with its overrides."""
 
     several_devices = True
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
-        """One process a device; torchrun ends all of a run when one of them ends."""
+        """Start a process for each device; when one fails, torchrun ends all processes of its run."""
         return [_run(job) for job in jobs]
 
 
 def _run(job: Job) -> Told:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={job.devices}"]
-    # Lightning and torchrun take many words for an error that error.txt has whole; here is what they say without one.
+    # error.txt has every error of the run itself. The log is for errors before that, and is deleted after a success.
     log = job.folder / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
@@ -44,7 +44,7 @@ def _run(job: Job) -> Told:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.terminate()  # it ends the run's processes
+            process.terminate()  # torchrun then ends the run's processes
             process.wait()
             raise
     told = lost(job, f"torchrun ended with {code}, see {log}")
