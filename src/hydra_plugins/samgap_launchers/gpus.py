@@ -17,9 +17,10 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lost
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from samgap import files
 from samgap.errors import SettingError
+from samgap.runs.records import RunOutcome
 
 # Ray is imported where it is needed: Hydra imports this file for every command.
 
@@ -69,7 +70,7 @@ class GpusLauncher(JobLauncher):
             raise SettingError(f"hydra.launcher.retries must be a whole number from 0, got {retries}.")
         self.gpus, self.address, self.retries = gpus, address, retries
 
-    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+    def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """One worker a GPU or share; what Ray starts here ends with the sweep, a cluster that was there stays."""
         with self._ray(work) as gpus:
             # Where runs are few, they rather spread over the GPUs than share one.
@@ -125,7 +126,7 @@ class Worker:
 
         return ray.util.get_node_ip_address(), " ".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
-    def carry_out(self, job: Job) -> Told:
+    def carry_out(self, job: Job) -> RunOutcome:
         """See `Work`."""
         return self.work.carry_out(job)
 
@@ -152,14 +153,14 @@ class Crew:
         self.waiting = deque(range(len(jobs)))
         self.posts: dict[Any, Post] = {}  # by the answer that is awaited
         self.killed: Counter[int] = Counter()
-        self.told: dict[int, Told] = {}
+        self.told: dict[int, RunOutcome] = {}
         self.trouble = "the cluster has no GPU any more"
         self.path = Path(work.config.root, work.config.name, work.config.scale, GPUS)
         self.rows = (
             list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines())) if self.path.exists() else []
         )
 
-    def carry_out(self, workers: int) -> list[Told]:
+    def carry_out(self, workers: int) -> list[RunOutcome]:
         """What became of each job."""
         for _ in range(workers):
             self._engage()
@@ -192,7 +193,7 @@ class Crew:
         if post.job is None:
             post.place = said
         else:
-            self._note(post, said["status"])
+            self._note(post, said.status)
             self.told[post.job] = said
         if self.waiting:
             post.job, post.since = self.waiting.popleft(), _now()

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra_plugins.samgap_launchers.jobs import Job, Told, lost
+from hydra_plugins.samgap_launchers.jobs import Job, lost
 from samgap import provenance
 from samgap.errors import SettingError
+from samgap.runs.records import RunOutcome
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Queue:
             ) from error
         self.left |= {one.job_id: Entry(job, one.task(0).paths) for job, one in zip(jobs, queued, strict=True)}
 
-    def over(self) -> Iterator[tuple[Job, Told]]:
+    def over(self) -> Iterator[tuple[Job, RunOutcome]]:
         """Forget the jobs that are over, and say what became of each."""
         listed = self._listed()
         for number, entry in list(self.left.items()):
@@ -95,7 +96,7 @@ class Queue:
             subprocess.run(["scancel", "--me", f"--name={self.name}", *how], capture_output=True, check=False)
         print(f"{len(self.left)} jobs of Slurm canceled.", file=sys.stderr)
 
-    def _told(self, number: str, entry: Entry, listed: Mapping[str, str] | None) -> Told | None:
+    def _told(self, number: str, entry: Entry, listed: Mapping[str, str] | None) -> RunOutcome | None:
         from submitit.core.utils import pickle_load
 
         if entry.paths.result_pickle.exists():

@@ -19,6 +19,7 @@ from samgap.composer import Composer
 from samgap.errors import SettingError, said
 from samgap.runs import identity, measurements, sweeps
 from samgap.runs.display import Display
+from samgap.runs.records import RunOutcome
 from samgap.runs.sweeps import Member, Progress, Sweep, clock
 from samgap.training.settings import GROUPS, LIMIT, SCALARS, resolve
 
@@ -114,18 +115,18 @@ class ResumeSweeper(BasicSweeper):
                         f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
                     ) from error
         self._draw()
-        told = [result.return_value for result in returns]
-        if busy := [one for one in told if one["status"] == "busy"]:
+        outcomes: list[RunOutcome] = [result.return_value for result in returns]
+        if busy := [one for one in outcomes if one.status == "busy"]:
             print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
-        skipped = sum(one["status"] == "skipped" for one in told)
-        if failures := [one for one in told if one["status"] == "failed"]:
+        skipped = sum(one.status == "skipped" for one in outcomes)
+        if failures := [one for one in outcomes if one.status == "failed"]:
             first = failures[0]
             others = ", the others are done" if len(failures) < len(runs) and not busy else ""
             if skipped:
                 others = f", and {skipped} were not started (hydra.sweeper.stop_after)"
             raise SettingError(
                 f"{len(failures)} of {len(runs)} runs of {grid.name}/{grid.scale} failed{others}; "
-                f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
+                f"first {sweeps.runs(root) / first.folder}: {first.error}"
             )
         return [returns]
 
