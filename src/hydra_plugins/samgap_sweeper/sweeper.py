@@ -21,7 +21,9 @@ from samgap.runs import identity, measurements, sweeps
 from samgap.runs.display import Display
 from samgap.runs.records import RunOutcome
 from samgap.runs.sweeps import Member, Progress, Sweep, clock
-from samgap.training.settings import GROUPS, LIMIT, SCALARS, resolve
+from samgap.training.machine import LIMIT
+from samgap.training.plan import RunPlan
+from samgap.training.settings import GROUPS, PLACES, SCALARS
 
 naming.register()
 
@@ -77,7 +79,7 @@ class ResumeSweeper(BasicSweeper):
         composer: Any = Composer(self.hydra_context.config_loader)
         # The launcher composes each job again.
         self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
-        place = naming.plain(self.config, *naming.PLACES, "draw")
+        place = naming.plain(self.config, *PLACES, "draw")
         jobs = self._jobs(arguments)
         root = Path(place["root"])
         grid = Sweep(
@@ -162,23 +164,23 @@ class ResumeSweeper(BasicSweeper):
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "root")
-            settings = resolve(values)
-            own = Path(values["root"], "runs", identity.folder(settings))
+            plan = RunPlan.of(values)
+            own = Path(values["root"], "runs", plan.folder)
             if Path(config.hydra.sweep.dir, config.hydra.sweep.subdir) != own:
                 raise SettingError(f"The folder of a run is {own}, where it is found: set root and not hydra.sweep.")
-            leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
+            leaves = {sweeps.RHO: 0} | identity.flat(plan.settings) | {LIVE: values["pruner"].get("live_params")}
             if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):
                 continue
-            if (devices := values["trainer"]["devices"]) > 1 and not getattr(self.launcher, "several_devices", False):
+            if (devices := plan.machine.devices) > 1 and not getattr(self.launcher, "several_devices", False):
                 raise SettingError(
                     f"trainer.devices={devices} in a sweep wants a launcher that starts {devices} processes a run: set "
                     "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm."
                 )
             member = Member(
-                identity=identity.identity(settings),
+                identity=plan.identity,
                 folder=own.name,
                 axes={key: _label(leaves.get(key)) for key in keys},
-                cost=round(cost(values, settings), 3),
+                cost=round(cost(plan), 3),
             )
             jobs.append((member, list(job)))
         if not jobs:
