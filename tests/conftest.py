@@ -20,7 +20,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from samgap import cli, naming
 from tests.needs import MET
@@ -34,20 +34,25 @@ TINY = ("epochs=2", "data.train_size=96", "data.holdout=40", "batch_size=32", "m
 
 def config(*overrides: str, name: str = "train") -> dict[str, Any]:
     """A composed config as plain values."""
-    return copy.deepcopy(_composed(overrides, name)[0])
+    return copy.deepcopy(_composed(overrides, name)[1])
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The same as Hydra gives it."""
+    return copy.deepcopy(_composed(overrides, "train")[0])
 
 
 def swept(*overrides: str) -> dict[str, str]:
     """The axes that a composed config sweeps over, as one would type them."""
-    return dict(_composed(overrides, "train")[1])
+    return dict(_composed(overrides, "train")[2])
 
 
 @functools.cache
-def _composed(overrides: tuple[str, ...], name: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _composed(overrides: tuple[str, ...], name: str) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
     with initialize_config_dir(cli.CONF, version_base="1.3"):
         both = compose(name, overrides=list(overrides), return_hydra_config=True)
     own = OmegaConf.masked_copy(both, [key for key in both if key != "hydra"])
-    return OmegaConf.to_container(own, resolve=True), both.hydra.sweeper.get("params") or {}
+    return own, OmegaConf.to_container(own, resolve=True), both.hydra.sweeper.get("params") or {}
 
 
 # Files that take longest, in order. A worker of xdist takes a file at a time (pyproject.toml), so what the tests of one

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 
 from omegaconf import DictConfig
 
-from hydra_plugins.samgap_launchers.jobs import Job, Told
+from hydra_plugins.samgap_launchers.jobs import Job
+from samgap.runs.records import RunOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen(RunOutcome):
+    """The device that the process sees, too."""
+
+    device: str
 
 
 @dataclass
@@ -21,10 +29,9 @@ class StandIn:
     meet: int
     environment: dict[str, str] = field(default_factory=dict)
 
-    def carry_out(self, job: Job) -> Told:
-        """Told is the device that the process sees."""
+    def carry_out(self, job: Job) -> Seen:
         job.folder.mkdir(parents=True)
         while len([*job.folder.parent.iterdir()]) < self.meet:
             time.sleep(0.05)
         time.sleep(float(job.overrides[0]))
-        return {"folder": job.folder.name, "status": "done", "sees": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+        return Seen(job.folder.name, "done", device=os.environ.get("CUDA_VISIBLE_DEVICES", ""))

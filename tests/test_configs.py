@@ -53,9 +53,8 @@ def test_a_choice_is_named_after_its_file(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in OVERLAYS], ids=str)
 def test_every_target_can_be_imported(path: Path) -> None:
-    target = yaml.safe_load((CONF / path).read_text()).get("_target_")
-    if target is not None:
-        assert callable(locate(target))
+    values = yaml.safe_load((CONF / path).read_text())
+    assert all(callable(locate(values[key])) for key in ("_target_", "code") if key in values)
 
 
 def sweep(figure: str) -> dict[str, list[Any]]:
@@ -142,7 +141,7 @@ def test_the_paper_s_grids_and_settings() -> None:
         assert (values["data"]["train_size"], values["data"]["holdout"], values["data"]["label_noise"]) == (None, 0, 0)
         assert (values["epochs"], values["batch_size"]) == (epochs, 128)
         assert values["optimizer"] == {
-            "name": "sgd", "_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": decay,
+            **config()["optimizer"], "code": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": decay,
         }  # fmt: skip
         assert (values["schedule"]["milestones"], values["schedule"]["factor"]) == ([0.5, 0.75], 0.1)
         assert values["ascent"]["name"] == "sam"
@@ -194,7 +193,7 @@ def test_published_widths_have_the_published_parameter_counts(name: str) -> None
     for width, params in zip(table["width"], table["params"], strict=True):
         with torch.device("meta"):
             shape = (data["channels"], data["size"], data["size"])
-            net = locate(values["model"]["_target_"])(shape, data["classes"], width)
+            net = locate(values["model"]["code"])(shape, data["classes"], width)
         assert count(net).total == params
 
 
@@ -260,7 +259,7 @@ def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: 
             settings = resolve(pruned | {"model": pruned["model"] | {"width": width}})
             data = settings["data"]
             with torch.device("meta"):
-                net = locate(values["model"]["_target_"])((data["channels"], *[data["size"]] * 2), 10, width)
+                net = locate(values["model"]["code"])((data["channels"], *[data["size"]] * 2), 10, width)
             kernels, total = count(net).prunable, count(net).total
             sparsities.append(settings["pruner"]["sparsity"])
             assert total - kernels + round((1 - sparsities[-1]) * kernels) == values["pruner"]["live_params"]
@@ -308,7 +307,7 @@ def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypat
     data, model = values["data"], values["model"]
     if data["name"] != "factorization":  # that one is made on the fly
         levels = 16 if data["name"] == "digits" else 255
-        monkeypatch.setattr(build, "data", lambda _, settings: _assemble(settings["data"], data, levels))
+        monkeypatch.setattr(build, "data", lambda plan: _assemble(plan.settings["data"], data, levels))
     widths = grid.get("model.width") or [model["width"]]
     if figure == "fig8/paper":
         widths.remove(256)  # 178 million weights, whose drawing alone takes ten seconds; 128 filters do as well

@@ -1,36 +1,54 @@
 """What every member of a config group must do. The folder is the registry: a new YAML is tested without a new test."""
 
 import copy
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from samgap import cli
+from samgap import cli, targets
 from samgap.curvature.examples import Examples
 from samgap.curvature.probes import Subject
+from samgap.data.sets import Raw, Split
 from samgap.losses import correct, cross_entropy
 from samgap.models.count import count
 from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
+from samgap.optim.wrapper import Wrapper
 from samgap.targets import locate
-from tests.conftest import config
+from tests.conftest import composed, config
 from tests.pruning.nets import EXAMPLES, zero_initialized
 
 
 def choices(group: str, *without: str) -> list[str]:
-    return sorted(path.stem for path in (Path(cli.CONF) / group).glob("*.yaml") if path.stem not in without)
+    return sorted(path.stem for path in (Path(cli.CONF) / group).glob("*.yaml") if path.stem not in ("base", *without))
 
 
 def options(group: str, name: str) -> tuple[Any, dict[str, Any]]:
-    """(target, arguments) of a choice."""
+    """(code, arguments) of a choice."""
     values = config(f"{group}={name}")[group]
-    return locate(values["_target_"]), {k: v for k, v in values.items() if k not in ("name", "_target_")}
+    return locate(values["code"]), targets.options(values)
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_hydra_makes_the_data_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = composed(f"data={name}").data
+
+    @functools.wraps(locate(chosen.code))  # whose keys it takes; the files are not here
+    def load(folder: Path, **own: Any) -> Raw:
+        split = Split(torch.zeros(2, chosen.channels, 8, 8), torch.tensor([0, chosen.classes - 1]))
+        return Raw(split, split, levels=255)
+
+    monkeypatch.setattr(chosen.code, load)
+    data = instantiate(chosen)("nowhere")
+    assert (data.shape, data.classes, len(data.train)) == ((chosen.channels, *[chosen.size] * 2), chosen.classes, 2)
 
 
 @pytest.mark.parametrize("name", choices("data"))
@@ -57,12 +75,11 @@ def test_models_grow_with_width_and_give_logits(name: str, shape: tuple[int, int
 
 @pytest.mark.parametrize("name", choices("model"))
 def test_two_models_of_one_seed_are_equal(name: str) -> None:
-    target, arguments = options("model", name)
+    chosen = composed(f"model={name}", "model.width=2").model
     nets = []
     for _ in range(2):
         torch.manual_seed(5)
-        nets.append(target((1, 8, 8), 10, width=2))
-        initialize(nets[-1], arguments["init"])
+        nets.append(instantiate(chosen)((1, 8, 8), 10))
     assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
 
 
@@ -101,11 +118,10 @@ def test_pruners_meet_the_count_nest_and_leave_the_net_alone(name: str, model: s
 
 @pytest.mark.parametrize("name", choices("pruner"))
 def test_pruners_meet_the_count_among_ties(name: str) -> None:
-    target, arguments = pruner(name)
     net = MLP((1, 8, 8), 10, 0.3)
     for weight in (w for w in net.parameters() if w.ndim == 2):
         nn.init.zeros_(weight[:, ::2])  # by any score the last, and equal
-    found = target(net, EXAMPLES, sparsity=0.37, seed=1, **arguments)
+    found = instantiate(composed(f"pruner={name}", "pruner.sparsity=0.37").pruner)(net, EXAMPLES)
     assert sum(int(m.sum()) for m in found.values()) == round(0.63 * count(net).prunable)
 
 
@@ -140,8 +156,10 @@ def ascent(name: str, base: Optimizer, weight: nn.Parameter, **changed: float) -
 @pytest.mark.parametrize("name", choices("ascent", "none"))
 @pytest.mark.parametrize("start", [torch.ones(5), torch.zeros(5)], ids=["slope", "minimum"])
 def test_ascents_return_to_the_weights_before_the_descent(name: str, start: torch.Tensor) -> None:
-    weight = nn.Parameter(start.clone())
-    optimizer = ascent(name, SGD([weight], lr=0.0), weight, rho=0.1)
+    chosen, module = composed(f"ascent={name}"), nn.Module()
+    module.weight = weight = nn.Parameter(start.clone())
+    base = instantiate(chosen.optimizer, lr=0.0)(module.parameters())
+    optimizer = instantiate(chosen.ascent, rho=0.1)(base, module)
     calls: list[torch.Tensor] = []
     loss = optimizer.step(quadratic(weight, optimizer, calls))
     assert torch.equal(weight, start)
@@ -168,9 +186,15 @@ def test_ascents_of_radius_zero_are_the_base(name: str) -> None:
     assert torch.equal(*results)
 
 
+def test_no_ascent_is_the_plain_gradient() -> None:
+    net = nn.Linear(2, 2)
+    for chosen in (composed("ascent=none").ascent, composed("ascent.rho=0").ascent):
+        assert type(instantiate(chosen)(SGD(net.parameters()), net)) is Wrapper
+
+
 @pytest.mark.parametrize("name", choices("loss"))
 def test_losses_are_means_over_the_batch_and_small_when_right(name: str) -> None:
-    target, _ = options("loss", name)
+    target = instantiate(composed(f"loss={name}").loss)
     labels = torch.tensor([0, 1, 2, 1])
     right = (
         30.0 * nn.functional.one_hot(labels, 3) if name == "cross_entropy" else nn.functional.one_hot(labels, 3).float()
@@ -209,18 +233,17 @@ def test_the_squared_loss_of_targets_by_hand() -> None:
 
 @pytest.mark.parametrize("name", choices("probe"))
 def test_probes_find_plain_values_and_leave_the_net_as_it_was(name: str) -> None:
-    values = config(f"probe={name}")["probe"][name]
-    assert values.pop("name") == name
-    target = locate(values.pop("_target_"))
+    chosen = composed(f"probe={name}").probe[name]
+    assert chosen.name == name
     net = ResNet18((1, 8, 8), 10, 1)
     before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     images, labels = EXAMPLES.scale(EXAMPLES.images[:12]), EXAMPLES.labels[:12]
     # Small, and of several orders one: what they find is tested where they are, here how they leave the net.
-    values |= {key: value for key, value in (("points", 3), ("examples", 3), ("orders", [2])) if key in values}
-    subject = Subject(net, cross_entropy, Examples(images, labels), {})
-    found = target(subject, **values)
+    small = {key: value for key, value in (("points", 3), ("examples", 3), ("orders", [2])) if key in chosen}
+    subject, measure = Subject(net, cross_entropy, Examples(images, labels), {}), instantiate(chosen, **small)
+    found = measure(subject)
     json.dumps(found, allow_nan=False)
-    assert found == target(subject, **values)
+    assert found == measure(subject)
     # T43: mode, gradients, statistics and random state.
     assert net.training
     assert all(weight.grad is None and weight.requires_grad for weight in net.parameters())
@@ -230,8 +253,8 @@ def test_probes_find_plain_values_and_leave_the_net_as_it_was(name: str) -> None
 
 @pytest.mark.parametrize("name", choices("schedule"))
 def test_schedules_stay_between_zero_and_the_base_rate(name: str) -> None:
-    target, arguments = options("schedule", name)
-    factors = [target(step, 100, **arguments) for step in range(101)]
+    factor = instantiate(composed(f"schedule={name}").schedule)
+    factors = [factor(step, 100) for step in range(101)]
     assert factors[0] == 1
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors == sorted(factors, reverse=True)

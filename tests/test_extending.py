@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from samgap.optim.sam import SAM
 from tests.processes import LIMIT
 
 TOP = Path(__file__).parents[1]
 PAGE = (TOP / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`([^`]+)`\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+NOTEBOOK = re.findall(r"^```python\n(from hydra .*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) for line in block.split("\n")
 ]
@@ -44,6 +47,25 @@ def call(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def test_the_parts_of_a_run_are_to_be_had_in_a_notebook() -> None:
+    made: dict[str, Any] = {}
+    exec(NOTEBOOK[0], made)
+    data, net, optimizer = made["data"], made["net"], made["optimizer"]
+    images, labels = data.scale(data.train.images[:8]), data.train.labels[:8]
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = made["loss"](net(images), labels)
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(20)]
+    assert type(optimizer) is SAM
+    assert losses[-1] < losses[0] / 2
+    assert made["schedule"](75, 100) == pytest.approx(0.01)
+    assert sum(weight.numel() for weight in net.parameters()) == pytest.approx(5e3, rel=0.02)
 
 
 def test_every_kind_of_part_has_its_two_files() -> None:

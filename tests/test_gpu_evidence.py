@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from samgap import gpu_evidence, provenance
 from samgap.errors import SettingError
-from samgap.gpu_evidence import FILL, TimeIsOver, carry_out, main, makespan, plan
+from samgap.gpu_evidence import FILL, Timed, TimeIsOver, carry_out, main, makespan, plan
 from samgap.runs import records, sweeps
 from samgap.runs.records import ERROR, RunRecord
 
@@ -79,16 +80,16 @@ def test_what_was_stopped_goes_on_by_the_plan_and_with_nothing_else(
 
 def test_a_run_whose_time_is_over_leaves_no_error(tiny: Callable[..., dict[str, Any]]) -> None:
     config = tiny("epochs=100000", "data.holdout=0", "trainer.stepper=eager")
-    told = carry_out(config, time.monotonic() + 60, seconds=0.05)
-    assert told["status"] == "stopped"
-    assert 0 < told["epoch_seconds"] < 1
-    folder = Path(config["root"]) / "runs" / told["folder"]
+    stopped = carry_out(config, time.monotonic() + 60, seconds=0.05)
+    assert stopped.status == "stopped"
+    assert 0 < (stopped.epoch_seconds or 0) < 1
+    folder = Path(config["root"]) / "runs" / stopped.folder
     assert records.read(folder) is None
     assert not (folder / ERROR).exists()
-    assert carry_out(config, time.monotonic() - 1, 60) == told | {"epoch_seconds": None}
+    assert carry_out(config, time.monotonic() - 1, 60) == replace(stopped, epoch_seconds=None)
     failed = carry_out(config | {"data": config["data"] | {"classes": 3}}, time.monotonic() + 60, 60)
-    assert failed["status"] == "failed"
-    assert failed["error"].startswith("Wanted 1 channel(s) and 3 classes")
+    assert failed.status == "failed"
+    assert failed.error.startswith("Wanted 1 channel(s) and 3 classes")
 
 
 class Measured:
@@ -97,8 +98,8 @@ class Measured:
     def __init__(self, *seconds: float | None, size: int = 2) -> None:
         self.seconds, self.size = seconds, size
 
-    def sweep(self, figure: str, words: list[str], until: float, share: float) -> list[dict[str, Any]]:
-        return [{"folder": str(n), "epochs": 200, "epoch_seconds": one} for n, one in enumerate(self.seconds)]
+    def sweep(self, figure: str, words: list[str], until: float, share: float) -> list[Timed]:
+        return [Timed(str(n), "stopped", epochs=200, epoch_seconds=one) for n, one in enumerate(self.seconds)]
 
 
 def test_epochs_are_as_many_as_fit_and_no_more_than_the_figure_s(tmp_path: Path) -> None:

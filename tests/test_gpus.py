@@ -19,7 +19,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hydra_plugins.samgap_launchers.gpus import GpusLauncher
-from hydra_plugins.samgap_launchers.jobs import Job, Told
+from hydra_plugins.samgap_launchers.jobs import Job
 from samgap.errors import SettingError
 from tests.processes import LIMIT, alive, below, finished, wait_for, workers
 from tests.standin import StandIn
@@ -30,15 +30,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
 Command = Callable[..., tuple[int, str, str]]
 
 
-def schedule(root: Path, seconds: list[float], meet: int = 0, **keys: Any) -> tuple[list[Told], list[dict[str, Any]]]:
-    """What runs of these lengths, given longest first, told, and the rows of gpus.csv in order of start."""
+def schedule(root: Path, seconds: list[float], meet: int = 0, **keys: Any) -> tuple[list[Any], list[dict[str, Any]]]:
+    """What runs of these lengths, given longest first, came to, and the rows of gpus.csv in order of start."""
     config = OmegaConf.create({"root": str(root), "name": "mine", "scale": "own"})
     jobs = [Job(k, [str(taken)], 1, root / "runs" / f"{k:02}") for k, taken in enumerate(seconds)]
-    told = GpusLauncher(**keys).carry_out(jobs, StandIn(config, meet))  # type: ignore[arg-type]
+    outcomes = GpusLauncher(**keys).carry_out(jobs, StandIn(config, meet))  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
     for row in rows:
         row["start"], row["end"] = (datetime.fromisoformat(row[key]).timestamp() for key in ("start", "end"))
-    return told, sorted(rows, key=lambda row: (row["start"], row["run"]))  # the clock has steps
+    return outcomes, sorted(rows, key=lambda row: (row["start"], row["run"]))  # the clock has steps
 
 
 def most_at_once(rows: list[dict[str, Any]]) -> int:
@@ -54,11 +54,11 @@ def most_at_once(rows: list[dict[str, Any]]) -> int:
 def test_64_runs_keep_8_gpus_busy_and_no_two_share_one(tmp_path: Path) -> None:
     draw = random.Random(0)
     seconds = sorted((draw.uniform(0.1, 0.8) for _ in range(64)), reverse=True)
-    told, rows = schedule(tmp_path, seconds, gpus=8)
-    assert [one["folder"] for one in told] == [f"{k:02}" for k in range(64)]
-    assert {one["status"] for one in told} == {"done"}
+    outcomes, rows = schedule(tmp_path, seconds, gpus=8)
+    assert [one.folder for one in outcomes] == [f"{k:02}" for k in range(64)]
+    assert {one.status for one in outcomes} == {"done"}
     # Each sees its own device alone, before it could have started CUDA.
-    assert {row["run"]: row["gpu"] for row in rows} == {one["folder"]: one["sees"] for one in told}
+    assert {row["run"]: row["gpu"] for row in rows} == {one.folder: one.device for one in outcomes}
     devices = {row["gpu"] for row in rows}
     assert devices == {str(number) for number in range(8)}
     by_device = {gpu: [row for row in rows if row["gpu"] == gpu] for gpu in devices}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,9 @@ TYPED = [
     (["hydra.sweeper=1", "seed=x"], 'seed must be a whole number from 0, got "x".'),
     (["trainer=-1"], "trainer must be one of auto, cpu, gpu, got trainer=-1."),
     (["pruner=[[1]]"], "pruner must be one of grasp, "),
+    (["ascent=none", "ascent.m=3"], "a key of ascent=asam, ascent=gsam, ascent=sam, ascent=sam_unnormalized."),
+    (["model=base"], "model must be a file of conf/model/, whose name is a word and whose _target_ and code are"),
+    (["data._partial_=x"], 'data._partial_ must be true or false, got "x".'),
     (["--resolve"], "Hydra does not take what was given (The --resolve flag can only be used"),
     (["optimizer.lr=${nothing}"], "optimizer.lr is wrong. Interpolation key 'nothing' not found."),
     (["+probe.tol=null"], "probe must name files of conf/probe/, such as probe=[hessian], whose settings are keys"),
@@ -126,9 +130,11 @@ def test_a_probe_looks_where_it_is_told_and_changes_no_run(
     monkeypatch.chdir(tmp_path / "b")
     assert command("probe", *probe)[0] == 0
     assert not list((tmp_path / "b").iterdir())
-    # A run of a version that knew fewer keys of the machine is probed too.
+    # A run of a version that knew fewer keys of the machine, and named code by _target_, is probed too.
     kept_config = folder / ".hydra" / "config.yaml"
-    kept_config.write_text(kept_config.read_text().replace("  benchmark: false\n", ""))
+    makers = r"benchmark: false|_target_: samgap\.(data\.sets|models|pruning|optim|targets)\b.*"
+    text = re.sub(rf"(?m)^  ({makers})\n", "", kept_config.read_text())
+    kept_config.write_text(text.replace("  code:", "  _target_:"))
     (folder / "probes" / "hessian.json").unlink()
     code, _, err = command("probe", *probe)
     assert (code, err) == (0, "")

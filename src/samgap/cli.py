@@ -218,11 +218,19 @@ def _homes(chain: list[BaseException]) -> Iterator[str]:
             options: dict[str, list[str]] = {}
             for path in sorted(Path(CONF).glob("*/*.yaml")):
                 if re.search(rf"^{leaf}:", path.read_text(encoding="utf-8"), re.MULTILINE):
-                    options.setdefault(f"{path.parent.name}.{leaf}", []).append(f"{path.parent.name}={path.stem}")
+                    group = path.parent.name
+                    stems = _heirs(path) if path.stem == "base" else [path.stem]
+                    options.setdefault(f"{group}.{leaf}", []).extend(f"{group}={stem}" for stem in stems)
             if key in options:
                 yield f"It is a key of {', '.join(options[key])}."
             elif options:
                 yield f"There is {', '.join(options)}."
+
+
+def _heirs(base: Path) -> list[str]:
+    """The files of a group that begin with its base."""
+    files = sorted(path for path in base.parent.glob("*.yaml") if "\n  - base\n" in path.read_text(encoding="utf-8"))
+    return [path.stem for path in files]
 
 
 def _leave(sentence: str, code: int) -> None:

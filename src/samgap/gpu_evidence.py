@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from pytorch_lightning.callbacks import Callback
 from samgap import cli, files, naming, provenance
 from samgap.errors import SettingError
 from samgap.runs import identity, sweeps
+from samgap.runs.records import RunOutcome
 from samgap.training.run import run
 from samgap.training.settings import PRECISIONS, resolve
 
@@ -49,11 +51,18 @@ SEEDS = 3  # of figure 7, as published
 AT_ONCE = 12  # runs, where there are as many cores: small nets leave most of a card idle
 PLAN = "plan.json"
 TINY = ("scale=rehearsal", "trainer=cpu", "trainer.stepper=eager", "epochs=2", "data.train_size=128", "ascent.rho=0,.1")
-Told = dict[str, Any]
 
 
 class TimeIsOver(BaseException):
     """Ends a run that is to go on; of an Exception it would leave an error.txt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed(RunOutcome):
+    """How long an epoch of a run took, too."""
+
+    epochs: int
+    epoch_seconds: float | None = None  # None when there were too few steps
 
 
 class Clock(Callback):
@@ -88,7 +97,7 @@ class Clock(Callback):
         return (ended - began) / (after - before) * self.epoch_steps
 
 
-def carry_out(config: dict[str, Any], until: float, seconds: float) -> Told:
+def carry_out(config: dict[str, Any], until: float, seconds: float) -> Timed:
     """A run and what became of it, in a process that may have done others: done, diverged, stopped or failed.
 
     Args:
@@ -96,14 +105,14 @@ def carry_out(config: dict[str, Any], until: float, seconds: float) -> Told:
         until, seconds: see `Clock`.
     """
     folder, clock = Path(config["root"], "runs", identity.folder(resolve(config))), Clock(until, seconds)
-    told = {"folder": folder.name, "status": "stopped", "epochs": config["epochs"]}
+    outcome = Timed(folder.name, "stopped", epochs=config["epochs"])
     with contextlib.suppress(TimeIsOver):
         if time.monotonic() < until:
             try:
-                told["status"] = run(config, folder, callbacks=[clock]).status
+                outcome = replace(outcome, status=run(config, folder, callbacks=[clock]).status)
             except Exception as error:
-                return told | {"status": "failed", "error": cli.explain(error) or repr(error)}
-    return told | {"epoch_seconds": clock.epoch_seconds()}
+                return replace(outcome, status="failed", error=cli.explain(error) or repr(error))
+    return replace(outcome, epoch_seconds=clock.epoch_seconds())
 
 
 class Crew:
@@ -119,7 +128,7 @@ class Crew:
         """
         self.size, self.map = size, pool.map if pool else map
 
-    def sweep(self, figure: str, words: Sequence[str], until: float, share: float = math.inf) -> list[Told]:
+    def sweep(self, figure: str, words: Sequence[str], until: float, share: float = math.inf) -> list[Timed]:
         """Carry out what is left of a figure, the longest run first.
 
         Args:
@@ -144,7 +153,7 @@ class Crew:
             sweeper.config, sweeper.launcher = self.config, self
             sweeper.hydra_context = HydraContext(GlobalHydra.instance().config_loader(), None)  # type: ignore[arg-type]
             sweeper.words = ["-m", *words]
-            return [told.return_value for batch in sweeper.sweep(words) for told in batch]
+            return [done.return_value for batch in sweeper.sweep(words) for done in batch]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Called by the sweeper."""
@@ -152,7 +161,7 @@ class Crew:
         configs = [naming.plain(config, *(str(key) for key in config if key != "hydra")) for config in composed]
         seconds = self.share * (self.until - time.monotonic()) * self.size / len(configs)
         done = self.map(carry_out, configs, itertools.repeat(self.until), itertools.repeat(seconds))
-        return [JobReturn(_return_value=told, status=JobStatus.COMPLETED) for told in done]
+        return [JobReturn(_return_value=one, status=JobStatus.COMPLETED) for one in done]
 
 
 def images(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
@@ -198,18 +207,18 @@ def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
             )
         return int(kept["epochs"])
     with tempfile.TemporaryDirectory() as place:
-        told = crew.sweep("fig8/gpu", [*words, f"root={place}"], until, WARM_UP)
-    taken = {one["folder"]: one["epoch_seconds"] for one in told if one["epoch_seconds"] is not None}
+        outcomes = crew.sweep("fig8/gpu", [*words, f"root={place}"], until, WARM_UP)
+    taken = {one.folder: one.epoch_seconds for one in outcomes if one.epoch_seconds is not None}
     left = until - time.monotonic()
     epoch = makespan([*taken.values()], crew.size)
-    if len(taken) < len(told) or epoch > FILL * left:
+    if len(taken) < len(outcomes) or epoch > FILL * left:
         raise SettingError(
             f"{max(left, 0):.0f} s are left after the warm-up, too few for an epoch of each run: raise --minutes."
         )
-    epochs: int = min(int(FILL * left / epoch), told[0]["epochs"])
+    epochs: int = min(int(FILL * left / epoch), outcomes[0].epochs)
     found = {
         "epochs": epochs,
-        "figure_epochs": told[0]["epochs"],
+        "figure_epochs": outcomes[0].epochs,
         "planned_seconds": round(epochs * epoch, 1),
         "seconds_left": round(left, 1),
         "at_once": crew.size,

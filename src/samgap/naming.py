@@ -8,11 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from samgap.runs import identity
-from samgap.training.settings import GROUPS, SCALARS, check, resolve
+from samgap.training.settings import GROUPS, PLACES, SCALARS, check, resolve
 
 # Settings by another name: what is asked for -> what it becomes.
 RENAMED = {"model.params": "model.width", "pruner.live_params": "pruner.sparsity"}
-PLACES = ("name", "scale", "root", "data_dir")  # of results and data
 
 
 def plain(config: DictConfig, *keys: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from samgap import cli, naming
 from samgap.errors import SettingError, said
 from samgap.runs import measurements, sweeps
 from samgap.runs.records import RECORD
-from samgap.training.settings import resolve
+from samgap.training.plan import RunPlan
+from samgap.training.settings import GROUPS, resolve
 
 naming.register()
 
@@ -49,12 +50,16 @@ def probe(config: DictConfig) -> None:
     if not (folder / RECORD).exists():
         raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
     own = _settings(folder)
+    for group in GROUPS:
+        if "code" not in own[group]:  # of an older version, which called it _target_
+            made = {key: value for key, value in config[group].items() if key.startswith("_")}
+            own[group] = {"code": own[group].get("_target_")} | own[group] | made
     # Keys of the machine that the run's version did not know are what they are here; no identity depends on them.
     own["trainer"] = {**given["trainer"], **own.get("trainer", {})}
     settings = resolve(own)
     if not Path(own["data_dir"]).exists():
         typed.add("data_dir")  # the run came from another machine
-    look(own | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings, folder)
+    look(RunPlan.of(own | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings), folder)
     for name in measurements.asked(given):
         print(folder / measurements.FOLDER / f"{name}.json")
 

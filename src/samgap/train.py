@@ -14,17 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.runs import identity, sweeps
-from samgap.runs.records import ERROR, RunRecord
+from samgap.runs.records import ERROR, RunOutcome, RunRecord
 from samgap.training.settings import resolve
 
 naming.register()
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="train")
-def main(config: DictConfig) -> dict[str, Any]:
+def main(config: DictConfig) -> RunOutcome | None:
     """Carry out the run that `config` describes.
 
-    In a sweep an error is returned, not raised, so that it ends this run alone; the sweeper tells of it at the end.
+    In a sweep the outcome is returned and an error not raised, so that it ends this run alone.
     """
     # Brings torch and Lightning, which a sweep that is done, or an error, need not wait for.
     with cli.importing():
@@ -43,16 +43,16 @@ def main(config: DictConfig) -> dict[str, Any]:
             record = run(values, folder, bar=sys.stderr.isatty())
         if ranks.rank() == 0:
             print(summary(record, Path(os.path.relpath(folder, hydra_config.runtime.cwd))))
-        return {}
+        return None
     try:
         if _enough_failed(values, hydra_config):
-            return {"folder": folder.name, "status": "skipped"}
+            return RunOutcome(folder.name, "skipped")
         _refuse_elsewhere(values, hydra_config)
-        return {"folder": folder.name, "status": run(values, folder).status}
+        return RunOutcome(folder.name, run(values, folder).status)
     except Busy:
-        return {"folder": folder.name, "status": "busy"}
+        return RunOutcome(folder.name, "busy")
     except Exception as error:
-        return {"folder": folder.name, "status": "failed", "error": cli.explain(error) or repr(error)}
+        return RunOutcome(folder.name, "failed", cli.explain(error) or repr(error))
 
 
 def _enough_failed(values: dict[str, Any], hydra_config: HydraConf) -> bool:

@@ -113,11 +113,11 @@ def test_it_is_a_command() -> None:
 
 
 def test_the_idle_share_by_hand() -> None:
-    runs = [("a", 0, 4), ("b", 2, 6), ("a", 4, 6), ("a", 6, 10), ("b", 7, 10)]
-    told = [{"worker": worker, "began": str(began), "ended": str(ended)} for worker, began, ended in runs]
-    # Both are up from 2 to 10, and b waits one second of 16; a third GPU is idle all the time.
-    assert scheduling.idle(told, 2) == pytest.approx(1 / 16)
-    assert scheduling.idle(told, 3) == pytest.approx(9 / 24)
+    runs = [(1, 0, 4), (2, 2, 6), (1, 4, 6), (1, 6, 10), (2, 7, 10)]
+    naps = [scheduling.Nap("", "done", worker=worker, began=began, ended=ended) for worker, began, ended in runs]
+    # Both are up from 2 to 10, and 2 waits one second of 16; a third GPU is idle all the time.
+    assert scheduling.idle(naps, 2) == pytest.approx(1 / 16)
+    assert scheduling.idle(naps, 3) == pytest.approx(9 / 24)
 
 
 def problem() -> tuple[Tensor, Tensor]:

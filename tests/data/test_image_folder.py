@@ -11,9 +11,8 @@ from PIL import Image
 
 from samgap.data import image_folder
 from samgap.errors import SettingError
-from samgap.runs.identity import identity
 from samgap.training import build
-from samgap.training.settings import resolve
+from samgap.training.plan import RunPlan
 from tests.conftest import config
 
 
@@ -69,9 +68,10 @@ def test_gray_images_have_one_channel_unless_some_are_in_color(place: Path) -> N
 def test_the_folder_is_no_part_of_the_identity_and_its_content_is_in_the_digest(place: Path, tmp_path: Path) -> None:
     def told(folder: Path, name: str) -> tuple[str, str]:
         values = config("data=image_folder", f"data.name={name}", "data.classes=2") | {"data_dir": str(folder)}
-        data = build.data(values, resolve(values))
+        plan = RunPlan.of(values)
+        data = build.data(plan)
         assert (data.crop, data.flip, data.shape) == (4, True, (3, 32, 32))
-        return identity(resolve(values)), data.sha256()
+        return plan.identity, data.sha256()
 
     shutil.copytree(place, tmp_path / "copy")
     first = told(place, "mine")
@@ -125,4 +125,4 @@ def test_another_number_of_classes_is_refused(place: Path) -> None:
     with pytest.raises(
         SettingError, match=r"Wanted 3 channel\(s\) and 10 classes, the files hold 3 and 2: set data_dir"
     ):
-        build.data(values, resolve(values))
+        build.data(RunPlan.of(values))

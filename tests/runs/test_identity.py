@@ -43,7 +43,7 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
         "logger=wandb",
         "logger.project=other", "root=elsewhere", "data_dir=/data", "hydra/launcher=cores", "hydra/launcher=basic",
         "trainer.micro_batch=16", "trainer.devices=2", "ascent.m=128", "ascent.m=1000", "ascent.interval=1",
-        "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss",
+        "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss", "loss.code=my.loss",
         "+trainer.profiler=simple", "+trainer.limit_train_batches=null", "callbacks=[model_summary]",
         "model.width=1.0", "epochs=30.0",
     ],

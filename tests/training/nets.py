@@ -1,4 +1,4 @@
-"""Small nets and an ascent for tests, as a user would add them: named by `model._target_`, `ascent._target_`."""
+"""Small nets and an ascent for tests, as a user would add them: named by `model.code`, `ascent.code`."""
 
 from torch import Tensor, nn
 from torch.nn import functional

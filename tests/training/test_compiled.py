@@ -219,7 +219,7 @@ def test_one_goes_on_where_the_other_stopped(
         ("ascent.m=8", "it takes a batch whole"),
         ("trainer.micro_batch=8", "it takes a batch whole"),
         ("precision=bf16-mixed", "it is not for precision=bf16-mixed"),
-        ("ascent._target_=tests.training.nets.OwnSAM", "it does not know OwnSAM"),
+        ("ascent.code=tests.training.nets.OwnSAM", "it does not know OwnSAM"),
         ("optimizer.nesterov=true", "it does not know SGD's nesterov"),
     ],
 )
@@ -234,7 +234,7 @@ def test_what_is_not_covered_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path
 @pytest.mark.parametrize("net", ["Dropping", "Deciding"])
 def test_what_cannot_be_compiled_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, net: str) -> None:
     # A net may draw or decide wherever it likes; that is seen only when the step is traced.
-    words = (f"model._target_=tests.training.nets.{net}", "model.width=2")
+    words = (f"model.code=tests.training.nets.{net}", "model.width=2")
     eager = run(tiny(*words, "trainer.stepper=eager"), tmp_path / "eager")
     reason = "the net draws random numbers" if net == "Dropping" else ""
     with pytest.warns(UserWarning, match=f"The step could not be compiled and runs slower: {reason}"):

@@ -15,7 +15,7 @@ def make(
 ) -> Layout:
     model = {"batch_norm": "local"} if batch_norm else {}
     settings = {"batch_size": size, "ascent": {"m": m, "rho": rho}, "model": model}
-    return layout(settings, {"devices": ranks, "micro_batch": micro})
+    return layout(settings, ranks, micro)
 
 
 @pytest.mark.parametrize(

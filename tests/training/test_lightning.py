@@ -12,8 +12,9 @@ from pytorch_lightning.profilers import SimpleProfiler
 
 from samgap.errors import SettingError
 from samgap.runs.identity import identity
+from samgap.training.machine import INSTEAD, LIMIT, TRAINER
 from samgap.training.run import run
-from samgap.training.settings import INSTEAD, LIMIT, TRAINER, resolve
+from samgap.training.settings import resolve
 from tests.conftest import TINY, config
 
 Tiny = Callable[..., dict[str, Any]]

@@ -17,6 +17,7 @@ from samgap.models.mlp import MLP
 from samgap.runs import measurements, records
 from samgap.runs.identity import identity
 from samgap.training import build
+from samgap.training.plan import RunPlan
 from samgap.training.run import run
 from samgap.training.settings import resolve
 
@@ -53,8 +54,7 @@ def test_probes_are_of_the_net_that_the_run_ends_with(tiny: Tiny, tmp_path: Path
     config = tiny(*SMALL, "loss=squared", "model.width=0.03", "optimizer.lr=0.01", "trainer.keep_weights=true")
     record = run(config, tmp_path)
     assert {path.name for path in (tmp_path / "probes").iterdir()} == {"hessian.json", "moments.json", "landscape.json"}
-    settings = resolve(config)
-    data = build.data(config, settings)
+    data = build.data(RunPlan.of(config))
     net = MLP(data.shape, 10, 0.03).double()
     net.load_state_dict(torch.load(tmp_path / "weights.pt"))
     inputs, labels = data.scale(data.train.images).double(), data.train.labels

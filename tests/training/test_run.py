@@ -24,8 +24,8 @@ from samgap.runs.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
 from samgap.training.numerics import numerics
+from samgap.training.plan import RunPlan
 from samgap.training.run import Busy, run
-from samgap.training.settings import resolve
 from samgap.training.task import GapTask
 
 Tiny = Callable[..., dict[str, Any]]
@@ -486,8 +486,8 @@ def test_the_final_gradient_alone_is_clipped(tiny: Tiny, tmp_path: Path) -> None
 
 
 def build_net(config: dict[str, Any]) -> torch.nn.Module:
-    settings = resolve(config)
-    return build.net(config, settings, build.data(config, settings))[0]
+    plan = RunPlan.of(config)
+    return build.net(plan, build.data(plan))[0]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,10 +77,10 @@ BAD = [
     ("ascent.interval={}", "ascent.interval must be a whole number from 1, or null for every step, got {}."),
     ("~epochs", "epochs must be a whole number from 1, got null."),
     ("~data.size", "data.size is missing: it must be a whole number from 1."),
-    ("data.name=a/b", 'data must be a file of conf/data/, whose name is a word and whose _target_ is a dotted '
-     'path, got {"name": "a/b", "_target_": "samgap.data.digits.load"}.'),
-    ("model._target_=3", 'model must be a file of conf/model/, whose name is a word and whose _target_ is a dotted '
-     'path, got {"name": "mlp", "_target_": 3}.'),
+    ("data.name=a/b", 'data must be a file of conf/data/, whose name is a word and whose _target_ and code '
+     'are dotted paths, got {"name": "a/b", "_target_": "samgap.data.sets.make", "code": "samgap.data.digits.load"}.'),
+    ("model.code=3", 'model must be a file of conf/model/, whose name is a word and whose _target_ and code are dotted '
+     'paths, got {"name": "mlp", "_target_": "samgap.models.make.model", "code": 3}.'),
     ("~trainer.threads", "trainer must have all keys of a file in conf/trainer/: threads is missing."),
     ("+trainer.max_epochs=2", "trainer.max_epochs is not handed to Lightning: set epochs (or stop_loss) instead."),
     ("+trainer.limit_train_batch=2", "trainer.limit_train_batch is a key neither of a file in conf/trainer/ nor of "

@@ -16,9 +16,10 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lost
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from samgap import files
 from samgap.errors import SettingError
+from samgap.runs.records import RunOutcome
 
 # Hydra imports this file for every command, so Ray is imported only where it is used.
 
@@ -68,7 +69,7 @@ class GpusLauncher(JobLauncher):
             raise SettingError(f"hydra.launcher.retries must be a whole number from 0, got {retries}.")
         self.gpus, self.address, self.retries = gpus, address, retries
 
-    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+    def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""
         with self._ray(work) as gpus:
             # A few runs spread over all GPUs instead of sharing one.
@@ -125,7 +126,7 @@ class Worker:
 
         return ray.util.get_node_ip_address(), " ".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
-    def carry_out(self, job: Job) -> Told:
+    def carry_out(self, job: Job) -> RunOutcome:
         """See `Work`."""
         try:
             return self.work.carry_out(job)
@@ -161,11 +162,11 @@ class WorkerPool:
         self.queue = deque(jobs)
         self.slots: dict[Any, Slot] = {}  # by the pending answer of their worker
         self.kills: Counter[int] = Counter()  # by number of the job
-        self.told: dict[int, Told] = {}  # by number of the job
+        self.told: dict[int, RunOutcome] = {}  # by number of the job
         self.problem = "the cluster has no GPU any more"
         self.path = Path(work.config.root, work.config.name, work.config.scale, GPUS)
 
-    def carry_out(self, workers: int) -> list[Told]:
+    def carry_out(self, workers: int) -> list[RunOutcome]:
         """Return the outcome of each job, in order."""
         for _ in range(workers):
             self._start_worker()
@@ -197,7 +198,7 @@ class WorkerPool:
         if slot.job is None:
             slot.place, slot.failed_starts = result, 0
         else:
-            self._record(slot, slot.job, result["status"])
+            self._record(slot, slot.job, result.status)
             self.told[slot.job.number] = result
         if self.queue:
             slot.job, slot.start = self.queue.popleft(), _now()

@@ -1,4 +1,4 @@
-"""What our launchers share: the jobs of a sweep, how a worker process carries one out, and what it tells.
+"""What our launchers share: the jobs of a sweep, and how a worker process carries one out.
 
 A launcher is a class with one method, `carry_out`; everything about Hydra is here.
 """
@@ -19,11 +19,10 @@ from omegaconf import DictConfig, open_dict
 
 from samgap import files, naming
 from samgap.runs import sweeps
-from samgap.runs.records import ERROR
+from samgap.runs.records import ERROR, RunOutcome
 
 naming.register()
 
-Told = dict[str, str]  # of a run: folder, status (done, diverged, busy or failed), and error when it failed
 # Of the environment that a worker on another machine must share: how tools are set, not where things lie.
 PASSED = ("OMP_NUM_THREADS", "HYDRA_FULL_ERROR", "WANDB_", "SAMGAP_", "NCCL_", "PYTHONPATH")
 
@@ -49,7 +48,7 @@ class Work:
     here: str  # the working directory
     environment: dict[str, str]
 
-    def carry_out(self, job: Job) -> Told:
+    def carry_out(self, job: Job) -> RunOutcome:
         """Carry out the run in this process, which may have done others; a failure is told, not raised."""
         os.environ.update(self.environment)
         os.chdir(self.here)
@@ -66,8 +65,8 @@ class Work:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-        told: Told = done.return_value
-        return told
+        outcome: RunOutcome = done.return_value
+        return outcome
 
 
 class JobLauncher(Launcher):
@@ -80,7 +79,7 @@ class JobLauncher(Launcher):
         self.hydra_context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry out all jobs; what each run tells is the `return_value` of its JobReturn."""
+        """Carry out all jobs; the outcome of each is the `return_value` of its JobReturn."""
         setup_globals()
         jobs = [self._job(initial_job_idx + k, list(overrides)) for k, overrides in enumerate(job_overrides)]
         for job in jobs:
@@ -88,10 +87,10 @@ class JobLauncher(Launcher):
         environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
         state = Singleton.get_state()
         work = Work(self.hydra_context, self.task, self.config, state, str(Path.cwd()), environment)
-        return [JobReturn(_return_value=told, status=JobStatus.COMPLETED) for told in self.carry_out(jobs, work)]
+        return [JobReturn(_return_value=one, status=JobStatus.COMPLETED) for one in self.carry_out(jobs, work)]
 
     @abstractmethod
-    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+    def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Carry out `jobs`, the longest first, and say of each in order what became of it."""
 
     def _job(self, number: int, overrides: list[str]) -> Job:
@@ -100,7 +99,7 @@ class JobLauncher(Launcher):
         return Job(number, overrides, int(config.trainer.devices), folder)
 
 
-def lost(job: Job, reason: str) -> Told:
+def lost(job: Job, reason: str) -> RunOutcome:
     """Of a run whose process can tell nothing any more: its record or its error.txt, if it got so far, else `reason`.
 
     The reason then goes to error.txt, where `status` finds it.
@@ -111,12 +110,12 @@ def lost(job: Job, reason: str) -> Told:
     """
     state, record, problem = sweeps.state(job.folder, job.folder.name.rpartition("-")[2])
     if record is not None:
-        return {"folder": job.folder.name, "status": record.status}
+        return RunOutcome(job.folder.name, record.status)
     if state == "running":
-        return {"folder": job.folder.name, "status": "busy"}
+        return RunOutcome(job.folder.name, "busy")
     if state not in ("failed", "damaged"):
         files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
-    return {"folder": job.folder.name, "status": "failed", "error": problem or reason}
+    return RunOutcome(job.folder.name, "failed", problem or reason)
 
 
 def _composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:

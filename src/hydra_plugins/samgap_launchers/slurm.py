@@ -19,9 +19,10 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
 from samgap.errors import SettingError, said
+from samgap.runs.records import RunOutcome
 
 ARRAY = 1000  # jobs of an array; Slurm's own limit is 1001 unless a cluster sets another
 SIGNAL_SECONDS = 60  # before its time limit a job gets a signal and requeues itself; Slurm is exact to a minute
@@ -60,7 +61,7 @@ class Task:
     def __init__(self, job: Job, work: Work) -> None:
         self.job, self.work = job, work
 
-    def __call__(self) -> Told:
+    def __call__(self) -> RunOutcome:
         """Carry out the run in this process, one of the run's `trainer.devices` processes."""
         if self.job.devices > 1:
             os.environ.update(_ranks())
@@ -83,14 +84,14 @@ class SlurmLauncher(JobLauncher):
                  for key, value in values.items()}  # fmt: skip
         self.conf = SlurmConf(**plain)
 
-    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+    def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Queue the runs that are not in the queue yet, and wait for all of them."""
         _refuse(self.conf, jobs)
         folder = Path(self.conf.folder).absolute()
         # A later driver finds the jobs of this sweep by their name.
         place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
         queue = Queue(f"samgap-{self.config.name}-{self.config.scale}-{place}", folder, self.conf.late_seconds)
-        told: dict[int, Told] = {}
+        told: dict[int, RunOutcome] = {}
         try:
             queue.adopt(jobs)
             if queue.active:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra_plugins.samgap_launchers.jobs import Job, Told, lost
+from hydra_plugins.samgap_launchers.jobs import Job, lost
 from samgap import provenance
 from samgap.errors import SettingError
+from samgap.runs.records import RunOutcome
 
 # Reasons of a job that only waits for its turn; any other needs a person. A limit on one job never passes.
 ORDINARY = re.compile("None|Priority|Resources|Dependency|BeginTime|Cleaning|(?!Partition|.*PerJob).*Limit")
@@ -88,7 +89,7 @@ class Queue:
             ) from error
         self.active |= {one.job_id: Entry(job, one.task(0).paths) for job, one in zip(jobs, queued, strict=True)}
 
-    def ended(self) -> Iterator[tuple[Job, Told]]:
+    def ended(self) -> Iterator[tuple[Job, RunOutcome]]:
         """Yield the runs whose jobs have ended with their outcomes, and drop them from `active`."""
         listed = self._listed()
         self._warn(listed)
@@ -127,7 +128,7 @@ class Queue:
                 file=sys.stderr,
             )
 
-    def _outcome(self, number: str, entry: Entry, listed: Mapping[str, object] | None) -> Told | None:
+    def _outcome(self, number: str, entry: Entry, listed: Mapping[str, object] | None) -> RunOutcome | None:
         from submitit.core.utils import pickle_load
 
         if entry.paths.result_pickle.exists():

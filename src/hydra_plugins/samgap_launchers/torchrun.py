@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 
-from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Told, Work, lost
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
+from samgap.runs.records import RunOutcome
 from samgap.runs.sweeps import FINISHED
 
 LOG = "torchrun.log"
@@ -27,12 +28,12 @@ class TorchrunLauncher(JobLauncher):
 
     several_devices = True
 
-    def carry_out(self, jobs: list[Job], work: Work) -> list[Told]:
+    def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a process for each device; when one fails, torchrun ends all processes of its run."""
         return [_run(job) for job in jobs]
 
 
-def _run(job: Job) -> Told:
+def _run(job: Job) -> RunOutcome:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={job.devices}"]
     # error.txt has every error of the run itself. The log is for errors before that, and is deleted after a success.
     log = job.folder / LOG
@@ -47,7 +48,7 @@ def _run(job: Job) -> Told:
             process.terminate()  # torchrun then ends the run's processes
             process.wait()
             raise
-    told = lost(job, f"torchrun ended with {code}, see {log}")
-    if told["status"] in FINISHED:
+    outcome = lost(job, f"torchrun ended with {code}, see {log}")
+    if outcome.status in FINISHED:
         log.unlink()
-    return told
+    return outcome

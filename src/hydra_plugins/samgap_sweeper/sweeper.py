@@ -19,8 +19,11 @@ from samgap.composer import Composer
 from samgap.errors import SettingError, said
 from samgap.runs import identity, measurements, sweeps
 from samgap.runs.display import Display
+from samgap.runs.records import RunOutcome
 from samgap.runs.sweeps import Member, Progress, Sweep, clock
-from samgap.training.settings import GROUPS, LIMIT, SCALARS, resolve
+from samgap.training.machine import LIMIT
+from samgap.training.plan import RunPlan
+from samgap.training.settings import GROUPS, PLACES, SCALARS
 
 naming.register()
 
@@ -76,7 +79,7 @@ class ResumeSweeper(BasicSweeper):
         composer: Any = Composer(self.hydra_context.config_loader)
         # The launcher composes each job again.
         self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
-        place = naming.plain(self.config, *naming.PLACES, "draw")
+        place = naming.plain(self.config, *PLACES, "draw")
         jobs = self._jobs(arguments)
         root = Path(place["root"])
         grid = Sweep(
@@ -114,18 +117,18 @@ class ResumeSweeper(BasicSweeper):
                         f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
                     ) from error
         self._draw()
-        told = [result.return_value for result in returns]
-        if busy := [one for one in told if one["status"] == "busy"]:
+        outcomes: list[RunOutcome] = [result.return_value for result in returns]
+        if busy := [one for one in outcomes if one.status == "busy"]:
             print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
-        skipped = sum(one["status"] == "skipped" for one in told)
-        if failures := [one for one in told if one["status"] == "failed"]:
+        skipped = sum(one.status == "skipped" for one in outcomes)
+        if failures := [one for one in outcomes if one.status == "failed"]:
             first = failures[0]
             others = ", the others are done" if len(failures) < len(runs) and not busy else ""
             if skipped:
                 others = f", and {skipped} were not started (hydra.sweeper.stop_after)"
             raise SettingError(
                 f"{len(failures)} of {len(runs)} runs of {grid.name}/{grid.scale} failed{others}; "
-                f"first {sweeps.runs(root) / first['folder']}: {first['error']}"
+                f"first {sweeps.runs(root) / first.folder}: {first.error}"
             )
         return [returns]
 
@@ -161,23 +164,23 @@ class ResumeSweeper(BasicSweeper):
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "root")
-            settings = resolve(values)
-            own = Path(values["root"], "runs", identity.folder(settings))
+            plan = RunPlan.of(values)
+            own = Path(values["root"], "runs", plan.folder)
             if Path(config.hydra.sweep.dir, config.hydra.sweep.subdir) != own:
                 raise SettingError(f"The folder of a run is {own}, where it is found: set root and not hydra.sweep.")
-            leaves = {sweeps.RHO: 0} | identity.flat(settings) | {LIVE: values["pruner"].get("live_params")}
+            leaves = {sweeps.RHO: 0} | identity.flat(plan.settings) | {LIVE: values["pruner"].get("live_params")}
             if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):
                 continue
-            if (devices := values["trainer"]["devices"]) > 1 and not getattr(self.launcher, "several_devices", False):
+            if (devices := plan.machine.devices) > 1 and not getattr(self.launcher, "several_devices", False):
                 raise SettingError(
                     f"trainer.devices={devices} in a sweep wants a launcher that starts {devices} processes a run: set "
                     "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm."
                 )
             member = Member(
-                identity=identity.identity(settings),
+                identity=plan.identity,
                 folder=own.name,
                 axes={key: _label(leaves.get(key)) for key in keys},
-                cost=round(cost(values, settings), 3),
+                cost=round(cost(plan), 3),
             )
             jobs.append((member, list(job)))
         if not jobs:

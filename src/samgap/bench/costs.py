@@ -19,9 +19,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from samgap import cli, naming
 from samgap.reference import card
 from samgap.reference.card import Rates
-from samgap.runs import identity
 from samgap.training.cost import flops
-from samgap.training.settings import GROUPS, SCALARS, resolve
+from samgap.training.plan import RunPlan
+from samgap.training.settings import GROUPS, SCALARS
 
 RATE = 15e12  # a guess: operations a second of training in float32 (TF32 off), of 60e12 and more in theory
 PASS_SECONDS = 5e-3  # a guess: of a forward and backward pass that is too small to fill a GPU: launching its kernels
@@ -65,19 +65,19 @@ def cost(figure: str, at: Rates = GUESSED) -> Cost:
         figure: such as fig9/paper.
         at: what passes cost.
     """
-    runs = {identity.identity(settings): (config, settings) for config, settings in _grid(figure)}
-    steps = [_steps(settings) for _, settings in runs.values()]
-    hours = [_seconds(config, settings, at) / 3600 for config, settings in runs.values()]
+    runs = {plan.identity: plan for plan in _grid(figure)}
+    steps = [_steps(plan.settings) for plan in runs.values()]
+    hours = [_seconds(plan, at) / 3600 for plan in runs.values()]
     return Cost(figure, len(runs), max(steps), sum(hours), max(hours))
 
 
-def _grid(figure: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(config, settings) of every run; a swept group counts by its name, since its own keys cost nothing."""
+def _grid(figure: str) -> Iterator[RunPlan]:
+    """Every run; a swept group counts by its name, since its own keys cost nothing."""
     with initialize_config_dir(cli.CONF, version_base="1.3"):
         composed = compose("train", [f"figure={figure}"], return_hydra_config=True)
     grid = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
     skip = composed.hydra.sweeper.skip or {}
-    base = naming.plain(composed, *GROUPS, *SCALARS, "trainer")
+    base = naming.plain(composed, *GROUPS, *SCALARS, "trainer", "logger")
     axes = {o.get_key_element(): _values(o) for o in OverridesParser.create().parse_overrides(grid)}
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
@@ -86,7 +86,7 @@ def _grid(figure: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         config = copy.deepcopy(base)
         for key, value in chosen.items():
             _put(config, f"{key}.name" if key in GROUPS else key, value)
-        yield config, resolve(config)
+        yield RunPlan.of(config)
 
 
 def _values(override: Any) -> list[Any]:
@@ -104,13 +104,10 @@ def _steps(settings: Mapping[str, Any]) -> int:
     return steps
 
 
-def _seconds(config: Mapping[str, Any], settings: Mapping[str, Any], at: Rates) -> float:
-    data = settings["data"]
-    shape = (data["channels"], data["size"], data["size"])
+def _seconds(plan: RunPlan, at: Rates) -> float:
+    settings = plan.settings
     passes = _steps(settings) * (2 if settings["ascent"].get("rho") else 1)
-    operations = 3 * settings["batch_size"] * flops(
-        config["model"]["_target_"], settings["model"]["width"], shape, data["classes"]
-    )  # fmt: skip
+    operations = 3 * settings["batch_size"] * flops(*plan.net)
     return passes * at.seconds(settings["model"]["name"], operations)
 
 

@@ -15,7 +15,7 @@ from samgap.curvature.hessian import Hessian
 from samgap.curvature.probes import Subject
 from samgap.runs import measurements, records, sweeps
 from samgap.training import probing
-from samgap.training.settings import resolve
+from samgap.training.plan import RunPlan
 
 TOL = 1e-3
 SMALL = ("data=digits", "data.train_size=100", "model.width=0.1")
@@ -30,7 +30,7 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
         folder = next(sweeps.runs(Path(root)).iterdir())
         config = compose(*trained)
         record = records.parse((folder / records.RECORD).read_text(encoding="utf-8"))
-        yield _largest(probing.restored(config, resolve(config), record, folder, torch.device("cpu")))
+        yield _largest(probing.restored(RunPlan.of(config), record, folder, torch.device("cpu")))
         yield from _moment(folder, 20 if smoke else 1_000)
 
 

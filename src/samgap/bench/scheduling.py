@@ -12,24 +12,33 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.samgap_launchers.gpus import GpusLauncher
-from hydra_plugins.samgap_launchers.jobs import Job, Told, Work
+from hydra_plugins.samgap_launchers.jobs import Job, Work
 from samgap.bench.rows import Row, bounded
+from samgap.runs.records import RunOutcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nap(RunOutcome):
+    """When, in seconds since the epoch, and in which process."""
+
+    began: float
+    ended: float
+    worker: int
 
 
 @dataclass(frozen=True)
 class Naps:
-    """Instead of `Work`: a run sleeps, and tells when, and in which process."""
+    """Instead of `Work`: a run sleeps."""
 
     config: DictConfig
     seconds: list[float]  # of each run
     environment: dict[str, str] = field(default_factory=dict)
 
-    def carry_out(self, job: Job) -> Told:
-        """Told are seconds since the epoch beside what a run tells."""
+    def carry_out(self, job: Job) -> Nap:
+        """Sleep."""
         began = time.time()
         time.sleep(self.seconds[job.number])
-        times = {"began": str(began), "ended": str(time.time()), "worker": str(os.getpid())}
-        return {"folder": job.folder.name, "status": "done", **times}
+        return Nap(job.folder.name, "done", began=began, ended=time.time(), worker=os.getpid())
 
 
 def rows(smoke: bool = False) -> Iterator[Row]:
@@ -40,14 +49,14 @@ def rows(smoke: bool = False) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         config = OmegaConf.create({"root": folder, "name": "bench", "scale": "own"})
         jobs = [Job(number, [], 1, Path(folder, "runs", str(number))) for number in range(runs)]
-        told = GpusLauncher(gpus=gpus).carry_out(jobs, cast(Work, Naps(config, seconds)))
+        naps = cast(list[Nap], GpusLauncher(gpus=gpus).carry_out(jobs, cast(Work, Naps(config, seconds))))
     what = f"idle share of {gpus} declared GPUs, {runs} runs of mixed length"
-    yield bounded(what, 100 * idle(told, gpus), 10, "%", runs)
+    yield bounded(what, 100 * idle(naps, gpus), 10, "%", runs)
 
 
-def idle(told: list[Told], gpus: int) -> float:
+def idle(naps: list[Nap], gpus: int) -> float:
     """Share of the GPUs' time without a run, from when the last worker has its first run to the end of the last run."""
-    spans = [(one["worker"], float(one["began"]), float(one["ended"])) for one in told]
+    spans = [(nap.worker, nap.began, nap.ended) for nap in naps]
     workers = {worker for worker, _, _ in spans}
     up = max(min(began for mine, began, _ in spans if mine == worker) for worker in workers)
     over = max(ended for _, _, ended in spans)

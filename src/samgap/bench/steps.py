@@ -84,7 +84,7 @@ class Case:
     def config(self, compose: Compose, rho: float, epochs: int) -> dict[str, Any]:
         """The config of a run."""
         return compose(
-            f"data={self.data}", f"data._target_={images.__name__}.{self.data}", "data.holdout=0",
+            f"data={self.data}", f"data.code={images.__name__}.{self.data}", "data.holdout=0",
             f"data.train_size={self.images}", f"model={self.model}", f"model.width={self.width:g}",
             f"ascent.rho={rho:g}", f"epochs={epochs}", f"eval_every={epochs}", "trainer.stepper=compiled",
             *(f"optimizer.{key}={value}" for key, value in SGD.items()),

@@ -120,7 +120,7 @@ def _memory(train_size: int) -> Row:
     with tempfile.TemporaryDirectory() as root:
         memory = peak(
             "train", "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",
-            f"data._target_={images.__name__}.mnist", f"data.train_size={train_size}", "epochs=1", "ascent.rho=0.1",
+            f"data.code={images.__name__}.mnist", f"data.train_size={train_size}", "epochs=1", "ascent.rho=0.1",
             "seed=0", f"root={root}",
         )  # fmt: skip
     return bounded("peak memory, figure 7 at paper scale, p = 10", memory, 1.5 * 1024, "MiB")

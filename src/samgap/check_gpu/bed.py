@@ -108,7 +108,7 @@ class Net:
         """Return overrides for this net on `count` images of noise in memory, augmented like MNIST or CIFAR-10."""
         channels = self.shape[0]
         return [
-            f"data={'mnist' if self.model == 'mlp' else 'cifar10'}", f"data._target_={images.__name__}.noise",
+            f"data={'mnist' if self.model == 'mlp' else 'cifar10'}", f"data.code={images.__name__}.noise",
             f"data.channels={channels}", f"data.size={self.size}", f"data.classes={self.classes}", "data.holdout=0",
             f"+data.images={count}", f"+data.shape=[{','.join(map(str, self.shape))}]", f"+data.labels={self.classes}",
             f"model={self.model}", f"model.width={self.width:g}", f"batch_size={self.batch_size}", "optimizer.lr=0.01",
@@ -239,7 +239,7 @@ class Stopwatch(Callback):
 
         def step(batch: Any) -> Any:
             result = inner(batch)
-            if batch.size < task.layout.batch_size:
+            if batch.size < task.plan.layout.batch_size:
                 self._restart()
             else:
                 self._count()

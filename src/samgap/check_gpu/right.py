@@ -25,10 +25,10 @@ from samgap.curvature.probes import Subject
 from samgap.runs import records
 from samgap.training import probing
 from samgap.training.numerics import numerics
+from samgap.training.plan import RunPlan
 from samgap.training.probing import WEIGHTS
 from samgap.training.ranks import Ranks
 from samgap.training.run import run
-from samgap.training.settings import resolve
 
 STEPS, RHO = 20, 0.1
 SAME = 1e-9  # relative; float64 rounds by 1e-15 in a step, which these nets amplify little
@@ -45,7 +45,7 @@ def trained(
     folder = bed.folder / name
     record = run(config, folder, callbacks=callbacks)
     weights: dict[str, Tensor] = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
-    return weights, partial(probing.restored, config, resolve(config), record, folder, torch.device("cpu"))
+    return weights, partial(probing.restored, RunPlan.of(config), record, folder, torch.device("cpu"))
 
 
 def far(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:

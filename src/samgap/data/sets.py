@@ -10,7 +10,6 @@ N images of a part, c channels, h by w pixels.
 
 import functools
 import hashlib
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from samgap import seeds
 from samgap.data.files import ImageFiles
 from samgap.errors import SettingError
+from samgap.targets import call, locate
 
 
 @dataclass(frozen=True, eq=False)  # by identity: comparing tensors gives a tensor, not a truth value
@@ -125,6 +125,12 @@ class Data:
         return digest.hexdigest()
 
 
+def make(folder: str, *, code: str, name: str, **settings: Any) -> Data:
+    """The data set that a file of conf/data/ describes: `hydra.utils.instantiate(config.data)(config.data_dir)`."""
+    data: Data = call("data", assemble, locate(code, "data.code"), Path(folder), **settings)
+    return data
+
+
 def assemble(
     load: Callable[..., Raw],
     folder: Path,
@@ -161,11 +167,7 @@ def assemble(
         SettingError: files are missing or damaged, the parts are larger than the data set, or `load` has no such
             setting.
     """
-    try:
-        inspect.signature(load).bind(folder, **own)
-    except TypeError as error:
-        raise SettingError(f"The keys of data must be those of a file in conf/data/: {error}.") from error
-    raw = load(folder, **own)
+    raw: Raw = call("data", load, folder, **own)
     regression = raw.train.labels.is_floating_point()
     outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
     found = (raw.train.images.shape[1], outputs)

@@ -1,5 +1,6 @@
 """Parameter counts, and the width that comes nearest to a given count."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from samgap.errors import SettingError, said
+from samgap.targets import locate
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,21 @@ def nearest_width(build: Callable[[float], nn.Module], params: float, step: floa
     if total(best) > 2 * params:
         raise SettingError(f"model.params={params:g} is too few: the smallest net of this kind has {total(1)}.")
     return round(best * step, 10)
+
+
+@functools.cache
+def counts_of(code: str, width: float, shape: tuple[int, int, int], classes: int) -> Counts:
+    """The parameters of a net of the model at a dotted path, for images of `shape` (c, h, w)."""
+    with torch.device("meta"):
+        return count(locate(code, "model.code")(shape, classes, width=width))
+
+
+@functools.cache
+def width_of(code: str, params: float, shape: tuple[int, int, int], classes: int) -> float:
+    """The width at which the model at a dotted path comes nearest to `params` parameters, see `nearest_width`."""
+    model = locate(code, "model.code")
+    step = locate(f"{model.__module__}.WIDTH_STEP")
+    return nearest_width(lambda width: model(shape, classes, width), params, step)
 
 
 def whole(value: Any, name: str) -> int:

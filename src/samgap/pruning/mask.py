@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from samgap.errors import SettingError, said
-from samgap.models.count import prunable
+from samgap.models.count import Counts, prunable
 
 Masks = dict[str, Tensor]  # parameter name -> bool of the same shape, True = live
 TIED = 0.01  # largest number of weights in layers of a single score, as a share of those kept, see `refuse_ties`
@@ -26,6 +26,22 @@ def live_kernels(total: int, sparsity: float) -> int:
     if not 0 <= sparsity < 1:
         raise SettingError(f"pruner.sparsity must be from 0 up to but not including 1, got {said(sparsity)}.")
     return round((1 - sparsity) * total)
+
+
+def sparsity_of(live: int, counts: Counts, width: float | None = None) -> float:
+    """The share of kernel weights to remove, for `live` parameters to be left, biases and batch norm included.
+
+    Raises:
+        SettingError: the net, of this width, has fewer, or no kernel weight would be left.
+    """
+    dense = counts.total - counts.prunable
+    if not dense < live <= counts.total:
+        at = "" if width is None else f" at model.width={width:g}"
+        raise SettingError(
+            f"pruner.live_params must be from {dense + 1}, one kernel weight beside biases and batch norm, "
+            f"to {counts.total}, the whole net{at}, got {live}."
+        )
+    return 1 - (live - dense) / counts.prunable
 
 
 def shares(weights: list[int], live: int, sizes: list[int]) -> list[int]:

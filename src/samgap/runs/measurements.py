@@ -10,12 +10,13 @@ from typing import Any
 
 from samgap.errors import SettingError
 from samgap.files import replace_text
+from samgap.targets import options
 
 FOLDER = "probes"
 
 
 def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the probes that a composed config requests: name to settings, without `_target_`.
+    """Return the probes that a composed config requests: name to settings, without what names it.
 
     A figure's settings of a probe that is not chosen do not count.
 
@@ -28,11 +29,7 @@ def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "probe must name files of conf/probe/, such as probe=[hessian], whose settings are keys such as "
             f"probe.hessian.tol, got {json.dumps(groups)}."
         )
-    return {
-        name: {key: value for key, value in group.items() if key != "name" and not key.startswith("_")}
-        for name, group in groups.items()
-        if "_target_" in group
-    }
+    return {name: options(group) for name, group in groups.items() if "_target_" in group}
 
 
 def missing(probes: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:

@@ -61,6 +61,15 @@ class RunRecord:
         return float(self.settings["ascent"].get("rho") or 0)
 
 
+@dataclass(frozen=True)
+class RunOutcome:
+    """What became of a run: its process tells the launcher, and the launcher the sweeper."""
+
+    folder: str  # its name
+    status: Literal["done", "diverged", "busy", "skipped", "stopped", "failed"]
+    error: str = ""  # one sentence where it failed
+
+
 def write(record: RunRecord, folder: Path) -> None:
     """Write record.json into the run's folder, in one step."""
     text = json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False)

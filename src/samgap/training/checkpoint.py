@@ -2,6 +2,7 @@
 
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from samgap import files
+from samgap.errors import SettingError
 
 LAST = "last.ckpt"
 
@@ -62,3 +64,13 @@ class LastCheckpoint(Checkpoint):
                 trainer.save_checkpoint(self.path)
             trainer.strategy.barrier()  # all ranks see the new file from here on
             self.saved = time.monotonic()
+
+
+def found(folder: Path) -> Path | None:
+    """The last.ckpt in a run's folder, None without; a SettingError says that it is damaged."""
+    path = folder / LAST
+    if not path.exists():
+        return None
+    if not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is not None:
+        raise SettingError(f"{path} is damaged: move it away, and the run starts from the beginning.")
+    return path

@@ -51,6 +51,23 @@ class Layout:
         parts = self.span if self.span < self.ranks else 1
         return [Group(0, last - first, whole, whole / size / parts)] if whole > 0 else []
 
+    def batch_norm_size(self, norm: str) -> int:
+        """Examples over which batch norm, local or synchronized, takes its statistics.
+
+        Raises:
+            SettingError: they cannot be synchronized.
+        """
+        if norm == "local":
+            return self.forward
+        if self.forward < min(self.m, self.batch_size // self.ranks):
+            raise SettingError("model.batch_norm=synchronized wants undivided passes: set trainer.micro_batch=null.")
+        if 1 < self.span < self.ranks:
+            raise SettingError(
+                f"model.batch_norm=synchronized is over all devices, and ascent.m={self.m} over {self.span} of "
+                f"{self.ranks}: set model.batch_norm=local, or ascent.m=null."
+            )
+        return self.m
+
     def check_batch_norm(self, images: int, synchronized: bool) -> None:
         """Check that batch norm can train on an epoch of `images`, also on its last batch.
 
@@ -76,17 +93,18 @@ class Layout:
                     )
 
 
-def layout(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> Layout:
+def layout(settings: Mapping[str, Any], ranks: int = 1, micro_batch: int | None = None) -> Layout:
     """The layout that these settings ask for.
 
     Args:
         settings: gives `batch_size`, `ascent` and `model`.
-        trainer: gives `devices` and `micro_batch`.
+        ranks: processes of the run, one a device.
+        micro_batch: examples that a device puts through the net at a time; None for all of its share.
 
     Raises:
         SettingError: the numbers do not divide each other.
     """
-    size, ranks = settings["batch_size"], trainer.get("devices") or 1
+    size = settings["batch_size"]
     batch_norm = {"batch_norm", "batch_norm_size"} & {*settings["model"]}
     # Without ascents m is what batch norm sees, or nothing.
     m = min(settings["ascent"].get("m") or size, size) if batch_norm or settings["ascent"].get("rho") else size
@@ -98,7 +116,7 @@ def layout(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> Layout:
             f"ascent.m must divide the {local} examples of a device, or be a multiple of them that divides "
             f"batch_size ({size}), got {m}: change ascent.m, batch_size or trainer.devices."
         )
-    micro = trainer.get("micro_batch") or size
+    micro = micro_batch or size
     if batch_norm and micro < min(m, local) and min(m, local) % micro:
         raise SettingError(
             f"trainer.micro_batch must divide the {min(m, local)} examples that a device has for an ascent, since "

@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,19 @@ from samgap.errors import SettingError
 from samgap.pruning.mask import Masks
 from samgap.runs import measurements
 from samgap.runs.records import RunRecord
-from samgap.targets import locate
+from samgap.targets import call
 from samgap.training import build
+from samgap.training.plan import RunPlan
 
 WEIGHTS = "weights.pt"
 
 
-def subject(config: Mapping[str, Any], net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
+def subject(plan: RunPlan, net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
     """A finished net with what it was trained on: the training part in its order, not augmented; all on one device."""
     part = data.train.to(device)
     images = data.scale(part.images[:].to(device))  # of files too: probes look at all again and again
     masks = {name: mask.to(device) for name, mask in masks.items()}
-    return Subject(net.to(device), locate(config["loss"]["_target_"]), Examples(images, part.labels), masks)
+    return Subject(net.to(device), build.loss(plan), Examples(images, part.labels), masks)
 
 
 def keep(net: nn.Module, identity: str, path: Path) -> None:
@@ -40,9 +40,7 @@ def keep(net: nn.Module, identity: str, path: Path) -> None:
     path.write_bytes(content.getbuffer())
 
 
-def restored(
-    config: Mapping[str, Any], settings: Mapping[str, Any], record: RunRecord, folder: Path, device: torch.device
-) -> Subject:
+def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.device) -> Subject:
     """The net of a run that is done, from weights.pt.
 
     Raises:
@@ -53,15 +51,15 @@ def restored(
             f"{folder} is done and kept no weights to look at: move it away and start the run again with "
             "trainer.keep_weights=true."
         )
-    data = build.data(config, settings)
+    data = build.data(plan)
     # The data of a regression are made, not read, and differ between machines by rounding.
     if not data.regression and build.sha256(data) != record.data_sha256:
         raise SettingError(
-            f"{folder} was trained on other data than {config['data_dir']} holds now (data_sha256 in record.json): "
+            f"{folder} was trained on other data than {plan.place['data_dir']} holds now (data_sha256 in record.json): "
             "bring back the data of the run (data_dir)."
         )
-    net, masks = build.net(config, settings, data)
-    if settings["precision"] == "64-true":
+    net, masks = build.net(plan, data)
+    if plan.settings["precision"] == "64-true":
         net.double()
     try:
         weights = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
@@ -73,19 +71,19 @@ def restored(
         raise SettingError(
             f"{folder / WEIGHTS} is of another run ({whose}): move the folder away and start the run again."
         )
-    return subject(config, net, data, masks, device)
+    return subject(plan, net, data, masks, device)
 
 
-def carry_out(config: Mapping[str, Any], names: list[str], looked_at: Subject, record: RunRecord, folder: Path) -> None:
+def carry_out(plan: RunPlan, names: list[str], looked_at: Subject, record: RunRecord, folder: Path) -> None:
     """Measure and write probes/<name>.json, one after the other, each with where it comes from.
 
     Raises:
         SettingError: a probe's settings are wrong.
     """
-    asked = measurements.asked(config)
+    asked = plan.asked
     for name in names:
         started = time.monotonic()
-        found = build.call(f"probe.{name}", locate(config["probe"][name]["_target_"]), looked_at, **asked[name])
+        found = call(f"probe.{name}", build.made(f"probe.{name}", plan.probes[name]), looked_at)
         commit, dirty = provenance.commit()
         measurements.write(
             folder,

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,13 +17,12 @@ from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.mask import Masks
-from samgap.training import compiled
+from samgap.training import build, compiled
 from samgap.training.evaluate import Score, evaluate, share
-from samgap.training.layout import Layout
+from samgap.training.plan import RunPlan
 from samgap.training.products import MKL, Chosen
 from samgap.training.steppers import EagerStepper
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Row = dict[str, float | int | None]
 RADIUS_TOLERANCE = 0.01  # of rho; adding a small eps to float32 weights costs some thousandths
 
@@ -34,63 +32,34 @@ class GapTask(LightningModule):
     of steps, checkpoints and schedulers right in both arms.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        loss: Loss,
-        optimizer: Callable[[nn.Module], Wrapper],
-        schedule: Callable[[int, int], float],
-        data: Data,
-        masks: Masks,
-        steps: int,
-        eval_every: int,
-        layout: Layout,
-        clip_norm: float | None,
-        stop_loss: float | None,
-        stepper: str,
-        products: str,
-        workers: int,
-        identity: str,
-    ) -> None:
+    def __init__(self, plan: RunPlan, net: nn.Module, masks: Masks, data: Data) -> None:
         """
         Args:
+            plan: of the run.
             net: takes images (B, c, h, w), gives logits (B, C).
-            loss: of logits and labels (B,), mean over the batch.
-            optimizer: makes the optimizer of a net, `Wrapper` in the SGD arm and a `SAM` in the other.
-            schedule: (step, steps) to the factor on the learning rate.
-            data: parts to evaluate on.
             masks: of the pruned net, or empty.
-            steps: of the whole training, for the schedule.
-            eval_every: epochs from one evaluation to the next; the last epoch is always evaluated.
-            layout: which examples share an ascent and a forward pass.
-            clip_norm: largest norm of the final gradient, or None.
-            stop_loss: training loss of an epoch at which the run ends, or None.
-            stepper: auto, eager or compiled; with auto a resumed run goes on as it began.
-            products: auto, mkl or onednn, of a compiled step; with auto a resumed run goes on as it began.
-            workers: processes that read images where they are files.
-            identity: of the run; its checkpoints carry it.
+            data: parts to train and evaluate on.
         """
         super().__init__()
         self.automatic_optimization = False
-        self.net, self.loss = net, loss
-        self.make_optimizer, self.schedule = optimizer, schedule
-        self.data, self.masks, self.steps, self.eval_every = data, masks, steps, eval_every
-        self.layout, self.clip_norm, self.stop_loss, self.identity = layout, clip_norm, stop_loss, identity
-        self.choice, self.products, self.workers = stepper, products, workers
-        self.known: Chosen = {}
+        self.plan, self.net, self.masks, self.data = plan, net, masks, data
+        self.loss, self.schedule = build.loss(plan), build.schedule(plan)
+        self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the run, for the schedule
+        # With auto a resumed run goes on as it began.
+        self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()
         self.curve: list[Row] = []
         self.diverged = self.reached = False
         self._random: list[dict[str, Tensor]] = []
 
     def configure_optimizers(self) -> Any:
         """The optimizer of either arm and a schedule that moves once a step."""
-        optimizer = self.make_optimizer(self.net)
+        optimizer = build.optimizer(self.plan, self.net)
         return [optimizer], [LambdaLR(optimizer, lambda step: self.schedule(step, self.steps))]
 
     def on_fit_start(self) -> None:
         """Put what is evaluated on the device, once."""
-        optimizer, scale, backward = self.optimizers(), self.data.scale, self.manual_backward
-        eager = EagerStepper(self.net, self.loss, optimizer, backward, scale, self.layout, self.clip_norm)
+        optimizer, scale, clip_norm = self.optimizers(), self.data.scale, self.plan.settings["clip_norm"]
+        eager = EagerStepper(self.net, self.loss, optimizer, self.manual_backward, scale, self.plan.layout, clip_norm)
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = compiled.choose(*how)
         scale.on(self.device)  # kept for all steps
@@ -158,8 +127,9 @@ class GapTask(LightningModule):
             "train_acc": None if self.data.regression else correct / seen,
         }
         row |= self._ascent(sam) if isinstance(sam := self._optimizer(), SAM) else {}
-        self.reached = self.stop_loss is not None and loss <= self.stop_loss
-        if not self.diverged and (epoch % self.eval_every == 0 or epoch == self.trainer.max_epochs or self.reached):
+        stop_loss, eval_every = self.plan.settings["stop_loss"], self.plan.settings["eval_every"]
+        self.reached = stop_loss is not None and loss <= stop_loss
+        if not self.diverged and (epoch % eval_every == 0 or epoch == self.trainer.max_epochs or self.reached):
             for name, part in self.parts.items():
                 score = self.score(part)
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
@@ -177,7 +147,8 @@ class GapTask(LightningModule):
         """Loss and accuracy on a part, of which this rank has its share; a loss that is no number marks the run as
         diverged.
         """
-        score = evaluate(self.net, self.loss, self.data, part, workers=self.workers, sums=self.ranks.sums)
+        workers = self.plan.machine.workers
+        score = evaluate(self.net, self.loss, self.data, part, workers=workers, sums=self.ranks.sums)
         self.diverged = self.diverged or not math.isfinite(score.loss)
         return score
 
@@ -202,7 +173,7 @@ class GapTask(LightningModule):
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         checkpoint["samgap"] = {
-            "identity": self.identity,
+            "identity": self.plan.identity,
             "curve": self.curve,
             "stepper": self.stepper.name,
             "products": self.stepper.products,
@@ -217,7 +188,7 @@ class GapTask(LightningModule):
         Raises:
             SettingError: the checkpoint is another run's.
         """
-        if checkpoint["samgap"].get("identity") != self.identity:
+        if checkpoint["samgap"].get("identity") != self.plan.identity:
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         kept = checkpoint["samgap"]
         if self.choice == "auto":

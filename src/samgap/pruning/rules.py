@@ -1,0 +1,16 @@
+"""What the keys of conf/pruner/ may be."""
+
+from samgap.rules import ABOVE_0, FLAG, number, one_of, whole
+
+RULES = {
+    "sparsity": number("a share from 0 up to but not including 1", lambda share: 0 <= share < 1),
+    "live_params": whole(1).or_null(),
+    "refuse_empty": FLAG,
+    "seed": whole(0),
+    # Of those that look at images:
+    "batches": whole(1),
+    "batch_size": whole(1),
+    "mode": one_of("train", "eval", wanted="train or eval"),
+    "temperature": ABOVE_0,  # of grasp
+    "iterations": whole(1),  # of synflow
+}

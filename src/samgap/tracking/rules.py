@@ -1,0 +1,19 @@
+"""What the keys of conf/logger/ may be."""
+
+from samgap.rules import ABOVE_0, Rule, is_text, one_of
+
+MODES = (None, "", "online", "offline", "disabled", "shared", "dryrun", "run")  # the last three mean one of the others
+NAME = Rule(
+    lambda value: is_text(value) and len(value) <= 128 and not set(value) & set("/\\#?%:"),
+    "a text of at most 128 characters without / \\ # ? % :",
+)
+RULES = {
+    "mode": one_of(*MODES, wanted="online, offline or disabled, or null (its default is WANDB_MODE)"),
+    "project": NAME,
+    "entity": Rule(
+        lambda value: value in (None, "") or NAME.right(value),
+        f"{NAME.wanted}, or null for the account's own (its default is WANDB_ENTITY)",
+    ),
+    "start_seconds": ABOVE_0,
+    "end_seconds": ABOVE_0,
+}

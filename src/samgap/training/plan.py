@@ -1,0 +1,96 @@
+"""A run, resolved once from its config: what its result depends on, and how this machine carries it out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from samgap.runs import identity, measurements
+from samgap.training.layout import Layout, layout
+from samgap.training.machine import LIMIT, TRAINER, Machine
+from samgap.training.settings import GROUPS, resolve
+
+
+@dataclass(frozen=True, eq=False)
+class RunPlan:
+    """One run. `build` makes its parts."""
+
+    settings: dict[str, Any]  # the scientific ones, of which the identity is made
+    machine: Machine
+    choices: dict[str, dict[str, Any]]  # by group, what `build` makes a part of
+    probes: dict[str, dict[str, Any]]  # by name, likewise
+    logger: dict[str, Any]
+    callbacks: Any  # the group, not made yet
+    keywords: dict[str, Any]  # of Lightning's Trainer, not made yet
+    place: dict[str, str]  # root and data_dir, name and scale of the sweep
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], settings: dict[str, Any] | None = None) -> "RunPlan":
+        """The plan of a composed config.
+
+        Args:
+            config: as plain values.
+            settings: of a run that is done; None resolves those of the config.
+
+        Raises:
+            SettingError: a value is not what its key wants.
+        """
+        settings = resolve(config) if settings is None else settings
+        trainer, asked = config["trainer"], measurements.asked(config)
+        return cls(
+            settings=settings,
+            machine=Machine(**{field.name: trainer[field.name] for field in fields(Machine)}),
+            choices={group: _resolved(config[group], settings[group]) for group in GROUPS},
+            probes={name: config["probe"][name] for name in asked},
+            logger=config["logger"],
+            callbacks=config.get("callbacks"),
+            keywords={key: value for key, value in trainer.items() if key not in {*TRAINER, LIMIT}},
+            place={key: config[key] for key in ("root", "data_dir", "name", "scale") if key in config},
+        )
+
+    @property
+    def identity(self) -> str:
+        """Of the run."""
+        return identity.identity(self.settings)
+
+    @property
+    def folder(self) -> str:
+        """The name of the run's folder."""
+        return identity.folder(self.settings)
+
+    @property
+    def layout(self) -> Layout:
+        """Which examples share an ascent and a forward pass."""
+        return layout(self.settings, self.machine.devices, self.machine.micro_batch)
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether batch norm takes its statistics from several devices."""
+        return self.choices["model"].get("batch_norm") == "synchronized" and self.layout.span > 1
+
+    @property
+    def net(self) -> tuple[str, float, tuple[int, int, int], int]:
+        """Code and width of the model, shape (c, h, w) of an image, classes."""
+        data = self.settings["data"]
+        shape = data["channels"], data["size"], data["size"]
+        return self.choices["model"]["code"], self.settings["model"]["width"], shape, data["classes"]
+
+    @property
+    def asked(self) -> dict[str, dict[str, Any]]:
+        """The settings of each probe."""
+        return measurements.asked({"probe": self.probes})
+
+    def epoch_steps(self, images: int) -> int:
+        """Of an epoch over so many images."""
+        return len(range(0, images, self.settings["batch_size"])[: self.limit])
+
+    @property
+    def limit(self) -> int | None:
+        """Batches of an epoch; None for all."""
+        found: int | None = self.settings.get("trainer", {}).get(LIMIT)
+        return found
+
+
+def _resolved(group: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A group of the config with the values that it was resolved to."""
+    values = {key: value for key, value in settings.items() if key in group}
+    return {**group, **dict.fromkeys(key for key in ("params", "live_params") if key in group), **values}
