@@ -277,7 +277,7 @@ def test_a_compiler_that_fails_leaves_a_run_eager(tiny: Tiny, tmp_path: Path, mo
 
 def test_auto_compiles_long_runs_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(tiny("batch_size=24"), tmp_path / "short").stepper == "eager"
-    monkeypatch.setattr(compiled, "FROM", 8)  # 4 steps an epoch, 2 epochs
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 8)  # 4 steps an epoch, 2 epochs
     assert run(tiny("batch_size=24"), tmp_path / "long").stepper == "compiled"
     assert run(tiny("batch_size=24", "trainer.stepper=eager"), tmp_path / "asked").stepper == "eager"
 

@@ -33,10 +33,10 @@ from samgap.optim.sam import SAM, TRACKING, global_norm
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
+from samgap.training.machine import COMPILED_FROM
 from samgap.training.products import ONEDNN, Chosen, alone, apart, lacking, place
 from samgap.training.steppers import EagerStepper, StepResult
 
-FROM = 2_000  # steps of a run from which compiling pays
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # functions of weights, gradients and these numbers alone:
 NUMBERS = ("rho", "eta", "alpha")
 OPTIONS = {
@@ -64,7 +64,7 @@ def choose(
         products: auto, mkl or onednn; see `products`.
         known: libraries that an earlier part of the run took.
     """
-    if choice == "eager" or (choice == "auto" and (steps < FROM or eager.weights[0].device.type != "cpu")):
+    if choice == "eager" or (choice == "auto" and (steps < COMPILED_FROM or eager.weights[0].device.type != "cpu")):
         return eager
     if reason := uncovered(eager, precision):
         warnings.warn(f"The step is not compiled and runs slower: {reason}.", stacklevel=2)

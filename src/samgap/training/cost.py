@@ -7,10 +7,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from samgap.targets import locate
+from samgap.training.machine import COMPILED_FROM
 from samgap.training.plan import RunPlan
 
-# Seconds of one CPU thread: what a pass costs whatever its size, and operations a second. Only ratios matter.
-PASS_SECONDS, RATE = 2e-3, 5e10
+# Seconds of one CPU thread for a pass, whatever its size, and operations a second of products and of convolutions;
+# eager, and in a compiled step. Between the runs of a sweep only their ratios matter.
+EAGER, COMPILED = (2e-3, 5e10, 5e10), (1e-4, 2e11, 5e10)
 UNKNOWN_SIZE = 50_000  # images, where a run trains on all there are
 
 
@@ -19,19 +21,28 @@ def cost(plan: RunPlan) -> float:
     settings = plan.settings
     images = settings["data"].get("train_size") or UNKNOWN_SIZE
     batch = min(settings["batch_size"], images)
-    operations = 3 * batch * flops(*plan.net)
+    steps = settings["epochs"] * plan.epoch_steps(images)
+    long = steps >= COMPILED_FROM and plan.machine.accelerator != "gpu" and plan.machine.stepper == "auto"
+    pass_seconds, *rates = COMPILED if long or plan.machine.stepper == "compiled" else EAGER
+    work = sum(3 * batch * count / rate for count, rate in zip(operations(*plan.net), rates, strict=True))
     ascent = settings["ascent"]
     passes = 1 + (1 / (ascent.get("interval") or 1) if ascent.get("rho") else 0)
     parts = math.ceil(batch / plan.layout.forward)
-    return float(settings["epochs"] * plan.epoch_steps(images) * passes * (parts * PASS_SECONDS + operations / RATE))
+    return float(steps * passes * (parts * pass_seconds + work))
+
+
+def flops(code: str, width: float, shape: tuple[int, int, int], classes: int) -> int:
+    """Floating-point operations of one forward pass of one image."""
+    return sum(operations(code, width, shape, classes))
 
 
 @functools.cache
-def flops(code: str, width: float, shape: tuple[int, int, int], classes: int) -> int:
-    """Floating-point operations of one forward pass of one image."""
+def operations(code: str, width: float, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
+    """Floating-point operations of matrix products and of convolutions in one forward pass of one image."""
     with torch.device("meta"):
         net = locate(code, "model.code")(shape, classes, width=width)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net.eval()(torch.empty(1, *shape))
-    return int(counter.get_total_flops())
+    convolutions = int(counter.get_flop_counts()["Global"].get(torch.ops.aten.convolution, 0))
+    return int(counter.get_total_flops()) - convolutions, convolutions

@@ -27,6 +27,7 @@ class Machine:
     keep_weights: bool
 
 
+COMPILED_FROM = 2_000  # steps of a run from which compiling pays
 LIMIT = "limit_train_batches"  # the one keyword of Lightning's Trainer that is taken and changes a result
 TRAINER = {"name", *(field.name for field in fields(Machine))}
 RULES = {
