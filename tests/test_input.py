@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +175,24 @@ def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_is_n
 
     files.replace(tmp_path / "file", write)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "whole", "other": ""}
+
+
+def test_a_temporary_file_that_another_process_removes_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, removed = tempfile.mkstemp, []
+
+    def made(**options: Any) -> tuple[int, str]:
+        handle, name = make(**options)
+        if not removed:
+            removed.append(name)
+            Path(name).unlink()
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", made)
+    files.replace(tmp_path / "file", lambda temporary: temporary.open("r+").close())
+    assert removed
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,11 +23,8 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _tidy(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=path.suffix)
-    temporary = Path(name)
+    handle, temporary = _temporary(path)
     try:
-        with contextlib.suppress(OSError):  # no locks on this disk
-            _hold(handle)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -62,20 +59,26 @@ def workspace(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _temporary(path: Path) -> tuple[int, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PREFIX, suffix=path.suffix)
+        with contextlib.suppress(OSError):  # no locks on this disk
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another process took it for one that was left, before it was locked
+
+
 def _tidy(folder: Path) -> None:
     for path in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # gone by now, held by a process that lives, or no locks on this disk
             handle = os.open(path, os.O_RDWR)
             try:
-                _hold(handle)
+                # Until it is closed; a process that dies holds nothing.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
             finally:
                 os.close(handle)
-
-
-def _hold(handle: int) -> None:
-    # Until it is closed; a process that dies holds nothing.
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _umask() -> int:

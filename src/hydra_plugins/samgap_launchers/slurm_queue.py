@@ -129,9 +129,9 @@ class Queue:
             )
 
     def _outcome(self, number: str, entry: Entry, listed: Mapping[str, object] | None) -> RunOutcome | None:
-        from submitit.core.utils import pickle_load
-
         if entry.paths.result_pickle.exists():
+            from submitit.core.utils import pickle_load
+
             status, result = pickle_load(entry.paths.result_pickle)
             return result if status == "success" else lost(entry.job, str(result).strip().splitlines()[-1])
         if listed is None or number in listed:
