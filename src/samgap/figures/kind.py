@@ -4,7 +4,7 @@ A file of conf/draw/ names one and says its keys.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from samgap.errors import SettingError
-from samgap.figures.output import Evaluated
+from samgap.figures.output import Evaluated, Judgment
 from samgap.figures.plot import Plot
 from samgap.targets import locate
 
@@ -57,6 +57,20 @@ class Kind(ABC):
         Raises:
             SettingError: there are no such runs, or not of what this kind shows.
         """
+
+    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+        """The verdicts of a result that was kept without its runs, by today's rules, where its numbers are enough.
+
+        Args:
+            report: its json.
+
+        Raises:
+            SettingError: they are not.
+        """
+        raise SettingError(
+            f"{report['name']}/{report['scale']} was kept without its runs, and its numbers are too few for a verdict: "
+            "the one that it has is by the rules of its day."
+        )
 
     @abstractmethod
     def draw(self, study: Any) -> "Figure":

@@ -1,6 +1,6 @@
 """The figures of gaps: one question each, asked of the same numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,10 @@ class Gap(Kind):
     ) -> Sequence[Judgment]:
         """The question: see `trend.verdicts`."""
         return trend.verdicts(found, x, over, published)
+
+    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+        """See `study.kept`."""
+        return study.kept(report, self.settings, self.verdicts)
 
     def draw(self, study: Any) -> "Figure":
         """Gap and accuracies."""
@@ -76,6 +80,10 @@ class BestRho(Gap):
     ) -> Sequence[Judgment]:
         """See `best_rho.verdicts`."""
         return best_rho.verdicts(found, x, over, published)
+
+    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+        """The best rhos of single seeds are not kept."""
+        return Kind.judge_again(self, report)
 
     def draw(self, study: Any) -> "Figure":
         """The gap over rho, and the best rho over size."""

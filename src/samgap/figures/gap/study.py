@@ -125,8 +125,8 @@ def evaluate(
 def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdicts) -> Sequence[Judgment]:
     """The verdicts on gaps that a result was kept with.
 
-    The training accuracies of its runs were not: a cell in which a run that stands for SAM has less than half of SGD's
-    test accuracy is left out, since it collapsed.
+    The accuracies of its runs were not: a run collapsed where the gap takes more than half of SGD's mean test accuracy.
+    At equal rho its cell is left out. Where a rho was chosen it stays, since no other can be chosen any more.
 
     Args:
         report: its json; `rhos` says how many there were to choose from.
@@ -142,8 +142,8 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     axes = [axis for axis in map(str, by_seed) if axis not in ("protocol", "seed", "rho", "gap")]
     own = identity.flat(report["provenance"]["settings_of_first_run"])
     sgd = by_seed.merge(cells, on=axes, how="left")["sgd_acc"]
-    for _, row in by_seed[by_seed["gap"] < -sgd / 2].iterrows():
-        cells.loc[(cells[axes] == row[axes]).all(axis=1), f"{row['protocol']}_gap"] = math.nan
+    for _, row in by_seed[(by_seed["protocol"] == "fixed") & (by_seed["gap"] < -sgd / 2)].iterrows():
+        cells.loc[(cells[axes] == row[axes]).all(axis=1), "fixed_gap"] = math.nan
     others = [axis for axis in axes if axis != "pruner.sparsity"]
     thinned = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
     unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
