@@ -178,10 +178,11 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
 
 def _told(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
     """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD's run of the
-    seed has of the labels that are right, since SAM may well refuse to fit the wrong ones.
+    seed has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
+    fits less than half of the right labels, so that little was learned at all.
     """
     fitted = sam[SEED].map(sgd.set_index(SEED)["train_acc_final"].astype(float))
-    low = sam["train_acc_final"].astype(float) < sam["rightly"] * fitted / 2
+    low = (sam["train_acc_final"].astype(float) < sam["rightly"] * fitted / 2) & (fitted >= sam["rightly"] / 2)
     return sam.assign(status=sam["status"].mask(low, "collapsed"))
 
 
