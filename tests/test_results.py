@@ -26,8 +26,8 @@ RATES = [figure for figure in FIGURES if "fits" in load(figure)]
 CURVED = [figure for figure in FIGURES if "published_lambda_max" in load(figure)]
 GAPS = [figure for figure in FIGURES if figure not in (*RATES, *CURVED, "rho")]
 HEAD = """\
-| command | series | sizes | rho as in the paper | unbiased | bias, mean | slope, 95 % interval | published | verdict |
-|---|---|---|---|---|---|---|---|---|
+| command | series | sizes | paper's rho | unbiased | bias | slope, 95 % | published | found in | excluded | verdict |
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 CURVES = """\
@@ -48,13 +48,15 @@ def rows(figure: str) -> list[str]:
     made = []
     cells = pd.DataFrame(report["cells"])
     for verdict in report["verdicts"]:
-        published = verdict["published_slope"]
+        theirs, power = verdict["published_slope"], verdict["power"]
+        published = "" if theirs is None else f"{theirs:+.2f}" + ("" if verdict["shared"] else " of other sizes")
         series = verdict["series"].removeprefix("data.").replace("pruner.name=", "")
         slope = (
-            f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}] | "
-            f"{'' if published is None else f'{published:+.2f}'} | {verdict['answer']}, p = {verdict['p_up']:.2g} |"
+            f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}] | {published} | "
+            f"{'' if power is None else f'{100 * power:.0f} %'} | {verdict['excluded']:+.2f} | "
+            f"{verdict['answer']}, p = {verdict['p_up']:.2g} |"
         )
-        if " against " in series:
+        if " against " in series or "at equal rho" in series:
             made.append(f"| `make reproduce-{figure} SCALE=cpu` | {series} | | | | | {slope}")
             continue
         pairs = [pair.split("=") for pair in verdict["series"].split(", ") if pair]
@@ -67,8 +69,7 @@ def rows(figure: str) -> list[str]:
         made.append(
             f"| `make reproduce-{figure} SCALE=cpu` | {series} | {' to '.join(ends)} | "
             + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
-            + f" | {(paper - unbiased).mean():+.2f} | "
-            f"{slope}"
+            + f" | {(paper - unbiased).mean():+.2f} | {slope}"
         )
     return made
 
@@ -118,6 +119,19 @@ def claims() -> list[str]:
 def test_the_readme_s_table_of_curvature_is_that_of_the_reference_results() -> None:
     table = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
     assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
+
+
+def test_the_readme_names_the_rules_that_gave_each_verdict() -> None:
+    by = {load(figure)["provenance"].get("judged_by_commit") for figure in GAPS}
+    (commit,) = by
+    assert f"by the rules of commit {commit[:7]}" in (TOP / "README.md").read_text().replace("\n", " ")
+
+
+@pytest.mark.parametrize("figure", GAPS)
+def test_no_verdict_on_gaps_is_silent_about_what_it_could_have_found(figure: str) -> None:
+    for verdict in load(figure)["verdicts"]:
+        assert "slopes above" in verdict["reason"]
+        assert "80 %" in verdict["reason"]
 
 
 def test_the_readme_s_table_is_that_of_the_reference_results() -> None:

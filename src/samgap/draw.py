@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +28,12 @@ naming.register()
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone: this disk's, W&B's, or samgap's own."""
     with cli.sentences():
-        draw(naming.plain(config, "root", "name", "scale", "draw", "about", "protocol", "logger", "source"))
+        values = naming.plain(config, "root", "name", "scale", "draw", "about", "protocol", "logger", "source")
+        came = REFERENCE / config.name / str(config.scale)
+        if config.source == "reference" and came.exists() and not (came / archive.FOLDER).exists():
+            judge_again(came, Path(config.root))
+        else:
+            draw(values)
         if config.scale == "smoke":
             print(f"\n{what_next(config.name)}")
 
@@ -86,6 +92,29 @@ def draw(config: dict[str, Any]) -> None:
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
     if target:
         locate(target)(sweep, root, study, charts, **options(logger))
+
+
+def judge_again(came: Path, root: Path) -> None:
+    """Judge a result that came with samgap without its runs by today's rules, as far as its numbers allow.
+
+    Args:
+        came: its folder; its files go to reference/ below `root`, with other verdicts.
+        root: where results lie.
+
+    Raises:
+        SettingError: its numbers are not enough.
+    """
+    name, scale = came.parent.name, came.name
+    report = json.loads((came / f"{name}.json").read_text(encoding="utf-8"))
+    report = output.judged_again(report, kind.made(report["draw"]).judge_again(report))
+    folder = root / "reference" / name / scale
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending in ("csv", "png"):
+        shutil.copyfile(came / f"{name}.{ending}", folder / f"{name}.{ending}")
+    files.replace_text(folder / f"{name}.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    print(f"{name}/{scale} was kept without its runs; its gaps by seed are judged by today's rules:\n")
+    print("\n".join(verdict["text"] for verdict in report["verdicts"]))
+    print(f"\n{folder / name}.{{png,csv,json}}")
 
 
 def store(config: Mapping[str, Any]) -> Path:

@@ -31,7 +31,7 @@ def table(
         axes = {"model.width": width} | point | {RHO: rho, SEED: seed}
         name = "-".join(map(str, axes.values()))
         members.append(Member(name, name, axes, 1.0))
-        row: dict[str, Any] = axes | {"status": "missing"}
+        row: dict[str, Any] = axes | {"status": "missing", "rightly": 1.0}
         if (width, rho, seed) not in missing:
             acc = test(width, rho, seed)
             row |= {

@@ -106,7 +106,8 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     )
     first, again, drawn = (f"root={tmp_path}/{name}" for name in ("first", "again", "drawn"))
     assert command("train", "-m", *words, "seed=0,1", first)[0] == 0
-    assert command("draw", words[0], first)[0] == 0
+    code, _, err = command("draw", words[0], first)
+    assert code == 0, err
     monkeypatch.setattr(archive, "REFERENCE", tmp_path / "first")
     monkeypatch.setattr(draw, "REFERENCE", tmp_path / "first")
 
@@ -136,3 +137,27 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     pd.testing.assert_frame_equal(found["fig7"].gaps, loaded.gaps)
     with pytest.raises(SettingError, match="was kept without its runs"):
         samgap.load("fig8/cpu", source="reference", root=str(tmp_path))
+
+
+def test_a_result_without_its_runs_is_judged_by_today_s_rules(command: Command, tmp_path: Path) -> None:
+    kept = json.loads((archive.REFERENCE / "fig7" / "cpu" / "fig7.json").read_text())
+    code, out, err = command("draw", "figure=fig7/cpu", "source=reference", f"root={tmp_path}")
+    assert code == 0, err
+    again = json.loads((tmp_path / "reference" / "fig7" / "cpu" / "fig7.json").read_text())
+    assert [verdict["series"] for verdict in again["verdicts"]] == ["", "at equal rho (0.1)"]
+    assert all(verdict["text"] in out for verdict in again["verdicts"])
+    # Page's L and the seeds are those of the runs; at equal rho the smallest cell, where a run collapsed, is left out.
+    assert [(verdict["trend_l"], verdict["cells"]) for verdict in again["verdicts"]] == [(960, 7), (648, 6)]
+    judged = {"verdicts", "provenance"}
+    assert {key: value for key, value in again.items() if key not in judged} == {
+        key: value for key, value in kept.items() if key not in judged
+    }
+    assert again["provenance"]["core_seconds"] == kept["provenance"]["core_seconds"]
+    assert len(again["provenance"]["judged_by_commit"]) == 40
+
+
+@pytest.mark.parametrize("figure", ["rho", "fig1"])
+def test_a_verdict_that_cannot_be_given_again_stays(figure: str, command: Command, tmp_path: Path) -> None:
+    code, _, err = command("draw", f"figure={figure}/cpu", "source=reference", f"root={tmp_path}")
+    assert (code, "the one that it has is by the rules of its day" in err) == (1, True)
+    assert not [*tmp_path.rglob("*.json")]

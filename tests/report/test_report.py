@@ -19,6 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from samgap import cli
 from samgap.figures.chart import Chart
+from samgap.figures.significance import holm
 from samgap.report import collected
 from samgap.report.__main__ import write
 from tests.check_gpu import made
@@ -227,12 +228,37 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     folders = {path.parent for path in collected.REFERENCE.glob("*/*/*.json")}
     assert {study.folder for study in shown.studies if not study.own} == folders
     assert [*shown.figures()][:4] == ["fig1", "fig2", "fig4", "fig6"]
+    page = (shown.studies[0].folder.parents[1] / "report" / "index.html").read_text()
+    assert len(re.findall(r"By the rules of commit [0-9a-f]{7}, 20", page)) == sum(
+        bool(s.report) for s in shown.studies
+    )
+    assert re.search(r"Holm: p = 0\.\d", page)
     for study in shown.studies:
         assert study.about.get("claim") if not study.own else not study.about
         assert study.charts or study.problem
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
     assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
     assert len(shown.theory.rows) > 10
+
+
+def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None:
+    assert holm([0.01, 0.04, 0.02]) == pytest.approx([0.03, 0.04, 0.04])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+
+    def study(name: str, *verdicts: dict[str, object], scale: str = "cpu") -> collected.Shown:
+        report = {"verdicts": [{"series": name, "reason": name} | verdict for verdict in verdicts]}
+        return collected.Shown(name, scale, False, Path(), name, {}, report)
+
+    same, other = {"p_up": 0.01, "slope": 2.0}, {"p_up": 0.04, "slope": 1.0}
+    studies = [
+        study("a", same), study("b", same, other), study("c", {"p": 0.02, "claim": "flatter"}, {"linear_p": 0.001}),
+        study("d", {"p_up": 0.001, "slope": 1.0}, scale="smoke"), study("e", {"p_up": None}),
+    ]  # fmt: skip
+    nothing = collected.Rows([], "", False)
+    found, questions = collected.Collected(studies, nothing, {}, {}, None).corrected()
+    assert questions == 3
+    places = {("a-cpu-reference", 0): 0.03, ("b-cpu-reference", 0): 0.03, ("b-cpu-reference", 1): 0.04}
+    assert found == pytest.approx(places | {("c-cpu-reference", 0): 0.04})
 
 
 def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path, tmp_path: Path) -> None:

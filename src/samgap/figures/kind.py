@@ -14,7 +14,7 @@ import pandas as pd
 from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
-from samgap.figures.output import Evaluated
+from samgap.figures.output import Evaluated, Judgment
 from samgap.targets import locate
 
 if TYPE_CHECKING:
@@ -59,6 +59,20 @@ class Kind(ABC):
         Raises:
             SettingError: there are no such runs, or not of what this kind shows.
         """
+
+    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+        """The verdicts of a result that was kept without its runs, by today's rules, where its numbers are enough.
+
+        Args:
+            report: its json.
+
+        Raises:
+            SettingError: they are not.
+        """
+        raise SettingError(
+            f"{report['name']}/{report['scale']} was kept without its runs, and its numbers are too few for a verdict: "
+            "the one that it has is by the rules of its day."
+        )
 
     @abstractmethod
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> Sequence[Chart | Map]:

@@ -83,13 +83,31 @@ def where(study: Evaluated) -> str:
 
 def says(table: Table, verdict: Judgment) -> str:
     """The verdict in one line, always with scale and data set."""
-    where = f"{table.sweep.name}/{table.sweep.scale} on {data(table)}"
-    text = f"{verdict.answer.upper()}: {where}{', ' + verdict.series if verdict.series else ''}: {verdict.reason}."
-    if table.missing:
-        text += f" Provisional: {len(table.missing)} runs are missing."
-    if table.sweep.scale == "smoke":
+    return told(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
+
+
+def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
+    """The same of a study of which the numbers alone are known."""
+    where = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
+    text = f"{verdict.answer.upper()}: {where}: {verdict.reason}."
+    if missing:
+        text += f" Provisional: {missing} runs are missing."
+    if scale == "smoke":
         text += " Smoke scale proves the road; it is no evidence."
     return text
+
+
+def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
+    """A kept report with other verdicts, and by which sources they were given."""
+    known = report["name"], report["scale"], report["data"]
+    judged = [_plain(each, told(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
+    by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
+    changed: dict[str, Any] = clean(report | {"verdicts": judged, "provenance": by})
+    return changed
+
+
+def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
+    return dataclasses.asdict(verdict) | {"text": text, "detail": verdict.detail()}
 
 
 def remarks(study: Evaluated) -> list[str]:
@@ -145,10 +163,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "title": study.title,
         "data": data(table),
         "command": table.sweep.command,
-        "verdicts": [
-            dataclasses.asdict(verdict) | {"text": says(table, verdict), "detail": verdict.detail()}
-            for verdict in study.verdicts
-        ],
+        "verdicts": [_plain(verdict, says(table, verdict)) for verdict in study.verdicts],
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
         **study.statistics(),

@@ -1,6 +1,7 @@
 """What the verdicts of all questions share."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,3 +20,11 @@ def above(values: Any) -> float:
     if error == 0:
         return math.nan if values[0] == 0 else float(values[0] < 0)
     return float(special.stdtr(len(values) - 1, -values.mean() / error))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p values of several questions, corrected so that any is below the level by chance in 5 % of cases alone."""
+    found, largest = [0.0] * len(p), 0.0
+    for done, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = found[place] = max(largest, min(1.0, (len(p) - done) * p[place]))
+    return found

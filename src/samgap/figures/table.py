@@ -1,5 +1,6 @@
 """From the records of a sweep to one table: a row for each run that was asked for, finished or not."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ class Table:
     """The runs of one sweep.
 
     `runs` has a row a point of the grid: a column for each axis, ascent.rho and seed always among them; `status`, the
-    state of the run; and the numbers of its record, nan where there is none. Two points may share a run: the SGD arm
-    does not know the ascent, the dense net not the pruner. A diverged run has no accuracies.
+    state of the run; and the numbers of its record, nan where there is none; `rightly`, the share of training labels
+    that are right. Two points may share a run: the SGD arm does not know the ascent, the dense net not the pruner. A
+    diverged run has no accuracies.
     """
 
     sweep: Sweep
@@ -65,7 +67,9 @@ def collect(sweep: Sweep, root: Path) -> Table:
     for member in sweep.members:
         record = found.get(member.folder)
         status = record.status if record else missing[member.folder]
-        rows.append(member.axes | {"status": status} | {name: getattr(record, name, None) for name in NUMBERS})
+        numbers = {name: getattr(record, name, None) for name in NUMBERS}
+        rightly = 1 - record.settings["data"].get("label_noise", 0) if record else math.nan
+        rows.append(member.axes | {"status": status} | numbers | {"rightly": rightly})
     return Table(sweep, pd.DataFrame(rows), list(found.values()), missing)
 
 

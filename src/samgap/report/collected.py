@@ -15,6 +15,7 @@ from samgap.errors import SettingError
 from samgap.figures import kind, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.chart import Chart, Map
+from samgap.figures.significance import holm
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
@@ -84,6 +85,27 @@ class Collected:
         for study in sorted(self.studies, key=lambda study: (_place(study.name), not study.own, study.scale)):
             grouped.setdefault(study.name, []).append(study)
         return grouped
+
+    def corrected(self) -> tuple[dict[tuple[str, int], float], int]:
+        """Holm's p value by study's anchor and verdict's place, and of how many distinct questions.
+
+        Verdicts of the same numbers, such as those of runs that two figures share, are one question. Those of smoke
+        scale, and those that have no single p value, are none.
+        """
+        places: dict[tuple[Any, ...], list[tuple[str, int]]] = {}
+        asked: dict[tuple[Any, ...], float] = {}
+        for study in self.studies:
+            for place, verdict in enumerate(
+                study.report["verdicts"] if study.report and study.scale != "smoke" else ()
+            ):
+                p = verdict.get("p_up", verdict.get("p"))
+                if p is not None:
+                    numbers = tuple(value for value in verdict.values() if isinstance(value, int | float))
+                    question = (verdict.get("claim"), *numbers)
+                    asked[question] = p
+                    places.setdefault(question, []).append((study.anchor, place))
+        corrected = zip(asked, holm([*asked.values()]), strict=True)
+        return {place: p for question, p in corrected for place in places[question]}, len(asked)
 
 
 def collect(root: Path) -> Collected:

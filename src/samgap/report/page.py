@@ -33,9 +33,12 @@ def render(found: Collected, folder: Path) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     commit, dirty = provenance.commit()
+    holm, questions = found.corrected()
     return environment.get_template("index.html").render(
         found=found,
         figures=found.figures(),
+        holm=holm,
+        questions=questions,
         made=provenance.now(),
         commit=commit[:7] + (" with changes" if dirty else ""),
         links=lambda study: _links(study, folder),

@@ -60,7 +60,7 @@ def test_a_flatter_one_is_not_a_reproduction() -> None:
 
 
 def test_equal_rises_are_seldom_told_apart() -> None:
-    studies = 40
+    studies = 30
     answers = [last((0.5, 0.5), noise=0.3, seed=seed).answer for seed in range(studies)]
     for answer in ("reproduced", "not reproduced"):
         assert answers.count(answer) <= stats.binom.ppf(0.99, studies, 0.05)
@@ -73,22 +73,22 @@ def test_one_seed_is_inconclusive() -> None:
 
 
 def test_the_published_difference() -> None:
-    # 0.187 - 0.073 with SNIP against 0.277 - 0.073 at random: the published rise is smaller with SNIP.
+    # Of the widths 1 and 4, which both have: 0.187 - 0.147 with SNIP against 0.277 - 0.17 at random.
     theirs = pd.concat([published.load("fig10_mnist"), published.load("fig11_mnist")], ignore_index=True)
     found = last((0.2, 1.2), noise=0.1, reference=theirs)
-    slopes = [
-        np.polyfit(rows["pruner.sparsity"], rows["gap"], 1)[0] for _, rows in theirs.groupby("pruner.name", sort=False)
-    ]
-    assert found.published_slope == pytest.approx(slopes[1] - slopes[0])
-    assert found.published_slope < 0
-    # A tight interval around 0 that leaves out what was published.
-    assert "excludes the published" in last((0.2, 0.2), noise=0.005, reference=theirs).reason
+    assert found.published_slope == pytest.approx((0.187 - 0.147 - 0.277 + 0.17) / (SPARSITY[4] - SPARSITY[1]))
+    assert "is no rise" in found.reason
+    # The published rise is smaller; ours of equal rises is above it, and that is not held against it.
+    assert last((0.2, 0.2), noise=0.005, reference=theirs).answer == "inconclusive"
+    # A tight interval far below what was published.
+    assert "are excluded" in last((1.0, 0.8), noise=0.005, reference=theirs).reason
 
 
 def test_two_series_are_wanted_and_each_has_its_own_verdict_anyhow() -> None:
     found = gaps(table(lambda width, rho, seed: 0.9, extra={"pruner.sparsity": [0, 0.5, 0.9]}))
     *each, last = verdicts(found, "params_total", None, None)
-    assert [verdict.series for verdict in each] == [f"pruner.sparsity={sparsity}" for sparsity in (0, 0.5, 0.9)]
+    named = [f"pruner.sparsity={sparsity}" for sparsity in (0, 0.5, 0.9)]
+    assert [verdict.series for verdict in each] == [*named, *(f"{name}, at equal rho (0.2)" for name in named)]
     assert (last.answer, last.reason.endswith("and not 3")) == ("inconclusive", True)
 
 

@@ -6,7 +6,10 @@ import pytest
 
 from samgap.errors import SettingError
 from samgap.figures.gap import null
-from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.gaps import Gaps, gaps
+from samgap.figures.gap.series import by_seed
+from samgap.figures.gap.study import tabled
+from samgap.figures.table import Table
 from tests.figures.tables import table
 
 # One width, two seeds a column: SGD, rho .1, rho .2.
@@ -137,6 +140,35 @@ def test_a_diverged_sam_run_bars_its_rho() -> None:
     assert (first["n"], first["paper_rho"]) == (3, 0.2)
     assert found.notes == ["model.width=1: rho 0.1 cannot be chosen, SAM diverged"]
     assert found.cells.iloc[1]["paper_rho"] == 0.1
+
+
+def collapsing(noise: float = 0.0) -> Gaps:
+    """At width 1 SAM's run at rho .1 of seed 2 fits less than half of what SGD fits; at width 2 one at .2 fits nothing.
+    At width 3 even SGD has learned little.
+    """
+    fits = {(1, 0.1, 2): 0.45, (2, 0.2, 1): 0.12, (3, 0.1, 0): 0.1}
+    asked = table(hand, train=lambda w, rho, seed: fits.get((w, rho, seed), 0.4 if w == 3 else 0.95))
+    return gaps(Table(asked.sweep, asked.runs.assign(rightly=1 - noise), [], {}), 0.1)
+
+
+def test_a_collapsed_run_counts_as_lost_and_is_kept_out_of_choice_and_slopes() -> None:
+    found = collapsing()
+    assert found.notes == [
+        "model.width=1: rho 0.1 cannot be chosen, SAM collapsed",
+        "model.width=2: rho 0.2 cannot be chosen, SAM collapsed",
+    ]
+    assert found.cells["paper_rho"].tolist() == [0.2, 0.1, 0.1]
+    assert found.cells[["sam_lost", "sam_runs"]].to_numpy().tolist() == [[1, 6], [1, 6], [0, 6]]
+    assert tabled(found.cells, "paper", "loso")["SAM lost"].tolist() == ["1/6", "1/6", ""]
+    # At equal rho a cell that collapsed there is no part of the slope.
+    assert found.cells["fixed_gap"].notna().tolist() == [False, True, True]
+    values, places, cells = by_seed(found, found.cells, "params_total", "fixed")
+    assert (values.shape, cells["model.width"].tolist(), places.tolist()) == ((3, 2), [2, 3], [4, 5])
+
+
+def test_not_to_fit_wrong_labels_is_no_collapse() -> None:
+    # With half of the labels wrong, to fit the right ones alone is half of what SGD fits.
+    assert "model.width=1: rho 0.1 cannot be chosen, SAM collapsed" not in collapsing(noise=0.5).notes
 
 
 def test_a_study_that_diverged_says_so() -> None:

@@ -1,24 +1,24 @@
 """Does the gap grow more in one series than in another? The poster says so of SNIP and random pruning."""
 
+import functools
 import math
 
 import numpy as np
 import pandas as pd
 
 from samgap.figures.gap import null
-from samgap.figures.gap.gaps import Gaps, Protocol
-from samgap.figures.gap.series import by_seed, mixed, position, series
-from samgap.figures.gap.trend import Verdict, published_slope, slopes
+from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.power import Line, answered, power, said
+from samgap.figures.gap.series import by_seed, position, series
+from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
+from samgap.figures.gap.trend import STUDIES, Verdict, spread
 from samgap.figures.gap.trend import verdicts as of_each
-from samgap.figures.output import Answer
 from samgap.figures.significance import LEVEL
 from samgap.figures.table import words
 
 
 def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
-    """A verdict for each series, as `verdict.verdicts` gives them, and one for the second against the first.
-
-    First is what was typed first.
+    """The verdicts of `trend.verdicts`, and one for the second series against the first, as they were typed.
 
     The last one's slope is that of the second series minus that of the first, seed by seed; it has no Page's L. Where
     there are not two series, it says so.
@@ -33,64 +33,80 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     if len(groups) != 2:
         reason = f"a contrast wants two series, such as pruner=random,snip, and not {len(groups)}"
         of = "one series against another"
-        return [*each, Verdict(of, "inconclusive", reason, found.unbiased, 0, 0, *[math.nan] * 7)]
+        return [*each, Verdict(of, "inconclusive", reason, found.unbiased, 0, 0)]
     axes = [*groups[0][0]]
     typed = [words(dict(zip(axes, row, strict=True))) for row in found.by_seed[axes].itertuples(index=False)]
     groups.sort(key=lambda group: typed.index(words(group[0])))
     named = [words(axes) for axes, _ in groups]
-    targets = [published_slope(published, mixed(found, axes, x), x) for axes, _ in groups]
-    (first, first_places), (second, second_places) = (by_seed(found, cells, x) for _, cells in groups)
-    both = first.index.intersection(second.index)
-    verdict = _judge(
-        f"{named[1]} against {named[0]}",
-        slopes(second_places, second.loc[both].to_numpy()) - slopes(first_places, first.loc[both].to_numpy()),
-        _nothing(found, x, [cells.sort_values(x) for _, cells in groups], len(both)),
-        found.unbiased,
-        min(first.shape[1], second.shape[1]),
-        targets[1] - targets[0],
+    values, places, cells = zip(*[by_seed(found, cells, x, found.unbiased) for _, cells in groups], strict=True)
+    theirs = [
+        published_slope(published, found, axes, x, ordered, spread(gaps))
+        for (axes, _), ordered, gaps in zip(groups, cells, values, strict=True)
+    ]
+    both = values[0].index.intersection(values[1].index)
+    mine = [gaps.loc[both].to_numpy() for gaps in values]
+    return [*each, _judge(f"{named[1]} against {named[0]}", found, x, mine, places, cells, theirs)]
+
+
+def _judge(
+    named: str,
+    found: Gaps,
+    x: str,
+    gaps: list[np.ndarray],
+    places: tuple[np.ndarray, ...],
+    cells: tuple[pd.DataFrame, ...],
+    published: list[Published],
+) -> Verdict:
+    """The verdict for the gaps (seeds, cells) of two series."""
+    seeds, least = len(gaps[0]), min(len(each) for each in cells)
+    known = found.unbiased, seeds, least
+    if seeds < 2 or least < 2:
+        reason = f"a difference of slopes wants 2 seeds and 2 cells in each series, there are {seeds} and {least}"
+        return Verdict(named, "inconclusive", reason, *known)
+    first, second = (slopes(place, each) for place, each in zip(places, gaps, strict=True))
+    differences = second - first
+    if not differences.std(ddof=1) > 0:
+        reason = "all seeds have the same difference of slopes, which leaves nothing to judge it by"
+        return Verdict(named, "inconclusive", reason, *known, slope=float(differences.mean()))
+    theirs = Published(
+        published[1].slope - published[0].slope,
+        math.hypot(*(each.error for each in published)),
+        min((each.shared for each in published), key=len),
     )
-    return [*each, verdict]
+    nothing = functools.cache(lambda part: _nothing(found, x, gaps, cells, part))
+    without = nothing(0)
+    line = Line.of(differences, without)
+    tail = null.tails(line.slope / line.error, lambda part: null.standardized(nothing(part)))
+    excluded = False
+    if theirs.shared:
+        parts = zip(places, gaps, ([*each.shared] for each in published), strict=True)
+        first, second = (slopes(place[shared], each[:, shared]) for place, each, shared in parts)
+        excluded = line.below(second - first, theirs)
+    answer, reason = answered(
+        tail, "the gap grows more", "the gap grows less", "no difference either way", "difference of slopes",
+        f"differences like the published {theirs}" if excluded else "",
+    )  # fmt: skip
+    limit = np.quantile(null.standardized(without), 1 - LEVEL)
+    few = without[:STUDIES]
+    could = power(lambda slope: float((null.standardized(few + slope) > limit).mean()), theirs.slope, seeds, line)
+    return Verdict(
+        named, answer, f"{reason}; {said(could, theirs, seeds)}", *known, math.nan, tail.up, tail.down,
+        tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(theirs.shared), **vars(could),
+    )  # fmt: skip
 
 
-def _nothing(found: Gaps, x: str, series: list[pd.DataFrame], seeds: int) -> np.ndarray:
+def _nothing(found: Gaps, x: str, gaps: list[np.ndarray], cells: tuple[pd.DataFrame, ...], part: int) -> np.ndarray:
     """Differences of slopes (studies, seeds) where there is no effect; the dense net is in both series."""
-    first, second = series
-    gaps = null.gaps(seeds, len(first) + len(second), found.rhos)
-    one, other = gaps[..., : len(first)], gaps[..., len(first) :].copy()
+    first, second = cells
+    drawn = null.gaps(len(gaps[0]), len(first) + len(second), found.rhos, part)
+    one, other = drawn[..., : len(first)], drawn[..., len(first) :].copy()
     if "pruner.sparsity" in found.axes:
         same = [axis for axis in found.axes if axis in ("model.width", "pruner.sparsity")]
         for a, mine in enumerate(first[same].to_dict("records")):
             for b, theirs in enumerate(second[same].to_dict("records")):
                 if mine == theirs and mine["pruner.sparsity"] == 0:
                     other[..., b] = one[..., a]
-    found_slopes: np.ndarray = slopes(position(x, second[x]), other) - slopes(position(x, first[x]), one)
-    return found_slopes
-
-
-def _judge(
-    named: str, differences: np.ndarray, nothing: np.ndarray, protocol: Protocol, cells: int, target: float
-) -> Verdict:
-    seeds = len(differences)
-    up = down = middle = low = high = math.nan
-    answer: Answer = "inconclusive"
-    if seeds < 2 or cells < 2:
-        reason = f"a difference of slopes wants 2 seeds and 2 cells in each series, there are {seeds} and {cells}"
-    elif not (error := differences.std(ddof=1) / math.sqrt(seeds)) > 0:
-        reason = "all seeds have the same difference of slopes, which leaves nothing to judge it by"
-        middle = float(differences.mean())
-    else:
-        middle, reach = float(differences.mean()), null.reach(nothing) * error
-        low, high = middle - reach, middle + reach
-        up, down = null.tails(nothing, middle / error)
-        reason = f"no difference either way (one-sided p = {up:.3g} more, {down:.3g} less)"
-        if up < LEVEL:
-            answer, reason = "reproduced", f"the gap grows more (difference of slopes, one-sided p = {up:.3g})"
-        elif down < LEVEL:
-            answer, reason = "not reproduced", f"the gap grows less (difference of slopes, one-sided p = {down:.3g})"
-        elif not math.isnan(target) and not low <= target <= high:
-            answer, reason = (
-                "not reproduced",
-                f"no difference (p = {up:.3g}), and its 95 % interval [{low:.3g}, {high:.3g}] excludes the published "
-                f"{target:.3g}",
-            )
-    return Verdict(named, answer, reason, protocol, seeds, cells, math.nan, up, down, middle, low, high, target)
+    nothing: np.ndarray = slopes(position(x, second[x]), other * spreads(gaps[1])) - slopes(
+        position(x, first[x]), one * spreads(gaps[0])
+    )
+    return nothing

@@ -25,6 +25,7 @@ from samgap.figures.table import Table, words
 from samgap.runs.sweeps import FINISHED, RHO, SEED
 
 Protocol = Literal["paper", "holdout", "loso", "fixed"]
+LOST = ("diverged", "collapsed")
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "holdout", "loso", "fixed")
 
 
@@ -62,6 +63,8 @@ class _Cell:
     sgd_acc: pd.Series
     sam_acc: pd.DataFrame
     holdout_acc: pd.DataFrame | None
+    lost: int  # SAM runs that diverged or collapsed, at all rhos
+    tried: int  # all of them
 
 
 def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
@@ -159,22 +162,21 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
     """What can be compared in a cell without holes; None when that is nothing. What it leaves out, it notes.
 
     A seed that lacks a run would be compared under fewer rhos than the others, so it waits. A rho at which a run
-    diverged has no mean and cannot be chosen; a diverged SGD run takes its seed out.
+    diverged has no mean and cannot be chosen, nor one at which it collapsed; a diverged SGD run takes its seed out.
     """
     name = words(axes) or "the one cell"
     runs = pd.concat([sam, sgd])
     open_ = set(runs[SEED][~runs["status"].isin(FINISHED)]) | (set(sam[SEED]) ^ set(sgd[SEED]))
-    dead = set(sgd[SEED][sgd["status"] == "diverged"]) - open_
-    seeds = sorted(set(runs[SEED]) - open_ - dead)
     if open_:
         notes.append(f"{name}: seed {_list(open_)} left out, runs are missing")
-    if dead:
+    if dead := set(sgd[SEED][sgd["status"] == "diverged"]) - open_:
         notes.append(f"{name}: seed {_list(dead)} left out, SGD diverged")
-    sam, sgd = sam[sam[SEED].isin(seeds)], sgd[sgd[SEED].isin(seeds)].sort_values(SEED)
-    wild = set(sam[RHO][sam["status"] == "diverged"])
-    if wild:
-        notes.append(f"{name}: rho {_list(wild)} cannot be chosen, SAM diverged")
-    sam = sam[~sam[RHO].isin(wild)]
+    sam, sgd = (arm[~arm[SEED].isin(open_ | dead)] for arm in (_told(sam, sgd), sgd))
+    sgd, tried, lost = sgd.sort_values(SEED), len(sam), int(sam["status"].isin(LOST).sum())
+    for state in LOST:
+        if wild := set(sam[RHO][sam["status"] == state]):
+            notes.append(f"{name}: rho {_list(wild)} cannot be chosen, SAM {state}")
+            sam = sam[~sam[RHO].isin(wild)]
     if sam.empty:
         notes.append(f"{name}: left out, no seed has both arms")
         return None
@@ -184,7 +186,17 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
 
     holdout = by_rho("holdout_acc_final") if sam["holdout_acc_final"].notna().all() else None
     sgd_acc = 100 * sgd.set_index(SEED)["test_acc_final"].astype(float)
-    return _Cell(axes, sgd, sam, sgd_acc, by_rho("test_acc_final"), holdout)
+    return _Cell(axes, sgd, sam, sgd_acc, by_rho("test_acc_final"), holdout, lost, tried)
+
+
+def _told(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
+    """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD's run of the
+    seed has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
+    fits less than half of the right labels, so that little was learned at all.
+    """
+    fitted = sam[SEED].map(sgd.set_index(SEED)["train_acc_final"].astype(float))
+    low = (sam["train_acc_final"].astype(float) < sam["rightly"] * fitted / 2) & (fitted >= sam["rightly"] / 2)
+    return sam.assign(status=sam["status"].mask(low, "collapsed"))
 
 
 def _rhos(protocol: Protocol, cell: _Cell, fixed_rho: float) -> dict[Any, float] | None:
@@ -237,6 +249,8 @@ def _context(cell: _Cell) -> dict[str, Any]:
         "sgd_train_acc": 100 * train,
         "sam_train_acc": 100 * float(best["train_acc_final"].mean()),
         "interpolates": bool(train >= INTERPOLATES),
+        "sam_lost": cell.lost,
+        "sam_runs": cell.tried,
         "sgd_seconds": float(cell.sgd["seconds"].mean()),
         "sam_seconds": float(best["seconds"].mean()),
     }

@@ -36,6 +36,10 @@ class Gap(Kind):
         """The question: see `trend.verdicts`."""
         return trend.verdicts(found, x, over, published)
 
+    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+        """See `study.kept`."""
+        return study.kept(report, self.settings, self.verdicts)
+
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Gap and accuracies."""
         return charts.gaps(frame, facts, self.settings)
@@ -71,6 +75,10 @@ class BestRho(Gap):
     ) -> Sequence[Judgment]:
         """See `best_rho.verdicts`."""
         return best_rho.verdicts(found, x, over, published)
+
+    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+        """The best rhos of single seeds are not kept."""
+        return Kind.judge_again(self, report)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """The gap over rho, and the best rho over size."""

@@ -1,57 +1,87 @@
 """Studies without any effect, simulated: what leaving one seed out does to p values and intervals.
 
 Leaving one seed out, two seeds share most of the runs that choose rho for them, so their gaps agree by chance and are
-not independent. What follows from that is read off simulated studies in which every run is the same noise.
+not independent. What follows from that is read off simulated studies in which every run is noise: the same within a
+cell, of the cell's own size where `gaps` is multiplied by it.
 """
 
 import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-STUDIES = 20_000
-PARTS = 20  # drawn one after the other, to bound memory
+from samgap.figures.significance import LEVEL
+
+STUDIES = 20_000  # of a part
+PARTS = 20  # at most, for a p value near the level
+BLOCKS = 20  # drawn one after the other, to bound memory
 
 
-@functools.lru_cache(maxsize=64)
-def gaps(seeds: int, cells: int, rhos: int) -> np.ndarray:
-    """Gaps (studies, seeds, cells) in units of a run's noise; each seed's rho is the best of the other seeds' mean."""
-    random = np.random.default_rng(0)
+@dataclass(frozen=True)
+class Tail:
+    """One-sided p values of a rise and of a fall, with the Monte Carlo standard error of the smaller."""
+
+    up: float
+    down: float
+    error: float
+
+    @property
+    def borderline(self) -> bool:
+        """More studies could move it to the other side of the level."""
+        return bool(abs(min(self.up, self.down) - LEVEL) <= 2 * self.error)
+
+
+@functools.lru_cache(maxsize=24)
+def gaps(seeds: int, cells: int, rhos: int, part: int = 0) -> np.ndarray:
+    """Gaps (studies, seeds, cells), each with a standard deviation of about 1; each seed's rho is the best of the other
+    seeds' mean. Another part is other studies.
+    """
+    random = np.random.default_rng(part)
     parts = []
-    for _ in range(PARTS):
-        sam = random.standard_normal((STUDIES // PARTS, seeds, cells, rhos))
-        sgd = random.standard_normal((STUDIES // PARTS, seeds, cells))
+    for _ in range(BLOCKS):
+        sam = random.standard_normal((STUDIES // BLOCKS, seeds, cells, rhos), dtype=np.float32)
+        sgd = random.standard_normal((STUDIES // BLOCKS, seeds, cells), dtype=np.float32)
         chosen = (sam.sum(axis=1, keepdims=True) - sam).argmax(axis=-1)
         parts.append(np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0] - sgd)
-    return np.concatenate(parts)
+    found: np.ndarray = np.concatenate(parts) / np.float32(math.sqrt(2))
+    return found
 
 
-@functools.lru_cache(maxsize=64)
-def page(seeds: int, cells: int, rhos: int) -> np.ndarray:
-    """Page's L of these studies, sorted. It is made of ranks, so the size of the noise does not matter."""
-    ranks = gaps(seeds, cells, rhos).argsort(axis=-1).argsort(axis=-1) + 1
-    return np.sort((ranks.sum(axis=1) * np.arange(1, cells + 1)).sum(axis=-1))
-
-
-def reach(values: np.ndarray) -> float:
-    """How many standard errors a 95 % interval reaches, where Student's t would be for independent seeds.
+def tails(statistic: float, studies: Callable[[int], np.ndarray]) -> Tail:
+    """The shares of studies that reach at least, and at most, as far; near the level from more of them.
 
     Args:
-        values: (studies, seeds), with mean 0 in truth.
-    """
-    error = values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
-    return float(np.quantile(np.abs(values.mean(axis=1)) / error, 0.95))
-
-
-def tails(values: np.ndarray, statistic: float) -> tuple[float, float]:
-    """The shares of studies whose mean over its standard error is at least, and at most, `statistic`.
-
-    Args:
-        values: (studies, seeds), with mean 0 in truth.
         statistic: of the study that was made.
+        studies: the statistics of a part's studies, by its number.
     """
-    found = np.sort(values.mean(axis=1) / (values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])))
-    above, below = len(found) - np.searchsorted(found, statistic), np.searchsorted(found, statistic, side="right")
-    return float((1 + above) / (1 + len(found))), float((1 + below) / (1 + len(found)))
+    above = below = drawn = 0
+    for part in range(PARTS):
+        found = studies(part)
+        above, below, drawn = above + (found >= statistic).sum(), below + (found <= statistic).sum(), drawn + len(found)
+        up, down = (float((1 + count) / (1 + drawn)) for count in (above, below))
+        error = math.sqrt(min(up, down) * (1 - min(up, down)) / drawn)
+        if abs(min(up, down) - LEVEL) > 4 * error:
+            break
+    return Tail(up, down, error)
+
+
+def reach(values: np.ndarray, share: float = 0.95) -> float:
+    """How many standard errors an interval reaches that holds the truth in this share of studies, where Student's t
+    would be for independent seeds.
+
+    Args:
+        values: (studies, seeds), with mean 0 in truth.
+        share: of the studies.
+    """
+    return float(np.quantile(np.abs(standardized(values)), share))
+
+
+def standardized(values: np.ndarray) -> np.ndarray:
+    """Means over seeds, the last axis, by their standard errors."""
+    found: np.ndarray = values.mean(axis=-1) / (values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1]))
+    return found
 
 
 @functools.lru_cache(maxsize=64)

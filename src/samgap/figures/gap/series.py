@@ -76,11 +76,15 @@ def matrix(rows: pd.DataFrame, value: str, axes: list[str], cells: pd.DataFrame)
     return pd.DataFrame(columns).dropna()
 
 
-def by_seed(found: Gaps, cells: pd.DataFrame, x: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Unbiased gaps by seed and cell, and where the cells stand, in the order of `x`."""
+def by_seed(found: Gaps, cells: pd.DataFrame, x: str, protocol: str) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Gaps of a protocol by seed and cell, where the cells stand, and these cells, in the order of `x`; those that have
+    no such gap are left out.
+    """
+    mine = found.by_seed[found.by_seed["protocol"] == protocol]
     ordered = cells.sort_values(x)
-    unbiased = found.by_seed[found.by_seed["protocol"] == found.unbiased]
-    return matrix(unbiased, "gap", found.axes, ordered), position(x, ordered[x])
+    if f"{protocol}_gap" in ordered:
+        ordered = ordered[ordered[f"{protocol}_gap"].notna()]
+    return matrix(mine, "gap", found.axes, ordered), position(x, ordered[x]), ordered
 
 
 def default_x(cells: pd.DataFrame, axes: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Everything the gap figures need from one sweep: gaps, verdicts, and the published numbers beside ours."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ class Study:
             "protocol_drawn": self.protocol,
             "protocol_verdict": self.gaps.unbiased,
             "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
+            "rhos": self.gaps.rhos,
             "cells": self.gaps.cells.to_dict("records"),
             "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
             "gains": self.gaps.gains.to_dict("records"),
@@ -64,8 +66,11 @@ class Study:
             ("fixed", f"fixed: rho = {self.gaps.fixed_rho:g} everywhere"),
         ]
         known = [text for protocol, text in columns if f"{protocol}_gap" in self.gaps.cells]
+        lost = (
+            "; SAM lost: its runs that diverged or collapsed, at all rhos" if self.gaps.cells["sam_lost"].any() else ""
+        )
         return [
-            "; ".join([*known, "train: SGD's final training accuracy."]),
+            "; ".join([*known, "train: SGD's final training accuracy" + lost + "."]),
             *(f"Note: {note}." for note in self.gaps.notes),
         ]
 
@@ -107,7 +112,9 @@ def evaluate(
         need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
-    reference = _published(settings["published"], table) if settings["published"] else None
+    # A dense run does not say which pruner it had.
+    meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
+    reference = _published(settings["published"], table.sweep.axes, meant) if settings["published"] else None
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers beside ours, since model.width was not swept")
     found_verdicts = verdicts(found, x, over, reference)
@@ -117,8 +124,45 @@ def evaluate(
     return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(study))])
 
 
-def _published(names: str | list[str], table: Table) -> pd.DataFrame:
-    """The published rows; what all our runs have in common, such as the pruner, theirs must have too."""
+def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdicts) -> Sequence[Judgment]:
+    """The verdicts on gaps that a result was kept with.
+
+    The accuracies of its runs were not: a run collapsed where the gap takes more than half of SGD's mean test accuracy.
+    At equal rho its cell is left out. Where a rho was chosen it stays, since no other can be chosen any more.
+
+    Args:
+        report: its json; `rhos` says how many there were to choose from.
+        settings: of the kind of figure.
+        verdicts: what is asked of the gaps.
+
+    Raises:
+        SettingError: the result does not have them.
+    """
+    if "rhos" not in report or not report["gaps_by_seed"]:
+        raise SettingError(f"{report['name']}/{report['scale']} was kept without its runs and the number of its rhos.")
+    cells, by_seed = pd.DataFrame(report["cells"]), pd.DataFrame(report["gaps_by_seed"])
+    axes = [axis for axis in map(str, by_seed) if axis not in ("protocol", "seed", "rho", "gap")]
+    own = identity.flat(report["provenance"]["settings_of_first_run"])
+    sgd = by_seed.merge(cells, on=axes, how="left")["sgd_acc"]
+    for _, row in by_seed[(by_seed["protocol"] == "fixed") & (by_seed["gap"] < -sgd / 2)].iterrows():
+        cells.loc[(cells[axes] == row[axes]).all(axis=1), "fixed_gap"] = math.nan
+    others = [axis for axis in axes if axis != "pruner.sparsity"]
+    thinned = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
+    unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
+    found = Gaps(cells, by_seed, pd.DataFrame(), pd.DataFrame(), axes, unbiased, report["rhos"], fixed, [], thinned)
+    x, over = _axes(found, settings["x"], settings["series"], own)
+    reference = _published(settings["published"], axes, [own]) if settings["published"] else None
+    return verdicts(found, x, over, reference)
+
+
+def _published(names: str | list[str], axes: list[str], settings: list[dict[str, Any]]) -> pd.DataFrame:
+    """The published rows; what all our runs have in common, such as the pruner, theirs must have too.
+
+    Args:
+        names: of the tables.
+        axes: that were swept.
+        settings: of our runs, flat.
+    """
     parts = []
     for name in names if isinstance(names, list) else [names]:
         parts.append(published.load(name))
@@ -127,10 +171,8 @@ def _published(names: str | list[str], table: Table) -> pd.DataFrame:
                 f"draw.published wants tables of gaps by width and parameters, and {said(name)} is none."
             )
     rows = pd.concat(parts, ignore_index=True)
-    for column in [column for column in map(str, rows) if "." in column and column not in table.sweep.axes]:
-        # A dense run does not say which pruner it had.
-        meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
-        ours = {settings[column] for settings in meant if column in settings} or {0}
+    for column in [column for column in map(str, rows) if "." in column and column not in axes]:
+        ours = {each[column] for each in settings if column in each} or {0}
         rows = rows[rows[column].isin(ours)].drop(columns=column)
     return rows
 
@@ -205,6 +247,7 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
             "fixed": _text(cell, "fixed_gap", "+.2f"),
             "train %": _text(cell, "sgd_train_acc", ".1f"),
             "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
+            "SAM lost": f"{cell['sam_lost']:.0f}/{cell['sam_runs']:.0f}" if cell.get("sam_lost", 0) > 0 else "",
         }
         if "published_gap" in cells:
             row |= {

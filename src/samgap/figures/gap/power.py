@@ -1,0 +1,114 @@
+"""From a study's numbers to its answer and to what it could have found, without which "inconclusive" says nothing."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from samgap.figures.gap import null
+from samgap.figures.gap.slopes import Published
+from samgap.figures.output import Answer
+from samgap.figures.significance import LEVEL
+
+WANTED = 0.8  # of studies
+
+
+@dataclass(frozen=True)
+class Line:
+    """A mean over seeds of slopes, with what is excluded."""
+
+    slope: float
+    error: float
+    low: float  # 95 %
+    high: float
+    excluded: float  # slopes from here on, by the one-sided 95 % interval (TOST)
+    reach: float  # of that, in standard errors
+
+    @classmethod
+    def of(cls, slopes: np.ndarray, nothing: np.ndarray) -> "Line":
+        """From slopes (seeds,) and those of studies without effect (studies, seeds)."""
+        middle, error = float(slopes.mean()), float(slopes.std(ddof=1) / math.sqrt(len(slopes)))
+        both, one = (null.reach(nothing, share) for share in (1 - LEVEL, 1 - 2 * LEVEL))
+        return cls(middle, error, middle - both * error, middle + both * error, middle + one * error, one)
+
+    def below(self, slopes: np.ndarray, theirs: Published) -> bool:
+        """Whether slopes (seeds,), ours of the sizes in common, are below the published one by more than both errors
+        allow, one-sided p < .05.
+        """
+        error = math.hypot(slopes.std(ddof=1) / math.sqrt(len(slopes)), theirs.error)
+        return bool(slopes.mean() + self.reach * error < theirs.slope)
+
+
+@dataclass(frozen=True)
+class Power:
+    """Shares are of studies like the one that was made, of the same cells, seeds and noise."""
+
+    power: float = math.nan  # share that finds the published slope; nan where no rise was published
+    detectable: float = math.nan  # the slope that 80 % find; nan where none is ever found
+    seeds_wanted: float = math.nan  # with which 80 % find the published slope; about
+    excluded: float = math.nan  # see `Line`
+
+
+def power(finds: Callable[[float], float], published: float, seeds: int, line: Line) -> Power:
+    """What a study could have found.
+
+    Args:
+        finds: the share of studies that find a true slope.
+        published: slope.
+        seeds: of the study.
+        line: its slope.
+    """
+    low, high = 0.0, line.error or 1.0
+    limit = 1e6 * high
+    while finds(high) < WANTED:
+        low, high = high, 2 * high
+        if high > limit:
+            return Power(excluded=line.excluded)
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (low, middle) if finds(middle) >= WANTED else (middle, high)
+    if not published > 0:
+        return Power(detectable=high, excluded=line.excluded)
+    return Power(finds(published), high, math.ceil(seeds * (high / published) ** 2), line.excluded)
+
+
+def said(could: Power, theirs: Published, seeds: int) -> str:
+    """The same in words.
+
+    Args:
+        could: it.
+        theirs: the published slope.
+        seeds: of the study.
+    """
+    if math.isnan(could.detectable):
+        parts = ["so few seeds and cells find no slope, whatever it is"]
+    else:
+        parts = [f"{seeds} seeds find a slope of {could.detectable:.3g} in 80 % of such studies"]
+    if not math.isnan(could.power):
+        wanted = float(f"{could.seeds_wanted:.2g}")
+        parts.append(f"the published {theirs} in {100 * could.power:.0f} %, and {wanted:,.0f} seeds would in 80 %")
+    elif theirs.slope <= 0:
+        parts.append(f"the published {theirs} is no rise")
+    return ", ".join([*parts, f"slopes above {could.excluded:.3g} are excluded"])
+
+
+def answered(tail: null.Tail, rise: str, fall: str, neither: str, test: str, excluded: str) -> tuple[Answer, str]:
+    """The answer of a test, in words.
+
+    Args:
+        tail: its p values.
+        rise, fall, neither: what it says.
+        test: its name.
+        excluded: what the interval excludes of the published, "" where nothing.
+    """
+    least = f"{min(tail.up, tail.down):.3g} ± {tail.error:.1g}"
+    if tail.borderline:
+        up = "up" if tail.up < tail.down else "down"
+        return "inconclusive", f"borderline, the error of the simulation holds the level ({test}, p = {least} {up})"
+    if tail.up < LEVEL:
+        return "reproduced", f"{rise} ({test}, one-sided p = {least})"
+    if tail.down < LEVEL:
+        return "not reproduced", f"{fall} ({test}, one-sided p = {least})"
+    neither = f"{neither} (one-sided p = {tail.up:.3g} up, {tail.down:.3g} down, ± {tail.error:.1g})"
+    return ("not reproduced", f"{neither}, and {excluded} are excluded") if excluded else ("inconclusive", neither)

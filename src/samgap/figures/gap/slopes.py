@@ -1,0 +1,98 @@
+"""Slopes over the sizes of nets, ours and the published, weighted by how noisy the cells are."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.series import mixed, position, published_for
+
+
+def spreads(gaps: np.ndarray) -> np.ndarray:
+    """Standard deviation over seeds of each cell, (..., cells) of gaps (..., seeds, cells), two seeds or more.
+
+    Few seeds tell a variance badly, so that its logarithm is drawn to the mean of the cells' by a share 1/(seeds - 1):
+    two seeds leave all cells equal. Where all gaps of all cells are equal, it is 1.
+    """
+    variance = gaps.var(axis=-2, ddof=1)
+    largest = variance.max(axis=-1, keepdims=True)
+    logs = np.log(np.where(largest > 0, np.maximum(variance, 1e-6 * largest), 1))
+    middle = logs.mean(axis=-1, keepdims=True)
+    found: np.ndarray = np.exp((logs + (middle - logs) / (gaps.shape[-2] - 1)) / 2)
+    return found
+
+
+def coefficients(places: Any, spread: np.ndarray) -> np.ndarray:
+    """The numbers (..., cells) by which gaps are multiplied and summed to a weighted least-squares slope.
+
+    Args:
+        places: (cells,), see `position`.
+        spread: (..., cells); weights are one over its square.
+    """
+    weights, places = spread**-2.0, np.asarray(places, dtype=float)
+    centers = (weights * places).sum(axis=-1, keepdims=True) / weights.sum(axis=-1, keepdims=True)
+    found = weights * (places - centers)
+    scale = (found * places).sum(axis=-1, keepdims=True)
+    result: np.ndarray = found / np.where(scale > 0, scale, math.nan)  # all places are one
+    return result
+
+
+def slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
+    """A slope a seed, (..., seeds) of gaps (..., seeds, cells): percentage points a decade of parameters."""
+    found: np.ndarray = np.einsum("...sc,...c->...s", gaps, coefficients(places, spreads(gaps)))
+    return found
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published slope beside ours: over the sizes in common, by our weights; else over all published ones."""
+
+    slope: float = math.nan
+    error: float = 0.0  # standard error, of the published bands; 0 where there are none
+    shared: tuple[int, ...] = ()  # which of our cells, in order, have a published size; () where fewer than two have
+
+    def __str__(self) -> str:
+        error = f" ± {self.error:.2g}" if self.error else ""
+        return f"{self.slope:.3g}{error}{'' if self.shared else ' (of other sizes)'}"
+
+
+def published_slope(
+    published: pd.DataFrame | None,
+    found: Gaps,
+    axes: Mapping[str, Any],
+    x: str,
+    cells: pd.DataFrame,
+    spread: np.ndarray,
+    value: str = "gap",
+) -> Published:
+    """The published slope of a series, nan where fewer than two of its sizes were published.
+
+    Args:
+        published: a table of gaps, or None.
+        found: ours.
+        axes: of the series.
+        x: what stands on the horizontal axis.
+        cells: of the series, in order.
+        spread: theirs, (cells,).
+        value: the column of `published` that is meant; the error of "gap" is its gap_band, taken as a standard error.
+    """
+    if published is None or len(theirs := published_for(published, mixed(found, axes, x), x)) < 2:
+        return Published()
+    keys = {"model.width": "width"} | ({x: "x"} if x in found.axes and not found.thinned else {})  # as in the table
+    rows = {}
+    for place, (_, cell) in enumerate(cells.iterrows() if "model.width" in cells else ()):
+        same = np.all([(theirs[column] - cell[key]).round(2) == 0 for key, column in keys.items()], axis=0)
+        if same.any():
+            rows[place] = theirs[same].iloc[0]
+    shared = [*rows] if len(rows) >= 2 else []
+    across = coefficients(position(x, theirs["x"]), np.ones(len(theirs)))
+    if shared:
+        theirs = pd.DataFrame(rows.values())
+        across = coefficients(position(x, cells[x].iloc[shared]), spread[shared])
+    bands = theirs["gap_band"] if value == "gap" and "gap_band" in theirs else 0 * theirs[value]
+    error = np.linalg.norm(across * bands.fillna(0))  # tables of a pruning lie together, with bands and without
+    return Published(float(across @ theirs[value]), float(error), tuple(shared))
