@@ -65,7 +65,7 @@ def draw(config: dict[str, Any]) -> None:
     """
     logger, drawn = config["logger"], kind.made(config["draw"])
     root = store(config)
-    target = logger.get("_gaps_") if config["source"] == "records" else None  # do not send back what came from W&B
+    target = logger.get("_gaps_") if config["source"] == "records" else None  # only this disk's results are sent
     from matplotlib import pyplot as plt  # only after `cli` has set the backend
 
     study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
