@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
 
 
 def write(root: Path) -> None:
-    """Write the page and say what it holds."""
+    """Write the page and print a summary."""
     found = collected.collect(root)
     path = root / "report" / "index.html"
     replace_text(path, page.render(found, path.parent))
