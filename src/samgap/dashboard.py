@@ -1,4 +1,4 @@
-"""`python -m samgap.dashboard figure=fig8/paper`: a sweep's runs in W&B as a saved view and a report."""
+"""`python -m samgap.dashboard figure=fig8/paper`: make a saved view and a report of a sweep in W&B."""
 
 import contextlib
 from collections.abc import Mapping

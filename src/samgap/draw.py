@@ -1,4 +1,4 @@
-"""`python -m samgap.draw figure=fig8/smoke`: records to table, figure and verdict, without data, GPU or W&B."""
+"""`python -m samgap.draw figure=fig8/smoke`: make table, figure and verdict from records, without data or GPU."""
 
 import json
 import os

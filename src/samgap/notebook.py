@@ -27,7 +27,7 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
         figure: such as fig7/cpu, or the name of your own sweep.
         overrides: as on the command line of samgap.draw.
         source: records, reference or wandb.
-        root: where results lie.
+        root: folder of the results.
 
     Raises:
         SettingError: there is no such sweep, or it cannot be evaluated.

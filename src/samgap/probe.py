@@ -1,4 +1,4 @@
-"""`python -m samgap.probe run=... probe=[hessian,moments]`: look at a run that is done and kept its weights."""
+"""`python -m samgap.probe run=... probe=[hessian,moments]`: probe a finished run that kept its weights."""
 
 from pathlib import Path
 from typing import Any

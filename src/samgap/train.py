@@ -1,4 +1,4 @@
-"""`python -m samgap.train`: one run, or with -m a sweep."""
+"""`python -m samgap.train`: carry out one run, or with -m a sweep."""
 
 import os
 import sys
@@ -81,7 +81,7 @@ def _refuse_elsewhere(values: dict[str, Any], hydra_config: HydraConf) -> None:
 
 
 def _refuse_grid(hydra_config: HydraConf) -> None:
-    """Refuse a single run of a figure without a value for each axis of its grid, which Hydra would ignore."""
+    """Refuse a single run of a figure without a value for each axis: Hydra would silently ignore the grid."""
     given = {override.lstrip("+").partition("=")[0] for override in hydra_config.overrides.task}
     given |= {naming.RENAMED[key] for key in given & {*naming.RENAMED}}
     if left := [key for key in getattr(hydra_config.sweeper, "params", None) or {} if key not in given]:

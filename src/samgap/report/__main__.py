@@ -1,4 +1,4 @@
-"""`python -m samgap.report`: every sweep of this checkout and the results that come with it, as one page."""
+"""`python -m samgap.report`: write one page with every sweep below `root` and the results of samgap itself."""
 
 from pathlib import Path
 

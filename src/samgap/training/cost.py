@@ -13,7 +13,7 @@ from samgap.training.plan import RunPlan
 # For one CPU thread: fixed seconds per pass, and operations per second in matrix products and in convolutions; in an
 # eager and in a compiled step. Between the runs of a sweep only their ratios matter.
 EAGER, COMPILED = (2e-3, 5e10, 5e10), (1e-4, 2e11, 5e10)
-UNKNOWN_SIZE = 50_000  # images, assumed if data.train_size is null: all
+UNKNOWN_SIZE = 50_000  # training images, assumed if data.train_size is null
 
 
 def cost(plan: RunPlan) -> float:

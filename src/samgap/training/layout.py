@@ -15,7 +15,7 @@ from samgap.errors import SettingError
 
 @dataclass(frozen=True)
 class Group:
-    """The part of one ascent group that lies on a rank."""
+    """The part of one ascent group that is on one rank."""
 
     start: int  # index among the rank's examples
     stop: int
