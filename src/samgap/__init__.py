@@ -1,7 +1,7 @@
 """samgap: does the accuracy that SAM gains over SGD grow as a network gets more parameters?
 
-Data takes one road: config, data, net (width, mask), task (SGD or SAM step), record, table of gaps, figure and
-verdict. To read it in that order:
+A result passes through these stages: config, data, net (width, mask), task (SGD or SAM step), record, table of gaps,
+figure and verdict. To read the code in that order:
 
 conf/figure/fig8/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
 training/run.py, records.py, figures/gap/gaps.py, figures/gap/draw.py.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load(figure: str, *overrides: str, **where: Any) -> "Loaded":
-    """A figure's numbers as pandas frames, see `samgap.notebook.load`."""
-    from samgap import notebook  # brings pandas, which most commands need not wait for
+    """Return a figure's numbers as pandas frames; see `samgap.notebook.load`."""
+    from samgap import notebook  # imports pandas, which is slow and which most commands do not need
 
     return notebook.load(figure, *overrides, **where)

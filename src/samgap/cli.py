@@ -1,4 +1,4 @@
-"""What the commands share: where the config lies, and how they end when something is wrong."""
+"""Code that all commands share: the location of the config, and error messages and exit codes."""
 
 import contextlib
 import errno
@@ -18,30 +18,30 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samgap.errors import SettingError, shortage
 
-os.environ["MPLBACKEND"] = "agg"  # a notebook leaves one here that its children cannot import
+os.environ["MPLBACKEND"] = "agg"  # a notebook sets a backend here that its child processes cannot import
 SOURCE = str(Path(__file__).parents[1])
-CONF = str(Path(__file__).parents[2] / "conf")  # of the checkout; the package is installed in place
+CONF = str(Path(__file__).parents[2] / "conf")  # in the checkout, since the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
 OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 NUMBERED = ("1.", "2.", "3.")
-# Variables that name folders in which libraries write; not those that say where a job was started.
+# Environment variables that name folders in which libraries write. A job's start folder is not among them.
 PLACES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME", "MPLCONFIGDIR",
           "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
-tracebacks = False  # whether the user asked for them
+tracebacks = False  # whether the user set HYDRA_FULL_ERROR=1
 
 
 def command(main: Callable[[], object]) -> None:
-    """Run `main` and leave the process: 0 done, 1 wrong input or failed runs, 130 stopped by Ctrl-C.
+    """Run `main`. Exit with code 1 on wrong input or failed runs, and 130 on Ctrl-C.
 
-    With HYDRA_FULL_ERROR=1 in the environment, whatever went wrong shows its traceback.
+    With HYDRA_FULL_ERROR=1 in the environment, every error shows its traceback.
     """
     global tracebacks
     tracebacks = os.environ.get(FULL) == "1"
-    os.environ[FULL] = "1"  # Hydra hands errors on instead of printing a traceback of its own
+    os.environ[FULL] = "1"  # makes Hydra raise errors instead of printing its own traceback
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # paths may have letters that the terminal has not
+        if hasattr(stream, "reconfigure"):  # a path may have letters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         with sentences():
@@ -56,22 +56,22 @@ def command(main: Callable[[], object]) -> None:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Around the import of torch and Lightning: what they keep is not searched for garbage, neither then nor later.
+    """Exclude objects that an import creates from garbage collection; for the import of torch and Lightning.
 
-    The searches, those at the end of the process among them, would take almost as long as all else in a tiny run.
+    Otherwise garbage collection would take almost as long as everything else in a tiny run, also at process exit.
     """
     loaded = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > loaded:  # not again for a further run, whose garbage would stay too
+        if len(sys.modules) > loaded:  # not for a later run: its garbage would stay too
             gc.freeze()
         gc.enable()
 
 
 def _refuse_strange_ranks() -> None:
-    # Lightning reads what a launcher or a cluster left in the environment when it is imported.
+    # Lightning reads these variables on import; a launcher or a cluster may have left wrong values.
     for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
         value = os.environ.get(variable, "1")
         if not value.isdecimal() or (variable.endswith("SIZE") and int(value) == 0):
@@ -80,9 +80,9 @@ def _refuse_strange_ranks() -> None:
 
 @contextlib.contextmanager
 def sentences() -> Iterator[None]:
-    """Leave the process with one sentence when what happens inside is the user's to put right.
+    """Turn an error that the user can fix into one sentence and exit code 1.
 
-    Also used inside Hydra's job: an error that gets through to Hydra is announced by a line of its own.
+    Also used inside Hydra's job, since Hydra adds a line to each error that reaches it.
     """
     try:
         yield
@@ -94,13 +94,13 @@ def sentences() -> Iterator[None]:
 
 
 def refuse(overrides: Iterable[str]) -> None:
-    """Refuse what Hydra would stumble over, or take otherwise than it is meant.
+    """Refuse overrides that Hydra would reject with an unclear error or misunderstand.
 
     Args:
         overrides: as typed.
 
     Raises:
-        SettingError: one of them cannot be.
+        SettingError: an override is wrong.
     """
     parser = OverridesParser.create()
     for typed in overrides:
@@ -134,22 +134,22 @@ def _names_files(override: Override) -> bool:
 
 
 def choices(group: str) -> str:
-    """The files and folders in conf/`group`, "" where it is no folder."""
+    """Return the names of files and folders in conf/`group`, or "" if it is no folder."""
     try:
         inside = sorted(path.stem for path in Path(CONF, *group.split("/")).iterdir() if path.name != "base.yaml")
-    except OSError:  # no folder, or too long a name to be one
+    except OSError:  # no folder, or the name is too long
         return ""
     return ", ".join(inside) if group else ""
 
 
 def explain(error: BaseException) -> str | None:
-    """One sentence for an error that the user can put right, None for any other."""
+    """Return one sentence for an error that the user can fix, None for any other."""
     chain = list(_chain(error))
     for cause in chain:
         if isinstance(cause, SettingError):
-            # Of a process that reads images torch hands on the whole traceback as a text.
+            # If a worker process that reads images fails, torch puts its whole traceback into the message.
             return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
-    for cause in reversed(chain):  # the first of them says most
+    for cause in reversed(chain):  # the first error says most
         if sentence := shortage(cause):
             return sentence
     for cause in chain:
@@ -172,12 +172,12 @@ def explain(error: BaseException) -> str | None:
 
 
 def _named_by(path: str) -> list[str]:
-    """The variables of the environment that may have put a file here, beside root and data_dir."""
+    """Return the environment variables that name a folder above `path`."""
     return [variable for variable in PLACES if (value := os.environ.get(variable)) and Path(path).is_relative_to(value)]
 
 
 def _there_is(missing: str) -> list[str]:
-    """What there is where a file was looked for, or in the nearest folder above that exists."""
+    """Return a sentence that lists the files in the folder of `missing`, or in the nearest folder that exists."""
     folder = missing
     while folder and not choices(folder):
         folder = folder.rpartition("/")[0]
@@ -185,8 +185,8 @@ def _there_is(missing: str) -> list[str]:
 
 
 def _raised_by_hydra(error: BaseException) -> str:
-    # The name of the function that raised while Hydra read the command line, "" at any other time. Of a flag or value
-    # that it does not take Hydra often says so by an error of Python's.
+    # Hydra often raises a built-in Python error for a flag or value that it does not accept. Return the name of the
+    # function that raised while Hydra read the command line, "" at any other time.
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame.filename for frame in frames if frame.filename.startswith(SOURCE)]
     return frames[-1].name if ours[-1:] == [__file__] else ""
@@ -199,7 +199,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_lines(chain: list[BaseException]) -> list[str]:
-    # Hydra names the override, its cause the key; the rest of each text is for programmers, but for numbered advice.
+    # Hydra's error names the override, its cause names the key. Of the other lines only numbered ones help a user.
     texts = [str(cause).strip().splitlines() for cause in chain if str(cause).strip()]
     lines = [line for first, *rest in texts for line in (first, *(more for more in rest if more[:2] in NUMBERED))]
     lines = [line.replace("is not in struct", "does not exist") for line in lines]
@@ -210,7 +210,7 @@ def _first_lines(chain: list[BaseException]) -> list[str]:
 
 
 def _homes(chain: list[BaseException]) -> Iterator[str]:
-    """Where a key that Hydra does not find is at home: of a wrong group, or of one that was not chosen."""
+    """Name the groups that have a key that Hydra did not find: the user gave a wrong group or did not choose it."""
     for cause in chain:
         if found := re.match(r"Could not override '([\w.]+)'", str(cause)):
             key = found[1]
@@ -228,7 +228,7 @@ def _homes(chain: list[BaseException]) -> Iterator[str]:
 
 
 def _heirs(base: Path) -> list[str]:
-    """The files of a group that begin with its base."""
+    """Return the names of the files that include `base`."""
     files = sorted(path for path in base.parent.glob("*.yaml") if "\n  - base\n" in path.read_text(encoding="utf-8"))
     return [path.stem for path in files]
 

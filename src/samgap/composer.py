@@ -1,7 +1,7 @@
-"""Composes the jobs of a sweep: from files for each choice of groups, by values alone from there on.
+"""Compose the configs of a sweep's jobs; read conf/ only once for each choice of groups.
 
-Hydra reads and merges conf/ anew for every job, which takes longer than a small run. It applies overrides of values
-last, so they can as well be applied to a copy of what the same groups gave before.
+Hydra reads and merges conf/ again for every job, which takes longer than a small run. It applies overrides of values
+last, so this module applies them to a copy of an earlier config with the same groups.
 """
 
 import copy
@@ -17,25 +17,25 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 class Composer:
-    """In place of Hydra's loader, whose composition it equals; everything else is the loader's."""
+    """A replacement for Hydra's loader that composes the same configs faster and delegates everything else."""
 
     def __init__(self, loader: ConfigLoaderImpl) -> None:
         self.loader = loader
         self._kept: dict[tuple[str, ...], DictConfig] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "loader":  # not there yet in a copy or an unpickled one
+        if name == "loader":  # not set yet in a copy or while unpickling
             raise AttributeError(name)
         return getattr(self.loader, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"loader": self.loader, "_kept": {}}  # for a worker, which composes its own
+        return {"loader": self.loader, "_kept": {}}  # a worker process composes its own configs
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The config of one job.
+        """Return the config of one job.
 
         Raises:
-            ConfigCompositionException: as Hydra's loader.
+            ConfigCompositionException: where Hydra's loader raises it.
         """
         overrides = OverridesParser.create(config_loader=self.loader).parse_overrides(sweep_overrides)
         values = [override for override in overrides if self._is_value(override)]
@@ -52,7 +52,7 @@ class Composer:
         return config
 
     def _is_value(self, override: Override) -> bool:
-        # As Hydra tells them apart; what it is told about itself is left to it.
+        # Hydra distinguishes groups and values this way. Hydra's loader handles overrides of Hydra's own config.
         is_group = self.loader.repository.group_exists(override.key_or_group)
         return (not is_group or isinstance(override.value(), dict)) and not override.is_hydra_override()
 

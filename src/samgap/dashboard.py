@@ -1,4 +1,4 @@
-"""`python -m samgap.dashboard figure=fig8/paper`: a sweep's runs in W&B as a saved view and a report."""
+"""`python -m samgap.dashboard figure=fig8/paper`: make a saved view and a report of a sweep in W&B."""
 
 import contextlib
 from collections.abc import Mapping
@@ -21,23 +21,23 @@ from samgap.runs import identity
 from samgap.tracking import panels, session
 from samgap.training.settings import GROUPS, SCALARS
 
-PLACEHOLDER = "entity"  # in what `dry_run` writes: the account's own is not known without asking
+PLACEHOLDER = "entity"  # stands for the account's entity in the files of `dry_run`, which does not contact W&B
 
 naming.register()
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="dashboard")
 def main(config: DictConfig) -> None:
-    """Make the dashboard of the sweep that `figure=` or `name=` names, or bring it up to date."""
+    """Create or update the dashboard of the sweep that `figure=` or `name=` names."""
     with cli.sentences():
         show(config)
 
 
 def show(config: DictConfig) -> None:
-    """Save view and report and print their addresses; with `dry_run`, write them below `root` instead.
+    """Save the view and the report and print their addresses; with `dry_run`, write them below `root` instead.
 
     Raises:
-        SettingError: no sweep is named, a panel shows what no run logs, or W&B does not take the dashboard.
+        SettingError: no sweep is named, a panel shows a key that no run logs, or W&B rejects the dashboard.
     """
     values = naming.plain(config, "root", "name", "scale", "draw", "logger", "panels", "dry_run")
     name, scale, project = values["name"], values["scale"], values["logger"].get("project")
@@ -88,13 +88,13 @@ def _made(values: Mapping[str, Any], settings: list[str], entity: str) -> tuple[
 
 
 def _update(api: wandb.Api, view: ws.Workspace, report: wr.Report) -> None:
-    """Save both over those of an earlier call, where there are some: the ids tell W&B which to replace."""
-    with contextlib.suppress(ValueError):  # what the library says of a view that is not there
+    """Save both. They replace those of an earlier call, which W&B finds by their ids."""
+    with contextlib.suppress(ValueError):  # the library raises it if the view does not exist
         view._internal_id = internal.get_view_dict(view.entity, view.project, panels.view_id(view.name))["id"]
     for found in api.reports(f"{view.entity}/{view.project}"):
         if found.description == report.description:
             report.id = found.id
-            report._discussion_threads = found.spec.get("discussionThreads", [])  # comments are not ours to delete
+            report._discussion_threads = found.spec.get("discussionThreads", [])  # keeps users' comments
             break
     view.save()
     report.save()

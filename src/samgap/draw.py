@@ -1,4 +1,4 @@
-"""`python -m samgap.draw figure=fig8/smoke`: records to table, figure and verdict, without data, GPU or W&B."""
+"""`python -m samgap.draw figure=fig8/smoke`: make table, figure and verdict from records, without data or GPU."""
 
 import json
 import os
@@ -39,10 +39,10 @@ def main(config: DictConfig) -> None:
 
 
 def what_next(name: str) -> str:
-    """What to make of a figure at smoke scale: what came with samgap on real data, and the command for one's own.
+    """Return advice after a figure at smoke scale: samgap's own result on real data, and the command to reproduce it.
 
     Args:
-        name: of the figure; of one that has no scale cpu it is said that its numbers mean nothing, and no more.
+        name: of the figure. If it has no scale cpu, the advice says only that the numbers mean nothing.
     """
     text = "The pipeline works here. The numbers above mean nothing: nets and data of smoke scale are toys."
     if not (Path(cli.CONF) / "figure" / name / "cpu.yaml").exists():
@@ -64,15 +64,15 @@ def what_next(name: str) -> str:
 
 
 def draw(config: dict[str, Any]) -> None:
-    """Write figure, table and statistics into the sweep's folder, print table and verdict, and tell the logger.
+    """Write figure, table and statistics to the sweep's folder, print table and verdict, and send all to the logger.
 
     Args:
-        config: as plain values, the keys that `main` takes.
+        config: the keys that `main` passes, as plain values.
     """
     logger, drawn = config["logger"], kind.made(config["draw"])
     root = store(config)
-    target = logger.get("_gaps_") if config["source"] == "records" else None  # what was read is not sent back
-    from matplotlib import pyplot as plt  # not before `cli` has said how
+    target = logger.get("_gaps_") if config["source"] == "records" else None  # only this disk's results are sent
+    from matplotlib import pyplot as plt  # only after `cli` has set the backend
 
     study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
     sweep = study.table.sweep
@@ -82,7 +82,7 @@ def draw(config: dict[str, Any]) -> None:
         figure = drawn.draw(study, charts)
         for ending in ("pdf", "png"):
             files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
-            figure.set_layout_engine("none")  # it is laid out now
+            figure.set_layout_engine("none")  # the first save has computed the layout
         plt.close(figure)
     output.write(study, folder, {key: config.get(key, {}) for key in ("draw", "about")})
     archive.write(study.table, root, folder, drawn.files)
@@ -118,10 +118,10 @@ def judge_again(came: Path, root: Path) -> None:
 
 
 def store(config: Mapping[str, Any]) -> Path:
-    """Where the runs lie that config["source"] names; those of W&B and of a kept result get a store below root.
+    """Return the root folder of the runs of config["source"]; runs of W&B or of samgap get a folder below `root`.
 
     Raises:
-        SettingError: the source is none, or does not have the sweep.
+        SettingError: the source is unknown, or does not have the sweep.
     """
     root, name, scale, logger = Path(config["root"]), config["name"], config["scale"], config["logger"]
     source: str = config["source"]

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-# How torch, NumPy and Python say that there is too little memory, or that a size is beyond what any machine counts.
+# Messages of torch, NumPy and Python if there is too little memory, or if a size is too large for any machine.
 TOO_LARGE = re.compile(
     "(?i)allocate memory|out of memory|unable to allocate|alloc_failed|multiplication overflow|calculation overflow"
     "|overflow when unpacking|too large to convert|greater than maximum|infinity to integer"
@@ -12,17 +12,17 @@ TOO_LARGE = re.compile(
 
 
 class SettingError(ValueError):
-    """Input that the user can put right.
+    """An error in the input that the user can fix.
 
-    Its text is one sentence: what was wanted, what came, and which config key or file to change. The
-    commands print it alone, without a traceback, and end with exit code 1.
+    Its text is one sentence: the valid values, the value given, and the config key or file to change. The
+    commands print this sentence without a traceback and end with exit code 1.
     """
 
 
 def said(value: Any) -> str:
-    """A value as a sentence shows it, which is how it is typed in a config: 'text', 0.1, null, ["a", 0.1].
+    """Return a value for a sentence, as a user types it in a config: 'text', 0.1, null, ["a", 0.1].
 
-    Numbers of numpy and torch are shown as numbers; what no config holds, as Python shows it.
+    NumPy and torch numbers become plain numbers. A value that no config can hold becomes its Python repr.
     """
     return repr(value) if isinstance(value, str) else json.dumps(value, default=_plain)
 
@@ -32,12 +32,12 @@ def _plain(value: Any) -> Any:
 
 
 def line(error: BaseException) -> str:
-    """What an error says, in one line, or its name where it says nothing: for the brackets of a sentence."""
+    """Return an error's message in one line, or its class name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def shortage(error: BaseException) -> str | None:
-    """One sentence for an error by which torch, NumPy or Python say that the machine is too small, None for others."""
+    """Return one sentence for an error of torch, NumPy or Python about too little memory, None for any other error."""
     text = str(error)
     if text.startswith("DataLoader "):
         what = text.removeprefix("DataLoader ").split(". ")[0].rstrip(". ")

@@ -1,4 +1,4 @@
-"""Write a file so that a reader, or a crash, never meets half of it."""
+"""Write a file in one step, so that no reader sees half of it, even after a crash."""
 
 import contextlib
 import fcntl
@@ -8,15 +8,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PREFIX = ".part-"  # of a file that is being written
+PREFIX = ".part-"  # of the name of a file that is being written
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary neighbor of `path`, then put it in place in one step.
 
     The data is on the disk (fsync) before the name changes, so that a power cut leaves the old file or the
-    new one. The temporary file keeps the ending of `path`, since some writers choose a format by it. What a killed
-    process left of one in this folder is removed.
+    new one. The temporary file keeps the ending of `path`, since some writers choose a format by it. Temporary files
+    of killed processes in this folder are removed.
 
     Raises:
         OSError: the folder cannot be written, or is full; its `filename` says which.
@@ -31,7 +31,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None:  # of a write, which knows no name
+        if error.filename is None:  # a failed write does not set the file name
             error.filename = str(path.parent)
         raise
     finally:
@@ -40,15 +40,15 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """`replace` for a text; what is no UTF-8 in it, of a file's name, is written as Python escapes it."""
+    """Do as `replace` with a text; Python escapes replace characters without a UTF-8 form, as file names may have."""
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 @contextlib.contextmanager
 def workspace(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path` in which it is made; gone in the end, with what a killed process left in it.
+    """Provide an empty folder beside `path` for building it; remove the folder at the end.
 
-    Whoever asks for it holds a lock on `path`.
+    A folder that a killed process left is emptied first. The caller holds a lock on `path`.
     """
     folder = path.with_name(f"{PREFIX}{path.name}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,15 +66,15 @@ def _temporary(path: Path) -> tuple[int, Path]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
-        os.close(handle)  # another process took it for one that was left, before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
 def _tidy(folder: Path) -> None:
     for path in folder.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # gone by now, held by a process that lives, or no locks on this disk
+        with contextlib.suppress(OSError):  # gone by now, locked by a live process, or no locks on this disk
             handle = os.open(path, os.O_RDWR)
             try:
-                # Until it is closed; a process that dies holds nothing.
+                # The system releases this lock on close and when a process dies.
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
             finally:
@@ -82,7 +82,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _umask() -> int:
-    # mkstemp makes files that only their owner reads; results are for everyone whom the umask admits.
+    # mkstemp makes files that only their owner can read; results get the permissions that the umask allows.
     mask = os.umask(0)
     os.umask(mask)
     return mask

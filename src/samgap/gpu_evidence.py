@@ -1,12 +1,12 @@
 """`python -m samgap.gpu_evidence`: what ten more minutes of one GPU bring, as records that `samgap.draw` draws.
 
-- fig8, conf/figure/fig8/gpu.yaml: ResNet-18 on color images in a folder, for as many epochs as fit. A warm-up takes the
-  time of the steps of all runs, as many at once as later; the number of epochs that follows is written down before the
-  first run starts, and is that of every run, also of those for which the same command goes on another day.
+- fig8, conf/figure/fig8/gpu.yaml: ResNet-18 on a folder of color images, for as many epochs as fit. A warm-up measures
+  the step time of all runs, with as many at once as later. The resulting number of epochs is saved before the first run
+  starts. It applies to every run, also if the same command resumes on another day.
 - fig7, conf/figure/fig7/gpu.yaml: the MLP at paper scale, with as many seeds as fit.
 
-Runs share the card, each in a process of its own, which imports torch and reads the data once for all its runs of a
-part. When the time is over they stop as by Ctrl-C, and the same command goes on where they were.
+Several processes share the GPU, one run each at a time. A process imports torch and reads the data once for all its
+runs of a part. When the time is over, the runs stop as by Ctrl-C, and the same command resumes them.
 """
 
 import argparse
@@ -44,35 +44,35 @@ from samgap.training.run import run
 from samgap.training.settings import PRECISIONS, resolve
 
 PARTS = ("fig8", "fig7")
-FIRST = 0.6  # share of the minutes that the first of two parts may take
-FILL = 0.85  # share of its time that epochs are planned for; evaluation and what a warm-up does not show take the rest
-WARM_UP = 0.05  # share of its time for the steps of a warm-up
-SEEDS = 3  # of figure 7, as published
-AT_ONCE = 12  # runs, where there are as many cores: small nets leave most of a card idle
+FIRST = 0.6  # share of the minutes for the first of two parts
+FILL = 0.85  # share of a part's time planned for epochs; evaluation and whatever the warm-up misses take the rest
+WARM_UP = 0.05  # share of a part's time for the steps of the warm-up
+SEEDS = 3  # of figure 7, as in the paper
+AT_ONCE = 12  # most runs at once, one per CPU core: a small net leaves most of a GPU idle
 PLAN = "plan.json"
 TINY = ("scale=rehearsal", "trainer=cpu", "trainer.stepper=eager", "epochs=2", "data.train_size=128", "ascent.rho=0,.1")
 
 
 class TimeIsOver(BaseException):
-    """Ends a run that is to go on; of an Exception it would leave an error.txt."""
+    """Stops a run that will resume; not an Exception, since that would write an error.txt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed(RunOutcome):
-    """How long an epoch of a run took, too."""
+    """The outcome of a run, with the time of an epoch."""
 
     epochs: int
     epoch_seconds: float | None = None  # None when there were too few steps
 
 
 class Clock(Callback):
-    """Ends a run when its time is over, and notes when its steps were done."""
+    """Stops a run when its time is over, and records the times of its steps."""
 
     def __init__(self, until: float, seconds: float) -> None:
         """
         Args:
-            until: by `time.monotonic`, which the processes of a machine share.
-            seconds: of steps, after which the run ends too.
+            until: end time by `time.monotonic`, which the processes of a machine share.
+            seconds: longest training time; the run stops after it, even before `until`.
         """
         self.until, self.seconds = until, seconds
         self.marks: list[tuple[int, float]] = []
@@ -84,13 +84,13 @@ class Clock(Callback):
         self.epoch_steps = pl_module.steps // (trainer.max_epochs or 1)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Look at it after each block of steps, of which the first does not count: libraries are loaded in it."""
+        """Record the time after each block of steps. `epoch_seconds` skips the first block, which loads libraries."""
         self.marks.append((trainer.global_step, time.monotonic()))
         if self.marks[-1][1] >= self.until and len(self.marks) > 2:
             raise TimeIsOver
 
     def epoch_seconds(self) -> float | None:
-        """Of the steps of an epoch; None when there were too few."""
+        """Return the training time of an epoch, in seconds; None after too few steps."""
         if len(self.marks) < 2:
             return None
         (before, began), (after, ended) = self.marks[0], self.marks[-1]
@@ -98,10 +98,10 @@ class Clock(Callback):
 
 
 def carry_out(config: dict[str, Any], until: float, seconds: float) -> Timed:
-    """A run and what became of it, in a process that may have done others: done, diverged, stopped or failed.
+    """Carry out a run and return its outcome: done, diverged, stopped or failed. A process may call this repeatedly.
 
     Args:
-        config: composed, as plain values.
+        config: a composed config as plain values.
         until, seconds: see `Clock`.
     """
     folder, clock = Path(config["root"], "runs", identity.folder(resolve(config))), Clock(until, seconds)
@@ -116,29 +116,29 @@ def carry_out(config: dict[str, Any], until: float, seconds: float) -> Timed:
 
 
 class Crew:
-    """Carries out sweeps, in the place of Hydra's launchers, by processes that stay from sweep to sweep."""
+    """Carries out sweeps in place of a Hydra launcher; its processes live on from sweep to sweep."""
 
     hydra_context: Any  # set by the sweeper
 
     def __init__(self, size: int, pool: ProcessPoolExecutor | None) -> None:
         """
         Args:
-            size: runs at once.
-            pool: of as many processes; None for this one.
+            size: number of runs at once.
+            pool: has `size` processes; None uses the current process.
         """
         self.size, self.map = size, pool.map if pool else map
 
     def sweep(self, figure: str, words: Sequence[str], until: float, share: float = math.inf) -> list[Timed]:
-        """Carry out what is left of a figure, the longest run first.
+        """Carry out the unfinished runs of a figure, the longest first.
 
         Args:
             figure: such as fig8/gpu.
             words: overrides; they win over the figure's own grid.
-            until: by `time.monotonic`, when all runs end.
-            share: of the time until then, which all together have for their steps.
+            until: end time of all runs, by `time.monotonic`.
+            share: of the time until then, for the steps of all runs together.
 
         Returns:
-            What became of each run that was left.
+            The outcome of each of these runs.
 
         Raises:
             SettingError: a setting is wrong, or runs failed.
@@ -156,7 +156,7 @@ class Crew:
             return [done.return_value for batch in sweeper.sweep(words) for done in batch]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Called by the sweeper."""
+        """Carry out jobs; the sweeper calls this."""
         composed = (self.hydra_context.config_loader.load_sweep_config(self.config, [*job]) for job in job_overrides)
         configs = [naming.plain(config, *(str(key) for key in config if key != "hydra")) for config in composed]
         seconds = self.share * (self.until - time.monotonic()) * self.size / len(configs)
@@ -165,7 +165,7 @@ class Crew:
 
 
 def images(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
-    """The first part.
+    """Carry out the first part, figure 8.
 
     Raises:
         SettingError: a setting is wrong, runs failed, or there is no time for an epoch of each.
@@ -175,13 +175,13 @@ def images(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
 
 
 def mlp(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
-    """The second part, a seed after the other, while there is the time that the last one took.
+    """Carry out the second part, figure 7, seed by seed, as long as the time of the last seed is still left.
 
     Raises:
         SettingError: a setting is wrong, or runs failed.
     """
     begun = 1
-    with contextlib.suppress(SettingError):  # there was no sweep before
+    with contextlib.suppress(SettingError):  # there is no earlier sweep
         begun = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(words)).members})
     for seeds in range(begun, SEEDS + 1):
         began = time.monotonic()
@@ -191,10 +191,10 @@ def mlp(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
 
 
 def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
-    """The epochs of each run of the first part: as planned, or planned now from a warm-up of all of them.
+    """Return the epochs of each run of the first part, from an earlier plan or from a warm-up of all runs now.
 
     Raises:
-        SettingError: what was planned was for other settings, or there is no time for an epoch of each.
+        SettingError: the earlier plan has other settings, or there is no time for an epoch of each.
     """
     settings = [word for word in words if not word.startswith(("root=", "data_dir="))]
     path = root / "fig8" / _scale(words) / PLAN
@@ -230,7 +230,7 @@ def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """How long `workers` take who begin with the longest run and take the next one when they are free."""
+    """Return the total time of runs of these `seconds` on `workers` workers, if the longest starts first."""
     ends = [0.0] * workers
     for one in sorted(seconds, reverse=True):
         heapq.heapreplace(ends, ends[0] + one)
@@ -246,13 +246,13 @@ def _crew(size: int) -> Iterator[Crew]:
         try:
             yield Crew(size, pool)
         except KeyboardInterrupt:
-            for process in multiprocessing.active_children():  # which would go on with what they were told
+            for process in multiprocessing.active_children():  # they would finish their runs first
                 process.kill()
             raise
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser("python -m samgap.gpu_evidence", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument(
         "words", nargs="*", metavar="WORD", help="fig8 or fig7 (default: both), or an override, key=value"
@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
                     with _crew(given.at_once) as crew:
                         words = [*_words(part, given), *overrides]
                         {"fig8": images, "fig7": mlp}[part](crew, words, root, began + 60 * share * given.minutes)
-                except SettingError as error:  # the other part stands alone
+                except SettingError as error:  # the other part does not depend on it
                     problems.append(f"{part}: {error}")
             if problems:
                 raise SettingError(" ".join(problems))
@@ -308,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _words(part: str, given: argparse.Namespace) -> list[str]:
-    """The overrides of a part."""
+    """Return the overrides of a part."""
     words, folder = [f"root={_quoted(given.root)}"], given.images if part == "fig8" else given.mnist
     if folder:
         words.append(f"data_dir={_quoted(folder)}")

@@ -1,6 +1,6 @@
-"""Losses of the study, each the mean over a batch.
+"""The losses, each a mean over a batch.
 
-B batch, C classes, or outputs where the labels are targets of a regression.
+B is the batch size, C the number of classes, or of outputs in a regression.
 """
 
 import torch
@@ -11,14 +11,14 @@ from samgap.errors import SettingError
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax cross-entropy in nats, mean over examples.
+    """Return softmax cross-entropy in nats, mean over examples.
 
     Args:
         logits: (B, C).
         labels: (B,) class numbers.
 
     Raises:
-        SettingError: labels are targets of a regression.
+        SettingError: the labels are regression targets.
     """
     if labels.is_floating_point():
         raise SettingError("loss=cross_entropy wants classes, and this data set is a regression: set loss=squared.")
@@ -26,7 +26,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
-    """Squared distance between raw outputs and labels: summed over the C outputs, mean over examples.
+    """Return the squared distance between raw outputs and labels, summed over the C outputs, mean over examples.
 
     The paper trains figures 1 and 4 to 6 with a squared loss and does not give its scale; this is our choice.
 
@@ -39,7 +39,7 @@ def squared(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_squared(logits: Tensor, labels: Tensor) -> Tensor:
-    """`squared` as a mean over outputs, as torch's and most libraries' mean squared error.
+    """Return `squared` / C: the mean squared error of torch and most libraries.
 
     Its Hessian is C times smaller, so gradient descent is stable at a learning rate C times larger.
 
@@ -51,7 +51,7 @@ def mean_squared(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many examples the largest logit gets right, () int64; 0 of targets, where nothing is right or wrong.
+    """Return the number of examples whose largest logit is that of their class, () int64; 0 in a regression.
 
     Args:
         logits: (B, C).

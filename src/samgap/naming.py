@@ -1,6 +1,6 @@
 """The resolver ${run_folder:} that names a run's folder inside Hydra's own config.
 
-Registered by every module that Hydra may ask: the command and the sweeper plugin, which also workers import.
+Commands and the sweeper plugin register it; worker processes import the plugin too.
 """
 
 from typing import Any
@@ -10,15 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 from samgap.runs import identity
 from samgap.training.settings import GROUPS, PLACES, SCALARS, check, resolve
 
-# Settings by another name: what is asked for -> what it becomes.
+# Alternative settings -> the setting that they determine.
 RENAMED = {"model.params": "model.width", "pruner.live_params": "pruner.sparsity"}
 
 
 def plain(config: DictConfig, *keys: str) -> dict[str, Any]:
-    """These top-level keys of a composed config as plain values, interpolations resolved.
+    """Return these top-level keys of a composed config as plain values, with interpolations resolved.
 
     Raises:
-        SettingError: a value is not what its key wants.
+        SettingError: a value is not valid for its key.
     """
     chosen: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(config, list(keys)), resolve=True)  # type: ignore[assignment]
     check(chosen)
@@ -26,7 +26,7 @@ def plain(config: DictConfig, *keys: str) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Make ${run_folder:} known; safe to call again."""
+    """Register ${run_folder:} with OmegaConf; repeated calls are safe."""
 
     def run_folder(*, _root_: DictConfig) -> str:
         return identity.folder(resolve(plain(_root_, *GROUPS, *SCALARS, *PLACES, "trainer", "logger", "draw")))

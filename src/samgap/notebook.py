@@ -14,20 +14,20 @@ from samgap.figures.output import Evaluated
 class Loaded:
     """One sweep, evaluated."""
 
-    runs: pd.DataFrame  # a row a point of the grid: axes, status, accuracies, parameters
-    gaps: pd.DataFrame  # what is plotted, a row a cell, ours beside the published
-    verdicts: pd.DataFrame  # a row a series
-    study: Evaluated  # all of it
+    runs: pd.DataFrame  # one row per point of the grid: axes, status, accuracies, parameters
+    gaps: pd.DataFrame  # the plotted numbers, one row per cell, ours beside the published ones
+    verdicts: pd.DataFrame  # one row per series
+    study: Evaluated  # the whole evaluation
 
 
 def load(figure: str, *overrides: str, source: str = "records", root: str = "multirun") -> Loaded:
     """Evaluate a sweep as `python -m samgap.draw` does, without drawing.
 
     Args:
-        figure: such as fig7/cpu; for a sweep of one's own, its name.
+        figure: such as fig7/cpu, or the name of your own sweep.
         overrides: as on the command line of samgap.draw.
         source: records, reference or wandb.
-        root: where results lie.
+        root: folder of the results.
 
     Raises:
         SettingError: there is no such sweep, or it cannot be evaluated.

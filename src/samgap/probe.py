@@ -1,4 +1,4 @@
-"""`python -m samgap.probe run=... probe=[hessian,moments]`: look at a run that is done and kept its weights."""
+"""`python -m samgap.probe run=... probe=[hessian,moments]`: probe a finished run that kept its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,25 @@ from samgap.training.settings import GROUPS, resolve
 
 naming.register()
 
-MACHINE = ("data_dir", "trainer", "logger")  # what a probe may do otherwise than the run that it looks at
+MACHINE = ("data_dir", "trainer", "logger")  # groups in which a probe may differ from its run
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="probe")
 def main(config: DictConfig) -> None:
-    """Measure what `probe=` names on the net of the run that `run=` names, unless it is measured already."""
+    """Carry out the probes of `probe=` on the net of the run of `run=`, unless it already has them."""
     with cli.sentences():
         probe(config)
 
 
 def probe(config: DictConfig) -> None:
-    """The command, on a composed config.
+    """Carry out the command with a composed config.
 
-    Of the settings the run's own are used, but for those of `MACHINE` that are given.
+    The settings are those of the run, except groups of `MACHINE` that the user gives.
 
     Raises:
         SettingError: no run or probe is named, the run is not there, or another setting is given.
     """
-    from samgap.training.run import probe as look  # brings torch and Lightning, which an error need not wait for
+    from samgap.training.run import probe as look  # imports torch and Lightning, which is slow; an error comes sooner
 
     given = naming.plain(config, "root", "run", *MACHINE, *(["probe"] if "probe" in config else []))
     if not measurements.asked(given):
@@ -51,10 +51,10 @@ def probe(config: DictConfig) -> None:
         raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
     own = _settings(folder)
     for group in GROUPS:
-        if "code" not in own[group]:  # of an older version, which called it _target_
+        if "code" not in own[group]:  # older versions called it _target_
             made = {key: value for key, value in config[group].items() if key.startswith("_")}
             own[group] = {"code": own[group].get("_target_")} | own[group] | made
-    # Keys of the machine that the run's version did not know are what they are here; no identity depends on them.
+    # Trainer keys that the run's version did not have get the values of this version. No identity depends on them.
     own["trainer"] = {**given["trainer"], **own.get("trainer", {})}
     settings = resolve(own)
     if not Path(own["data_dir"]).exists():
@@ -65,7 +65,7 @@ def probe(config: DictConfig) -> None:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """The config that the run was carried out with, paths as they were meant."""
+    """Return the config of a run, with paths relative to the working directory of that run resolved."""
     kept = folder / ".hydra"
     try:
         config = OmegaConf.load(kept / "config.yaml")
@@ -81,7 +81,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def find(named: Any, runs: Path) -> Path:
-    """The run's folder.
+    """Return the run's folder.
 
     Raises:
         SettingError: none is named, none fits, or several do.

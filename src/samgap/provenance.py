@@ -1,4 +1,4 @@
-"""What a result needs beside it: commit, versions, host, time."""
+"""The origin of a result: commit, versions, host, time."""
 
 import functools
 import os
@@ -10,22 +10,22 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "timm", "numpy", "samgap")
-COMMIT = "SAMGAP_COMMIT"  # variable that tells the commit of sources which came without git
+COMMIT = "SAMGAP_COMMIT"  # environment variable with the commit of sources without git
 
 
 def now() -> str:
-    """The time as ISO 8601 in UTC, to the second."""
+    """Return the current time as ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def host() -> str:
-    """The machine's name."""
+    """Return the machine's name."""
     return socket.gethostname()
 
 
 @functools.cache
 def processor() -> str:
-    """The processor's name, and on Linux its family and model, since virtual machines give many the same name."""
+    """Return the processor's name, on Linux with family and model: virtual machines give different ones one name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     found = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
     if "model name" not in found:
@@ -34,9 +34,9 @@ def processor() -> str:
 
 
 def commit() -> tuple[str, bool]:
-    """(commit of this source tree, whether it had changes beside); ("unknown", True) outside a checkout.
+    """Return (commit of this source tree, whether it has uncommitted changes); ("unknown", True) outside a checkout.
 
-    SAMGAP_COMMIT goes before what git says.
+    SAMGAP_COMMIT takes precedence over git.
     """
     if told := os.environ.get(COMMIT):
         return told, False
@@ -46,7 +46,7 @@ def commit() -> tuple[str, bool]:
         return "unknown", True
 
 
-@functools.cache  # of an answer alone: a failure is none, and is not remembered
+@functools.cache  # does not cache an error
 def _checkout() -> tuple[str, bool]:
     here = Path(__file__).parent
 
@@ -58,7 +58,7 @@ def _checkout() -> tuple[str, bool]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can move a number; sources may be used without being installed."""
+    """Return the versions of Python and of the packages that can change a result; not all need be installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

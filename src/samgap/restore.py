@@ -1,6 +1,6 @@
-"""`python -m samgap.restore figure=fig7/paper_three`: the runs of a result that came with samgap, back as records.
+"""`python -m samgap.restore figure=fig7/paper_three`: write the records of a result that came with samgap.
 
-A sweep of the same figure then leaves them out, so that a study that was begun elsewhere goes on here.
+A sweep of the same figure then skips these runs, so that a study from another machine continues here.
 """
 
 from pathlib import Path

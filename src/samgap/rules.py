@@ -1,4 +1,4 @@
-"""What the value of a key may be, and the sentence for one that it is not. Each room has its rules.py."""
+"""Rules for the values of config keys, and the error for a wrong value. Packages have their rules in a rules.py."""
 
 import json
 import sys
@@ -9,59 +9,59 @@ from samgap.errors import SettingError
 
 
 class Rule(NamedTuple):
-    """What is right, and how it is called."""
+    """A test of a value, and a description of valid values for the error."""
 
     right: Callable[[Any], bool]
     wanted: str
 
     def or_null(self, meaning: str = "") -> "Rule":
-        """The same, or null."""
+        """Return a rule that also accepts null."""
         return Rule(lambda value: value is None or self.right(value), f"{self.wanted}, or null{meaning}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a number, neither inf nor nan, nor a whole number that is too large for a float."""
+    """Return whether this is a number that a float can hold, and neither inf nor nan."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_whole(value: Any) -> bool:
-    """Whether this is a whole number; a float of 2^53 or more stands for many of them."""
+    """Return whether this is a whole number. Floats from 2^53 are not: they cannot hold every whole number."""
     return is_number(value) and value == int(value) and abs(value) < (2**63 if isinstance(value, int) else 2**53)
 
 
 def is_text(value: Any) -> bool:
-    """Whether this is a text with something in it."""
+    """Return whether this is a text and not empty."""
     return isinstance(value, str) and value != ""
 
 
 def number(wanted: str, holds: Callable[[float], bool]) -> Rule:
-    """A number of which something holds."""
+    """Return a rule for a number for which `holds` is true."""
     return Rule(lambda value: is_number(value) and holds(value), wanted)
 
 
 def numbers(wanted: str, holds: Callable[[float], bool] = lambda _: True) -> Rule:
-    """A list of numbers of which something holds."""
+    """Return a rule for a list of numbers for each of which `holds` is true."""
     return Rule(lambda value: isinstance(value, list) and all(is_number(one) and holds(one) for one in value), wanted)
 
 
 def at_least(least: float) -> Rule:
-    """A number from here on."""
+    """Return a rule for a number of `least` or more."""
     return number(f"a number from {least}", lambda value: value >= least)
 
 
 def whole(least: int) -> Rule:
-    """A whole number, which may be written as a float."""
+    """Return a rule for a whole number of `least` or more, also written as a float."""
     return Rule(lambda value: is_whole(value) and value >= least, f"a whole number from {least}")
 
 
 def count(least: int, most: float = float("inf")) -> Rule:
-    """A whole number that is written as one."""
+    """Return a rule for an integer from `least` to `most`; floats are wrong."""
     wanted = f"a whole number from {least}" + ("" if most == float("inf") else f" to {most}")
     return Rule(lambda value: type(value) is int and least <= value <= most, wanted)
 
 
 def one_of(*words: Any, wanted: str = "") -> Rule:
-    """One of these words."""
+    """Return a rule for one of these values."""
     return Rule(lambda value: value in words, wanted or f"one of {', '.join(words)}")
 
 
@@ -70,10 +70,10 @@ FLAG = Rule(lambda value: isinstance(value, bool), "true or false")
 
 
 def check(values: Any, rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Refuse values that are not right; keys that are not there are not missed, and what is no mapping has none.
+    """Refuse values that break a rule. Missing keys are allowed, and so is anything but a mapping.
 
     Raises:
-        SettingError: a value is not what its key (`prefix` and name) wants.
+        SettingError: a value is not valid for its key, which the error calls `prefix` and name.
     """
     for name, (right, wanted) in rules.items() if isinstance(values, Mapping) else ():
         if name in values and not right(value := values[name]):

@@ -1,4 +1,4 @@
-"""`python -m samgap.status`: every sweep, how far it is, what went wrong, and how long it may still take."""
+"""`python -m samgap.status`: print the progress, failures and remaining time of every sweep."""
 
 from pathlib import Path
 

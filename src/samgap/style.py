@@ -1,4 +1,4 @@
-"""How every figure of the project looks: readable across a room, in gray, and without color vision."""
+"""The style of all figures: readable from a distance, in gray, and without color vision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 
 class Look(NamedTuple):
-    """Color and marker of a series; no two share either."""
+    """Color and marker of a series; no two series share either."""
 
     color: str
     marker: str
 
 
-# Of the Okabe-Ito palette, told apart without color vision; ordered so that neighbors also differ in gray.
+# The Okabe-Ito palette, for readers without color vision; ordered so that neighbors also differ in gray.
 SERIES = [
     Look("#0072B2", "o"), Look("#E69F00", "^"), Look("#000000", "v"), Look("#56B4E9", "P"), Look("#009E73", "D"),
     Look("#CC79A7", "*"),
@@ -27,13 +27,13 @@ Place = Literal["outside lower left", "outside lower right"]
 
 
 def looks(count: int) -> list[Look]:
-    """A look for each of `count` series; they repeat after six."""
+    """Return a look for each of `count` series; the looks repeat after six."""
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Settings for the figures drawn inside; the backend needs no screen."""
+    """Apply the style to figures drawn inside the `with` block; the backend needs no screen."""
     matplotlib.use("Agg")
     settings: dict[Any, Any] = {
         "font.size": 11,
@@ -55,11 +55,11 @@ def style() -> Iterator[None]:
 
 
 def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> None:
-    """The legend of each of two panels, in so many columns, below both; the figure grows by what they need.
+    """Place the legends of two panels below them, and make the figure taller by the space for them.
 
     Args:
-        figure: with constrained layout.
-        left, right: panel, columns.
+        figure: has constrained layout.
+        left, right: panel, and number of columns of its legend.
     """
     rows = 0
     places: tuple[Place, Place] = ("outside lower left", "outside lower right")
@@ -72,7 +72,7 @@ def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> 
 
 
 def short(count: float) -> str:
-    """45,000 as 45k, 11,200,000 as 11.2M."""
+    """Return a number in short form: 45,000 as 45k, 11,200,000 as 11.2M."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= unit:
             return f"{count / unit:.3g}{name}"

@@ -1,4 +1,4 @@
-"""From a dotted path to the object that it names, and what `hydra.utils.instantiate` makes of a group of the config."""
+"""Find objects by dotted path, and call the parts that `hydra.utils.instantiate` makes of config groups."""
 
 import functools
 import inspect
@@ -10,10 +10,10 @@ from samgap.errors import SettingError, said
 
 
 def locate(target: str, key: str = "_target_") -> Any:
-    """The object at a dotted path, which the config has under `key`.
+    """Return the object at a dotted path, which is the value of `key` in the config.
 
     Raises:
-        SettingError: there is none.
+        SettingError: there is no such object.
     """
     try:
         found = pydoc.locate(target) if isinstance(target, str) else None
@@ -25,26 +25,26 @@ def locate(target: str, key: str = "_target_") -> Any:
 
 
 def options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a part: its group without what names it."""
+    """Return the settings of a part: its group without the keys that name it."""
     return {key: value for key, value in group.items() if key not in ("name", "code") and not key.startswith("_")}
 
 
 def part(code: str, name: str, **settings: Any) -> Callable[..., Any]:
-    """The `_target_` of parts that are called with what a run knows and their settings; the name is for folders."""
+    """Return the function at `code` with its settings bound; `_target_` of such parts. The name is for run folders."""
     target = locate(code, "code")
     return functools.partial(target, **settings) if settings else target
 
 
 def check_call(group: str, target: Callable[..., Any], /, *given: Any, **settings: Any) -> None:
-    """Refuse the settings of a group, by a SettingError, if its part does not take them, or wants more."""
+    """Raise a SettingError if a part does not accept the settings of its group, or requires more."""
     try:
         inspect.signature(target).bind(*given, **settings)
-    except (TypeError, ValueError) as error:  # of a partial the second, for the first
+    except (TypeError, ValueError) as error:  # a partial raises a ValueError from a TypeError
         wrong = error.__cause__ or error
         raise SettingError(f"The keys of {group} must be those of a file in conf/{group}/: {wrong}.") from error
 
 
 def call(group: str, target: Callable[..., Any], /, *given: Any, **settings: Any) -> Any:
-    """What the part of a group makes of what a run knows and its settings; see `check_call`."""
+    """Call the part of a group with values of the run and its settings; see `check_call`."""
     check_call(group, target, *given, **settings)
     return target(*given, **settings)

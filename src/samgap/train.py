@@ -1,4 +1,4 @@
-"""`python -m samgap.train`: one run, or with -m a sweep."""
+"""`python -m samgap.train`: carry out one run, or with -m a sweep."""
 
 import os
 import sys
@@ -24,16 +24,16 @@ naming.register()
 def main(config: DictConfig) -> RunOutcome | None:
     """Carry out the run that `config` describes.
 
-    In a sweep the outcome is returned and an error not raised, so that it ends this run alone.
+    In a sweep, return the outcome; an error is part of it and ends only this run.
     """
-    # Brings torch and Lightning, which a sweep that is done, or an error, need not wait for.
+    # Imports torch and Lightning, which is slow. A finished sweep or a wrong setting does not need them.
     with cli.importing():
         from samgap.training import ranks
         from samgap.training.run import Busy, run
 
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     hydra_config = HydraConfig.get()
-    for key in ("root", "data_dir"):  # hydra.job.chdir may have left the folder that they are relative to
+    for key in ("root", "data_dir"):  # relative to the folder before hydra.job.chdir
         values[key] = str(Path(hydra_config.runtime.cwd, values[key]))
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
@@ -56,9 +56,9 @@ def main(config: DictConfig) -> RunOutcome | None:
 
 
 def _enough_failed(values: dict[str, Any], hydra_config: HydraConf) -> bool:
-    """Whether so many runs of this sweep have failed since it was started that no other shall start.
+    """Return whether `stop_after` runs of this sweep have failed since its start, so that no other starts.
 
-    Each run looks for itself, so that this holds with every launcher.
+    Each run checks this itself, so that it works with every launcher.
     """
     most = getattr(hydra_config.sweeper, "stop_after", None)
     if most is None:
@@ -71,7 +71,7 @@ def _enough_failed(values: dict[str, Any], hydra_config: HydraConf) -> bool:
 
 
 def _refuse_elsewhere(values: dict[str, Any], hydra_config: HydraConf) -> None:
-    """Refuse a folder that is not the run's own, such as a config of the user's may name."""
+    """Refuse a folder that is not the run's own; a user's config may name one."""
     own = Path(values["root"], "runs", identity.folder(resolve(values)))
     if Path(hydra_config.runtime.output_dir).resolve() != own.resolve() or hydra_config.output_subdir != ".hydra":
         raise SettingError(
@@ -81,7 +81,7 @@ def _refuse_elsewhere(values: dict[str, Any], hydra_config: HydraConf) -> None:
 
 
 def _refuse_grid(hydra_config: HydraConf) -> None:
-    """Refuse one run of a figure unless it says which: the figure's own axes would be left out without a word."""
+    """Refuse a single run of a figure without a value for each axis: Hydra would silently ignore the grid."""
     given = {override.lstrip("+").partition("=")[0] for override in hydra_config.overrides.task}
     given |= {naming.RENAMED[key] for key in given & {*naming.RENAMED}}
     if left := [key for key in getattr(hydra_config.sweeper, "params", None) or {} if key not in given]:
@@ -91,7 +91,7 @@ def _refuse_grid(hydra_config: HydraConf) -> None:
 
 
 def summary(record: RunRecord, folder: Path) -> str:
-    """What a single run says at its end."""
+    """Return the text that a single run prints at its end."""
     if record.status == "diverged":
         result = f"diverged in epoch {record.epochs}"
     elif record.test_acc_final is None or record.train_acc_final is None:

@@ -1,1 +1,1 @@
-"""All figures, tables and verdicts as one page that opens from disk, without network or account."""
+"""One page with all figures, tables and verdicts; it opens from disk, without network or account."""

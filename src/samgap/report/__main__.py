@@ -1,4 +1,4 @@
-"""`python -m samgap.report`: every sweep of this checkout and the results that come with it, as one page."""
+"""`python -m samgap.report`: write one page with every sweep below `root` and the results of samgap itself."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
 
 
 def write(root: Path) -> None:
-    """Write the page and say what it holds."""
+    """Write the page and print a summary."""
     found = collected.collect(root)
     path = root / "report" / "index.html"
     replace_text(path, page.render(found, path.parent))

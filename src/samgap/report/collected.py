@@ -1,4 +1,4 @@
-"""What the page shows, as plain values: studies of this root, evaluated now, and the results that come with samgap."""
+"""The contents of the page as plain values: the studies of a root, evaluated now, and the results of samgap itself."""
 
 import json
 import re
@@ -27,30 +27,30 @@ class Shown:
 
     name: str
     scale: str
-    own: bool  # of this root; else it came with samgap
-    folder: Path  # its files
+    own: bool  # whether it is of this root; else it came with samgap
+    folder: Path  # with the study's files
     title: str
-    about: dict[str, str]  # of its figure: claim, source, left_open, choices, cost, ...; {} without a figure
-    report: dict[str, Any] | None = None  # as `output.report` has it; None where nothing can be drawn
+    about: dict[str, str]  # the figure's claim, source, left_open, choices, cost, ...; {} without a figure
+    report: dict[str, Any] | None = None  # the dict of `output.report`; None if nothing can be drawn
     charts: Sequence[Chart | Map] = ()
     problem: str = ""  # why nothing can be drawn
-    progress: Progress | None = None  # of an own one
-    problems: dict[str, str] = field(default_factory=dict)  # run folder -> what went wrong
+    progress: Progress | None = None  # None if it came with samgap
+    problems: dict[str, str] = field(default_factory=dict)  # run folder -> error
 
     @property
     def anchor(self) -> str:
-        """Its place on the page."""
+        """The HTML id of the study on the page."""
         return f"{self.name}-{self.scale}" + ("" if self.own else "-reference")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of its first run, flat."""
+        """The settings of the first run, with dotted keys."""
         return identity.flat(self.report["provenance"]["settings_of_first_run"]) if self.report else {}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a suite, and where they come from."""
+    """The rows of a suite, and their origin."""
 
     rows: list[dict[str, Any]]
     made: str
@@ -59,28 +59,28 @@ class Rows:
 
 @dataclass(frozen=True)
 class Card:
-    """What check-gpu found on a GPU."""
+    """The results of check-gpu on a GPU."""
 
-    name: str  # with memory, libraries and the like
+    name: str  # of the GPU, with memory, libraries and so on
     made: str
     own: bool
     checks: list[dict[str, Any]]
     speeds: list[dict[str, Any]]
-    ended: dict[str, str]  # part -> why it failed or was left out
+    ended: dict[str, str]  # part -> why it failed or was skipped
 
 
 @dataclass(frozen=True)
 class Collected:
-    """All of the page."""
+    """All contents of the page."""
 
     studies: list[Shown]
     theory: Rows
     conformance: dict[str, Rows]  # by class
     bench: dict[str, Rows]  # by part
-    card: Card | None  # None where no check-gpu was run
+    card: Card | None  # None without a result of check-gpu
 
     def figures(self) -> dict[str, list[Shown]]:
-        """Studies by figure, in the order of the paper, a root's own ones first."""
+        """Return the studies by figure, in the order of the paper; those of the root come first."""
         grouped: dict[str, list[Shown]] = {}
         for study in sorted(self.studies, key=lambda study: (_place(study.name), not study.own, study.scale)):
             grouped.setdefault(study.name, []).append(study)
@@ -109,14 +109,14 @@ class Collected:
 
 
 def collect(root: Path) -> Collected:
-    """Evaluate every sweep below `root` and read what came with samgap."""
+    """Evaluate every sweep below `root`, and read the results that came with samgap."""
     own = [evaluate(root, name, scale) for name, scale in sweeps.find(root)]
     came = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
     return Collected([*own, *came], _theory(root), _conformance(root), _bench(root), _card(root))
 
 
 def evaluate(root: Path, name: str, scale: str) -> Shown:
-    """A sweep below `root` as the page shows it, with its problem where it cannot be drawn."""
+    """Return a sweep below `root` for the page, with a problem if it cannot be drawn."""
     draw, about = _figure(name, scale)
     draw = _kept(root / name / scale / f"{name}.json") or draw
     shown = Shown(name, scale, True, root / name / scale, draw["title"], about)
@@ -142,7 +142,7 @@ def _reference(path: Path) -> Shown:
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """How a sweep was drawn last; {} if it was not."""
+    """Return the group `draw` of the last time that a sweep was drawn, or {}."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["draw"]
         return kept
@@ -151,7 +151,7 @@ def _kept(path: Path) -> dict[str, Any]:
 
 
 def _figure(name: str, scale: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """`draw` and `about` of a figure in conf/; of a sweep without one, `gap` under its name, and {}."""
+    """Return `draw` and `about` of a figure in conf/; for a sweep without figure, `gap` with its name, and {}."""
     known = (Path(cli.CONF) / "figure" / name / f"{scale}.yaml").exists()
     values = naming.plain(compose("draw", [f"figure={name}/{scale}"] if known else []), "draw", "about")
     if not known:
@@ -166,7 +166,7 @@ def _theory(root: Path) -> Rows:
 
 
 def _conformance(root: Path) -> dict[str, Rows]:
-    """By class, ours first; a root's own in place of those that came with samgap."""
+    """Return rows by class, samgap's classes first; results of this root replace those that came with samgap."""
     found = {}
     for folder, own in ((REFERENCE, False), (root, True)):
         for path in sorted((folder / "conformance").glob("*.json")):
@@ -194,7 +194,7 @@ def _card(root: Path) -> Card | None:
 
 
 def _read(root: Path, path: str) -> tuple[dict[str, Any], bool]:
-    """A file of this root, else the one that came with samgap, and whether it is the root's own."""
+    """Return the contents of a file of this root, or else of samgap, and whether it is of this root."""
     own = (root / path).exists()
     return _load((root if own else REFERENCE) / path), own
 

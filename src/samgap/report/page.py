@@ -1,4 +1,4 @@
-"""The page itself: one HTML file with style, script and data inside, which opens from disk and asks for nothing."""
+"""The HTML page: one file with style, script and data, which opens from disk and loads nothing else."""
 
 import shutil
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from samgap.report.collected import Collected, Shown
 SIGNS = {"replicated": "✓", "differs": "✗", "too few": "?",
          "reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",
          "fails as stated": "✗", "void": "–", "unsettled": "?", "n/a": "–"}  # fmt: skip
-LISTED = 80  # points of a chart; page.js makes as many reachable by keyboard
+LISTED = 80  # most points of a chart in a list; the same limit as for keyboard access in page.js
 ENDINGS = ("pdf", "png", "csv", "json")
 
 
 def render(found: Collected, folder: Path) -> str:
-    """The page; files that came with samgap are copied beside it so that its links hold.
+    """Return the page's HTML; copy linked files of samgap's own results beside the page.
 
     Args:
-        found: what it shows.
+        found: contents of the page.
         folder: of the page.
     """
     environment = Environment(
@@ -52,13 +52,13 @@ def render(found: Collected, folder: Path) -> str:
 
 @cache
 def _script() -> str:
-    # A closing tag inside of the script would end it.
+    # A closing tag inside the script would end it.
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_convert.get_vegalite_versions()[-1])
     return bundle.replace("</script", "<\\/script")
 
 
 def _links(study: Shown, folder: Path) -> dict[str, str]:
-    """Ending to address of the study's files, from the page."""
+    """Return the study's files: ending -> address relative to the page."""
     links = {}
     for ending in ENDINGS:
         path = study.folder / f"{study.name}.{ending}"
@@ -75,9 +75,9 @@ def _links(study: Shown, folder: Path) -> dict[str, str]:
 
 
 def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
-    """(line, what is said of the point) of each point: the chart for those who do not see it.
+    """Return (line label, text) for each point, so that a screen reader can read the chart.
 
-    Of curves nothing is gained by hundreds of lines; their rates stand in the table, their points in the csv.
+    Charts with too many points give an empty list; curves have their rates in the table and points in the csv.
     """
     if isinstance(chart, Map):
         return []
@@ -87,5 +87,5 @@ def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    """Values as texts, lists joined."""
+    """Return values as texts, with lists joined."""
     return {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in values.items()}

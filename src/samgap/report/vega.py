@@ -1,4 +1,4 @@
-"""A chart as Vega-Lite, drawn by the script that the page brings along."""
+"""Charts as Vega-Lite specifications, which the script in the page draws."""
 
 import json
 import textwrap
@@ -9,8 +9,8 @@ from samgap.figures.chart import Axis, Chart, Line, Map, words
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 320
-LETTERS = 44  # of a line of text, so that a phone has room for it
-MANY = 50  # points of a line from which they are small
+LETTERS = 44  # most characters in a line of text, so that it fits on a phone
+MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
           "*": STAR, "x": "M-.7,-.7L.7,.7M-.7,.7L.7,-.7", "X": "M-.7,-.7L.7,.7M-.7,.7L.7,-.7",
@@ -27,7 +27,7 @@ CONFIG = {
 
 
 def spec(chart: Chart | Map) -> dict[str, Any]:
-    """The chart as plain values; as wide as its place on the page."""
+    """Return the Vega-Lite specification of a chart, as wide as its container on the page."""
     return {
         "$schema": SCHEMA, "width": "container", "height": HEIGHT, "background": "transparent", "config": CONFIG,
         "description": chart.title, "padding": {"left": 5, "right": 20, "top": 5, "bottom": 5},
@@ -115,12 +115,12 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _literal(texts: Iterable[str]) -> str:
-    """Texts as an expression: an array of arrays of lines."""
+    """Return a Vega expression for texts: an array of arrays of lines."""
     return json.dumps([_wrapped(text) for text in texts], ensure_ascii=False)
 
 
 def _map(plane: Map) -> dict[str, Any]:
-    # The loss grows by decades, and a color scale of one hue keeps its order in gray.
+    # A log scale if possible, since the loss covers decades; viridis keeps the order of values in gray.
     points = plane.points.dropna(subset="loss")
     steps = sorted(points["x"].unique())
     half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 1.0

@@ -1,1 +1,1 @@
-"""All of W&B: runs, the gaps of a sweep, reading both back, a dashboard's panels."""
+"""All code for W&B: log runs and the gaps of a sweep, read both back, and define dashboard panels."""

@@ -1,4 +1,4 @@
-"""The gap run: one W&B run a figure and scale, with gaps, figure, table and verdict, so that a dashboard shows them."""
+"""The gap run: one W&B run per figure and scale, with gaps, figure, table and verdict for the dashboard."""
 
 import dataclasses
 import json
@@ -21,23 +21,23 @@ JOB = "gaps"
 
 
 def id_of(name: str, scale: str) -> str:
-    """The W&B id of the gap run, so that drawing again updates it."""
+    """Return the W&B id of the gap run. It is always the same, so that drawing again updates the run."""
     return session.fit(f"{JOB}-{name}-{scale}")
 
 
 def write(
     sweep: Sweep, root: Path, study: Evaluated | None = None, charts: Sequence[Chart | Map] = (), **account: Any
 ) -> None:
-    """Tell W&B what was asked for, and what is known of it so far.
+    """Send the grid of a sweep, and its results so far, to W&B.
 
     Args:
         sweep: its grid goes into the config of the gap run, from which `restore` reads it.
-        root: where results lie; the drawn files are taken from there.
-        study: the drawn sweep; None when it has only begun.
-        charts: its own.
+        root: folder of the results; contains the drawn files.
+        study: the drawn sweep; None at the start of a sweep.
+        charts: of the study.
         account: project, entity and so on, see `session.run`.
     """
-    if os.environ.pop("WANDB_SWEEP_ID", None):  # also for the workers, which inherit it
+    if os.environ.pop("WANDB_SWEEP_ID", None):  # workers would inherit it
         warnings.warn("A W&B agent waits for one run and this is a sweep: WANDB_SWEEP_ID is left aside.", stacklevel=2)
     name = f"{sweep.name}/{sweep.scale}"
     config = {"grid": json.dumps(dataclasses.asdict(sweep)), "command": sweep.command}
@@ -48,11 +48,11 @@ def write(
         if run is not None and study is not None:
             with session.forgiving():
                 _tell(run, study, charts, root)
-    session.end_process()  # a sweep may take days, and its workers have processes of their own
+    session.end_process()  # a sweep may take days, and its workers start their own W&B processes
 
 
 def grid(text: str) -> Sweep:
-    """The sweep that a gap run's config holds."""
+    """Return the sweep from the config of a gap run."""
     values = json.loads(text)
     return Sweep(**{**values, "members": [Member(**member) for member in values["members"]]})
 
@@ -87,7 +87,7 @@ def _tell(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path)
 
 
 def _links(study: Evaluated, run: Any) -> pd.DataFrame:
-    """A row a point of the grid, with the address of its run where W&B has said where we are."""
+    """Return a table with one row per point of the grid, and the address of its W&B run unless offline."""
     table = study.table
     base = "" if run.offline else run.url.removesuffix(run.id)
     members = table.sweep.members
@@ -97,7 +97,7 @@ def _links(study: Evaluated, run: Any) -> pd.DataFrame:
 
 
 def _tabled(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame as W&B's tables take it: one type a column, such as that of a setting that is a number or null."""
+    """Return a frame for a W&B table: a column with values of several types becomes text; missing values are None."""
     cells = frame.astype(object).where(frame.notna(), None)
     for name in cells:
         if len({type(value) for value in cells[name].dropna()}) > 1:

@@ -1,4 +1,4 @@
-"""What the W&B dashboard of a sweep holds: its panels, as a saved view and as a report. Nothing here asks W&B."""
+"""The panels of a sweep's W&B dashboard, as a saved view and as a report. This module does not contact W&B."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,33 +14,33 @@ from samgap.figures.kind import made as kind_of
 from samgap.tracking import session
 from samgap.tracking.gap_run import id_of
 
-# What a run logs each epoch, and what it leaves as its summary. Its config is that of the command.
+# Keys that a run logs each epoch, and keys of its summary.
 HISTORY = ("epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "holdout_loss", "holdout_acc",
            "grad_norm", "eps_norm", "loss_rise", "cosine", "sam_active")  # fmt: skip
 SUMMARY = ("test_acc_final", "test_acc_best", "train_acc_final", "train_loss_final", "params_total", "params_live")
-ABOUT = ("arm", "identity")  # in a run's W&B config beside its settings
-TABLE, FIGURE, VERDICT = "gaps", "figure", "verdict"  # what the gap run holds
+ABOUT = ("arm", "identity")  # in a run's W&B config, beside the settings
+TABLE, FIGURE, VERDICT = "gaps", "figure", "verdict"  # keys of the gap run
 
 Kind = Literal["history", "config", "summary"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the view, and a chapter of the report."""
+    """A section of the view and a chapter of the report."""
 
     name: str
     text: str  # the chapter's first sentence
     panels: Sequence[Any]
-    runs: wr.Runset  # the chapter's; the view has one run set for all sections
-    grouped: Sequence[Any] = ()  # panels of the chapter instead, where its run set groups the runs
+    runs: wr.Runset  # of the chapter; the view has one run set for all sections
+    grouped: Sequence[Any] = ()  # replaces `panels` in the report if `runs` has groups
 
 
 def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, Any]) -> list[Part]:
-    """The sections in their order.
+    """Return the sections in order.
 
     Args:
         name, scale: of the sweep.
-        draw: how the sweep is drawn.
+        draw: the sweep's group `draw`.
         shown: the group `panels` of conf/dashboard.yaml.
     """
     sweep = expr.Tags().isin([_tag(name, scale)])
@@ -52,7 +52,7 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
     gap: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
     if chart := kind_of(draw).main:
         gap.append(
-            wr.CustomChart(  # as `wandb.plot.line` makes one of its table
+            wr.CustomChart(  # equals the chart of `wandb.plot.line`
                 query={"summaryTable": {"tableKey": f"{chart}_table"}},
                 chart_name="wandb/line/v0",
                 chart_fields={"x": "x", "y": "y", "stroke": "series"},
@@ -103,17 +103,17 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
 
 
 def _tag(name: str, scale: str) -> str:
-    # As the mirror cuts it.
+    # The same limit as for the tags of runs.
     return session.fit(f"{name}/{scale}", session.TAG)
 
 
 def view_id(sweep: str) -> str:
-    """The view's id in its address, the same at every call. Digits only, since the library cuts "-v" out of names."""
+    """Return the id in the view's address, the same at every call. Hex digits, since the library removes "-v"."""
     return hashlib.sha256(sweep.encode()).hexdigest()[:11]
 
 
 def column(key: str) -> str:
-    """How W&B's tables call a summary key or a config key: config:model.value.width."""
+    """Return the name of a summary or config key in W&B's tables, such as config:model.value.width."""
     if key in SUMMARY:
         return f"summary:{key}"
     first, _, rest = key.partition(".")
@@ -121,7 +121,7 @@ def column(key: str) -> str:
 
 
 def _curves(metrics: Sequence[str], key: str | None = None) -> list[Any]:
-    # A panel has one key to group by. The view's run set has none: scatter plots would show the groups as their points.
+    # A panel can group by one key. The view's run set has no groups: else scatter plots would show groups as points.
     by: dict[str, Any] = {}
     if key:
         by = {"groupby": wr.Config(key), "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
@@ -129,7 +129,7 @@ def _curves(metrics: Sequence[str], key: str | None = None) -> list[Any]:
 
 
 def _settle(made: Sequence[Part], sweep: str) -> None:
-    # Ids of the library's own are drawn at random; these make one call's JSON the other's.
+    # The library's default ids are random. With these ids, every call gives the same JSON.
     digest = hashlib.sha256(sweep.encode()).hexdigest()[:8]
     for number, part in enumerate(made):
         part.runs._id = f"{digest}r{number}"
@@ -140,7 +140,7 @@ def _settle(made: Sequence[Part], sweep: str) -> None:
 
 
 def used(made: Sequence[Part], columns: Sequence[str]) -> Iterator[tuple[Kind, str]]:
-    """Every key of a run that a panel or a column shows, with where the run has it."""
+    """Yield every key of a run that a panel or a column shows, and its place in the run."""
     for part in made:
         for panel in (*part.panels, *part.grouped):
             if isinstance(panel, wr.LinePlot):
@@ -152,7 +152,7 @@ def used(made: Sequence[Part], columns: Sequence[str]) -> Iterator[tuple[Kind, s
 
 
 def check(made: Sequence[Part], columns: Sequence[str], settings: Sequence[str]) -> None:
-    """Look for what W&B would show as an empty panel without a word.
+    """Check that no panel will be empty, since W&B gives no message.
 
     Args:
         made: the sections.
@@ -173,7 +173,7 @@ def check(made: Sequence[Part], columns: Sequence[str], settings: Sequence[str])
 
 
 def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale: str) -> ws.Workspace:
-    """The sweep's runs and sections as a view."""
+    """Return a view of the sweep's runs and sections."""
     sections = [
         ws.Section(
             name=part.name,
@@ -189,30 +189,30 @@ def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale:
         project=project,
         name=f"{name}/{scale}",
         sections=sections,
-        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=1000),  # of 10 a sweep would show a corner
+        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=1000),  # the default of 10 would hide most of a sweep
         runset_settings=ws.RunsetSettings(
             filters=mine, pinned_columns=[*made[-1].runs.pinned_columns, f"summary:{VERDICT}"]
         ),
     )
-    view._internal_name = f"nw-{view_id(view.name)}-v"  # as the library calls a view of this id
+    view._internal_name = f"nw-{view_id(view.name)}-v"  # the library's name for a view of this id
     return view
 
 
 def report(made: Sequence[Part], entity: str, project: str, name: str, scale: str, title: str) -> wr.Report:
-    """The same as a text with panels, found again by its description, which outlasts another title."""
+    """Return the same as a report. Later calls find it by its description, since the title may change."""
     blocks: list[Any] = [
         wr.P(f"{title}. The runs of the sweep {name}/{scale}, their gaps and the verdict."),
         wr.P("The next call of samgap.dashboard writes this page anew; comments stay."),
         wr.TableOfContents(),
     ]
     for part in made:
-        # Run sets name no project: they are of the report's own, and the library need not ask W&B for its number.
+        # Run sets without a project belong to the report's project, and the library need not query W&B for its id.
         grid = wr.PanelGrid(runsets=[part.runs], panels=list(part.grouped or part.panels))
         blocks += [wr.H1(part.name), wr.P(part.text), grid]
     return wr.Report(
         entity=entity,
         project=project,
-        title=f"{title} ({name}, {scale} scale)".replace("/", "-"),  # it becomes a part of the report's address
+        title=f"{title} ({name}, {scale} scale)".replace("/", "-"),  # becomes part of the report's address
         description=f"Dashboard of {name}/{scale} by samgap.dashboard",
         blocks=blocks,
         width="fluid",

@@ -1,4 +1,4 @@
-"""Reads a sweep back from W&B: a store of its own, with grid and records, as if it had been carried out here."""
+"""Read a sweep back from W&B into a separate folder, with grid and records, as if its runs had been here."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ from samgap.runs.sweeps import Sweep
 from samgap.tracking import gap_run
 from samgap.tracking.session import FOLDER
 
-CHUNK = 500  # identities a query
-TIMEOUT = 60  # seconds, of one query
-SHOWN = 5  # runs named in one sentence
+CHUNK = 500  # identities per query
+TIMEOUT = 60  # seconds per query
+SHOWN = 5  # most runs named in a sentence
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What W&B had of a sweep."""
+    """The result of reading a sweep from W&B."""
 
-    root: Path  # of the new store
-    runs: int  # asked for
-    open: dict[str, str]  # folder of a run that W&B has no record of -> why
+    root: Path  # root folder of the read results
+    runs: int  # number of runs in the grid
+    open: dict[str, str]  # folder of a run without a record in W&B -> reason
 
     def text(self) -> str:
-        """In one sentence or two."""
+        """Return a summary in one or two sentences."""
         text = f"{self.runs - len(self.open)} of {self.runs} runs have their record in W&B"
         if self.open:
             counts = Counter(self.open.values())
@@ -43,14 +43,14 @@ def restore(
     """Read the grid from the gap run and the records from the runs' summaries.
 
     Args:
-        api: `wandb.Api`, see `mirror.account`.
-        root: where results lie; the new store is root/wandb/read/<entity>/<project>.
+        api: `wandb.Api`, see `session.account`.
+        root: folder of the results; writes to root/wandb/read/<entity>/<project>.
         name, scale: of the sweep.
-        project, entity: where in W&B; None is the account's own.
-        files: names (metrics.csv) or folders (probes) of a run that the drawing reads beside the record.
+        project, entity: of the runs in W&B; entity None is the account's own.
+        files: files (metrics.csv) or folders (probes) of a run that the figure needs beside the record.
 
     Raises:
-        SettingError: W&B does not know the sweep.
+        SettingError: W&B does not have the sweep.
     """
     entity = entity or api.default_entity
     if not entity:
@@ -65,7 +65,7 @@ def restore(
         folder = sweeps.runs(store) / member.folder
         if member.identity not in found:
             open_[member.folder] = states.get(member.identity, "missing")
-            (folder / records.RECORD).unlink(missing_ok=True)  # of an earlier reading
+            (folder / records.RECORD).unlink(missing_ok=True)  # from an earlier call
             continue
         record, run = found[member.identity]
         _download(run, folder, files)
@@ -79,7 +79,7 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
     try:
         return gap_run.grid(api.run(f"{path}/{gap_run.id_of(name, scale)}").config["grid"])
     except (wandb.errors.CommError, ValueError, KeyError) as error:
-        # A sweep of before its first gap run was sent; this machine may know what was asked for.
+        # The sweep has not sent its gap run yet; its grid may be on this machine.
         try:
             return sweeps.read(root, name, scale)
         except SettingError:
@@ -92,16 +92,16 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
 
 
 def _records(api: Any, path: str, wanted: Sequence[str]) -> tuple[dict[str, tuple[RunRecord, Any]], dict[str, str]]:
-    """(identity -> record and run, identity -> state in W&B of those without a record).
+    """Return (identity -> record and run, identity -> state in W&B of runs without a record).
 
-    One identity may be there several times, sent from two machines or under a new id; the last to finish counts.
+    W&B may have an identity several times, from two machines or with a new id; the last to finish counts.
     """
     found: dict[str, tuple[RunRecord, Any]] = {}
     states: dict[str, str] = {}
     for start in range(0, len(wanted), CHUNK):
         asked = [*wanted[start : start + CHUNK]]
         either = {"$or": [{"name": {"$in": asked}}, {"config.identity": {"$in": asked}}]}
-        # Not lazy: each summary would be a query of its own.
+        # Not lazy: else each summary would need its own query.
         for run in api.runs(path, filters=either, per_page=CHUNK, lazy=False):
             mine = str(run.config.get("identity", run.id))
             record = _record(run.summary.get("record"), mine)
@@ -113,7 +113,7 @@ def _records(api: Any, path: str, wanted: Sequence[str]) -> tuple[dict[str, tupl
 
 
 def _record(text: Any, mine: str) -> RunRecord | None:
-    """The record in a summary; None where there is none, or one of other settings."""
+    """Return the record in a summary; None if there is none, or if it has other settings."""
     try:
         record = records.parse(str(text))
     except ValueError:

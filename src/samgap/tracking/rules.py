@@ -1,8 +1,8 @@
-"""What the keys of conf/logger/ may be."""
+"""Rules for the keys of conf/logger/."""
 
 from samgap.rules import ABOVE_0, Rule, is_text, one_of
 
-MODES = (None, "", "online", "offline", "disabled", "shared", "dryrun", "run")  # the last three mean one of the others
+MODES = (None, "", "online", "offline", "disabled", "shared", "dryrun", "run")  # the last three are synonyms of others
 NAME = Rule(
     lambda value: is_text(value) and len(value) <= 128 and not set(value) & set("/\\#?%:"),
     "a text of at most 128 characters without / \\ # ? % :",

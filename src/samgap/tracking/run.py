@@ -1,4 +1,4 @@
-"""Where a run is mirrored to while it trains. The truth is record.json and metrics.csv, which every run writes."""
+"""Copies of a run's results for a logger. The originals are record.json and metrics.csv, which every run writes."""
 
 import contextlib
 import dataclasses
@@ -15,41 +15,41 @@ from samgap.runs import identity, measurements
 from samgap.runs.records import METRICS, RunRecord
 from samgap.tracking import session
 
-# Numbers of a record that W&B's tables and charts can use; the whole of it stands beside them as one text.
+# Fields of a record for W&B's tables and charts. The summary also has the whole record as one text.
 SHOWN = ("status", "test_acc_final", "test_acc_best", "test_loss_final", "holdout_acc_final", "train_acc_final",
          "train_loss_final", "params_total", "params_live", "seconds")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """What a run is told to: a logger of Lightning's for each epoch, and what becomes of the whole result."""
+    """A Lightning logger for each epoch, and a function that sends the whole result."""
 
     logger: Logger | None = None
     keep: Callable[[RunRecord, Path], None] = lambda record, folder: None
 
 
 class Forgiving(WandbLogger):
-    """Lightning's, whose failures are warnings."""
+    """Lightning's W&B logger, with warnings in place of errors."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Tell W&B of an epoch."""
+        """Send the metrics of an epoch to W&B."""
         with session.forgiving():
             super().log_metrics(metrics, step)
 
 
 @contextlib.contextmanager
 def csv(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Mirror]:
-    """Nothing beside the files."""
+    """Send nothing; the run writes its files anyway."""
     yield Mirror()
 
 
 @contextlib.contextmanager
 def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any) -> Iterator[Mirror]:
-    """One W&B run, named after the run's folder, tagged by its cell; record, curve and probes go with it.
+    """Open a W&B run with the name of the run's folder and tags for its cell; send it record, curve and probes.
 
     Args:
         settings: the scientific settings; they become the W&B config.
-        config: the composed config; gives `root`, `name` and `scale`.
+        config: contains `root`, `name` and `scale`.
         account: project, entity and so on, see `session.run`.
     """
     rho = settings["ascent"].get("rho") or 0
@@ -74,7 +74,7 @@ def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any
 
 
 def _keep(run: Any, record: RunRecord, folder: Path) -> None:
-    """The whole result: `results.restore` makes run folders of it again."""
+    """Send the whole result, from which `restore.restore` can rebuild the run's folder."""
     values = dataclasses.asdict(record)
     with session.forgiving():
         run.summary.update({key: values[key] for key in SHOWN} | {"record": json.dumps(values)})

@@ -1,4 +1,4 @@
-"""Weights & Biases beside the files: a run there that stops, slows and fails nothing here."""
+"""Sessions of Weights & Biases whose failures and delays do not stop a run."""
 
 import contextlib
 import hashlib
@@ -12,13 +12,13 @@ from typing import Any
 from samgap.errors import SettingError
 
 FOLDER = "wandb"  # below multirun/
-TAG, TEXT = 64, 128  # characters that W&B takes in a tag or job type, and in an id, name or group
-# WANDB_ variables that say what is said here. Notebooks, clusters and earlier programs leave them behind, and they
-# would make another run of ours, or none.
+TAG, TEXT = 64, 128  # most characters in W&B's tags and job types, and in ids, names and groups
+# WANDB_ variables for options that this module sets. Notebooks, clusters and earlier programs may have set them; they
+# would give a wrong run, or none.
 OURS = ("CONSOLE", "DIR", "ENTITY", "FINISH_TIMEOUT", "FORK_FROM", "INIT_TIMEOUT", "JOB_TYPE", "LAUNCH", "MODE", "NAME",
         "PROJECT", "REINIT", "RESUME", "RESUME_FROM", "RUN_GROUP", "RUN_ID", "SERVICE", "SWEEP_ID", "SWEEP_PARAM_PATH",
         "TAGS")  # fmt: skip
-AGENT = ("ENTITY", "PROJECT", "RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH")  # by which an agent names the run it waits for
+AGENT = ("ENTITY", "PROJECT", "RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH")  # an agent names its run by these
 
 
 @contextlib.contextmanager
@@ -37,17 +37,17 @@ def run(
     tags: Sequence[str],
     **about: Any,
 ) -> Iterator[Any]:
-    """A W&B run, closed on the way out; offline where W&B is out of reach or refuses, None where it does not start.
+    """Yield a W&B run and close it; an offline run if W&B is unreachable or refuses, None if W&B does not start.
 
     Args:
-        root: where results lie; what is kept offline goes to its folder wandb/.
-        project, entity: where in W&B.
-        mode: online, offline or disabled; None is online when this machine is logged in, else offline. Nothing is
-            asked in any case.
-        start_seconds: for W&B to answer; a run does without it then, and is kept offline.
-        end_seconds: for W&B to take what is left.
-        id, name, group, job_type, tags: of the run; cut to what W&B takes.
-        about: more of `wandb.init`.
+        root: folder of the results; offline runs go to its folder wandb/.
+        project, entity: of the run in W&B.
+        mode: online, offline or disabled; None is online if this machine is logged in, else offline. The user gets no
+            prompt in any mode.
+        start_seconds: longest wait for W&B to answer; after it the run is offline.
+        end_seconds: longest wait for W&B to receive the remaining data.
+        id, name, group, job_type, tags: of the run; shortened to W&B's limits.
+        about: further arguments of `wandb.init`.
     """
     if mode == "disabled":
         yield None
@@ -72,15 +72,15 @@ def run(
 
 @contextlib.contextmanager
 def session(root: Path) -> Iterator[None]:
-    """The environment in which W&B does as it is told here and writes below `root` alone; put back on the way out."""
+    """Set environment variables so that W&B uses our options and writes only below `root`; restore them at the end."""
     folder = (root / FOLDER).absolute()
     agent = AGENT if os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID") else ()
     values: dict[str, str | None] = {f"WANDB_{name}": None for name in OURS if name not in agent}
-    # Its own places are below the home folder, which may be read-only.
+    # W&B's default folders are in the home folder, which may be read-only.
     values |= {"WANDB_CACHE_DIR": f"{folder}/cache", "WANDB_DATA_DIR": f"{folder}/data", "WANDB_SILENT": "true"}
     try:
         Path.home()
-    except RuntimeError:  # neither HOME nor a user of this number: W&B would not start
+    except RuntimeError:  # HOME is not set and the user has no entry: W&B would not start
         values["HOME"] = str(folder)
     before = {name: os.environ.get(name) for name in values}
     _set(values)
@@ -92,30 +92,30 @@ def session(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def account(root: Path, seconds: float, what: str, instead: str) -> Iterator[Any]:
-    """`wandb.Api` of whoever is logged in here, for as long as W&B answers.
+    """Yield the `wandb.Api` of the logged-in account, and turn W&B's errors into a SettingError.
 
     Args:
-        root: where results lie.
-        seconds: for W&B to answer once.
-        what: wants the account, and `instead`: what can be done without; both go into the sentence.
+        root: folder of the results.
+        seconds: longest wait for one answer of W&B.
+        what, instead: for the error: what needs the account, and what the user can do without one.
 
     Raises:
-        SettingError: nobody is logged in, or W&B is out of reach or refuses.
+        SettingError: nobody is logged in, or W&B is unreachable or refuses.
     """
     import wandb
-    from pydantic import ValidationError  # of a variable of W&B's that has no sense
+    from pydantic import ValidationError  # raised if a WANDB_ variable has a wrong value
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
     with session(root):
         try:
-            if not wandb.login(prompt=False, verify=False):  # W&B would ask for the key
+            if not wandb.login(prompt=False, verify=False):  # else W&B would prompt for the key
                 raise SettingError(
                     f"{what} wants a W&B account and this machine is not logged in: run `wandb login` or set "
                     f"WANDB_API_KEY, or {instead}."
                 )
             yield wandb.Api(timeout=max(1, round(seconds)))
         except (wandb.errors.Error, WandbApiFailedError, ValidationError, OSError) as error:
-            if getattr(error, "filename", None):  # of our own disk
+            if getattr(error, "filename", None):  # an error of this disk, not of W&B
                 raise
             raise SettingError(
                 f"{what} failed at W&B ({line(error)}): look at the network, WANDB_BASE_URL and `wandb login`, or "
@@ -125,7 +125,7 @@ def account(root: Path, seconds: float, what: str, instead: str) -> Iterator[Any
 
 @contextlib.contextmanager
 def forgiving() -> Iterator[None]:
-    """Around everything that is said to W&B: what goes wrong is a warning."""
+    """Turn errors of calls to W&B into warnings."""
     try:
         yield
     except Exception as error:
@@ -133,7 +133,7 @@ def forgiving() -> Iterator[None]:
 
 
 def fit(text: str, limit: int = TEXT) -> str:
-    """The text, or its beginning and a digest of it, so that two long texts stay two."""
+    """Return the text; if it is too long, its beginning and a digest, so that different texts stay different."""
     if len(text) <= limit:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -142,20 +142,19 @@ def fit(text: str, limit: int = TEXT) -> str:
 
 def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: float, **options: Any) -> Any:
     try:
-        import wandb  # takes a second and a half, which runs without it should not pay
+        import wandb  # takes a second and a half; runs without W&B do not need it
 
         mode = mode or ("offline" if _missed or not _logged_in() else "online")
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
-        # Its own description of the machine holds paths, the user's name and the git remote; our record says what
-        # matters.
+        # No machine metadata: W&B would send paths, the user's name and the git remote. Our record has what matters.
         settings = wandb.Settings(
             silent=True, console="off", finish_timeout=end_seconds, x_disable_meta=True, disable_git=True
         )
-        # A second init in one process would otherwise return the first run, with the first run's config.
+        # Without create_new, a second init in one process would return the first run with its config.
         begin: Any = partial(wandb.init, dir=root, reinit="create_new", resume="allow", **options)
         if mode not in ("offline", "dryrun") and not _missed:
             try:
-                # The limit is the server's alone: W&B's own process may take longer to start on a busy machine.
+                # The limit is only for the server: W&B's own process may take longer to start on a busy machine.
                 return begin(mode="online", settings=settings.model_copy(update={"init_timeout": start_seconds}))
             except Exception as error:
                 _missed.append(str(error))
@@ -169,7 +168,7 @@ def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: floa
         try:
             return begin(mode="offline", settings=settings)
         except Exception:
-            end_process()  # it may have died since the last run
+            end_process()  # W&B's process may have died since the last run
             return begin(mode="offline", settings=settings)
     except Exception as error:
         warnings.warn(f"W&B does not start ({line(error)}): the run goes on without it.", stacklevel=1)
@@ -177,12 +176,12 @@ def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: floa
         return None
 
 
-_missed: list[str] = []  # why W&B could not be had; later runs of this process do not wait for it again
+_missed: list[str] = []  # why W&B could not be reached; later runs of this process do not try again
 
 
 def end_process() -> None:
-    """End W&B's own process, which would go on trying and keep the run's id from being used again."""
-    with contextlib.suppress(Exception, SystemExit):  # it would leave with the exit code of a process that was killed
+    """End W&B's own process, which would keep trying and block another use of the run's id."""
+    with contextlib.suppress(Exception, SystemExit):  # wandb exits with the code of its process if that was killed
         import wandb
 
         wandb.teardown()
@@ -198,18 +197,18 @@ def _set(variables: Mapping[str, str | None]) -> None:
 def _logged_in() -> bool:
     import wandb
 
-    # Without asking the server, which may be down: whether it takes the key is seen when a run starts.
+    # Do not contact the server, which may be down. The start of a run shows whether it accepts the key.
     try:
         return bool(wandb.login(prompt=False, verify=False))
-    except wandb.errors.Error:  # a key that can be none; the start of a run says so
+    except wandb.errors.Error:  # the key has a wrong form; the start of a run reports it
         return True
 
 
 def line(error: Exception) -> str:
-    """What an error of W&B's says, in a line."""
+    """Return the message of a W&B error in one line."""
     from pydantic import ValidationError
 
-    if isinstance(error, ValidationError):  # whose first line is a count
+    if isinstance(error, ValidationError):  # its first line is only a count
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,1 +1,1 @@
-"""One run: Lightning task, steps, checkpoint, record."""
+"""Training of one run: Lightning task, steps, checkpoint, record."""

@@ -1,4 +1,4 @@
-"""The parts of a run, made from its plan by `hydra.utils.instantiate`: data, net, optimizer, schedule."""
+"""Build the parts of a run from its plan with `hydra.utils.instantiate`: data, net, optimizer, schedule."""
 
 import functools
 import json
@@ -23,12 +23,12 @@ from samgap.training.plan import RunPlan
 
 
 def data(plan: RunPlan) -> Data:
-    """The parts of the data set; runs of one process that want the same share one copy, to which nothing writes."""
+    """Return the data of a run. Consecutive runs of one process with the same data share one read-only copy."""
     return _data(json.dumps(plan.choices["data"]), plan.place["data_dir"])
 
 
 def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
-    """The initialized and pruned net of a run, and its masks (none when dense)."""
+    """Return the initialized and pruned net of a run, and its masks (empty if dense)."""
     seeds.seed_globals(plan.settings["seed"], "init")
     net: nn.Module = _part(plan, "model", data.shape, data.classes)
     examples = Examples(data.train.images, data.train.labels, data.scale.__call__, loss(plan))
@@ -38,26 +38,26 @@ def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
 
 
 def optimizer(plan: RunPlan, net: nn.Module) -> Wrapper:
-    """The base optimizer in its ascent, or in nothing that does anything if rho is 0: the SGD arm."""
+    """Return the base optimizer inside its ascent. If rho is 0 (SGD), the wrapper changes nothing."""
     wrapped: Wrapper = _part(plan, "ascent", _part(plan, "optimizer", net.parameters()), net)
     return wrapped
 
 
 def schedule(plan: RunPlan) -> Callable[[int, int], float]:
-    """(step, steps) to the factor on the learning rate."""
+    """Return a function from (step, steps) to the factor on the learning rate."""
     return _of_two(plan, "schedule")
 
 
 def loss(plan: RunPlan) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits and labels to a scalar, the mean over the batch."""
+    """Return a function from logits and labels to a scalar, the mean loss over the batch."""
     return _of_two(plan, "loss")
 
 
 def extras(plan: RunPlan) -> tuple[list[Callback], dict[str, Any]]:
-    """What the user asks of Lightning itself: callbacks, and keywords of its Trainer. Any `_target_` is made an object.
+    """Return the user's own Lightning callbacks and Trainer keywords, with an object in place of each `_target_`.
 
     Raises:
-        SettingError: one cannot be made, or is not what its key wants.
+        SettingError: an object cannot be made, or is not valid for its key.
     """
     group = plan.callbacks or {}
     if not isinstance(group, Mapping):
@@ -78,16 +78,16 @@ def extras(plan: RunPlan) -> tuple[list[Callback], dict[str, Any]]:
 
 
 def made(key: str, group: Any) -> Any:
-    """What `hydra.utils.instantiate` makes of a group of the config; what is no group stays.
+    """Return what `hydra.utils.instantiate` makes from a config group; return any other value unchanged.
 
     Raises:
-        SettingError: it cannot be made.
+        SettingError: the object cannot be made.
     """
     try:
         return instantiate(group, _convert_="all") if isinstance(group, Mapping) else group
     except (HydraException, OmegaConfBaseException) as error:
         first: BaseException = error
-        while first.__cause__:  # Hydra's own words are the names of errors
+        while first.__cause__:  # Hydra's own message is hard to understand
             first = first.__cause__
         raise SettingError(f"{key} cannot be made ({line(first)}).") from error
 
@@ -97,7 +97,7 @@ def _part(plan: RunPlan, group: str, *given: Any) -> Any:
 
 
 def _of_two(plan: RunPlan, group: str) -> Callable[[Any, Any], Any]:
-    """A part that is a function of two values in every step."""
+    """Return a part that is a function of two values."""
     function: Callable[[Any, Any], Any] = made(group, plan.choices[group])
     check_call(group, function, None, None)
     return function
@@ -111,5 +111,5 @@ def _data(group: str, folder: str) -> Data:
 
 @functools.lru_cache(maxsize=1)
 def sha256(data: Data) -> str:
-    """Digest of the data, once for the runs of one process."""
+    """Return the digest of the data, computed once for the runs of one process."""
     return data.sha256()

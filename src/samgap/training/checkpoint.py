@@ -1,4 +1,4 @@
-"""last.ckpt: where an unfinished run goes on. Complete or absent, never half written."""
+"""last.ckpt, from which an unfinished run resumes. The file is complete or absent, never half written."""
 
 import time
 import warnings
@@ -16,9 +16,9 @@ LAST = "last.ckpt"
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves at the end of an epoch when the last save (or the start) is long enough ago.
+    """Saves at the end of an epoch if enough time has passed since the last save, or the start.
 
-    A run of seconds then writes nothing, and a long one loses no more than this time and one epoch.
+    So a run of a few seconds saves nothing, and a long one loses at most this time and one epoch.
     """
 
     def __init__(self, folder: Path, seconds: float, before: float = 0.0) -> None:
@@ -33,28 +33,28 @@ class LastCheckpoint(Checkpoint):
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run has taken, over all tries."""
+        """The duration of the run in seconds, over all tries."""
         return self.before + time.monotonic() - self.start
 
     def state_dict(self) -> dict[str, Any]:
-        """Saved with the checkpoint."""
+        """Return the elapsed time, which Lightning saves in the checkpoint."""
         return {"seconds": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue the elapsed time of the checkpoint."""
         self.before = state_dict["seconds"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save when due; Lightning calls a `Checkpoint` after all other hooks of the epoch."""
-        # Rank 0's clock decides for all, and rank 0 writes; what it writes is gathered from all.
+        # Rank 0's clock decides for all ranks. Rank 0 writes the state that it gathers from all.
         due: bool = trainer.strategy.broadcast(time.monotonic() - self.saved >= self.interval)
-        # A run that stops here has nothing to go on with, and would not know that it was to stop.
+        # No save if the run ends here: a resumed run would not know that it had to stop.
         if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             if trainer.is_global_zero:
                 try:
                     files.replace(self.path, lambda path: trainer.save_checkpoint(path))
                 except OSError as error:
-                    trainer.strategy.barrier()  # the one that Lightning did not get to
+                    trainer.strategy.barrier()  # Lightning's own barrier, which the error skipped
                     warnings.warn(
                         f"{self.path} could not be written ({error.strerror}): the run goes on, and if it is stopped, "
                         "the same command starts it from an earlier epoch.",
@@ -67,7 +67,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def found(folder: Path) -> Path | None:
-    """The last.ckpt in a run's folder, None without; a SettingError says that it is damaged."""
+    """Return the path of last.ckpt in a run's folder, or None; raise a SettingError if the file is damaged."""
     path = folder / LAST
     if not path.exists():
         return None

@@ -1,8 +1,8 @@
 """A whole SGD or SAM step as one function, traced once and compiled by torch's Inductor, for the CPU.
 
-Both passes, ascent, masks, weight decay and momentum lie in one graph, so that little between them goes through
-memory and no kernel waits for Python. It computes what `EagerStepper` does, to rounding; momentum lies in the base
-optimizer's state whichever steps, so that each can go on where the other stopped.
+One graph holds both passes, ascent, masks, weight decay and momentum. This saves memory traffic, and no kernel waits
+for Python. The results equal those of `EagerStepper` up to rounding. Both keep momentum in the base optimizer's state,
+so that each can continue after the other.
 """
 
 import contextlib
@@ -37,11 +37,11 @@ from samgap.training.machine import COMPILED_FROM
 from samgap.training.products import ONEDNN, Chosen, alone, apart, lacking, place
 from samgap.training.steppers import EagerStepper, StepResult
 
-ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # functions of weights, gradients and these numbers alone:
+ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and NUMBERS
 NUMBERS = ("rho", "eta", "alpha")
 OPTIONS = {
-    "cpp_wrapper": True,  # the calls of kernels in C++ too
-    # Inductor would lay convolutions out channels last, where oneDNN's strided 1x1 convolution writes past its memory
+    "cpp_wrapper": True,  # kernel calls in C++ too
+    # Else Inductor uses channels-last convolutions. There oneDNN's strided 1x1 convolution writes outside its memory
     # if it has fewer channels than a vector register holds (uxlfoundation/oneDNN#6035).
     "layout_optimization": False,
 }
@@ -52,17 +52,17 @@ Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat lis
 def choose(
     choice: str, steps: int, masks: Masks, precision: str, eager: EagerStepper, products: str, known: Chosen
 ) -> EagerStepper:
-    """What carries out the steps of a run.
+    """Return the stepper of a run.
 
     Args:
-        choice: eager; compiled; or auto, which compiles on the CPU if the run has 2,000 steps or more. What the
-            compiled step does not cover runs eagerly, and a warning says why.
+        choice: eager; compiled; or auto, which compiles on the CPU if the run has 2,000 steps or more. A run that
+            cannot be compiled is eager, and a warning says why.
         steps: of the whole run.
         masks: of the pruned net, or empty.
         precision: of the run.
-        eager: what to use or to replace.
+        eager: the eager stepper.
         products: auto, mkl or onednn; see `products`.
-        known: libraries that an earlier part of the run took.
+        known: libraries that an earlier part of the run used.
     """
     if choice == "eager" or (choice == "auto" and (steps < COMPILED_FROM or eager.weights[0].device.type != "cpu")):
         return eager
@@ -75,7 +75,7 @@ def choose(
 
 
 def uncovered(eager: EagerStepper, precision: str) -> str | None:
-    """Why a step cannot be compiled, or None."""
+    """Return the reason that a step cannot be compiled, or None if it can."""
     wrapper, net, layout = eager.wrapper, eager.net, eager.layout
     base, device = wrapper.base, eager.weights[0].device.type
     odd = [key for key in ("dampening", "nesterov", "maximize") if base.defaults.get(key)]
@@ -94,9 +94,9 @@ def uncovered(eager: EagerStepper, precision: str) -> str | None:
 
 
 def missing() -> str | None:
-    """Why no step can be compiled here, or None."""
-    # Here and in `_compiled`, since it is torch's own affair: a version that has moved it shall not end runs that need
-    # no compiler.
+    """Return the reason that this machine cannot compile any step, or None if it can."""
+    # Import private modules of torch here, not at the top: another version may lack them, and eager runs must still
+    # work.
     try:
         from torch._inductor import exc
         from torch._inductor.cpp_builder import get_cpp_compiler
@@ -110,20 +110,20 @@ def missing() -> str | None:
 
 
 class CompiledStepper(EagerStepper):
-    """Full batches by a compiled function; with an interval there are two, of steps with an ascent and without. The
-    first step with momentum, measured ascents and the last, smaller batch of an epoch are eager.
+    """Runs full batches by a compiled function. With an interval there are two functions: with ascent and without.
+    The first step with momentum, measured ascents and a smaller last batch of an epoch are eager.
     """
 
     def __init__(self, eager: EagerStepper, masks: Masks, products: str = "auto", known: Chosen | None = None) -> None:
         """
         Args:
-            eager: whose parts are taken over.
+            eager: the stepper to replace; this one uses its attributes.
             masks: of the pruned net.
             products, known: as for `choose`.
         """
         vars(self).update(vars(eager))
         self.masks, self.choice, self.known = masks, products, known or {}
-        self.whole: dict[bool, Whole] = {}  # by whether there is an ascent
+        self.whole: dict[bool, Whole] = {}  # key: whether the step has an ascent
         self._take(self.known)
         _hold_memory()
 
@@ -132,10 +132,10 @@ class CompiledStepper(EagerStepper):
         self.name = "compiled, oneDNN" if ONEDNN in products.values() else "compiled"
 
     def step(self, batch: Batch) -> StepResult:
-        """One optimizer step on one batch."""
+        """Take one optimizer step on one batch."""
         sam = self.wrapper if isinstance(self.wrapper, SAM) else None
         (group,) = self.wrapper.param_groups
-        lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own step makes its momentum
+        lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own first step creates the momentum
         rises = sam is not None and sam.active
         measuring = sam is not None and sam.measuring and rises
         if self.name == "eager" or batch.size < self.layout.batch_size or measuring or lacking:
@@ -143,14 +143,14 @@ class CompiledStepper(EagerStepper):
         if rises not in self.whole:
             try:
                 self._compile(batch, rises)
-            except Exception as error:  # whatever it is, the run need not end of it
+            except Exception as error:  # no error here must end the run
                 last = (str(error).strip() or repr(error)).splitlines()[-1]
                 warnings.warn(f"The step could not be compiled and runs slower: {last}", stacklevel=2)
                 self.name = "eager"
                 return super().step(batch)
-            self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns of its first step
+            self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else the scheduler warns at its first step
         self.lr.fill_(group["lr"])
-        # What Lightning does around an optimizer's step is to count it; its way through costs as much as a small step.
+        # Call only Lightning's step counters: its full `optimizer.step` would take as long as a small step.
         self.optimizer._on_before_step()
         loss, correct = self.whole[rises](batch.images, batch.labels, *self.flat)
         self.optimizer._on_after_step()
@@ -182,44 +182,44 @@ class CompiledStepper(EagerStepper):
 
 
 class _Parts(NamedTuple):
-    """What is constant in the graph."""
+    """The constants of the graph."""
 
     net: nn.Module
     loss: Loss
     scale: Scale
     ascent: type[SAM] | None
     clips: bool
-    choice: str  # of the library of products
+    choice: str  # library of matrix products: auto, mkl or onednn
     known: Chosen
 
 
 class _State(NamedTuple):
-    """What goes into the graph and is changed by it; tensors by the names that they have in the net."""
+    """The inputs of the graph, which it may change; tensors have their names in the net."""
 
     weights: dict[str, Tensor]
     momenta: dict[str, Tensor]  # empty without momentum
     buffers: dict[str, Tensor]
     masks: Masks
-    numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 where there is none
+    numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 if not set
 
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 def _hold_memory() -> None:
-    # A step frees what it allocates. glibc would hand large pieces back to the system, which zeroes them for the next
-    # step, page by page; at 400,000 weights and more that takes a tenth of a step and up to a third.
-    with contextlib.suppress(AttributeError, OSError):  # another C library
+    # Each step frees its memory. glibc would return large blocks to the system, which zeroes their pages for the next
+    # step. From 400,000 weights, this would take between a tenth and a third of a step.
+    with contextlib.suppress(AttributeError, OSError):  # the C library is not glibc
         libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_THRESHOLD, 2**25)  # the largest that it takes
+        libc.mallopt(MMAP_THRESHOLD, 2**25)  # the largest valid value
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
-_kept: dict[bytes, tuple[Whole, Chosen]] = {}  # for the later runs of this process
+_kept: dict[bytes, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
 
 
 def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> tuple[Whole, Chosen]:
-    # Without storage a net is its structure alone, and two of the same have the same bytes.
+    # On the meta device a net has no values. So two nets of the same structure pickle to the same bytes.
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
     shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
@@ -229,10 +229,10 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
         from torch._inductor import codecache, config
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        with contextlib.suppress(AttributeError, RuntimeError):  # another torch; it is set already
-            # Else Inductor hashes all of Triton, which has no part in code for the CPU, for a quarter of a second.
+        with contextlib.suppress(AttributeError, RuntimeError):  # another version of torch; already set
+            # Else Inductor hashes all of Triton, which takes a quarter of a second; CPU code does not use Triton.
             codecache.triton_key.set(None)  # type: ignore[attr-defined]
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it says that there is no CUDA
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # else it warns that there is no CUDA
         with torch.no_grad(), config.patch(compile_threads=1):
             held = _held(parts.net)
             graph = make_fx(
@@ -244,17 +244,17 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
                 raise SettingError("the net draws random numbers, which both passes of SAM must share")
             _view_once(graph)
             chosen = place(graph, parts.choice, parts.known)
-            # Of several processes that want it, one compiles, and the others find it on the disk.
+            # If several processes need this step, one compiles it, and the others read it from disk.
             with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
                 _kept[key] = _inductor.compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
 
 
 def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state: _State) -> tuple[Tensor, Tensor]:
-    """One step on images (B, c, h, w) in levels and labels (B,): changes the state, gives loss () and correct ().
+    """Take one step on images (B, c, h, w) in levels and labels (B,); change the state; return loss () and correct ().
 
     Args:
-        held: the net of the second pass.
+        held: the net of the second pass, see `_held`.
     """
     weights, numbers = state.weights, state.numbers
     x = parts.scale(images).to(numbers["lr"].dtype)
@@ -278,11 +278,11 @@ def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state
         eps = sam.ascent([weights[name] for name in first], list(first.values()))
         risen = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
         _, _, g = gradients(held, risen)
-        if sam.COMBINES:  # it changes gradients in place, of which autograd may give one to two weights
+        if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
             found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
             sam.combine(found, list(first.values()))
             g = {name: one.grad for name, one in zip(first, found, strict=True)}
-    if parts.clips:  # as torch's clip_grad_norm_, which takes no tensor for the largest norm
+    if parts.clips:  # as torch's clip_grad_norm_, which does not accept a tensor as limit
         factor = (numbers["clip_norm"] / (global_norm(list(g.values())) + 1e-6)).clamp(max=1)
         g = {name: one * factor for name, one in g.items()}
     for name, descent in g.items():
@@ -294,14 +294,14 @@ def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state
 
 
 def _rule(ascent: type[SAM], state: _State) -> SAM:
-    """A SAM whose numbers are the graph's."""
+    """Return a SAM whose rho and other numbers are tensors of the graph."""
     rule = object.__new__(ascent)
     vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))
     return rule
 
 
 def _held(net: nn.Module) -> nn.Module:
-    """A net like this whose running statistics (batch norm) do not move, as SAM's second pass wants it."""
+    """Return a copy of a net for SAM's second pass, which does not update running statistics (batch norm)."""
     net = copy.deepcopy(net)
     for part in net.modules():
         if hasattr(part, TRACKING):
@@ -310,12 +310,12 @@ def _held(net: nn.Module) -> nn.Module:
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    # Inductor has no kernel for the norms of a list.
+    # Inductor cannot compile `_foreach_norm`.
     return [torch.linalg.vector_norm(t) for t in tensors]
 
 
 def _view_once(graph: GraphModule) -> None:
-    # Inductor may write what is viewed twice to memory twice, such as the input of both passes.
+    # Merge equal views: Inductor may write a tensor once per view, such as the input of both passes.
     views: dict[Any, Node] = {}
     for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         node.replace_all_uses_with(views.setdefault(str(node.args), node))

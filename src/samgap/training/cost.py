@@ -1,4 +1,4 @@
-"""A rough price of a run, to start the longest first and to say how much time is left."""
+"""A rough estimate of a run's time, to start the longest runs first and to estimate the remaining time."""
 
 import functools
 import math
@@ -10,14 +10,14 @@ from samgap.targets import locate
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.plan import RunPlan
 
-# Seconds of one CPU thread for a pass, whatever its size, and operations a second of products and of convolutions;
-# eager, and in a compiled step. Between the runs of a sweep only their ratios matter.
+# For one CPU thread: fixed seconds per pass, and operations per second in matrix products and in convolutions; in an
+# eager and in a compiled step. Between the runs of a sweep only their ratios matter.
 EAGER, COMPILED = (2e-3, 5e10, 5e10), (1e-4, 2e11, 5e10)
-UNKNOWN_SIZE = 50_000  # images, where a run trains on all there are
+UNKNOWN_SIZE = 50_000  # training images, assumed if data.train_size is null
 
 
 def cost(plan: RunPlan) -> float:
-    """Seconds of one CPU thread, to a factor that is about the same for all runs of a sweep."""
+    """Return seconds of one CPU thread, up to a factor that is about the same for all runs of a sweep."""
     settings = plan.settings
     images = settings["data"].get("train_size") or UNKNOWN_SIZE
     batch = min(settings["batch_size"], images)
@@ -32,13 +32,13 @@ def cost(plan: RunPlan) -> float:
 
 
 def flops(code: str, width: float, shape: tuple[int, int, int], classes: int) -> int:
-    """Floating-point operations of one forward pass of one image."""
+    """Return the floating-point operations of one forward pass of one image."""
     return sum(operations(code, width, shape, classes))
 
 
 @functools.cache
 def operations(code: str, width: float, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
-    """Floating-point operations of matrix products and of convolutions in one forward pass of one image."""
+    """Return the floating-point operations of matrix products and of convolutions in a forward pass of one image."""
     with torch.device("meta"):
         net = locate(code, "model.code")(shape, classes, width=width)
         counter = FlopCounterMode(display=False)

@@ -1,7 +1,7 @@
 """metrics.csv: the curve of a run, on disk while the run lasts.
 
-A row an epoch, an empty field where an epoch was not evaluated. Lightning's CSVLogger would delete the file when a run
-goes on, sort its columns, and write it anew in place when a column comes late.
+One row per epoch; fields are empty if an epoch was not evaluated. Lightning's CSVLogger does not fit: it deletes the
+file when a run resumes, sorts columns, and rewrites the file in place when a new column appears.
 """
 
 import csv
@@ -17,27 +17,27 @@ from samgap.training.task import Row
 
 
 class CurveFile(Checkpoint):
-    """Adds the row of each epoch; Lightning calls a `Checkpoint` after the task's own hooks.
+    """Adds a row after each epoch; a `Checkpoint`, since Lightning calls these after the task's own hooks.
 
-    At any time the file is what `write` would make of the epochs so far.
+    At any time the file equals what `write` would write for the epochs so far.
     """
 
     def __init__(self, path: Path) -> None:
         """
         Args:
-            path: of the file; the process of rank 0 alone writes there.
+            path: of the file; only the process of rank 0 writes it.
         """
-        self.path, self.columns = path, list[str]()  # no columns: the file is yet to be written as a whole
+        self.path, self.columns = path, list[str]()  # no columns: the next write replaces the file
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Begin where the run does: a try that was killed may have come further, or left half a line."""
+        """Match the file to the epoch at which the run starts: a killed try may have left more rows, or half a row."""
         if trainer.is_global_zero and pl_module.curve:
             self._add(pl_module.curve)
         elif trainer.is_global_zero:
             self.path.unlink(missing_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Add the epoch, unless it is the last: the run then writes the file itself."""
+        """Add the epoch, except the last: at its end the run writes the whole file."""
         over = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if trainer.is_global_zero and not over:
             self._add(pl_module.curve)
@@ -55,7 +55,7 @@ class CurveFile(Checkpoint):
 
 
 def write(curve: list[Row], path: Path) -> list[str]:
-    """Write the whole curve in one step; gives its columns, in the order in which they came."""
+    """Write the whole curve in one step; return its columns in order of first appearance."""
     columns = list(dict.fromkeys(key for row in curve for key in row))
 
     def fill(temporary: Path) -> None:

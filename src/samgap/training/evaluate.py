@@ -1,4 +1,4 @@
-"""Loss and accuracy of a net on a part of the data: every image once, no augmentation, evaluation mode."""
+"""Evaluate a net on a part of the data: every image once, no augmentation, evaluation mode."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,17 +10,17 @@ from samgap.data.batches import blocks
 from samgap.data.sets import Data, Split
 from samgap.losses import correct
 
-BATCH = 500  # images at a time; bounds memory, moves no number beyond rounding
+BATCH = 500  # images at a time; limits memory, changes results only by rounding
 
 
 class Score(NamedTuple):
-    """Mean loss in the loss's unit, accuracy as a fraction from 0 to 1; None of a regression."""
+    """Mean loss in the loss's unit, and accuracy from 0 to 1, which is None in a regression."""
 
     loss: float
     acc: float | None
 
 
-Sums = Callable[..., list[float]]  # values of this rank to those of all ranks
+Sums = Callable[..., list[float]]  # from values of this rank to their sums over all ranks
 
 
 def _alone(*values: float) -> list[float]:
@@ -28,7 +28,7 @@ def _alone(*values: float) -> list[float]:
 
 
 def share(part: Split, rank: int, ranks: int) -> Split:
-    """The consecutive images of a part that `rank` of `ranks` scores: no image twice, none left out."""
+    """Return the images that one rank evaluates: a consecutive share. Each image is in exactly one share."""
     first, stop = (len(part) * number // ranks for number in (rank, rank + 1))
     return part if ranks == 1 else part.take(torch.arange(first, stop))
 
@@ -43,15 +43,15 @@ def evaluate(
     workers: int = 0,
     sums: Sums = _alone,
 ) -> Score:
-    """Score `net` on `split`, in the precision of its weights; its mode is put back afterwards.
+    """Return the score of `net` on `split`, in the precision of its weights; restore the net's mode.
 
     Args:
         net: takes images (B, c, h, w), gives logits (B, C).
         loss: mean over a batch.
-        data: says how stored images become input.
-        split: on the net's device, or in files; of several ranks each has its `share`.
-        workers: processes that read files.
-        sums: adds values up over all ranks.
+        data: converts stored images to input.
+        split: on the net's device, or in files; with several ranks, this rank's `share`.
+        workers: number of processes that read files.
+        sums: returns sums over all ranks.
     """
     weight = next(net.parameters())
     mode = net.training

@@ -1,9 +1,9 @@
-"""How the examples of a batch are dealt to processes, to ascents and to forward passes.
+"""How a batch is divided among processes, ascents and forward passes.
 
-A batch of `batch_size` examples lies in consecutive parts on the ranks (processes, one a device). Ascents go by
-consecutive groups of m examples (m-sharpness, Foret et al. 2021, section 4.1), whatever the number of ranks: several
-groups on one rank, or several ranks on one group. The last batch of an epoch is dealt the same way and may leave a
-group short or a rank without examples; gradients are always averaged by example.
+Each rank (process, one per device) has a consecutive part of a batch of `batch_size` examples. Each consecutive group
+of m examples has its own ascent (m-sharpness, Foret et al. 2021, section 4.1), for any number of ranks: one rank may
+have several groups, or several ranks share one. The last batch of an epoch is divided the same way. It may leave a
+group smaller or a rank without examples; gradients are always means over examples.
 """
 
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ from samgap.errors import SettingError
 
 @dataclass(frozen=True)
 class Group:
-    """The part of one ascent group that lies on a rank."""
+    """The part of one ascent group that is on one rank."""
 
-    start: int  # among the rank's examples
+    start: int  # index among the rank's examples
     stop: int
-    size: int  # examples of the whole group, on all its ranks
+    size: int  # number of examples of the whole group, on all its ranks
     share: float  # weight of this rank's gradient of the group in the sum over ranks and groups
 
 
 @dataclass(frozen=True)
 class Layout:
-    """See above; `forward` bounds the examples that a rank puts through the net at a time."""
+    """The division of a batch; `forward` is the largest number of examples in a forward pass on one rank."""
 
     batch_size: int
     m: int
@@ -34,11 +34,11 @@ class Layout:
 
     @property
     def span(self) -> int:
-        """Ranks that share one ascent group."""
+        """The number of ranks that share one ascent group."""
         return max(1, self.m * self.ranks // self.batch_size)
 
     def groups(self, size: int, rank: int) -> list[Group]:
-        """The groups, or the part of one, that `rank` has of a batch of `size` examples."""
+        """Return the groups, or the part of one, that `rank` has in a batch of `size` examples."""
         local = self.batch_size // self.ranks
         first, last = min(size, rank * local), min(size, (rank + 1) * local)
         if self.span == 1:
@@ -46,16 +46,16 @@ class Layout:
             return [Group(start - first, stop - first, stop - start, (stop - start) / size) for start, stop in bounds]
         start = rank // self.span * self.m
         whole = min(size, start + self.m) - start
-        # All ranks of a group end up with its whole gradient. Where the sum over all ranks is still to come, each
-        # brings in one part of `span`.
+        # All ranks of a group have its whole gradient after `sum_group`. If a sum over all ranks follows, each of the
+        # `span` ranks must add only 1/span of it.
         parts = self.span if self.span < self.ranks else 1
         return [Group(0, last - first, whole, whole / size / parts)] if whole > 0 else []
 
     def batch_norm_size(self, norm: str) -> int:
-        """Examples over which batch norm, local or synchronized, takes its statistics.
+        """Return the number of examples in the statistics of batch norm, local or synchronized.
 
         Raises:
-            SettingError: they cannot be synchronized.
+            SettingError: the statistics cannot be synchronized.
         """
         if norm == "local":
             return self.forward
@@ -76,7 +76,7 @@ class Layout:
             synchronized: whether batch norm takes its statistics from all ranks.
 
         Raises:
-            SettingError: a forward pass has one image, or a rank none where the others wait for it.
+            SettingError: a forward pass has one image, or a rank has none while the others wait for it.
         """
         for size in {min(images, self.batch_size), images % self.batch_size} - {0}:
             for rank in range(self.ranks):
@@ -94,19 +94,19 @@ class Layout:
 
 
 def layout(settings: Mapping[str, Any], ranks: int = 1, micro_batch: int | None = None) -> Layout:
-    """The layout that these settings ask for.
+    """Return the layout for these settings.
 
     Args:
-        settings: gives `batch_size`, `ascent` and `model`.
-        ranks: processes of the run, one a device.
-        micro_batch: examples that a device puts through the net at a time; None for all of its share.
+        settings: contains `batch_size`, `ascent` and `model`.
+        ranks: number of processes of the run, one per device.
+        micro_batch: most examples in a forward pass on one device; None for all of its share.
 
     Raises:
         SettingError: the numbers do not divide each other.
     """
     size = settings["batch_size"]
     batch_norm = {"batch_norm", "batch_norm_size"} & {*settings["model"]}
-    # Without ascents m is what batch norm sees, or nothing.
+    # Without ascents, m matters only for batch norm.
     m = min(settings["ascent"].get("m") or size, size) if batch_norm or settings["ascent"].get("rho") else size
     if size % ranks:
         raise SettingError(f"batch_size must be a multiple of trainer.devices ({ranks}), got {size}.")

@@ -1,4 +1,4 @@
-"""Lightning's Trainer for a run, and what it does to a process that a run does not want, undone."""
+"""Lightning's Trainer for a run, and fixes for its side effects on signals and messages."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ from samgap.errors import SettingError, line
 from samgap.training import ranks
 from samgap.training.plan import RunPlan
 
-UNDETERMINED = "(.*) does not have a deterministic implementation"  # as torch says it
+UNDETERMINED = "(.*) does not have a deterministic implementation"  # torch's warning
 
 
 def trainer(
@@ -31,7 +31,7 @@ def trainer(
     folder: Path,
     logger: Logger | None,
 ) -> Trainer:
-    """Lightning's Trainer of a run; a SettingError says that it does not take the user's `keywords`."""
+    """Return Lightning's Trainer for a run; raise a SettingError if it does not accept the user's `keywords`."""
     machine, precision, on_gpu = plan.machine, plan.settings["precision"], device.type == "cuda"
     ours = {
         "accelerator": "gpu" if on_gpu else "cpu",
@@ -40,8 +40,8 @@ def trainer(
         "plugins": [ranks.environment()],
         "strategy": ranks.Joined() if machine.devices > 1 or torch.distributed.is_initialized() else "auto",
         "sync_batchnorm": plan.synchronized,
-        "use_distributed_sampler": False,  # ours deals out each batch
-        # The kernels of a CPU are deterministic as they are; nothing is to be warned of.
+        "use_distributed_sampler": False,  # our loader divides each batch
+        # CPU kernels are always deterministic; "warn" would give needless warnings.
         "deterministic": machine.deterministic if on_gpu else machine.deterministic is True,
         "benchmark": machine.benchmark,
         "precision": "32-true" if precision == "tf32" else precision,
@@ -60,23 +60,23 @@ def trainer(
 
 
 class SchedulersSignals(Callback):
-    """Leaves SIGTERM to a handler that was there before: Lightning's would end the run when it comes.
+    """Restores an earlier handler of SIGTERM, in place of Lightning's, which would end the run.
 
-    Slurm sends it some time before it ends a preempted job, and does not queue again a job that ends by itself.
+    Slurm sends SIGTERM some time before it stops a preempted job. It does not requeue a job that ends by itself.
     """
 
     def __init__(self) -> None:
         self.before = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Called just after Lightning has set its own."""
+        """Restore the handler; Lightning calls this just after it has set its own."""
         if callable(self.before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.before)
 
 
 @contextlib.contextmanager
 def interrupts_pass() -> Iterator[None]:
-    """Lightning turns Ctrl-C into SystemExit and leaves the signal ignored, which would make a sweep deaf to it."""
+    """Raise KeyboardInterrupt on Ctrl-C. Lightning raises SystemExit, and would disable Ctrl-C for later runs."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -89,17 +89,17 @@ def interrupts_pass() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(level: int) -> Iterator[None]:
-    """Silence what Lightning says below `level`, and warnings that are for other programs.
+    """Silence Lightning's messages below `level`, and warnings that do not apply here.
 
-    It describes the machine in every run of a sweep; what it says is in the record. Callbacks and profilers tell what
-    they find in the same way.
+    Lightning describes the machine in every run of a sweep, which the record does too. The user's callbacks and
+    profilers report by the same logger.
     """
     logging.getLogger("pytorch_lightning").setLevel(level)
     undetermined: set[str] = set()
     with warnings.catch_warnings():
-        # Batches come ready from the device; workers would only slow them.
+        # Batches are made on the device; workers would only slow this down.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Of deterministic kernels that there are not: one line for the run, where torch would say so in every step.
+        # Missing deterministic kernels: one warning for the run, in place of torch's warning in every step.
         warnings.filterwarnings("always", message=UNDETERMINED)
         show = warnings.showwarning
 
@@ -110,7 +110,7 @@ def quiet(level: int) -> Iterator[None]:
                 show(message, *where, **more)
 
         warnings.showwarning = gather
-        warnings.filterwarnings("ignore", message="The `srun` command is available")  # Slurm is the launcher's matter
+        warnings.filterwarnings("ignore", message="The `srun` command is available")  # only the launcher uses Slurm
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         yield
     if undetermined:

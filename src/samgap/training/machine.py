@@ -1,4 +1,4 @@
-"""How a run is carried out on this machine: the keys of conf/trainer/, and what is left to Lightning's Trainer."""
+"""How a run is carried out on this machine: the keys of conf/trainer/, and keywords of Lightning's Trainer."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from samgap.rules import FLAG, Rule, at_least, check, count, one_of
 
 @dataclass(frozen=True)
 class Machine:
-    """No identity depends on it. conf/trainer/ explains each."""
+    """Settings of the machine, which conf/trainer/ explains. No run's identity depends on them."""
 
     accelerator: str
     devices: int
@@ -27,8 +27,8 @@ class Machine:
     keep_weights: bool
 
 
-COMPILED_FROM = 2_000  # steps of a run from which compiling pays
-LIMIT = "limit_train_batches"  # the one keyword of Lightning's Trainer that is taken and changes a result
+COMPILED_FROM = 2_000  # number of steps from which compiling saves time
+LIMIT = "limit_train_batches"  # the only accepted keyword of Lightning's Trainer that changes results
 TRAINER = {"name", *(field.name for field in fields(Machine))}
 RULES = {
     "accelerator": one_of("cpu", "gpu", "auto", wanted="cpu, gpu or auto"),
@@ -44,7 +44,7 @@ RULES = {
     "checkpoint_seconds": at_least(0),
     LIMIT: count(1).or_null(" for all batches"),
 }
-# Keywords of Lightning's Trainer that are not passed on -> what to set instead. All others are; they change no result.
+# Refused keywords of Lightning's Trainer -> what to set instead. The others go to Lightning; they change no result.
 INSTEAD = {
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), "epochs (or stop_loss)"),
     **dict.fromkeys(("check_val_every_n_epoch", "val_check_interval", "log_every_n_steps"), "eval_every"),
@@ -66,7 +66,7 @@ INSTEAD = {
 
 
 def check_trainer(trainer: Any) -> None:
-    """Refuse, by a SettingError, a trainer whose keys are not all there and right, or nobody's."""
+    """Raise a SettingError if a key of `trainer` is missing, wrong or unknown."""
     check(trainer, RULES, "trainer.")
     if lacking := TRAINER - set(trainer if isinstance(trainer, dict) else ()):
         raise SettingError(f"trainer must have all keys of a file in conf/trainer/: {min(lacking)} is missing.")
@@ -88,6 +88,6 @@ def check_trainer(trainer: Any) -> None:
 
 @functools.cache
 def _trainer_keywords() -> frozenset[str]:
-    from pytorch_lightning import Trainer  # takes seconds, which runs without such keys need not wait for
+    from pytorch_lightning import Trainer  # takes seconds; most runs do not need it
 
     return frozenset(inspect.signature(Trainer).parameters)

@@ -1,4 +1,4 @@
-"""In which arithmetic a GPU multiplies float32 numbers, and by which kernels: of one run, and put back after it."""
+"""The float32 arithmetic of a GPU (TF32 or IEEE) and its kernels during one run, restored afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,18 +8,18 @@ import torch
 
 @contextmanager
 def numerics(precision: str) -> Iterator[None]:
-    """Products and convolutions of float32 numbers in TF32 with `tf32`, in IEEE float32 with every other precision.
+    """Use TF32 in matrix products and convolutions if precision is tf32, else IEEE float32; restore settings at exit.
 
-    TF32 keeps 10 bits of the fraction, float32 23. Left alone, torch uses TF32 in convolutions and not in products, so
-    that two nets would be trained in two precisions under one name. No CPU knows TF32.
+    TF32 keeps 10 bits of the fraction, float32 23. By default torch uses TF32 in convolutions but not in products, so
+    that one name would mean two precisions, depending on the net. No CPU supports TF32.
 
-    Which kernels (trainer.deterministic, trainer.benchmark) Lightning is told, and leaves set; it is put back here.
+    Lightning sets kernels (trainer.deterministic, trainer.benchmark) and does not restore them; this function does.
 
     Args:
         precision: of the run.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    # Names of before torch 2.9, which Lightning reads too; torch refuses to mix them with the new ones.
+    # The names before torch 2.9. Lightning reads them too, and torch does not allow a mix of old and new names.
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     kernels = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"

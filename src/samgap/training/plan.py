@@ -1,4 +1,4 @@
-"""A run, resolved once from its config: what its result depends on, and how this machine carries it out."""
+"""The plan of a run, resolved once from its config: the settings of its result and those of this machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,27 +12,27 @@ from samgap.training.settings import GROUPS, resolve
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """One run. `build` makes its parts."""
+    """The plan of one run; the module `build` makes the parts."""
 
-    settings: dict[str, Any]  # the scientific ones, of which the identity is made
+    settings: dict[str, Any]  # the scientific settings, which determine the identity
     machine: Machine
-    choices: dict[str, dict[str, Any]]  # by group, what `build` makes a part of
-    probes: dict[str, dict[str, Any]]  # by name, likewise
+    choices: dict[str, dict[str, Any]]  # group -> config from which `build` makes the part
+    probes: dict[str, dict[str, Any]]  # name -> config, likewise
     logger: dict[str, Any]
-    callbacks: Any  # the group, not made yet
-    keywords: dict[str, Any]  # of Lightning's Trainer, not made yet
-    place: dict[str, str]  # root and data_dir, name and scale of the sweep
+    callbacks: Any  # config of the group, without objects
+    keywords: dict[str, Any]  # config of Lightning's Trainer, without objects
+    place: dict[str, str]  # root, data_dir, and name and scale of the sweep
 
     @classmethod
     def of(cls, config: Mapping[str, Any], settings: dict[str, Any] | None = None) -> "RunPlan":
-        """The plan of a composed config.
+        """Return the plan for a composed config.
 
         Args:
             config: as plain values.
-            settings: of a run that is done; None resolves those of the config.
+            settings: of a finished run; None resolves those of the config.
 
         Raises:
-            SettingError: a value is not what its key wants.
+            SettingError: a value is not valid for its key.
         """
         settings = resolve(config) if settings is None else settings
         trainer, asked = config["trainer"], measurements.asked(config)
@@ -49,7 +49,7 @@ class RunPlan:
 
     @property
     def identity(self) -> str:
-        """Of the run."""
+        """The identity of the run, a hash of its settings."""
         return identity.identity(self.settings)
 
     @property
@@ -59,7 +59,7 @@ class RunPlan:
 
     @property
     def layout(self) -> Layout:
-        """Which examples share an ascent and a forward pass."""
+        """The division of a batch into devices, ascents and forward passes."""
         return layout(self.settings, self.machine.devices, self.machine.micro_batch)
 
     @property
@@ -80,17 +80,17 @@ class RunPlan:
         return measurements.asked({"probe": self.probes})
 
     def epoch_steps(self, images: int) -> int:
-        """Of an epoch over so many images."""
+        """Return the number of steps in an epoch over so many images."""
         return len(range(0, images, self.settings["batch_size"])[: self.limit])
 
     @property
     def limit(self) -> int | None:
-        """Batches of an epoch; None for all."""
+        """The largest number of batches in an epoch; None for all."""
         found: int | None = self.settings.get("trainer", {}).get(LIMIT)
         return found
 
 
 def _resolved(group: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A group of the config with the values that it was resolved to."""
+    """Return a config group with its resolved values."""
     values = {key: value for key, value in settings.items() if key in group}
     return {**group, **dict.fromkeys(key for key in ("params", "live_params") if key in group), **values}

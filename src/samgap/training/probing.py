@@ -1,4 +1,4 @@
-"""Carries out probes on the net that a run ends with."""
+"""Carry out probes on the final net of a run."""
 
 import io
 import time
@@ -24,27 +24,27 @@ WEIGHTS = "weights.pt"
 
 
 def subject(plan: RunPlan, net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
-    """A finished net with what it was trained on: the training part in its order, not augmented; all on one device."""
+    """Return a trained net with its training part, in order and not augmented; all on one device."""
     part = data.train.to(device)
-    images = data.scale(part.images[:].to(device))  # of files too: probes look at all again and again
+    images = data.scale(part.images[:].to(device))  # reads files once; probes use all images many times
     masks = {name: mask.to(device) for name, mask in masks.items()}
     return Subject(net.to(device), build.loss(plan), Examples(images, part.labels), masks)
 
 
 def keep(net: nn.Module, identity: str, path: Path) -> None:
-    """Write a net's weights, with the run that they are of beside them in what PyTorch keeps of each module."""
+    """Write a net's weights, and the run's identity in the metadata of the state dict."""
     weights: Any = net.state_dict()
     weights._metadata[""]["identity"] = identity
-    content = io.BytesIO()  # torch's own writer of files does not tell of a full disk
+    content = io.BytesIO()  # torch.save to a file does not report a full disk
     torch.save(weights, content)
     path.write_bytes(content.getbuffer())
 
 
 def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.device) -> Subject:
-    """The net of a run that is done, from weights.pt.
+    """Return the net of a finished run, from weights.pt.
 
     Raises:
-        SettingError: the run kept no weights, they are not those of this run and net, or the data are not its own.
+        SettingError: there are no weights, they belong to another run or net, or the data have changed.
     """
     if not (folder / WEIGHTS).exists():
         raise SettingError(
@@ -52,7 +52,7 @@ def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.devic
             "trainer.keep_weights=true."
         )
     data = build.data(plan)
-    # The data of a regression are made, not read, and differ between machines by rounding.
+    # Regression data are computed, not read, and differ between machines by rounding.
     if not data.regression and build.sha256(data) != record.data_sha256:
         raise SettingError(
             f"{folder} was trained on other data than {plan.place['data_dir']} holds now (data_sha256 in record.json): "
@@ -66,7 +66,7 @@ def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.devic
         net.load_state_dict(weights)
     except Exception as error:
         raise SettingError(f"{folder / WEIGHTS} does not hold this net ({type(error).__name__}).") from error
-    whose = getattr(weights, "_metadata", {}).get("", {}).get("identity", record.identity)  # older files do not say
+    whose = getattr(weights, "_metadata", {}).get("", {}).get("identity", record.identity)  # older files lack it
     if whose != record.identity:
         raise SettingError(
             f"{folder / WEIGHTS} is of another run ({whose}): move the folder away and start the run again."
@@ -75,7 +75,7 @@ def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.devic
 
 
 def carry_out(plan: RunPlan, names: list[str], looked_at: Subject, record: RunRecord, folder: Path) -> None:
-    """Measure and write probes/<name>.json, one after the other, each with where it comes from.
+    """Carry out the probes one by one, and write each result with its origin to probes/<name>.json.
 
     Raises:
         SettingError: a probe's settings are wrong.

@@ -1,7 +1,7 @@
-"""Matrix products of the compiled step, by MKL (torch's own) or by oneDNN: the faster here, shape by shape.
+"""Matrix products of the compiled step by MKL (torch's default) or oneDNN, whichever is faster for each shape.
 
-Which it is depends on the processor and on the shape, by up to a factor of two both ways. Both are timed once, and what
-was found is kept beside Inductor's cache, so that every run of a machine takes the same and stays bit for bit the same.
+Either library can be up to twice as fast, depending on processor and shape. Both are timed once per shape. The choice
+is kept beside Inductor's cache, so that all runs on a machine use the same library and repeat bit for bit.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from torch.fx import GraphModule, Node
 from samgap import files, provenance
 
 MKL, ONEDNN = "mkl", "onednn"
-GAIN = 0.9  # share of MKL's time from which oneDNN is taken: two that are alike stay MKL's, whatever the noise
+GAIN = 0.9  # oneDNN is chosen below this share of MKL's time; if both are about equal, noise does not change the choice
 Chosen = dict[str, str]  # name of a product to its library
 
 
 class Product(NamedTuple):
-    """a (m, k) times b (k, n), float32."""
+    """A matrix product: a (m, k) times b (k, n), float32."""
 
     m: int
     k: int
     n: int
-    turned: tuple[bool, bool]  # a, b: whether it lies in memory by columns
+    turned: tuple[bool, bool]  # whether a and b are column-major in memory
 
     def __str__(self) -> str:
         return f"{self.m}x{self.k}x{self.n} {''.join('nt'[turned] for turned in self.turned)}"
 
     def operands(self) -> list[Tensor]:
-        """a and b: ones, since the values do not matter."""
+        """Return a and b for timing; all ones, since values do not matter."""
         shapes = (self.m, self.k), (self.k, self.n)
         return [
             torch.ones(shape[::-1]).t() if turned else torch.ones(shape)
@@ -50,7 +50,7 @@ def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
 
 
 WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, ONEDNN: _by_onednn}
-# Inductor keeps what it compiled by the names in a graph: another lowering wants another name.
+# Inductor caches compiled graphs by the names in them: change this name with the lowering.
 _ours: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
 _ours.define("product(Tensor a, Tensor b, str library) -> Tensor")
 _ours.impl("product", lambda a, b, library: WAYS[library](a, b), "CPU")
@@ -58,20 +58,20 @@ _ours.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]),
 
 
 def apart(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """`addmm` in two parts, for a trace: Inductor joins the sum to what follows, which is less than addmm's copy."""
+    """Replace `addmm` in a trace by product and sum: Inductor fuses the sum, which is faster than addmm's copy."""
     return a @ b + bias
 
 
 def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
-    """Give each float32 product of a traced step to the library that is the faster.
+    """Assign each float32 product of a traced step to a library.
 
     Args:
-        graph: of fake tensors, its addmm taken `apart`; changed in place.
-        choice: auto times both; mkl and onednn are what they say.
-        known: what an earlier part of the run took, and what auto keeps to.
+        graph: traced with fake tensors and with `apart` in place of addmm; changed in place.
+        choice: mkl, onednn, or auto, which times both and takes the faster.
+        known: the choice in an earlier part of the run, which auto keeps.
 
     Returns:
-        The library of each product.
+        The library of each product; empty without oneDNN.
     """
     found = {node: product for node in graph.graph.nodes if (product := _product(node))}
     names = {str(product): product for product in found.values()}
@@ -90,7 +90,7 @@ def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
 
 
 def lacking() -> str | None:
-    """Why there are no products by oneDNN, or None."""
+    """Return the reason that oneDNN cannot be used, or None if it can."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return "this torch has no oneDNN"
     try:
@@ -101,11 +101,11 @@ def lacking() -> str | None:
 
 
 def seconds(product: Product) -> dict[str, float]:
-    """What it takes either library, the least of a few tries in turn."""
+    """Return the time of a product in each library, in seconds: the minimum of a few alternating tries."""
     both = {name: functools.partial(way, *product.operands()) for name, way in WAYS.items()}
     least = {}
     for name, way in both.items():
-        for _ in range(2):  # the first makes the kernel
+        for _ in range(2):  # the first call creates the kernel
             least[name] = _clock(way, 1)
     started, tries = time.perf_counter(), 0
     while tries < 3 or (tries < 10 and time.perf_counter() - started < 0.02):
@@ -117,9 +117,9 @@ def seconds(product: Product) -> dict[str, float]:
 
 @contextlib.contextmanager
 def alone(name: str) -> Iterator[Path | None]:
-    """A folder beside Inductor's cache, in which one process of a machine at a time does what the name says.
+    """Hold the lock `name` of this machine and yield a folder beside Inductor's cache.
 
-    None where nothing can be written: then there is nothing to share, and no turn to wait for.
+    Without a writable folder, yield None and hold no lock: then processes share nothing.
     """
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
@@ -128,7 +128,7 @@ def alone(name: str) -> Iterator[Path | None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{name}.lock")
         lock.acquire()
-    except (OSError, NotImplementedError):  # the last of a disk without locks
+    except (OSError, NotImplementedError):  # NotImplementedError: the disk has no locks
         yield None
         return
     try:
@@ -138,7 +138,7 @@ def alone(name: str) -> Iterator[Path | None]:
 
 
 def _product(node: Node) -> Product | None:
-    """What a node of a traced graph multiplies, where there is a choice."""
+    """Return the product of a graph node, or None if the node has no choice of library."""
     if node.target is not torch.ops.aten.mm.default:
         return None
     operands: Any = node.args
@@ -152,9 +152,9 @@ def _product(node: Node) -> Product | None:
 
 @functools.cache
 def _lower() -> None:
-    """Teach Inductor our product.
+    """Register our product with Inductor.
 
-    Its own lowering of oneDNN's wants constant weights, and copies operands that lie by columns.
+    Inductor's own lowering for oneDNN requires constant weights, and copies column-major operands.
     """
     from torch._inductor import ir, lowering, mkldnn_ir
 
@@ -181,14 +181,14 @@ def _clock(way: Callable[[], Tensor], times: int) -> float:
     return (time.perf_counter() - started) / times
 
 
-_found: dict[str, Chosen] = {}  # by machine; for this process, where nothing can be kept
+_found: dict[str, Chosen] = {}  # machine -> choice; for this process, if the disk cannot keep it
 
 
 def _fastest(products: dict[str, Product]) -> Chosen:
     machine = f"{provenance.processor()}, torch {torch.__version__}, threads {torch.get_num_threads()}"
     with alone("products") as folder:
         path = folder / "products.json" if folder else None
-        with contextlib.suppress(OSError, ValueError):  # not there yet, or not ours
+        with contextlib.suppress(OSError, ValueError):  # no file yet, or not a valid one
             _found.update(json.loads(path.read_text()) if path else {})
         here = _found.setdefault(machine, {})
         new = [name for name in products if name not in here]

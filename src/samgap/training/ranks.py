@@ -1,7 +1,7 @@
-"""Several processes on one run, one a device: which of them this is, and sums over them.
+"""Several processes for one run, one per device: the rank of this process, and sums over ranks.
 
-torchrun starts the processes and Lightning joins them. Gradients are summed by us and not by DDP's wrapper, since an
-ascent over m examples wants the first pass summed over all ranks, over some or not at all.
+torchrun starts the processes and Lightning connects them. This module sums gradients, not DDP's wrapper: an ascent
+over m examples needs the sum of the first pass over all ranks, over some, or no sum.
 """
 
 import os
@@ -21,28 +21,28 @@ from samgap.pruning.mask import Masks
 
 
 def rank() -> int:
-    """The number of this process, 0 where there is only one."""
+    """Return the number of this process, 0 if it is the only one."""
     return int(os.environ.get("RANK", 0))
 
 
 def nodes() -> int:
-    """Machines that the processes are on, as many on each."""
+    """Return the number of machines, each with the same number of processes."""
     return int(os.environ.get("WORLD_SIZE", 1)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def environment() -> ClusterEnvironment:
-    """The processes as Lightning is to see them: as torchrun describes them, or this one alone.
+    """Return Lightning's description of the processes: those of torchrun, or only this one.
 
-    Left to itself it takes a Slurm that it finds to have started them, and warns where it has not.
+    By default Lightning takes a Slurm that it detects as their launcher, and warns if that is wrong.
     """
     return TorchElasticEnvironment() if "RANK" in os.environ else LightningEnvironment()
 
 
 def require(devices: int) -> None:
-    """Refuse a number of devices that is not the number of processes.
+    """Check that the number of devices is the number of processes.
 
     Raises:
-        SettingError: says how to start them, or which variable another program left behind.
+        SettingError: the numbers differ, or the variable RANK is wrong.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1 and devices > 1:
@@ -54,37 +54,37 @@ def require(devices: int) -> None:
 
 
 def command(devices: int) -> str:
-    """What starts a run on so many devices."""
+    """Return the command that starts a run on so many devices."""
     return f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
 
 
 class Joined(DDPStrategy):
-    """Lightning's processes without DDP's wrapper around the net."""
+    """Lightning's DDP strategy without DDP's wrapper around the net."""
 
     def configure_ddp(self) -> None:
-        """Leave the net as it is."""
+        """Do not wrap the net."""
 
 
 class Ranks:
-    """Sums over the ranks of a run, for those who share an ascent and for all."""
+    """Sums over the ranks that share an ascent, and over all ranks of a run."""
 
     def __init__(self, span: int) -> None:
         """
         Args:
-            span: ranks that share an ascent group.
+            span: number of ranks that share an ascent group.
         """
         self.joined = dist.is_initialized()
         self.number = dist.get_rank() if self.joined else 0
         self.count = dist.get_world_size() if self.joined else 1
         self.span = span
-        self._mine: Any = None  # None is the group of all
+        self._mine: Any = None  # None means all ranks
         if 1 < span < self.count:
-            # Every rank must make every group.
+            # torch requires that every rank creates every group.
             made = [dist.new_group(list(range(first, first + span))) for first in range(0, self.count, span)]
             self._mine = made[self.number // span]
 
     def start_alike(self, net: nn.Module, masks: Masks) -> None:
-        """Give all ranks the weights and masks of the first; machines of two kinds may round a score differently."""
+        """Copy weights and masks of rank 0 to all ranks: different machines may round pruning scores differently."""
         if self.joined:
             kept = [masks]
             dist.broadcast_object_list(kept)
@@ -93,16 +93,16 @@ class Ranks:
                 dist.broadcast(tensor.detach(), 0)
 
     def sum_group(self, weights: list[Tensor], loss: Tensor) -> Tensor:
-        """Sum gradients and loss over the ranks that share an ascent group; returns the loss."""
+        """Sum gradients and loss over the ranks that share an ascent group; return the loss."""
         return _sum_gradients(weights, loss, self._mine) if self.span > 1 else loss
 
     def sum_all(self, weights: list[Tensor]) -> None:
-        """Sum gradients over all ranks, unless `sum_group` has done so."""
+        """Sum gradients over all ranks, unless `sum_group` has already."""
         if self.span < self.count:
             _sum_gradients(weights, torch.zeros((), device=weights[0].device), None)
 
     def sums(self, *values: float) -> list[float]:
-        """Each value summed over all ranks."""
+        """Return the sum of each value over all ranks."""
         if not self.joined:
             return list(values)
         device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
@@ -111,9 +111,9 @@ class Ranks:
         return total.tolist()
 
     def average_statistics(self, net: nn.Module) -> None:
-        """Average batch norm's running statistics over all ranks, as the official code does before it evaluates.
+        """Average batch norm's running statistics over all ranks, as the official code does before evaluation.
 
-        They are linear in what each batch adds, so that averaging once an epoch or once a step is the same.
+        They are linear in the statistics of each batch, so averaging once per epoch equals averaging in every step.
         """
         if self.joined:
             for buffer in net.buffers():
@@ -122,7 +122,7 @@ class Ranks:
                     buffer /= self.count
 
     def gather(self, value: object) -> list[object]:
-        """What each rank has, in order."""
+        """Return the values of all ranks, in order."""
         if not self.joined:
             return [value]
         values: list[object] = [None] * self.count
@@ -131,8 +131,8 @@ class Ranks:
 
 
 def _sum_gradients(weights: list[Tensor], loss: Tensor, group: Any) -> Tensor:
-    # One transfer: which weights have a gradient, the loss, the gradients. A weight that has none on any rank keeps
-    # none, since a zero would let weight decay move it.
+    # One transfer holds: which weights have a gradient, the loss, the gradients. A weight without gradient on all ranks
+    # stays without: with a zero gradient, weight decay would change it.
     like = weights[0]
     present = torch.ones(len(weights), dtype=like.dtype, device=like.device)
     for number, w in enumerate(weights):
@@ -141,7 +141,7 @@ def _sum_gradients(weights: list[Tensor], loss: Tensor, group: Any) -> Tensor:
     parts = [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
     flat = torch.cat([present, loss.detach().to(present).view(1), *parts])
     dist.all_reduce(flat, group=group)
-    # Reading what came makes the device wait; only a rank that lacks a gradient needs to.
+    # Reading `flat` synchronizes the device; only a rank that lacks a gradient needs it.
     lacks = any(w.grad is None for w in weights)
     have = flat[: len(weights)].tolist() if lacks else [1.0] * len(weights)
     gradients = torch.split(flat[len(weights) + 1 :], [w.numel() for w in weights])

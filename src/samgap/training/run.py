@@ -1,6 +1,6 @@
 """One run, from config to record: build the parts, train, evaluate, write record.json.
 
-The only place that knows in which order things happen.
+Only this module determines the order of these steps.
 """
 
 import contextlib
@@ -35,26 +35,26 @@ from samgap.training.task import GapTask
 
 
 class Busy(SettingError):
-    """Another process carries out this very run."""
+    """Another process is carrying out this run."""
 
 
 def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks: Sequence[Callback] = ()) -> RunRecord:
-    """Carry out a run and its probes, or return its record when it has one; probes that it lacks are made up for.
+    """Carry out a run and its probes and return its record. If the run is finished, only carry out missing probes.
 
-    A run that was stopped goes on from last.ckpt and ends with the same record but for seconds, host and dates. A
-    run that fails leaves its traceback in error.txt.
+    A stopped run resumes from last.ckpt and ends with the same record, except seconds, host and dates. A failed run
+    leaves its traceback in error.txt.
 
-    With trainer.devices above 1 every process that torchrun started calls this, and rank 0 writes.
+    With trainer.devices above 1, every process of torchrun calls this, and rank 0 writes.
 
     Args:
         config: a composed config as plain values.
-        folder: the run's own; its lock keeps two processes from doing the same work.
+        folder: the run's folder; a lock in it keeps other processes from carrying out the same run.
         bar: show Lightning's progress bar.
-        callbacks: more of Lightning's, to look on.
+        callbacks: additional Lightning callbacks.
 
     Raises:
         SettingError: a setting is wrong, or the folder's record is damaged.
-        Busy: another process is at it.
+        Busy: another process is carrying out the run.
     """
     plan = RunPlan.of(config)
     ranks.require(plan.machine.devices)
@@ -74,23 +74,23 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
                 _look(plan, record, folder)
             return record
         except Exception:
-            # The lock file and the folder stay: a failed try is shown by `status` and made again by the next sweep.
-            # Of several ranks the first to fail is to blame; the others lose their connection to it.
+            # Keep the lock file and the folder: `status` shows a failed run, and the next sweep repeats it.
+            # Of several ranks, write the traceback of the first to fail; the others only lose their connection to it.
             if plan.machine.devices == 1 or not (folder / ERROR).exists():
                 files.replace_text(folder / ERROR, traceback.format_exc())
             raise
 
 
 def probe(plan: RunPlan, folder: Path) -> None:
-    """Measure what a run that is done lacks of its probes.
+    """Carry out the missing probes of a finished run.
 
     Args:
-        plan: of the run; its processes are not started again.
+        plan: of the run; this process alone is enough, also for a run on several devices.
         folder: of the run.
 
     Raises:
-        SettingError: the folder holds no result of this run, or the run kept no weights.
-        Busy: another process is at it.
+        SettingError: the folder has no result of this run, or no weights.
+        Busy: another process is using the folder.
     """
     with _lock(folder):
         record = records.read(folder, plan.identity)
@@ -111,7 +111,7 @@ def _look(plan: RunPlan, record: RunRecord, folder: Path) -> None:
 def _lock(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=1)  # `status` holds it for an instant when it looks
+        lock.acquire(timeout=1)  # `status` holds it for a moment
     except Timeout:
         raise Busy(f"{folder} is being worked on by another process: wait for it, or stop it.") from None
     try:
@@ -142,7 +142,7 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
             )
         records.write(record, folder)
         (folder / LAST).unlink(missing_ok=True)
-        mirror.keep(record, folder)  # when nothing can be lost any more
+        mirror.keep(record, folder)  # last, when all files are on disk
     return record
 
 
@@ -150,21 +150,21 @@ def _task(plan: RunPlan) -> GapTask:
     data = build.data(plan)
     net, masks = build.net(plan, data)
     if plan.settings["precision"] == "64-true":
-        net.double()  # Lightning would do so after it has loaded a checkpoint, and round what is in it
+        net.double()  # before Lightning does, which would first round a checkpoint to float32
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         plan.layout.check_batch_norm(len(data.train), plan.synchronized)
     return GapTask(plan, net, masks, data)
 
 
 def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, folder: Path) -> None:
-    """Train, from the start or from last.ckpt."""
+    """Train from the start or from last.ckpt."""
     rank, seed = ranks.rank(), plan.settings["seed"]
     process = rank, plan.machine.devices, plan.machine.workers
     loader = batches(task.data, plan.settings["batch_size"], seed, device, *process, plan.limit)
     seeds.seed_globals(seed, "training", *([rank] if rank else []))
     with lightning.interrupts_pass():
         trainer.fit(task, train_dataloaders=loader, ckpt_path=found(folder))
-    # What something else than its settings ended would count as the whole run.
+    # Refuse a run that ended early, such as by a callback: its record would count as that of a whole run.
     whole = len(task.curve) * plan.epoch_steps(len(task.data.train)) if task.reached else task.steps
     if task.global_step != whole and not task.diverged:
         raise SettingError(
@@ -202,7 +202,7 @@ def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: 
 
 
 def _scores(task: GapTask) -> dict[str, Any]:
-    """After the last epoch, and the best of all; None where there is none, and everywhere if the run diverged."""
+    """Return scores after the last epoch and the best of all epochs; None if missing; all None if the run diverged."""
 
     def best(key: str) -> float | None:
         return max((row[key] for row in task.curve if row.get(key) is not None), default=None)  # type: ignore[type-var]
@@ -229,10 +229,10 @@ def _mirror(plan: RunPlan) -> Any:
 
 
 def _device(plan: RunPlan) -> torch.device:
-    """Where the run is trained.
+    """Return the device of a run.
 
     Raises:
-        SettingError: it is not there, or not for these settings.
+        SettingError: this machine lacks the device, or the settings do not fit it.
     """
     wanted = plan.machine.accelerator
     if wanted == "gpu" or (wanted == "auto" and torch.cuda.is_available()):

@@ -1,7 +1,7 @@
-"""From a composed config to the scientific settings of one run: checked, resolved, ready to be hashed.
+"""Check a composed config and resolve it to the scientific settings of one run, from which its identity is hashed.
 
-Values are checked here, where they enter and before anything is written, by the rules that lie beside the parts; the
-parts check their own arguments again, since they may be used alone.
+Values are checked here before anything is written. The rules are in the packages of the parts. Parts check their
+arguments again, since they can be used alone.
 """
 
 import json
@@ -21,7 +21,7 @@ from samgap.training.layout import Layout, layout
 from samgap.training.machine import LIMIT, check_trainer
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
-# Not 16-mixed: its loss scale would reach into the ascent, and with it a step in pass 2 that must be skipped in both.
+# Not 16-mixed: its loss scale would affect the ascent, and a step that it skips in pass 2 must be skipped in both.
 PRECISIONS = ("32-true", "tf32", "64-true", "bf16-mixed")
 SCALARS = {
     "seed": whole(0),
@@ -37,7 +37,7 @@ FOLDER = Rule(
     "a folder (in full: only a shell expands ~)",
 )
 PLACES = {"name": Rule(is_name, A_NAME), "scale": Rule(is_word, A_WORD), "root": FOLDER, "data_dir": FOLDER}
-# What has no rule is the part's own to check.
+# A part itself checks keys without a rule.
 RULES = {
     "data": data_rules.RULES,
     "model": model_rules.RULES,
@@ -51,22 +51,22 @@ NEEDED = {"data": data_rules.NEEDED, "model": model_rules.NEEDED}
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The scientific settings of a run.
+    """Return the scientific settings of a run.
 
-    What names code is left out, whole floats become ints, `model.params` becomes the width that comes nearest, and
-    `pruner.live_params` the sparsity that leaves so many.
-    What is the default by another name becomes null: an interval of 1, an m of the whole batch. `model.batch_norm`
-    becomes the number of examples over which batch norm takes its statistics, which is what it means for a result.
+    Keys that name code are left out. Whole floats become ints. `model.params` becomes the width with the nearest
+    number of parameters, and `pruner.live_params` the sparsity with that many live parameters. Values that equal a
+    default become null: an interval of 1, an m of the whole batch. `model.batch_norm` becomes the number of examples in
+    the statistics of batch norm, since only that affects a result.
 
     Args:
         config: a composed config as plain values; only the groups and scalars above are read.
 
     Raises:
-        SettingError: a value is not what its key wants.
+        SettingError: a value is not valid for its key.
     """
     for group in GROUPS:
         _refuse_no_part(group, config.get(group))
-    config = {**dict.fromkeys(SCALARS), **config}  # a scalar that was taken out is null
+    config = {**dict.fromkeys(SCALARS), **config}  # a scalar that the user deleted is null
     check(config)
     settings: dict[str, Any] = {key: _plain(config[key]) for key in SCALARS}
     for group in GROUPS:
@@ -92,7 +92,7 @@ def _resolve_model(settings: dict[str, Any], code: str, dealt: Layout) -> None:
         size = dealt.batch_norm_size(norm)
         model["batch_norm_size"] = size if size < dealt.batch_size else None
     if (params := model.pop("params", None)) is not None:
-        from samgap.models import count  # brings torch, which a study without model.params need not wait for
+        from samgap.models import count  # imports torch, which is slow; only model.params needs it
 
         model["width"] = _plain(count.width_of(code, params, *_images(settings)))
 
@@ -113,8 +113,8 @@ def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
 
 
 def check(values: Mapping[str, Any]) -> None:
-    """Refuse, by a SettingError, what a key of a config, or of a part of its top level, cannot be."""
-    refuse(values, SCALARS)  # first: a group that follows one of them is not to blame for its value
+    """Raise a SettingError if a value of a config is not valid; `values` may lack some top-level keys."""
+    refuse(values, SCALARS)  # first, since groups may refer to scalars: the error must name the scalar
     for group in (*GROUPS, "logger"):
         refuse(values.get(group), {"_partial_": FLAG, **RULES.get(group, {})}, f"{group}.")
     refuse(values, PLACES)
@@ -152,6 +152,6 @@ def _plain(value: Any) -> Any:
 
 
 def _images(settings: Mapping[str, Any]) -> tuple[tuple[int, int, int], int]:
-    """Their shape, and the number of classes."""
+    """Return the shape of an image (c, h, w), and the number of classes."""
     data = settings["data"]
     return (data["channels"], data["size"], data["size"]), data["classes"]

@@ -1,4 +1,4 @@
-"""One training step behind one call: `stepper.step(batch)`, whether the optimizer is SGD or SAM."""
+"""One call for a training step, `stepper.step(batch)`, with SGD and with SAM."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,19 +17,19 @@ from samgap.training.ranks import Ranks
 
 
 class StepResult(NamedTuple):
-    """Of the first pass over this rank's examples, at the weights before the step; on the device."""
+    """Results of the first pass over this rank's examples, at the weights before the step; on the device."""
 
     loss: Tensor  # (), mean over the examples
     correct: Tensor  # (), int64
-    size: int  # examples
+    size: int  # number of examples
 
 
 class EagerStepper:
-    """Forward and backward by autograd; the optimizer decides how often.
+    """Runs forward and backward passes by autograd; the optimizer decides how many.
 
-    The SGD arm calls the closure of a group once. SAM calls it twice, at w and at w + eps, and only the first counts
-    for the metrics. A group larger than `layout.forward` goes through the net in parts, whose gradients add up
-    before an ascent or a step is made of them.
+    SGD calls the closure of a group once. SAM calls it twice, at w and at w + eps, and the metrics are those of the
+    first call. A group larger than `layout.forward` goes through the net in parts. Their gradients are summed before
+    an ascent or a step uses them.
     """
 
     name = "eager"
@@ -46,23 +46,23 @@ class EagerStepper:
     ) -> None:
         """
         Args:
-            net, loss: what is trained, and how its logits (B, C) and labels (B,) become a scalar, a mean.
-            optimizer: a `samgap.optim.wrapper.Wrapper`, or Lightning's cover of one.
+            net, loss: the net, and a function from logits (B, C) and labels (B,) to the mean loss, a scalar.
+            optimizer: a `samgap.optim.wrapper.Wrapper`, or Lightning's wrapper around one.
             backward: computes gradients of a loss; Lightning's `manual_backward`.
-            scale: makes input of images in levels.
-            layout: which examples share an ascent and a forward pass.
+            scale: converts images in levels to input.
+            layout: determines which examples share an ascent and a forward pass.
             clip_norm: largest L2 norm of the final gradient; None does not clip.
         """
         self.net, self.loss, self.optimizer, self.backward = net, loss, optimizer, backward
         self.scale, self.layout, self.clip_norm = scale, layout, clip_norm
         self.wrapper: Wrapper = getattr(optimizer, "optimizer", optimizer)
         self.ranks = Ranks(layout.span)
-        self.products: dict[str, str] = {}  # library of each matrix product, where it was chosen
+        self.products: dict[str, str] = {}  # library of each matrix product, if compiled
         self.weights = [w for group in optimizer.param_groups for w in group["params"]]
         self.wrapper.base.register_step_pre_hook(self._finish)
 
     def step(self, batch: Batch) -> StepResult:
-        """One optimizer step on one batch."""
+        """Take one optimizer step on one batch."""
         seen: list[StepResult] = []
         groups = self.layout.groups(batch.size, self.ranks.number)
         self.optimizer.step(groups=[(group.share, self._closure(batch, group, seen)) for group in groups])
@@ -82,7 +82,7 @@ class EagerStepper:
         self.optimizer.zero_grad()
         total: Tensor | None = None
         for x, y in zip(*(torch.split(part, self.layout.forward) for part in (images, labels)), strict=True):
-            if not len(y):  # a rank without examples of its group
+            if not len(y):  # this rank has no examples of the group
                 continue
             logits = self.net(self.scale.on(x.device)(x).to(self.weights[0].dtype))
             loss = self.loss(logits, y)
@@ -96,7 +96,7 @@ class EagerStepper:
         return self.ranks.sum_group(self.weights, total)
 
     def _finish(self, *_: Any) -> None:
-        # Just before the base's step, so that neither ascent nor first pass is clipped.
+        # This hook runs just before the base's step, so that ascent and first pass are not clipped.
         self.ranks.sum_all(self.weights)
         if self.clip_norm is not None:
             clip_grad_norm_(self.weights, self.clip_norm)

@@ -1,4 +1,4 @@
-"""The Lightning module of every run: SGD or SAM steps, a curve by epoch, and a state that resumes bit for bit."""
+"""The Lightning module of every run: SGD or SAM steps, a curve by epoch, and bit-for-bit resuming."""
 
 import math
 import warnings
@@ -24,12 +24,12 @@ from samgap.training.products import MKL, Chosen
 from samgap.training.steppers import EagerStepper
 
 Row = dict[str, float | int | None]
-RADIUS_TOLERANCE = 0.01  # of rho; adding a small eps to float32 weights costs some thousandths
+RADIUS_TOLERANCE = 0.01  # relative to rho; rounding of a small eps in float32 weights gives a few thousandths
 
 
 class GapTask(LightningModule):
-    """Trains one net. Manual optimization: SAM needs two passes a step, and one `step` call keeps Lightning's count
-    of steps, checkpoints and schedulers right in both arms.
+    """Trains one net by manual optimization: SAM needs two passes per step. A single call of the optimizer's `step`
+    keeps Lightning's step count, checkpoints and schedulers correct for SGD and SAM.
     """
 
     def __init__(self, plan: RunPlan, net: nn.Module, masks: Masks, data: Data) -> None:
@@ -38,31 +38,31 @@ class GapTask(LightningModule):
             plan: of the run.
             net: takes images (B, c, h, w), gives logits (B, C).
             masks: of the pruned net, or empty.
-            data: parts to train and evaluate on.
+            data: the parts for training and evaluation.
         """
         super().__init__()
         self.automatic_optimization = False
         self.plan, self.net, self.masks, self.data = plan, net, masks, data
         self.loss, self.schedule = build.loss(plan), build.schedule(plan)
-        self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the run, for the schedule
-        # With auto a resumed run goes on as it began.
+        self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the run, for `schedule`
+        # With auto, a resumed run keeps the choice of its start.
         self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()
         self.curve: list[Row] = []
         self.diverged = self.reached = False
         self._random: list[dict[str, Tensor]] = []
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of either arm and a schedule that moves once a step."""
+        """Return the optimizer, and a schedule that advances once per step."""
         optimizer = build.optimizer(self.plan, self.net)
         return [optimizer], [LambdaLR(optimizer, lambda step: self.schedule(step, self.steps))]
 
     def on_fit_start(self) -> None:
-        """Put what is evaluated on the device, once."""
+        """Choose the stepper, and move the data for evaluation to the device once."""
         optimizer, scale, clip_norm = self.optimizers(), self.data.scale, self.plan.settings["clip_norm"]
         eager = EagerStepper(self.net, self.loss, optimizer, self.manual_backward, scale, self.plan.layout, clip_norm)
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = compiled.choose(*how)
-        scale.on(self.device)  # kept for all steps
+        scale.on(self.device)  # cached for all steps
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
         self.parts = {"test": self._share(self.data.test)}
@@ -70,7 +70,7 @@ class GapTask(LightningModule):
             self.parts["holdout"] = self._share(self.data.holdout)
 
     def on_train_start(self) -> None:
-        """Go on with the random state of a checkpoint, after all that Lightning may have drawn."""
+        """Restore the random state of a checkpoint here, after any random draws of Lightning."""
         if not self._random:
             return
         if len(self._random) != self.ranks.count:
@@ -84,27 +84,27 @@ class GapTask(LightningModule):
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Start the sums of this epoch; they stay on the device, so that no step waits for it."""
+        """Reset the sums of this epoch; they stay on the device, so that steps do not synchronize."""
         self._loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self._correct = torch.zeros((), device=self.device, dtype=torch.int64)
         self._seen = 0
         if isinstance(sam := self._optimizer(), SAM):
-            # Of the first ascent in an epoch; they cost a copy of the gradient, and no pass.
+            # Measure the first ascent of an epoch; this takes a copy of the gradient, but no extra pass.
             sam.measuring, sam.measured, sam.ascents = True, None, 0
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
-        """Of files alone: other batches are made there, and to look through them takes part of a small step."""
+        """Move only batches from image files. Others are already there, and a check would slow small steps."""
         return [one.to(device) for one in batch] if isinstance(self.data.train.images, ImageFiles) else batch
 
     def training_step(self, block: list[Batch], block_index: int) -> None:
-        """One SGD or SAM step for each batch."""
+        """Take one SGD or SAM step for each batch."""
         scheduler: Any = self.lr_schedulers()
         results = []
         for batch in block:
             results.append(self.stepper.step(batch))
             scheduler.step()
         losses, correct, sizes = zip(*results, strict=True)
-        # One sum a block: a handful of small operations a step would show.
+        # One sum per block: even a few small operations per step would slow it down.
         weights = torch.full((len(sizes),), sizes[0], dtype=torch.float64, device=self.device)
         weights[-1].fill_(sizes[-1])  # only the last batch of an epoch can be smaller
         self._loss_sum += torch.stack(losses).double() @ weights
@@ -112,7 +112,7 @@ class GapTask(LightningModule):
         self._seen += sum(sizes)
 
     def on_train_epoch_end(self) -> None:
-        """Add the epoch to the curve; stop a run whose loss is no number any more, in both arms alike."""
+        """Add the epoch to the curve; stop the run if its loss is not finite or reaches stop_loss."""
         epoch = self.current_epoch + 1
         loss_sum, correct, seen = self.ranks.sums(float(self._loss_sum), float(self._correct), self._seen)
         loss = loss_sum / seen
@@ -121,7 +121,7 @@ class GapTask(LightningModule):
         row: Row = {
             "epoch": epoch,
             "step": self.global_step,
-            # Of the last step; the scheduler already stands at the next one.
+            # The learning rate of the last step; the scheduler has advanced to the next.
             "lr": self._base_lr() * self.schedule(self.global_step - 1, self.steps),
             "train_loss": None if self.diverged else loss,
             "train_acc": None if self.data.regression else correct / seen,
@@ -136,7 +136,7 @@ class GapTask(LightningModule):
         self.curve.append(row)
         if self.trainer.logger is not None:
             self.trainer.logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=self.global_step)
-        if self.diverged or self.reached:  # a callback may have said so already
+        if self.diverged or self.reached:  # never set False: a callback may have set True
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
@@ -144,16 +144,14 @@ class GapTask(LightningModule):
         self.train_score = self.score(self._share(self.data.train))
 
     def score(self, part: Split) -> Score:
-        """Loss and accuracy on a part, of which this rank has its share; a loss that is no number marks the run as
-        diverged.
-        """
+        """Return loss and accuracy on a part, given this rank's share. If the loss is not finite, set `diverged`."""
         workers = self.plan.machine.workers
         score = evaluate(self.net, self.loss, self.data, part, workers=workers, sums=self.ranks.sums)
         self.diverged = self.diverged or not math.isfinite(score.loss)
         return score
 
     def _ascent(self, sam: SAM) -> Row:
-        """What the first ascent of the epoch was; a warning when it was not what the config says."""
+        """Return measurements of the first ascent of the epoch; warn if its radius is not ascent.rho."""
         row: Row = {"sam_active": sam.ascents * (self.trainer.max_epochs or 0) / self.steps}
         if sam.measured is None:
             return row
@@ -168,7 +166,7 @@ class GapTask(LightningModule):
         return row | {key: value if math.isfinite(value) else None for key, value in values.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside what Lightning keeps (weights, momentum, schedule, progress): curve and random state."""
+        """Add curve, masks and random state to Lightning's checkpoint (weights, momentum, schedule, progress)."""
         random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -177,26 +175,26 @@ class GapTask(LightningModule):
             "curve": self.curve,
             "stepper": self.stepper.name,
             "products": self.stepper.products,
-            # Scores of a pruner may differ in the last bit where the run goes on.
+            # On another machine the pruner's scores may differ in the last bit.
             "masks": self.masks,
             "random": self.ranks.gather(random),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The reverse.
+        """Restore what `on_save_checkpoint` added.
 
         Raises:
-            SettingError: the checkpoint is another run's.
+            SettingError: the checkpoint belongs to another run.
         """
         if checkpoint["samgap"].get("identity") != self.plan.identity:
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         kept = checkpoint["samgap"]
         if self.choice == "auto":
-            self.choice = kept.get("stepper", "eager").split(",")[0]  # of before there were two
-        if self.products == "auto" and "products" not in kept:  # of before there was a choice
+            self.choice = kept.get("stepper", "eager").split(",")[0]  # older checkpoints: always eager
+        if self.products == "auto" and "products" not in kept:  # older checkpoints: always MKL
             self.products = MKL
         self.known = kept.get("products", {})
-        mask.load(self.masks, kept.get("masks", self.masks))  # of before they were kept
+        mask.load(self.masks, kept.get("masks", self.masks))  # older checkpoints have no masks
         self.curve = list(kept["curve"])
         self._random = kept["random"]
 
