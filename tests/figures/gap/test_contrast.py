@@ -60,7 +60,7 @@ def test_a_flatter_one_is_not_a_reproduction() -> None:
 
 
 def test_equal_rises_are_seldom_told_apart() -> None:
-    studies = 30
+    studies = 24
     answers = [last((0.5, 0.5), noise=0.3, seed=seed).answer for seed in range(studies)]
     for answer in ("reproduced", "not reproduced"):
         assert answers.count(answer) <= stats.binom.ppf(0.99, studies, 0.05)

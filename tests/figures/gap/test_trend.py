@@ -255,7 +255,7 @@ def test_only_plain_nets_are_held_against_the_published_slope() -> None:
     assert math.isnan(verdicts(found, "pruner.sparsity", None, published.load("fig8"))[0].published_slope)
 
 
-NULL_STUDIES = 50
+NULL_STUDIES = 40
 
 
 def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdout: bool, rise: float) -> str:

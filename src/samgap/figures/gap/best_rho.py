@@ -7,7 +7,7 @@ from scipy import special
 from samgap.errors import SettingError
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.power import Line, answered, power, said
+from samgap.figures.gap.power import Line
 from samgap.figures.gap.series import matrix, position, series
 from samgap.figures.gap.slopes import Published, coefficients, published_slope
 from samgap.figures.gap.trend import Verdict
@@ -54,19 +54,13 @@ def _judge(named: str, values: np.ndarray, places: np.ndarray, x: str, theirs: P
     line = Line.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
     statistic, tail = trend(values)
     along = "size" if x.startswith("params") else x
-    answer, reason = answered(
-        tail, f"the best rho grows with {along}", f"the best rho shrinks with {along}", "no trend either way",
-        "trend test", "",
-    )  # fmt: skip
-    error, least = line.error, special.stdtrit(seeds - 1, 1 - LEVEL)  # as of Student's t, that few ties do not know
-    could = power(
-        lambda slope: float(special.ndtr(slope / error - least) if error else slope > 0), theirs.slope, seeds, line
-    )
-    return Verdict(
-        named, answer, f"{reason}; {said(could, theirs, seeds)}", "own runs", seeds, cells, statistic, tail.up,
-        tail.down, tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(theirs.shared),
-        **vars(could),
-    )  # fmt: skip
+    said = f"the best rho grows with {along}", f"the best rho shrinks with {along}", "no trend either way", "trend test"
+    limit = special.stdtrit(seeds - 1, 1 - LEVEL)  # Student's t, which does not know of ties: about
+
+    def finds(slope: float) -> float:
+        return float(special.ndtr(slope / line.error - limit) if line.error else slope > 0)
+
+    return Verdict.of(named, ("own runs", seeds, cells), statistic, tail, line, theirs, finds, said)
 
 
 def trend(values: np.ndarray) -> tuple[float, null.Tail]:

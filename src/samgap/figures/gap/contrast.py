@@ -8,10 +8,10 @@ import pandas as pd
 
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.power import Line, answered, power, said
+from samgap.figures.gap.power import Line
 from samgap.figures.gap.series import by_seed, position, series
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
-from samgap.figures.gap.trend import STUDIES, Verdict, spread
+from samgap.figures.gap.trend import STUDIES, Verdict
 from samgap.figures.gap.trend import verdicts as of_each
 from samgap.figures.significance import LEVEL
 from samgap.figures.table import words
@@ -40,7 +40,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     named = [words(axes) for axes, _ in groups]
     values, places, cells = zip(*[by_seed(found, cells, x, found.unbiased) for _, cells in groups], strict=True)
     theirs = [
-        published_slope(published, found, axes, x, ordered, spread(gaps))
+        published_slope(published, found, axes, x, ordered, spreads(gaps.to_numpy()))
         for (axes, _), ordered, gaps in zip(groups, cells, values, strict=True)
     ]
     both = values[0].index.intersection(values[1].index)
@@ -77,21 +77,16 @@ def _judge(
     without = nothing(0)
     line = Line.of(differences, without)
     tail = null.tails(line.slope / line.error, lambda part: null.standardized(nothing(part)))
-    excluded = False
+    below = False
     if theirs.shared:
         parts = zip(places, gaps, ([*each.shared] for each in published), strict=True)
         first, second = (slopes(place[shared], each[:, shared]) for place, each, shared in parts)
-        excluded = line.below(second - first, theirs)
-    answer, reason = answered(
-        tail, "the gap grows more", "the gap grows less", "no difference either way", "difference of slopes",
-        f"differences like the published {theirs}" if excluded else "",
-    )  # fmt: skip
-    limit = np.quantile(null.standardized(without), 1 - LEVEL)
-    few = without[:STUDIES]
-    could = power(lambda slope: float((null.standardized(few + slope) > limit).mean()), theirs.slope, seeds, line)
-    return Verdict(
-        named, answer, f"{reason}; {said(could, theirs, seeds)}", *known, math.nan, tail.up, tail.down,
-        tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(theirs.shared), **vars(could),
+        below = line.below(second - first, theirs)
+    limit, few = np.quantile(null.standardized(without), 1 - LEVEL), without[:STUDIES]
+    said = "the gap grows more", "the gap grows less", "no difference either way", "difference of slopes"
+    return Verdict.of(
+        named, known, math.nan, tail, line, theirs,
+        lambda slope: float((null.standardized(few + slope) > limit).mean()), said, below=below,
     )  # fmt: skip
 
 

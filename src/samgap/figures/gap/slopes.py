@@ -13,11 +13,13 @@ from samgap.figures.gap.series import mixed, position, published_for
 
 
 def spreads(gaps: np.ndarray) -> np.ndarray:
-    """Standard deviation over seeds of each cell, (..., cells) of gaps (..., seeds, cells), two seeds or more.
+    """Standard deviation over seeds of each cell, (..., cells) of gaps (..., seeds, cells).
 
     Few seeds tell a variance badly, so that its logarithm is drawn to the mean of the cells' by a share 1/(seeds - 1):
-    two seeds leave all cells equal. Where all gaps of all cells are equal, it is 1.
+    two seeds leave all cells equal. Where all gaps of a cell are equal in all cells, or there is one seed, it is 1.
     """
+    if gaps.shape[-2] < 2:
+        return np.ones(gaps.shape[-1])
     variance = gaps.var(axis=-2, ddof=1)
     largest = variance.max(axis=-1, keepdims=True)
     logs = np.log(np.where(largest > 0, np.maximum(variance, 1e-6 * largest), 1))

@@ -47,6 +47,29 @@ class Verdict(Judgment):
     seeds_wanted: float = math.nan
     excluded: float = math.nan
 
+    @classmethod
+    def of(
+        cls, named: str, known: tuple[str, int, int], statistic: float, tail: null.Tail, line: Line, theirs: Published,
+        finds: Callable[[float], float], words: tuple[str, str, str, str], *, below: bool = False,
+    ) -> "Verdict":  # fmt: skip
+        """From all that was found.
+
+        Args:
+            named: the series.
+            known: how rho was chosen, seeds and cells.
+            statistic, tail: of the test.
+            line, theirs: our slope and the published one.
+            finds: see `power`.
+            words: rise, fall, neither, and the test's name, see `answered`.
+            below: our slope of the sizes in common excludes the published one.
+        """
+        answer, reason = answered(tail, *words, f"slopes like the published {theirs}" if below else "")
+        could = power(finds, theirs.slope, known[1], line)
+        return cls(
+            named, answer, f"{reason}; {said(could, theirs, known[1])}", *known, statistic, tail.up, tail.down,
+            tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(theirs.shared), **vars(could),
+        )  # fmt: skip
+
 
 def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
     """A verdict for each series, the cells that differ in size alone, and a second question: the same at equal rho.
@@ -66,14 +89,9 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         for axes, cells in series(found, x, over):
             values, places, ordered = by_seed(found, cells, x, protocol)
             named = ", ".join(filter(None, (words(axes), *told)))
-            theirs = published_slope(published, found, axes, x, ordered, spread(values))
+            theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
             result.append(judge(named, values, places, x, protocol, rhos, theirs))
     return result
-
-
-def spread(values: pd.DataFrame) -> np.ndarray:
-    """`spreads` of gaps by seed and cell; 1 where one seed tells none."""
-    return spreads(values.to_numpy()) if len(values) >= 2 else np.ones(values.shape[1])
 
 
 def judge(
@@ -94,21 +112,14 @@ def judge(
     if seeds < 2 or cells < 3:
         reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(named, "inconclusive", reason, protocol, seeds, cells)
-    nothing = null.gaps(seeds, cells, rhos) * spread(values).astype(np.float32)
+    nothing = null.gaps(seeds, cells, rhos) * spreads(gaps).astype(np.float32)
     statistic, tail = trend(gaps, rhos)
-    line = Line.of(slopes(places, gaps), slopes(places, nothing))
-    shared = [*theirs.shared]
-    excluded = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
+    line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
+    below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
     along = "size" if x.startswith("params") else x
-    answer, reason = answered(
-        tail, f"the gap grows with {along}", f"the gap shrinks with {along}", "no trend either way", "trend test",
-        f"slopes like the published {theirs}" if excluded else "",
-    )  # fmt: skip
-    could = power(finds(nothing, places), theirs.slope, seeds, line)
-    return Verdict(
-        named, answer, f"{reason}; {said(could, theirs, seeds)}", protocol, seeds, cells, statistic, tail.up,
-        tail.down, tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(shared), **vars(could),
-    )  # fmt: skip
+    said = f"the gap grows with {along}", f"the gap shrinks with {along}", "no trend either way", "trend test"
+    known = protocol, seeds, cells
+    return Verdict.of(named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below)
 
 
 def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
