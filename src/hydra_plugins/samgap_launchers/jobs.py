@@ -1,6 +1,6 @@
-"""What our launchers share: the jobs of a sweep, and how a worker process carries one out.
+"""Code that our launchers share: the jobs of a sweep, and how a worker process carries out a job.
 
-A launcher is a class with one method, `carry_out`; everything about Hydra is here.
+A launcher is a class with one method, `carry_out`. This file alone deals with Hydra.
 """
 
 import os
@@ -23,7 +23,7 @@ from samgap.runs.records import ERROR, RunOutcome
 
 naming.register()
 
-# Of the environment that a worker on another machine must share: how tools are set, not where things lie.
+# Prefixes of the environment variables that a worker on another machine gets: settings of tools, no places of data.
 PASSED = ("OMP_NUM_THREADS", "HYDRA_FULL_ERROR", "WANDB_", "SAMGAP_", "NCCL_", "PYTHONPATH")
 
 
@@ -32,24 +32,24 @@ class Job:
     """One run of the sweep."""
 
     number: int
-    overrides: list[str]  # all of the run's, as typed
+    overrides: list[str]  # all overrides of the run, as typed
     devices: int  # trainer.devices
-    folder: Path  # of the run, absolute; its name ends with the run's identity
+    folder: Path  # absolute path of the run's folder; its name ends with the run's identity
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker needs beside the job; it can be pickled."""
+    """Everything that a worker needs besides the job. It can be pickled."""
 
     context: HydraContext
     task: TaskFunction
     config: DictConfig
-    state: Any  # of Hydra's singletons
+    state: Any  # state of Hydra's singletons
     here: str  # the working directory
     environment: dict[str, str]
 
     def carry_out(self, job: Job) -> RunOutcome:
-        """Carry out the run in this process, which may have done others; a failure is told, not raised."""
+        """Carry out the run in this process, which may have done others. A failure is returned, not raised."""
         os.environ.update(self.environment)
         os.chdir(self.here)
         setup_globals()
@@ -70,12 +70,12 @@ class Work:
 
 
 class JobLauncher(Launcher):
-    """Hydra's side of a launcher. A run that fails, or whose process is killed, ends no other."""
+    """The part of a launcher that Hydra calls. A run that fails, or whose process is killed, stops no other run."""
 
     several_devices = False  # whether it can start the processes of a run with trainer.devices above 1
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `launch`."""
+        """Keep what Hydra passes before it calls `launch`."""
         self.hydra_context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -83,7 +83,7 @@ class JobLauncher(Launcher):
         setup_globals()
         jobs = [self._job(initial_job_idx + k, list(overrides)) for k, overrides in enumerate(job_overrides)]
         for job in jobs:
-            (job.folder / ERROR).unlink(missing_ok=True)  # of an earlier try
+            (job.folder / ERROR).unlink(missing_ok=True)  # left by an earlier try
         environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
         state = Singleton.get_state()
         work = Work(self.hydra_context, self.task, self.config, state, str(Path.cwd()), environment)
@@ -91,7 +91,7 @@ class JobLauncher(Launcher):
 
     @abstractmethod
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
-        """Carry out `jobs`, the longest first, and say of each in order what became of it."""
+        """Carry out `jobs`, the longest first, and return their outcomes in the order of `jobs`."""
 
     def _job(self, number: int, overrides: list[str]) -> Job:
         config = _composed(self.hydra_context, self.config, overrides)
@@ -100,13 +100,13 @@ class JobLauncher(Launcher):
 
 
 def lost(job: Job, reason: str) -> RunOutcome:
-    """Of a run whose process can tell nothing any more: its record or its error.txt, if it got so far, else `reason`.
+    """Return the outcome of a run whose process is gone: from its record or error.txt if it left one, else `reason`.
 
-    The reason then goes to error.txt, where `status` finds it.
+    In the last case, write `reason` to error.txt, where `status` finds it.
 
     Args:
         job: the run.
-        reason: what became of its process, half a sentence.
+        reason: what happened to its process, half a sentence.
     """
     state, record, problem = sweeps.state(job.folder, job.folder.name.rpartition("-")[2])
     if record is not None:

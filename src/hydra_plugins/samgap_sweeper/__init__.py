@@ -1,1 +1,1 @@
-"""Hydra finds plugins only below this name; see sweeper.py."""
+"""Hydra finds plugins only in the package hydra_plugins; see sweeper.py."""

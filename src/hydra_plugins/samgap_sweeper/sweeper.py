@@ -1,4 +1,4 @@
-"""hydra/sweeper=resume: Hydra's grid sweeper that leaves out what is done and starts the longest first."""
+"""hydra/sweeper=resume: Hydra's grid sweeper, which here skips finished runs and starts the longest run first."""
 
 import json
 import shlex
@@ -36,19 +36,19 @@ class ResumeSweeperConf(BasicSweeperConf):
     """The keys of Hydra's own grid sweeper, and ours."""
 
     _target_: str = "hydra_plugins.samgap_sweeper.sweeper.ResumeSweeper"
-    # Dotted key to values: a point that has one of the values of every key is skipped.
-    skip: Any = None  # not a dict, into which Hydra would not take keys
-    dry_run: Any = False  # say what would run, in which order and for how long, and write nothing
-    stop_after: Any = None  # failed runs after which no other is started; null = all are tried
+    # Maps dotted keys to values. A point is skipped if, for every key, it has one of the values.
+    skip: Any = None  # not typed as dict, because Hydra would then refuse new keys
+    dry_run: Any = False  # print which runs would start, in which order and for how long; write nothing
+    stop_after: Any = None  # start no run after this many have failed; null = try all runs
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSweeperConf, provider="samgap")
 
 
 class ResumeSweeper(BasicSweeper):
-    """Notes every run of the grid in multirun/<name>/<scale>/sweep.yaml and launches those without a record."""
+    """Writes every run of the grid to multirun/<name>/<scale>/sweep.yaml and launches the runs without a record."""
 
-    # Set by Hydra, which calls setup() first.
+    # Hydra's setup() sets these before anything else.
     config: Any
     launcher: Any
     hydra_context: Any
@@ -71,7 +71,7 @@ class ResumeSweeper(BasicSweeper):
         """Carry out the sweep.
 
         Args:
-            arguments: overrides of the command line; of one key the last wins, so they win over a figure's own.
+            arguments: overrides of the command line. The last override of a key wins, so they win over a figure's.
 
         Raises:
             SettingError: a setting is wrong (nothing was started), or runs failed (all others were carried out).
@@ -92,9 +92,9 @@ class ResumeSweeper(BasicSweeper):
             members=[member for member, _ in jobs],
             probes=measurements.asked(naming.plain(self.config, "probe")) if "probe" in self.config else {},
         )
-        watch = sweeps.Watch(grid, root.absolute())  # a run may change the directory
+        watch = sweeps.Watch(grid, root.absolute())  # a run may change the working directory
         before = watch.look()
-        # Two points of the grid with one identity are one run: the first of them is launched.
+        # Points of the grid with the same identity are one run: the first of them is launched.
         runs = {member.folder: (member, job) for member, job in reversed(jobs)}
         left = [(member, job) for member, job in runs.values() if member.folder not in watch.records]
         left.sort(key=lambda pair: -pair[0].cost)
@@ -133,14 +133,14 @@ class ResumeSweeper(BasicSweeper):
         return [returns]
 
     def _tell(self, grid: Sweep, root: Path) -> None:
-        """What was asked for, so that a sweep that is not over can be read back from the logger too."""
+        """Send the grid to the logger, so that even an unfinished sweep can be read back from there."""
         if target := self.config.logger.get("_gaps_"):
             from samgap.targets import locate, options
 
             locate(target)(grid, root, **options(naming.plain(self.config, "logger")["logger"]))
 
     def _draw(self) -> None:
-        """For the logger, when there is anything to draw; the sweep's own outcome does not depend on it."""
+        """Draw the sweep for the logger, if there is anything to draw. If not, the sweep still succeeds."""
         if self.config.logger.get("_gaps_"):
             from samgap.draw import draw
 
@@ -157,7 +157,7 @@ class ResumeSweeper(BasicSweeper):
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
         # Composing every job here checks all of them before the first starts.
         with cli.importing():
-            from samgap.training.cost import cost  # brings torch; Hydra imports this file for every command
+            from samgap.training.cost import cost  # imports torch, and Hydra imports this file for every command
 
         keys = dict.fromkeys([*self._axes(arguments), sweeps.RHO, sweeps.SEED])
         jobs = []
@@ -188,29 +188,29 @@ class ResumeSweeper(BasicSweeper):
         return jobs
 
     def _axes(self, arguments: list[str]) -> list[str]:
-        # As keys of the settings: a swept group is its name, model.params ends as a width. Device, paths and the like
-        # make no difference to a result and are no axis.
+        # Returns keys of the settings: a swept group becomes its name, model.params becomes a width. Device, paths and
+        # the like do not change a result, so they are no axes.
         spelled: dict[str, bool] = {}
         live = self.config.pruner.get("live_params")
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
             live = override.value() if key == LIVE else live
             spelled[f"{key}.name" if key in GROUPS else key] = override.is_sweep_override()
-        # An axis counts once, whichever of its names is swept.
+        # An axis with several names counts once.
         swept = dict.fromkeys(
             naming.RENAMED.get(key, key)
             for key, several in spelled.items()
             if several and (key.split(".")[0] in SCIENTIFIC or key == f"trainer.{LIMIT}")
         )
         if live is not None and any(key.startswith(("model.", "data.")) for key in swept):
-            swept["pruner.sparsity"] = None  # every net has its own
+            swept["pruner.sparsity"] = None  # each net has its own sparsity
         if spelled.get(LIVE):
             swept[LIVE] = None
         return list(swept)
 
 
 def _planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:
-    """What a sweep would do, a line a run in the order of their start."""
+    """Return what a sweep would do: a summary, and a line for each run in the order of their start."""
     scale = before.seconds_per_cost
     lines = [f"  {member.folder}  {clock(member.cost * scale)}" for member in left]
     return "\n".join([f"{grid.name}/{grid.scale}: {before.text()}{_time(before)}", *lines])
@@ -229,10 +229,10 @@ def _no_more(grid: Sweep, root: Path) -> int:
 
 
 def _elsewhere(argument: str) -> bool:
-    # Paths of this machine are of no use on another, and none of a dashboard's business.
+    # Paths of this machine are useless on another, and a dashboard must not show them.
     return not argument.startswith(("root=", "data_dir="))
 
 
 def _label(value: Any) -> float | str:
-    """A value of an axis as a table can hold and sort it: a number, or a text such as "null" or "[0.5, 0.75]"."""
+    """Return a value of an axis so that tables can sort it: a number, or a text such as "null" or "[0.5, 0.75]"."""
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else json.dumps(value)

@@ -18,18 +18,18 @@ RULES = {
     "crop": whole(0),
     "flip": FLAG,
     "seed": whole(0),
-    "condition": at_least(1),  # of factorization
-    "area": Rule(  # of images in files, as center
+    "condition": at_least(1),  # of the data set factorization
+    "area": Rule(  # like center, for images in files only
         lambda v: isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) and 0 < v[0] <= v[1] <= 1,
         "two shares, the smaller first, above 0 and up to 1",
     ),
     "center": number("a share above 0 and up to 1", lambda share: 0 < share <= 1),
 }
-NEEDED = ("channels", "classes", "size", "mean", "std")  # whatever the data set
+NEEDED = ("channels", "classes", "size", "mean", "std")  # by every data set
 
 
 def check_channels(data: Mapping[str, Any]) -> None:
-    """Refuse, by a SettingError, a mean or std that is not of every channel."""
+    """Raise a SettingError unless mean and std have a number for each channel."""
     for key in ("mean", "std"):
         if len(data[key]) != data["channels"]:
             raise SettingError(

@@ -1,1 +1,1 @@
-"""From records to figures: a folder for each question, with its numbers, its verdict and its drawing."""
+"""Makes figures from records. Each question has a folder with its numbers, its verdict and its drawing."""

@@ -1,9 +1,9 @@
-"""The runs of a sweep as a few files that a result is kept with, from which a store of runs is made again.
+"""Keeps the runs of a sweep in a few files beside its figure, and restores the runs from them.
 
-They lie in runs/ beside the figure. runs.csv has a row for each point of the grid: its axes, the state of its run, and
-what varies among the records. runs.json has what all records share, and the sweep. curves.csv and probes.json hold what
-a figure reads beside the records. Nothing of a record is lost. A cell is JSON where it is not plain text, and empty
-where a record lacks the key.
+The files lie in the folder runs/. runs.csv has a row for each point of the grid: its axes, the state of its run, and
+the values that differ between records. runs.json holds the sweep and the values that all records share. curves.csv and
+probes.json hold the other data that a figure reads. Records are kept completely. A cell is plain text or JSON; it is
+empty if a record lacks the key.
 """
 
 import csv
@@ -22,20 +22,20 @@ from samgap.runs.records import METRICS, RunRecord
 from samgap.runs.sweeps import Member, Sweep
 
 REFERENCE = Path(reference.__file__).parent / "results"  # results that come with samgap
-FOLDER = "runs"  # of a result
+FOLDER = "runs"  # inside the folder of a result
 RUNS, SHARED, CURVES, PROBES = "runs.csv", "runs.json", "curves.csv", "probes.json"
 OF_MEMBER = ("folder", "cost", "status")
 Cells = dict[str, Any]
 
 
 def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
-    """Write a sweep's runs as far as they are done.
+    """Write the sweep, the state of each run, and the records of finished runs.
 
     Args:
-        table: of the sweep.
-        root: where its runs lie.
-        folder: of the result.
-        files: what the figure reads of a run beside its record: metrics.csv, probes.
+        table: the records of the sweep.
+        root: the results folder that has the runs.
+        folder: the folder of the result.
+        files: the files of a run that the figure reads besides the record: metrics.csv, probes.
     """
     folder = folder / FOLDER
     cells = {record.folder: _cells(record) for record in table.records}
@@ -58,17 +58,17 @@ def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
 
 
 def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
-    """Put the runs of a kept result into a store, marked as restored; records that are there stay.
+    """Restore the runs of a result into a results folder. Records that exist there stay; new ones are marked restored.
 
     Args:
-        folder: of the result, as `write` filled it.
-        root: of the store.
+        folder: the folder of the result, filled by `write`.
+        root: the results folder.
 
     Returns:
-        The sweep, and how many records were written.
+        The sweep, and the number of records written.
 
     Raises:
-        SettingError: the result was kept without its runs, or a file of it is damaged.
+        SettingError: the result was kept without its runs, or one of its files is damaged.
     """
     sweep, found = read(folder)
     folder = folder / FOLDER
@@ -93,10 +93,10 @@ def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
 
 
 def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
-    """The sweep and the records that `write` kept, each once.
+    """Return the sweep and its records, as `write` kept them; each record appears once.
 
     Raises:
-        SettingError: the result was kept without its runs, or a file of it is damaged.
+        SettingError: the result was kept without its runs, or one of its files is damaged.
     """
     if not (folder / FOLDER / RUNS).exists():
         raise SettingError(f"{folder} has no {FOLDER}/{RUNS}: this result was kept without its runs.")
@@ -124,7 +124,7 @@ def _axes(sweep: Mapping[str, Any]) -> set[str]:
 
 def _cells(record: RunRecord) -> Cells:
     values = dataclasses.asdict(record)
-    del values["identity"], values["restored"]  # the folder's name ends in it; of a store, not of the run
+    del values["identity"], values["restored"]  # the folder's name has the identity; `restored` marks copies
     return dict(sorted(_flat("settings", values.pop("settings")).items())) | values
 
 
@@ -184,7 +184,7 @@ def _rows(path: Path, decode: Callable[[str], Any]) -> Iterator[Cells]:
 
 
 def _encode(value: Any) -> str:
-    """JSON, but a text as it is where it cannot be taken for JSON."""
+    """Return the value as JSON, but a text that is not valid JSON unchanged."""
     text = json.dumps(value, allow_nan=False)
     return value if isinstance(value, str) and value and _decode(value) == value else text
 

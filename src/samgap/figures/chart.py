@@ -1,4 +1,4 @@
-"""A chart, described once: `picture` draws it for the figure, `report.vega` for the page; W&B gets its points."""
+"""Describes a chart once: `picture` draws it with matplotlib, `report.vega` on the page; W&B gets its points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SOLID: Dash = ()
 DASHED: Dash = (3.7, 1.6)
 DOTTED: Dash = (1, 1.65)
 DASHDOT: Dash = (6.4, 1.6, 1, 1.6)
-WIDE = 5  # percentage points from which gaps of tenths would not be seen
+WIDE = 5  # percentage points; beside larger gaps, a linear axis would hide gaps of tenths
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Axis:
     """An axis of a chart."""
 
     title: str
-    name: str  # what it shows, in a word or two
+    name: str  # of the quantity, in a word or two
     scale: Literal["linear", "log", "symlog"] = "linear"  # symlog: logarithmic beyond 1 and -1
     unit: Literal["", "parameters", "points"] = ""  # parameters are shown as 45k; percentage points have a line at 0
-    ticks: tuple[tuple[float, str], ...] = ()  # all of them, where they are not every reader's own to choose
-    zero: bool = False  # begins at 0
+    ticks: tuple[tuple[float, str], ...] = ()  # value and text of every tick; empty = the drawing library chooses
+    zero: bool = False  # whether the axis begins at 0
 
     def text(self, value: float) -> str:
-        """A value as it is said: "45k parameters", "rho 0.1"."""
+        """Return a value with the name of its quantity: "45k parameters", "rho 0.1"."""
         if self.unit == "parameters":
             return f"{short(value)} {self.name}"
         return f"{self.name} {dict(self.ticks).get(value, f'{value:g}')}".replace("\n", ", ")
@@ -37,27 +37,27 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Points of one kind, joined or not, with what is known of each: see `points`."""
+    """Points of one kind, joined by a line or not. The function `points` makes them."""
 
     label: str
     points: pd.DataFrame
-    look: Look  # without a marker where the points are not shown
+    look: Look  # an empty marker hides the points
     dash: Dash | None = SOLID  # None: points alone
     size: float = 6  # of the marker, in points
     filled: bool = True
-    bars: bool = False  # low and high are bars instead of a band
-    spread: str = ""  # what low and high are
-    notes: Literal["", "above", "below"] = ""  # where the notes stand in the chart
-    aside: float = 0  # moved so far along x, so that equal lines do not hide each other
+    bars: bool = False  # draw low and high as bars, not as a band
+    spread: str = ""  # what low and high mean, such as "± s.e."
+    notes: Literal["", "above", "below"] = ""  # where to write the notes; empty = nowhere in the chart
+    aside: float = 0  # shift along x, so that equal lines do not hide each other
 
     @property
     def weighted(self) -> bool:
-        """Whether its points have areas of their own."""
+        """Whether weights set the areas of the points."""
         return bool(self.points["weight"].notna().any())
 
     @property
     def spreads(self) -> bool:
-        """Whether a point has low and high."""
+        """Whether any point has low and high."""
         return bool(self.points["low"].notna().any())
 
 
@@ -72,7 +72,7 @@ class Chart:
 
     @property
     def name(self) -> str:
-        """Of all charts of a study: "training loss: SGD"."""
+        """The name of the chart among all charts of a study, such as "training loss: SGD"."""
         return f"{self.y.name}: {self.title}"
 
 
@@ -90,15 +90,15 @@ def points(
     rows: pd.DataFrame, x: str, y: str, half: str = "", *,
     ends: tuple[str, str] = ("", ""), note: Any = "", weight: Any = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Rows as the points of a line: x, y; low and high, nan where there is none; n runs; note; weight.
+    """Return the points of a line, with columns x, y, low, high, n (runs), note and weight; unknown numbers are nan.
 
     Args:
-        rows: n is taken from them too.
+        rows: one for each point; column n is used if there is one.
         x, y: columns.
-        half: column of half the distance from low to high, if there is one.
-        ends: columns of low and high instead.
+        half: column of half the distance from low to high, or "".
+        ends: columns of low and high, used instead of `half` if they exist.
         note: a text, or one for each row.
-        weight: of each row, to which the area of its point is proportional.
+        weight: one for each row; the area of a point is proportional to its weight.
     """
     nothing = pd.Series(np.nan, index=rows.index)
     spread = rows.get(half, nothing)
@@ -108,7 +108,7 @@ def points(
 
 
 def gap_axis(lines: Sequence[Line]) -> Axis:
-    """Percentage points; where there are large and small gaps, logarithmic beyond one point."""
+    """Return the axis for gaps in percentage points; with a gap above `WIDE`, it is logarithmic beyond 1."""
     largest = max((line.points[["y", "low", "high"]].abs().max().max() for line in lines), default=0)
     if largest > WIDE:
         return Axis("SAM minus SGD (percentage points,\nlogarithmic beyond 1)", "gap", "symlog", "points")
@@ -116,7 +116,7 @@ def gap_axis(lines: Sequence[Line]) -> Axis:
 
 
 def words(chart: Chart, line: Line) -> list[str]:
-    """What is said of each point, if it is one: its numbers, its interval, the number of runs, its note."""
+    """Return a text for each point: numbers, interval, number of runs and note. It is empty if y is nan."""
     texts = []
     for point in line.points.to_dict("records"):
         text = f"{chart.x.text(point['x'])}: {point['y']:.4g}"

@@ -1,4 +1,4 @@
-"""Charts as a matplotlib figure: for the paper, in color and in gray."""
+"""Draws charts as a matplotlib figure, which is readable in color and in gray."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from samgap import style
 from samgap.figures.chart import Axis, Chart, Line
 
-MANY = 30  # points from which not each is marked
+MANY = 30  # a line with more points has markers on some of them only
 
 
 def draw(charts: Sequence[Chart], title: str) -> Figure:
-    """A panel a chart, side by side, each with its legend below."""
+    """Return a figure with a panel for each chart, side by side. Each legend is below its panel."""
     alike = len({chart.y for chart in charts}) == 1
     figure, panels = plt.subplots(1, len(charts), sharey=alike, squeeze=False, layout="constrained")
     rows = 0
@@ -26,7 +26,7 @@ def draw(charts: Sequence[Chart], title: str) -> Figure:
             axes.axhline(0, color="#606060", linewidth=0.8, zorder=1)
         for which, axis in (("x", chart.x), ("y", chart.y)):
             _axis(axes, which, axis, labeled=which == "x" or number == 0 or not alike)
-        axes.margins(x=0.08, y=0 if chart.y.zero else 0.12)  # in terms of the scale, so after it
+        axes.margins(x=0.08, y=0 if chart.y.zero else 0.12)  # depends on the scale, which must be set before
         axes.set_title(chart.title)
         rows = max(rows, _legend(axes, chart, wide=not alike))
     figure.set_size_inches(1.5 + (4.6 if alike else 5.5) * len(charts), 4.8 + 0.19 * rows)
@@ -59,7 +59,7 @@ def _line(axes: Axes, line: Line) -> None:
 
 
 def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
-    # It stays readable on top of lines.
+    # A white halo keeps the text readable on top of lines.
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
     place = (4, -11 if below else 3)
     axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=9, path_effects=halo, zorder=5)
@@ -86,7 +86,7 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
 
 
 def _legend(axes: Axes, chart: Chart, *, wide: bool) -> int:
-    """Below the label of the axis, at a distance that does not depend on the panel's height; its number of rows."""
+    """Draw the legend below the x axis, at the same distance in every figure; return its number of rows."""
     longest = max(len(line.label) for line in chart.lines)
     columns = 4 if longest < 15 else 2 if longest < 40 and wide and len(chart.lines) > 4 else 1
     texts = [text for _, text in chart.x.ticks] or [""]

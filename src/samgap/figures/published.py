@@ -1,4 +1,4 @@
-"""The paper's numbers, carried as package data in samgap/reference/published/."""
+"""Loads the numbers that the paper published, package data in samgap/reference/published/."""
 
 from importlib import resources
 
@@ -8,11 +8,11 @@ from samgap.errors import SettingError, said
 
 
 def load(name: str) -> pd.DataFrame:
-    """A published table, such as fig8: width, params, sgd_acc, sgd_std, sam_acc, sam_std, gap, gap_band, best_rho.
+    """Return a published table. fig8 has width, params, sgd_acc, sgd_std, sam_acc, sam_std, gap, gap_band, best_rho.
 
-    Accuracies are in percent, gaps in percentage points; bands as drawn in the paper (their formula is not given).
-    A column that is named like an axis, such as data.label_noise or pruner.sparsity, says what its rows are for; where
-    there is a sparsity, params are the live ones.
+    Accuracies are in percent, gaps in percentage points. Bands are those that the paper draws; it gives no formula.
+    A column with the name of an axis, such as data.label_noise or pruner.sparsity, holds the axis's value for each row.
+    In a table with a sparsity, params are the live parameters.
 
     Raises:
         SettingError: no table has this name.

@@ -1,4 +1,4 @@
-"""Parameter counts, and the width that comes nearest to a given count."""
+"""Counts parameters, and finds the width that comes nearest to a given count."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ class Counts:
 
 
 def prunable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The kernels: weights with two or more axes, which are those of linear and convolution layers.
+    """Return the kernels: all weights with two or more axes, which are those of linear and convolution layers.
 
     Biases and batch-norm parameters are vectors. They stay dense, as in the paper.
     """
@@ -37,10 +37,10 @@ def count(net: nn.Module) -> Counts:
 
 
 def nearest_width(build: Callable[[float], nn.Module], params: float, step: float) -> float:
-    """The width whose net has nearest to `params` parameters; of two equally near, the smaller.
+    """Return the width whose net comes nearest to `params` parameters; of two equally near, the smaller.
 
     Args:
-        build: makes the net of a width, on the meta device. Wider nets must have more parameters.
+        build: makes the net of a given width, on the meta device. Wider nets must have more parameters.
         params: requested number of parameters.
         step: widths are multiples of it.
 
@@ -66,21 +66,21 @@ def nearest_width(build: Callable[[float], nn.Module], params: float, step: floa
 
 @functools.cache
 def counts_of(code: str, width: float, shape: tuple[int, int, int], classes: int) -> Counts:
-    """The parameters of a net of the model at a dotted path, for images of `shape` (c, h, w)."""
+    """Return the parameter counts of the model with dotted path `code`, for images of `shape` (c, h, w)."""
     with torch.device("meta"):
         return count(locate(code, "model.code")(shape, classes, width=width))
 
 
 @functools.cache
 def width_of(code: str, params: float, shape: tuple[int, int, int], classes: int) -> float:
-    """The width at which the model at a dotted path comes nearest to `params` parameters, see `nearest_width`."""
+    """Return the width at which the model with dotted path `code` comes nearest to `params` parameters."""
     model = locate(code, "model.code")
     step = locate(f"{model.__module__}.WIDTH_STEP")
     return nearest_width(lambda width: model(shape, classes, width), params, step)
 
 
 def whole(value: Any, name: str) -> int:
-    """`value` as a positive whole number.
+    """Return `value` as a positive whole number.
 
     Raises:
         SettingError: `value` is not a positive whole number.

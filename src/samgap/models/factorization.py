@@ -1,4 +1,4 @@
-"""The matrix factorization of figure 1: two linear layers without bias, x to W2 W1 x, of rank at most the width."""
+"""The matrix factorization of figure 1: linear layers without bias, x -> W2 W1 x. The width bounds the rank."""
 
 import math
 
@@ -29,6 +29,6 @@ class Factorization(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, c, h, w) to outputs (B, C)."""
+        """Map inputs (B, c, h, w) to outputs (B, C)."""
         outputs: Tensor = self.factors(images)
         return outputs

@@ -1,4 +1,4 @@
-"""`hydra.utils.instantiate(config.model)`: makes the nets that a file of conf/model/ describes."""
+"""Makes the net that a file of conf/model/ describes, for `hydra.utils.instantiate(config.model)`."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ def model(
     batch_norm: str = "local",
     **own: Any,
 ) -> nn.Module:
-    """The net for images of `shape` (c, h, w) and so many classes, drawn from the global generator.
+    """Return a net for images of `shape` (c, h, w) and this many classes, with weights from the global generator.
 
-    See conf/model/base.yaml. `batch_norm` is how a run takes statistics; the net is the same.
+    conf/model/base.yaml explains the keys. `batch_norm` matters to a run only and does not change the net.
     """
     if params is not None:
         width = count.width_of(code, params, shape, classes)

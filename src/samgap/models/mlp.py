@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from samgap.errors import SettingError, said
 
-WIDTH_STEP = 0.01  # the finest p at which both layers change
+WIDTH_STEP = 0.01  # the smallest step of p that changes both layers
 
 
 class MLP(nn.Module):
@@ -37,6 +37,6 @@ class MLP(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, c, h, w) to logits (B, C)."""
+        """Map images (B, c, h, w) to logits (B, C)."""
         logits: Tensor = self.layers(images)
         return logits

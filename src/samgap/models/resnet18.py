@@ -46,7 +46,7 @@ class ResNet18(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, c, h, w) to logits (B, C)."""
+        """Map images (B, c, h, w) to logits (B, C)."""
         features = self.stages(self.stem(images))  # (B, 8f, h/8, w/8)
         logits: Tensor = self.head(features.mean(dim=(2, 3)))
         return logits

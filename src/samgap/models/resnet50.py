@@ -51,7 +51,7 @@ class ResNet50(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, c, h, w) to logits (B, C)."""
+        """Map images (B, c, h, w) to logits (B, C)."""
         features = self.stages(self.stem(images))  # (B, 32f, h/32, w/32)
         logits: Tensor = self.head(features.mean(dim=(2, 3)))
         return logits

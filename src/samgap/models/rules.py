@@ -7,4 +7,4 @@ RULES = {
     "params": at_least(1).or_null(" for model.width"),
     "batch_norm": one_of("local", "synchronized"),
 }
-NEEDED = ("width",)  # whatever the model
+NEEDED = ("width",)  # by every model

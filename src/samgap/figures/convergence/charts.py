@@ -1,4 +1,4 @@
-"""The charts of curves: training loss over epochs, its axis logarithmic."""
+"""Charts of the training loss over epochs, on a logarithmic axis."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,16 @@ from samgap.figures.table import short, words
 from samgap.runs.sweeps import RHO
 from samgap.style import Look
 
-POINTS = 200  # of a curve, so that a page of many stays light
+POINTS = 200  # about as many remain of a longer curve, so that pages stay small
 
 
 def convergence(frame: pd.DataFrame, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Chart]:
-    """A chart a rule of the step; a curve a cell, with the line that its rate is the slope of. See `Kind.charts`."""
+    """Return a chart for each rule and rho, with the curve and the fitted line of each cell. See `Kind.charts`."""
     keys = [str(key) for key in frame.columns[: frame.columns.get_loc("epoch")]]
     ours, theirs = frame[frame["who"] == "ours"], frame[frame["who"] == "published"]
     curves = [curve for _, curve in ours.groupby(keys, sort=False, dropna=False)]
     lines: dict[tuple[str, float], list[Line]] = {}
-    for cell, curve in zip(facts["cells"], curves, strict=True):  # in one order
+    for cell, curve in zip(facts["cells"], curves, strict=True):  # both have one order
         mine = lines.setdefault((cell["rule"], cell[RHO]), [])
         mine += _curve(cell, curve, keys, style.SERIES[len(mine) // 2 % len(style.SERIES)])
     charts = []

@@ -1,11 +1,11 @@
-"""Curves of the training loss: from records to one table, and from a curve to its rate.
+"""Reads curves of the training loss into one table, and measures their rate and straightness.
 
-What is measured, on the loss of each epoch after the first quarter of training:
+Both numbers are computed from the losses of the epochs after the first quarter of training:
 
-- rate: minus the slope of log(loss), by least squares; log(2) / rate is the number of epochs in which the loss halves.
-- straightness: log of the residual sum of squares of the power law log(loss) = a - b log(epoch) over that of the line
-  log(loss) = a - b epoch. Above 0 the line fits better; a loss that falls like 1/t^b is below 0. One that falls ever
-  faster is above 0 too, as the theory allows: its rate is a bound.
+- rate: minus the slope of log(loss), by least squares. The loss halves in log(2) / rate epochs.
+- straightness: log(P / L). P and L are residual sums of squares: P of the power law log(loss) = a - b log(epoch), L of
+  the line log(loss) = a - b epoch. Above 0 the line fits better; a loss that falls like 1/t^b is below 0. A loss that
+  falls faster and faster is above 0 too. The theory allows this, since its rate is a bound.
 """
 
 import math
@@ -23,36 +23,36 @@ from samgap.runs import sweeps
 from samgap.runs.records import METRICS
 from samgap.runs.sweeps import RHO, SEED
 
-WARM_UP = 0.25  # of the epochs, which no fit sees
+WARM_UP = 0.25  # share of the epochs that fits leave out
 RULES = {"sgd": "SGD", "sam": "SAM", "sam_unnormalized": "un-normalized SAM (the theory's)"}
 
 
 def rate(epochs: Any, losses: Any) -> float:
-    """Fall of log(loss) an epoch, by least squares."""
+    """Return how much log(loss) falls in an epoch, by least squares."""
     return -float(np.polyfit(np.asarray(epochs, dtype=float), np.log(np.asarray(losses, dtype=float)), 1)[0])
 
 
 def straightness(epochs: Any, losses: Any) -> float:
-    """How much better a linear rate fits than a power law, see above; 0 where both fit exactly."""
+    """Return how much better a linear rate fits than a power law, see above; 0 if both fit exactly."""
     x, y = np.asarray(epochs, dtype=float), np.log(np.asarray(losses, dtype=float))
     line, power = (np.polyfit(at, y, 1, full=True)[1] for at in (x, np.log(x)))
-    tiny = len(y) * (64 * np.finfo(float).eps * max(1.0, float(np.abs(y).max()))) ** 2  # of rounding
+    tiny = len(y) * (64 * np.finfo(float).eps * max(1.0, float(np.abs(y).max()))) ** 2  # size of rounding errors
     return math.log((power.sum() + tiny) / (line.sum() + tiny))
 
 
 def settled(curve: pd.DataFrame) -> pd.DataFrame:
-    """The epochs of a curve that a fit sees."""
+    """Return the epochs of a curve that fits use."""
     late: pd.DataFrame = curve[curve["epoch"] > WARM_UP * curve["epoch"].max()]
     return late
 
 
 def swept(table: Table) -> list[str]:
-    """The axes of a cell beside the rule of its step."""
+    """Return the axes of a cell that do not belong to the ascent."""
     return [axis for axis in table.cell_axes if not axis.startswith("ascent.")]
 
 
 def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
-    """The curves of all runs that did not diverge, see `convergence.Convergence`.
+    """Return the curves of all runs that did not diverge, see `study.Convergence`.
 
     Raises:
         SettingError: an axis belongs to the ascent, a curve is missing, or one is too short.
@@ -67,7 +67,7 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
         place = (member.folder, *(member.axes[axis] for axis in axes))
         if record is None or record.status == "diverged" or place in seen:
             continue
-        seen.add(place)  # the SGD arm is that of every ascent
+        seen.add(place)  # all ascents share the runs of SGD
         own = curve(sweeps.runs(root) / member.folder / METRICS)
         ascent = record.settings["ascent"]["name"] if member.axes[RHO] else "sgd"
         context = {"rule": ascent} | {axis: member.axes[axis] for axis in (*axes, RHO, SEED)}
@@ -87,10 +87,10 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
 
 
 def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) -> pd.DataFrame:
-    """Rate and straightness of every run, and whether it interpolates.
+    """Return the rate and straightness of every run, and whether it interpolates.
 
     Raises:
-        SettingError: a loss of 0, or a regression without `interpolates_from`.
+        SettingError: a loss is 0, or `interpolates_from` is missing for a regression.
     """
     rows = []
     for values, run in curves.groupby([*keys, SEED], sort=False):
@@ -116,15 +116,15 @@ def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) 
 
 
 def reference(name: str | None) -> pd.DataFrame | None:
-    """A published table of curves: width, epoch, loss.
+    """Return a published table of curves with columns width, epoch and loss, or None if there is no name.
 
     Raises:
-        SettingError: it holds something else.
+        SettingError: the table lacks these columns.
     """
     if not name:
         return None
     theirs = published.load(name)
     if not {"width", "epoch", "train_loss"} <= {*theirs.columns}:
         raise SettingError(f"draw.published wants a table of losses by width and epoch, and {said(name)} is none.")
-    # Some of the paper's axes count from 0; ours say how many epochs were done.
+    # Some of the paper's axes count epochs from 0. Ours count finished epochs.
     return theirs.rename(columns={"train_loss": "loss"}).assign(epoch=theirs["epoch"] + (theirs["epoch"].min() == 0))

@@ -1,4 +1,4 @@
-"""The figures of curves."""
+"""The kind of figure that shows curves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Convergence(Kind):
     files = (METRICS,)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> study.Convergence:
-        """See `study.evaluate`; every rho is a series of its own."""
+        """Evaluate a sweep by `study.evaluate`; each rho is a series."""
         return study.evaluate(root, name, scale, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """Loss over epochs."""
+        """Return charts of the loss over epochs."""
         return charts.convergence(frame, facts, self.settings)

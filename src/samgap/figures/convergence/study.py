@@ -1,7 +1,7 @@
 """Does the training loss fall at a linear rate where a net interpolates, and more slowly where it does not?
 
-Poster figures 1 to 3, which go with Theorem 6: E f(x_t) <= c^t f(x_0), c < 1, a straight line where the axis of the
-loss is logarithmic. `curves` says what rate and straightness are, `convergence_verdict` how they are judged.
+Poster figures 1 to 3 illustrate Theorem 6: E f(x_t) <= c^t f(x_0) with c < 1, which is a straight line on a
+logarithmic axis. `curves` defines rate and straightness, and `verdict` tests them.
 """
 
 import math
@@ -25,11 +25,11 @@ from samgap.style import short as count
 
 @dataclass(frozen=True)
 class Convergence:
-    """The curves of one sweep and what was made of them.
+    """The curves of one sweep, with their fits and verdicts.
 
-    `keys` are the columns that make a cell: rule (a key of `RULES`, or another ascent's name), ascent.rho, the swept
-    axes, params_total. `curves` has a row a cell, seed and epoch, with column loss; `fits` a row a cell and seed;
-    `cells` a row a cell, with the published rate beside.
+    `keys` are the columns that identify a cell: rule (a key of `RULES`, or another ascent's name), ascent.rho, the
+    swept axes, params_total. `curves` has a row for each cell, seed and epoch, with column loss. `fits` has a row for
+    each cell and seed. `cells` has a row for each cell, with the published rate.
     """
 
     table: Table
@@ -43,7 +43,7 @@ class Convergence:
     title: ClassVar[str] = "training loss"
 
     def frame(self) -> pd.DataFrame:
-        """The curve of every cell, of the mean of log(loss) with its standard error, and the published points."""
+        """Return the published curves and those of all cells: mean log(loss) ± its standard error, as losses."""
         logs = self.curves.assign(log=np.log(self.curves["loss"])).groupby([*self.keys, "epoch"], sort=False)["log"]
         ours = logs.agg(["mean", "sem", "count"]).reset_index().rename(columns={"count": "n"}).assign(who="ours")
         error = ours.pop("sem").fillna(0)
@@ -56,22 +56,22 @@ class Convergence:
         return pd.concat([ours, theirs.assign(who="published", rule="sam")], ignore_index=True)
 
     def statistics(self) -> dict[str, Any]:
-        """Rates and straightness."""
+        """Return the rates and straightness of cells and of runs."""
         return {"cells": self.cells.to_dict("records"), "fits": self.fits.to_dict("records"), "warm_up": WARM_UP}
 
     def rows(self) -> pd.DataFrame:
-        """A row a rule and cell."""
+        """Return a row for each cell."""
         return tabled(self.cells)
 
     def remarks(self) -> list[str]:
-        """What the columns are."""
+        """Return a sentence that explains the columns."""
         return [
             f"rate: fall of log(loss) an epoch after the first {WARM_UP:.0%} of epochs; straightness: above 0 where a "
             "linear rate fits better than a power law."
         ]
 
     def headline(self) -> dict[str, Any]:
-        """Rate and straightness of each cell."""
+        """Return the rate and straightness of each cell."""
         return {
             f"{name}/{words({key: cell[key] for key in self.keys[:-1]})}": cell[name]
             for _, cell in self.cells.iterrows()
@@ -80,17 +80,17 @@ class Convergence:
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Convergence:
-    """Read a sweep's curves and work everything out.
+    """Read a sweep's curves, fit them and judge the fits.
 
     Args:
-        root: where results lie.
+        root: the results folder.
         name, scale: of the sweep.
-        settings: of the kind of figure: published; interpolates_from, the width from which nets can interpolate, or
-            null to tell by a final training accuracy of 99.9 %.
+        settings: of the figure: published, and interpolates_from, the width from which nets can interpolate; None
+            counts nets with a final training accuracy of 99.9 %.
 
     Raises:
-        SettingError: see `table.collect`; also a run of too few epochs, an axis that is no number, or a published
-            table that has no curves.
+        SettingError: interpolates_from is not a number; see also `table.collect`, `curves.load`, `curves.fit` and
+            `curves.reference`.
     """
     table = collect(sweeps.read(root, name, scale), root)
     least = settings["interpolates_from"]
@@ -126,7 +126,7 @@ def _cells(fits: pd.DataFrame, keys: list[str], theirs: pd.DataFrame | None) -> 
 
 
 def tabled(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells as they are shown; the columns before params_total are their keys."""
+    """Return the cells as texts for a table. The columns before params_total identify a cell."""
     keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():

@@ -1,6 +1,6 @@
-"""Is the loss straight where nets interpolate, and does it fall faster there? The tests behind figures 1 to 3.
+"""Tests for figures 1 to 3: does the loss fall at a linear rate where nets interpolate, and faster than elsewhere?
 
-Seeds are independent and no rho is chosen, so Student's t gives the p values.
+Seeds are independent and no best rho is picked, so Student's t gives the p values.
 """
 
 import math
@@ -21,25 +21,25 @@ from samgap.runs.sweeps import RHO, SEED
 
 @dataclass(frozen=True)
 class Verdict(Judgment):
-    """The answer for one rule of the step.
+    """The answer for one update rule at one rho. All p values are one-sided.
 
-    `linear_p` is the largest over the cells that interpolate, each tested for a straightness above 0; `slower_p` is the
-    largest over all pairs of a cell that does and one that does not, each tested for a larger rate of the first, paired
-    by seed, and `faster_p` the largest for a larger rate of the second. All one-sided.
+    `linear_p` is the largest p over the cells that interpolate, each tested for a straightness above 0. `slower_p` and
+    `faster_p` are the largest over all pairs of a cell that interpolates and one that does not. A pair is tested, seed
+    by seed, for a larger rate of the first (`slower_p`) or of the second (`faster_p`).
     """
 
-    seeds: int  # of the cell that has fewest
-    diverged: int  # runs
-    interpolating: int  # cells
-    others: int
+    seeds: int  # in the cell with the fewest
+    diverged: int  # number of runs
+    interpolating: int  # number of cells
+    others: int  # number of cells that do not interpolate
     linear_p: float
-    sublinear_p: float  # the smallest, for a straightness below 0, corrected for their number
+    sublinear_p: float  # the smallest for a straightness below 0, corrected for the number of tests
     slower_p: float
     faster_p: float
 
 
 def diverged(table: Table) -> Counter[tuple[str, float]]:
-    """How many runs of each rule and rho have no curve to the end."""
+    """Return the number of diverged runs for each rule and rho."""
     return Counter(
         (record.settings["ascent"]["name"] if record.rho else "sgd", record.rho)
         for record in table.records
@@ -53,11 +53,11 @@ def judge(
     keys: list[str],
     lost: Mapping[tuple[str, float], int] = MappingProxyType({}),
 ) -> Verdict:
-    """The answer for one rule: straight where it interpolates, and faster there.
+    """Return whether one rule has a linear rate where nets interpolate, and a larger rate there than elsewhere.
 
     Args:
-        cells, fits, keys: see `convergence.Convergence`; the cells of one rule, in the order of the fits of all.
-        lost: runs that diverged, by rule and rho.
+        cells, fits, keys: see `study.Convergence`; the cells are those of one rule and rho, in the order of the fits.
+        lost: number of diverged runs by rule and rho.
     """
     rule, rho = str(cells["rule"].iloc[0]), float(cells[RHO].iloc[0])
     gone = lost.get((rule, rho), 0)
@@ -69,7 +69,7 @@ def judge(
     )
     pairs = [(one["rate"], other["rate"]) for one in inside for other in outside]
     linear_p = _largest(above(runs["straightness"]) for runs in inside)
-    # The smallest of several p values is small by chance; Bonferroni's correction.
+    # The smallest of several p values may be small by chance, so Bonferroni's correction is applied.
     sublinear_p = min(1.0, len(inside) * _smallest(above(-runs["straightness"]) for runs in inside))
     slower_p = _largest(above((one - other).dropna()) for one, other in pairs)
     faster_p = _largest(above((other - one).dropna()) for one, other in pairs)
@@ -91,7 +91,7 @@ def judge(
 
 
 def all_diverged(rule: str, rho: float, runs: int) -> Verdict:
-    """The answer for a rule of which no run came to its end."""
+    """Return the answer for a rule whose runs all diverged."""
     nan = math.nan
     return Verdict(_named(rule, rho), "inconclusive", f"all {runs} run(s) diverged", 0, runs, 0, 0, nan, nan, nan, nan)
 
@@ -101,12 +101,12 @@ def _named(rule: str, rho: float) -> str:
 
 
 def _largest(values: Iterable[float]) -> float:
-    """The largest p value; nan, which no test passes, where one is nan or there is none."""
+    """Return the largest p value. If one is nan or there is none, return nan, which passes no test."""
     return float(np.max([*values] or [math.nan]))
 
 
 def _smallest(values: Iterable[float]) -> float:
-    """The smallest p value that is a number; 1 where there is none."""
+    """Return the smallest p value that is not nan, or 1 if there is none."""
     return min((value for value in values if not math.isnan(value)), default=1.0)
 
 

@@ -1,1 +1,1 @@
-"""Is the loss flatter where SAM ends?"""
+"""Is the loss flatter around SAM's solutions?"""

@@ -1,4 +1,4 @@
-"""The charts of sharpness: lambda_max and s_k over rho, with what linear stability allows; losses around a net."""
+"""Charts of sharpness: lambda_max and s_k over rho with the limits of linear stability, and losses around a net."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ LIMIT = "#404040"
 
 
 def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
-    """lambda_max, and s_2, s_3, s_4, over evenly spaced rhos, SGD first; a color a series. See `Kind.charts`."""
+    """Return charts of lambda_max and of s_2, s_3, s_4 over evenly spaced rhos; each series has a color."""
     rhos = sorted({*frame[RHO]})
     cells = _named(frame).assign(at=frame[RHO].map(rhos.index))
     groups = list(cells.groupby("series", sort=False))
@@ -37,7 +37,7 @@ def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
     for eta, rule in rules.groupby("eta"):
         text = f"largest that linear stability allows at learning rate {eta:g}\n(un-normalized SAM)"
         top.append(Line(text, points(rule, "at", "largest"), Look(LIMIT, ""), (4, 2)))
-        # Short strokes, since a line would hide that bounds stop where they are void.
+        # Short strokes as markers, since a line alone would hide where the bounds are void.
         for name, dash in BOUNDS.items():
             if f"bound_{name}" in rule and rule[f"bound_{name}"].notna().any() and cells[name].notna().any():
                 text = f"bound on {TEXT[name]} (batch 1, un-normalized SAM)"
@@ -56,7 +56,7 @@ def _published(top: list[Line], moments: list[Line], cells: pd.DataFrame, data: 
     sgd, sam = level[level[RHO] == 0], level[level[RHO] > 0]
     if len(sgd):
         top.append(Line(f"published on {data}: SGD", points(sgd, "at", "published_lambda_max"), marks, None))
-    if len(sam):  # its rho is not stated, so it is a level
+    if len(sam):  # the paper states no rho, so draw a horizontal line
         ends = sam.iloc[[0, -1]].assign(at=[sam["at"].min() - 0.3, sam["at"].max() + 0.3])
         text = f"published on {data}: SAM, its ρ is not stated"
         top.append(Line(text, points(ends, "at", "published_lambda_max"), Look(style.PUBLISHED, ""), DASHDOT))
@@ -66,7 +66,7 @@ def _published(top: list[Line], moments: list[Line], cells: pd.DataFrame, data: 
 
 
 def surfaces(frame: pd.DataFrame) -> list[Map]:
-    """The loss on a plane through each net, a map a net and kind of directions."""
+    """Return a map of the loss on a plane for each net and each kind of directions."""
     maps = []
     for (named, rho, seed, kind), losses in _named(frame).groupby(["series", RHO, "seed", "directions"]):
         arm = f"SAM at rho={rho:g}" if rho else "SGD"
@@ -76,5 +76,5 @@ def surfaces(frame: pd.DataFrame) -> list[Map]:
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    # A csv has nothing where a series has no name.
+    # In a CSV file, the cell of a series without a name is empty.
     return frame.assign(series=frame["series"].astype(object).where(frame["series"].notna(), ""))

@@ -1,4 +1,4 @@
-"""The figure of the loss around a net (poster figures 4 and 5): SGD's and SAM's side by side, cut along one plane."""
+"""Draws the loss on planes through the nets of SGD and SAM, side by side (poster figures 4 and 5)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from samgap.figures import output
 from samgap.figures.sharpness.surfaces import Array, Surface, Surfaces
 
-LEVELS = (0.01, 0.05, 0.10)  # the poster's
+LEVELS = (0.01, 0.05, 0.10)  # contour levels of the poster
 RAISED = "eigen"
 KINDS = {
     "eigen": "its largest eigenvalues' directions",
@@ -26,9 +26,9 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:.3g}")
 
 
 def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
-    """A column a net; a row of contours for each kind of directions, under a row in three dimensions.
+    """Return a figure with a column for each net: on top in three dimensions, below as contours, a row for each kind.
 
-    Colors mean the same in a whole row, and so do heights.
+    All panels of a row have the same scale of colors and heights. The kinds of directions are in `KINDS`.
 
     Args:
         study: the surfaces.
@@ -58,11 +58,11 @@ def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
 
 
 def limits(losses: Sequence[Array]) -> tuple[float, float]:
-    """One logarithmic scale for several surfaces, over their losses that are finite and above 0."""
+    """Return the ends of a logarithmic scale for several surfaces: their smallest positive and largest finite loss."""
     values = np.concatenate([one.ravel() for one in losses])
     values = values[np.isfinite(values) & (values > 0)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.1, 1.0)
-    return low, max(high, low * 1.001)  # a flat surface has a scale too
+    return low, max(high, low * 1.001)  # a flat surface needs a scale too
 
 
 def _title(one: Surface, published: Mapping[str, float], data: str) -> str:
@@ -75,7 +75,7 @@ def _title(one: Surface, published: Mapping[str, float], data: str) -> str:
 
 
 def _contours(axes: Axes, one: Surface, losses: Array, span: tuple[float, float]) -> Any:
-    """The losses in color, with the poster's levels; points that are not finite stay white."""
+    """Draw the losses in color with the poster's levels; points with a loss that is not finite stay white."""
     shown = np.ma.masked_invalid(losses.T)  # rows are y
     colors = np.ma.maximum(shown, span[0])
     mesh = axes.pcolormesh(one.steps, one.steps, colors, norm=LogNorm(*span), cmap=MAP, shading="nearest")
@@ -91,7 +91,7 @@ def _contours(axes: Axes, one: Surface, losses: Array, span: tuple[float, float]
 def _raised(axes: Any, one: Surface, losses: Array, span: tuple[float, float]) -> None:
     x, y = np.meshgrid(one.steps, one.steps, indexing="ij")
     top = span[1]
-    # Three dimensions have no masks: what is not finite stands at the top.
+    # plot_surface has no masks, so losses that are not finite are drawn at the top.
     heights = np.where(np.isfinite(losses), losses, top)
     axes.plot_surface(x, y, heights, norm=LogNorm(*span), cmap=MAP, rstride=1, cstride=1, linewidth=0)
     axes.set(zlim=(0, top), xlabel="$d_1$", ylabel="$d_2$", zlabel="training loss")

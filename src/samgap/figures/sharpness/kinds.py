@@ -1,4 +1,4 @@
-"""The figures of sharpness."""
+"""The kinds of figures that show sharpness."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 
 class Sharpness(Kind):
-    """Are lambda_max and s_2 smaller where SAM ends?"""
+    """Are lambda_max and s_2 smaller at SAM's solutions?"""
 
     files = (METRICS, FOLDER)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> study.Flatness:
-        """See `study.evaluate`; every rho is a cell of its own."""
+        """Evaluate a sweep by `study.evaluate`; each rho is a cell."""
         return study.evaluate(root, name, scale, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """lambda_max and s_k over rho."""
+        """Return charts of lambda_max and s_k over rho."""
         return charts.flatness(frame, self.settings)
 
 
 class Surfaces(Kind):
-    """Is the loss around the solution flatter where SAM ends?"""
+    """Is the loss flatter around SAM's solutions?"""
 
     files = (METRICS, FOLDER)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> surfaces.Surfaces:
-        """See `surfaces.evaluate`; the largest rho is drawn."""
+        """Evaluate a sweep by `surfaces.evaluate`, which draws SGD and the largest rho."""
         return surfaces.evaluate(root, name, scale, self.settings)
 
     def draw(self, study: Any, charts: Sequence[Any]) -> "Figure":
-        """The same planes in three dimensions and as contours, which Vega-Lite has neither of."""
+        """Draw the planes in three dimensions and as contours; Vega-Lite can do neither."""
         from samgap.figures.sharpness.draw_surfaces import draw
 
         return draw(study, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Map]:
-        """A plane through each net."""
+        """Return a map of the loss on a plane through each net."""
         return charts.surfaces(frame)

@@ -1,4 +1,4 @@
-"""What probes found on the runs of a sweep: a row a run, and a row a cell with means over seeds."""
+"""Tables of probe results: one with a row for each run, one with a row for each cell and means over seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ from samgap.theory.stability import ORDERS, bound, largest_curvature
 
 STOP = "stop_loss"
 TOP = "lambda_max"
-NAMES = {"hessian": [TOP], "moments": [f"s_{order}" for order in ORDERS]}  # the numbers of a probe
-Probes = Mapping[str, dict[str, Any]]  # name to the content of probes/<name>.json
+NAMES = {"hessian": [TOP], "moments": [f"s_{order}" for order in ORDERS]}  # the numbers that each probe gives
+Probes = Mapping[str, dict[str, Any]]  # name of a probe -> content of probes/<name>.json
 
 
 def series(axes: Mapping[str, Any]) -> str:
-    """The name of a series: "equal epochs", "equal training loss (stop_loss=0.01), model.width=4", or nothing."""
+    """Return the name of a series: "equal epochs", "equal training loss (stop_loss=0.01), model.width=4", or ""."""
     parts = [words({axis: value}) for axis, value in axes.items() if axis != STOP]
     if STOP in axes:
         value = axes[STOP]
@@ -32,18 +32,18 @@ def series(axes: Mapping[str, Any]) -> str:
 
 
 def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -> dict[str, Probes]:
-    """What the probes of these names found on each run that is done, by its folder.
+    """Return the results of the named probes for each finished run, by the folder of the run.
 
-    A probe that looked at no run is left out, see `unseen`.
+    A probe that has no results at all is left out, see `unseen`.
 
     Args:
-        table: runs.
-        root: where results lie.
+        table: the runs.
+        root: the results folder.
         names: of probes.
-        least: those of `names` of which one is wanted.
+        least: those of `names` of which at least one must have results.
 
     Raises:
-        SettingError: a run was not looked at, or not all in the same way.
+        SettingError: a run has no results, has those of another run, or was probed with other settings.
     """
     found: dict[str, Probes] = {}
     lacking: list[str] = []
@@ -74,7 +74,7 @@ def _kept(folder: Path, names: Sequence[str]) -> dict[str, Any]:
 
 
 def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
-    """A sentence on the probes of these names that looked at no run, if there are any."""
+    """Return a sentence for each of the named probes that has no results."""
     lacking = [name for name in names if found and not any(name in mine for mine in found.values())]
     return [f"Note: nothing of probe {name}, which looked at no run (probe=[{','.join(names)}])." for name in lacking]
 
@@ -99,12 +99,12 @@ def _refuse_mixed(name: str, settings: list[dict[str, Any]]) -> None:
 
 
 def load(table: Table, root: Path, found: Mapping[str, Probes], names: Sequence[str]) -> pd.DataFrame:
-    """A row a point of the grid whose run has a record, with what `look` found for the probes of these names.
+    """Return a row for each point of the grid whose run has a record, with the results of the named probes.
 
     Columns: the axes of a series, ascent.rho, seed; series, its name; folder, status, eta, epochs, train_loss in
-    evaluation mode; missed, whether the run ended without reaching its stop_loss; the numbers that `NAMES` has for the
-    probes, nan where there is none; within, whether lambda_max (1 + rho lambda_max) is at most 2/eta;
-    not_converged, those of the numbers that are only approached.
+    evaluation mode; missed, whether the run ended without reaching its stop_loss; the numbers that `NAMES` lists for
+    the probes, nan if unknown; within, whether lambda_max (1 + rho lambda_max) is at most 2/eta; not_converged, the
+    names of the numbers that did not converge.
     """
     by_folder = {record.folder: record for record in table.records}
     rows = []
@@ -118,7 +118,7 @@ def load(table: Table, root: Path, found: Mapping[str, Probes], names: Sequence[
         row |= {"epochs": record.epochs, "train_loss": record.train_loss_final, "missed": _missed(record, root)}
         rows.append(row | _numbers(found.get(record.folder, {}), row[RHO], row["eta"]))
     runs = pd.DataFrame(rows).drop_duplicates([*table.cell_axes, RHO, SEED], ignore_index=True)
-    # Where all runs diverged there is no number at all.
+    # If all runs diverged, the columns of numbers are missing.
     return runs.assign(**{n: math.nan for name in names for n in NAMES.get(name, []) if n not in runs})
 
 
@@ -149,11 +149,11 @@ def _float(value: Any) -> float:
 
 
 def summary(runs: pd.DataFrame, axes: list[str], theirs: pd.DataFrame | None) -> pd.DataFrame:
-    """A row a series and rho, in order of rho: n of its runs that are done, means and standard errors over seeds.
+    """Return a row for each series and rho, in order of rho: n (finished runs), means and standard errors over seeds.
 
-    Columns beside: diverged and missed, numbers of runs; within, a share; largest, the largest lambda_max that linear
-    stability of un-normalized SAM allows, and bound_s_k with batches of one example, nan where they say nothing;
-    published_s_2 and published_s_2_half, the half length of the published bar.
+    Other columns: diverged and missed, numbers of runs; within, a share of runs; largest and bound_s_k, the limits that
+    linear stability of un-normalized SAM sets to lambda_max and, in batches of one example, to s_k, nan if there is
+    none; published_s_2 and published_s_2_half, half the length of the published bar.
     """
     numbers = [name for names in NAMES.values() for name in names if name in runs]
     rows = []
@@ -176,13 +176,13 @@ def summary(runs: pd.DataFrame, axes: list[str], theirs: pd.DataFrame | None) ->
 
 
 def limit(order: int, eta: float, rho: float) -> float:
-    """The poster's bound on s_k itself; nan where it says nothing, as wherever eta <= 2 rho."""
+    """Return the poster's bound on s_k for k = `order`, or nan if there is none, as for eta <= 2 rho."""
     value = bound(order, eta, rho) if eta > 2 * rho else math.inf
     return value ** (1 / order) if math.isfinite(value) else math.nan
 
 
 def references(names: str | Sequence[str] | None) -> tuple[pd.DataFrame | None, dict[str, float]]:
-    """The published s_2 by rho, and the published lambda_max by optimizer (sgd, sam).
+    """Return the published s_2 by rho, and the published lambda_max by optimizer (sgd, sam).
 
     Raises:
         SettingError: a table holds neither.

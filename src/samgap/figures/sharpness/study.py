@@ -1,7 +1,7 @@
-"""How curved is the training loss where SGD and SAM end (poster figure 6)? lambda_max and the non-uniformities s_k.
+"""Curvature of the training loss at the solutions of SGD and SAM: lambda_max and non-uniformity s_k (poster figure 6).
 
-Both are of the loss as it is trained on; `squared` is summed over outputs, `mean_squared` the mean, and curvature
-scales with it.
+Both are of the loss that was trained. `squared` is the sum over outputs, `mean_squared` the mean, whose curvature is
+smaller by the number of outputs.
 """
 
 import math
@@ -24,11 +24,10 @@ PROBES = ("hessian", "moments")
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What probes found on the runs of one sweep, and what was made of it.
+    """The probe results of one sweep, with their summary and verdicts.
 
-    `axes` are the swept keys beside ascent.rho and seed: each of their values is a series, such as that of runs of
-    equal epochs and that of runs of equal training loss. `runs` and `cells` are as `probed.load` and
-    `probed.summary` give them.
+    `axes` are the swept keys except ascent.rho and seed. Each combination of their values is a series, such as the runs
+    of equal epochs or the runs of equal training loss. `runs` comes from `probed.load`, `cells` from `probed.summary`.
     """
 
     table: Table
@@ -40,7 +39,7 @@ class Measured:
     verdicts: list[Verdict]
 
     def statistics(self) -> dict[str, Any]:
-        """Cells, runs and notes."""
+        """Return cells, runs and notes."""
         return {
             "cells": self.cells.to_dict("records"),
             "measured": self.runs.to_dict("records"),
@@ -49,15 +48,15 @@ class Measured:
         }
 
     def rows(self) -> pd.DataFrame:
-        """A row a series and rho."""
+        """Return a row for each series and rho."""
         return tabled(self.cells, self.axes)
 
     def remarks(self) -> list[str]:
-        """What to know of the numbers."""
+        """Return notes that explain the numbers."""
         return self.notes
 
     def headline(self) -> dict[str, Any]:
-        """What was measured in each cell, means over seeds."""
+        """Return the numbers of each cell, as means over seeds."""
         return {
             f"{name}/{words({axis: cell[axis] for axis in [*self.axes, RHO]})}": cell[name]
             for _, cell in self.cells.iterrows()
@@ -72,18 +71,18 @@ class Flatness(Measured):
     title: ClassVar[str] = "curvature of the training loss where training ends"
 
     def frame(self) -> pd.DataFrame:
-        """A row a cell, ours beside the published."""
+        """Return a row for each cell, with the published lambda_max."""
         theirs = pd.Series([self.published.get("sam" if rho else "sgd", math.nan) for rho in self.cells[RHO]])
         return self.cells.assign(published_lambda_max=theirs)
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Flatness:
-    """Read what the probes hessian and moments found on a sweep's runs and work everything out.
+    """Read the results of the probes hessian and moments for a sweep, summarize them and judge them.
 
     Args:
-        root: where results lie.
+        root: the results folder.
         name, scale: of the sweep.
-        settings: of the kind of figure; published is used, names of tables of s_2 by rho and of lambda_max.
+        settings: of the figure; only published is used, names of tables of s_2 by rho and of lambda_max.
 
     Raises:
         SettingError: see `table.collect`, `probed.look` and `probed.references`.
@@ -108,7 +107,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
 
 
 def asked(table: Table, named: str) -> list[float]:
-    """All rhos of the series of this name, in order, whether its runs are done or not."""
+    """Return all rhos of the named series in ascending order, those of unfinished runs included."""
     members = table.sweep.members
     mine = {member.axes[RHO] for member in members if probed.series(_beside(table, member.axes)) == named}
     return sorted(float(rho) for rho in mine)
@@ -123,7 +122,7 @@ def _settings(table: Table, runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    """The cells as they are shown: mean ± standard error over seeds."""
+    """Return the cells as texts for a table: mean ± standard error over seeds."""
     rows, known = [], cells.dropna(axis="columns", how="all")
     for _, cell in cells.iterrows():
         row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
@@ -144,7 +143,7 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 
 def bounds(table: Table) -> str:
-    """What the limits of the table are about, and what the runs are."""
+    """Return a sentence with the assumptions of the table's limits and the settings of the runs."""
     settings = next((record for record in table.records if record.rho), table.records[0]).settings
     rule, momentum = settings["ascent"]["name"], settings["optimizer"].get("momentum") or 0
     return (
@@ -154,7 +153,7 @@ def bounds(table: Table) -> str:
 
 
 def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list[str]:
-    """What a reader of the numbers must know."""
+    """Return the notes that a reader of the numbers needs."""
     notes = [bounds(table)]
     outputs = table.records[0].settings["data"]["classes"]
     scales = {

@@ -1,4 +1,4 @@
-"""What the training loss looks like around the nets that SGD and SAM end with (poster figures 4 and 5)."""
+"""The training loss around the nets that SGD and SAM end with (poster figures 4 and 5)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,21 +32,21 @@ class Surface:
     seed: int
     lambda_max: float
     train_loss: float
-    n: int  # examples that the losses are means over
+    n: int  # number of examples; each loss is their mean
     steps: Array  # (P,), along both directions
-    losses: dict[str, Array]  # kind of directions to (P, P), at steps[i] and steps[j]; nan = not finite
+    losses: dict[str, Array]  # kind of directions -> (P, P), at steps[i] and steps[j]; nan = not finite
 
 
 @dataclass(frozen=True, eq=False)
 class Surfaces(Measured):
-    """The surfaces of one seed: SGD's and that of the largest rho, for each series."""
+    """For each series, the surfaces of SGD and of the largest rho, at one seed."""
 
     surfaces: list[Surface]
 
     title: ClassVar[str] = "training loss around the nets that training ends with"
 
     def frame(self) -> pd.DataFrame:
-        """A row a point of a drawn surface."""
+        """Return a row for each point of a drawn surface."""
         rows = []
         for one in self.surfaces:
             for name, losses in one.losses.items():
@@ -58,15 +58,15 @@ class Surfaces(Measured):
 
 
 def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Surfaces:
-    """Read what the probes hessian and landscape found on a sweep's runs.
+    """Read the results of the probes hessian and landscape for a sweep, and choose the surfaces to draw.
 
     Args:
-        root: where results lie.
+        root: the results folder.
         name, scale: of the sweep.
-        settings: of the kind of figure; published is used, the name of a table of lambda_max.
+        settings: of the figure; only published is used, the name of a table of lambda_max.
 
     Raises:
-        SettingError: see `table.collect` and `probed.look`; also no seed of which all nets to be drawn are done.
+        SettingError: no seed has finished all runs to be drawn; see also `table.collect` and `probed.look`.
     """
     table = collect(sweeps.read(root, name, scale), root)
     by_rho, tops = probed.references(settings["published"])
@@ -92,7 +92,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
 
 
 def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float]) -> list[Surface]:
-    """SGD's surface and that of the largest rho, of the smallest seed of which both nets are done; none without one."""
+    """Return the surfaces of SGD and of the largest rho at the smallest seed that has both, or [] if none has."""
     ends = list(dict.fromkeys((rhos[0], rhos[-1])))
     done = runs[(runs["status"] == "done") & runs[RHO].isin(ends)]
     for _, pair in done.groupby(SEED):
@@ -102,7 +102,7 @@ def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float
 
 
 def surface(run: "pd.Series[Any]", found: Probes) -> Surface:
-    """The surface of one run."""
+    """Return the surface of one run."""
     values = found["landscape"]["found"]
     losses = {name: np.array(one["losses"], dtype=float) for name, one in values["surfaces"].items()}
     named, rho, seed = str(run["series"]), float(run[RHO]), int(run[SEED])

@@ -1,7 +1,7 @@
-"""Three questions about curvature where training ends, answered for each series of runs.
+"""Answers three questions about the curvature at the end of training, for each series of runs.
 
-Is lambda_max smaller with SAM? Does s_2 fall as rho grows? Is lambda_max what linear stability allows? Seeds are
-independent and no rho is chosen, so Student's t and Page's trend test give the p values.
+Is lambda_max smaller with SAM? Does s_2 fall as rho grows? Does linear stability allow lambda_max? Seeds are
+independent and no best rho is picked, so Student's t and Page's trend test give the p values.
 """
 
 import math
@@ -20,23 +20,23 @@ from samgap.runs.sweeps import RHO, SEED
 
 @dataclass(frozen=True)
 class Verdict(Judgment):
-    """The answer to one question for one series. p values are one-sided, nan where nothing was tested."""
+    """The answer to one question for one series. p values are one-sided, and nan if nothing was tested."""
 
     claim: str
-    seeds: int  # those that have all of their runs
-    diverged: int  # runs
+    seeds: int  # number of seeds with all of their runs
+    diverged: int  # number of runs
     p: float  # for the claim
     other_p: float  # for its opposite
-    within: int = 0  # of the third question: runs whose lambda_max is allowed
-    runs: int = 0  # of so many
+    within: int = 0  # third question: number of runs whose lambda_max is allowed
+    runs: int = 0  # third question: number of runs in all
 
 
 def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
-    """Is lambda_max smaller with SAM: SGD's minus SAM's, its mean over the rhos above 0, paired by seed.
+    """Test whether SAM's lambda_max is smaller: SGD's minus SAM's mean over the rhos above 0, paired by seed.
 
     Args:
-        runs: of one series, see `curvature.load`.
-        rhos: all that were asked for.
+        runs: of one series, see `probed.load`.
+        rhos: all rhos of the series.
     """
     claim = "SAM's lambda_max is smaller"
     whole, left_out = blocks(runs, TOP, rhos)
@@ -57,11 +57,11 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
 
 
 def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
-    """Does s_2 fall as rho grows: Page's L, seeds as blocks, the exact p.
+    """Test whether s_2 falls as rho grows, by Page's L with seeds as blocks and an exact p.
 
     Args:
-        runs: of one series, see `curvature.load`.
-        rhos: all that were asked for, in order.
+        runs: of one series, see `probed.load`.
+        rhos: all rhos of the series, in ascending order.
     """
     claim = "s_2 falls as rho grows"
     whole, left_out = blocks(runs, "s_2", rhos)
@@ -82,11 +82,11 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
 
 
 def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
-    """Is lambda_max (1 + rho lambda_max) at most 2/eta where training ended.
+    """Count the runs that end with lambda_max (1 + rho lambda_max) at most 2/eta, and judge by their share.
 
     Args:
-        runs: of one series, see `curvature.load`.
-        settings: of one of them.
+        runs: of one series, see `probed.load`.
+        settings: of one of these runs.
     """
     claim = "lambda_max (1 + rho lambda_max) <= 2/eta"
     known = runs["within"].dropna().astype(bool)
@@ -105,7 +105,7 @@ def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
 
 
 def blocks(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.DataFrame, str]:
-    """A row a seed and a column a rho, of the seeds that lack nothing; and a word on the others."""
+    """Return a row for each complete seed, with a column for each rho, and a text that names the other seeds."""
     wide = runs.pivot(index=SEED, columns=RHO, values=name).reindex(columns=list(rhos))
     whole = wide.dropna()
     lacking = [f"{seed:g}" for seed in wide.index.difference(whole.index)]
@@ -113,7 +113,7 @@ def blocks(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.Dat
 
 
 def _not_meant(settings: Mapping[str, Any]) -> str:
-    # Both move the limit: momentum raises it, and a scheduled rate is not the one that training ended with.
+    # Both change the limit: momentum raises it, and with a schedule the final learning rate is not eta.
     if settings["optimizer"].get("momentum"):
         return f"the limit is that of no momentum, and here it is {settings['optimizer']['momentum']:g}"
     if settings["schedule"]["name"] != "constant":
