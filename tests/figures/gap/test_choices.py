@@ -74,3 +74,5 @@ def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPa
     assert answer.numbers == 2
     with pytest.raises(SettingError, match="sweep two, got 0"):
         verdicts(gaps(table(accuracy, (1, 4)), 0.2), "params_total", None, published.load("fig7"))
+    with pytest.raises(SettingError, match="which was not swept"):
+        verdicts(gaps(made, 0.3), "params_total", [AXIS], published.load("fig7"))

@@ -53,10 +53,14 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     cells = found.cells
     axis = over[0] if over else "a key (draw.series)"
     named = [*dict.fromkeys(found.by_seed[axis])] if axis in cells else []  # in the order in which they were typed
-    if len(named) != 2 or "fixed_acc" not in cells or published is None:
+    if "fixed_acc" not in cells:
         raise SettingError(
-            f"This figure holds two values of {axis}, at one swept rho (draw.fixed_rho), against a table of "
-            f"draw.published: sweep two, got {len(named)}."
+            f"This figure compares accuracies at draw.fixed_rho={found.fixed_rho:g}, which was not swept: add it to "
+            "ascent.rho, or set draw.fixed_rho."
+        )
+    if len(named) != 2 or published is None:
+        raise SettingError(
+            f"This figure compares two values of {axis} with a table of draw.published: sweep two, got {len(named)}."
         )
     by_rho = tables.load(SAM_BY_RHO)
     by_rho = by_rho[np.isclose(by_rho["rho"], found.fixed_rho)]
