@@ -157,6 +157,19 @@ def test_the_readme_s_table_of_convergence_is_that_of_the_reference_results() ->
     assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 
+def test_the_readme_s_table_of_published_points_is_that_of_the_reference_results() -> None:
+    report = json.loads((RESULTS / "fig7" / "paper_three" / "fig7.json").read_text())
+    (points,) = [verdict["points"] for verdict in report["verdicts"] if "points" in verdict]
+    readme, named = (TOP / "README.md").read_text(), {"SGD": "SGD", "SAM": "SAM, best rho", "gap": "gap"}
+    for point in points:
+        if (quantity := point["quantity"]) in named:
+            sign = "+" if quantity == "gap" else ""
+            numbers = [f"{point[key]:{sign}.3f}" for key in ("published", "center", "low", "high")]
+            row = "{} | {} [{}, {}] |".format(*numbers)
+            assert f"| {named[quantity]} | {row}" in readme, row
+            assert point["agrees"]
+
+
 def test_the_reference_of_the_theory_is_what_is_published() -> None:
     report = json.loads((RESULTS / "theory" / "theory.json").read_text())
     assert {row["name"]: row["verdict"] for row in report["rows"]} == PUBLISHED
