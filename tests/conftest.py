@@ -92,8 +92,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rank: dict[Path, float] = {here / name: number for number, name in enumerate(LONG)}
     if (seed := config.getoption("shuffle")) is not None:
         draw = random.Random(seed)
-        draw.shuffle(items)
         rank = {path: draw.random() for path in sorted({item.path for item in items})}
+        draw.shuffle(items)
     items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
