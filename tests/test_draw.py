@@ -16,12 +16,12 @@ def test_after_a_toy_stands_what_came_on_real_data_and_the_command_for_it() -> N
     first, second = what_next("fig8").split("\n")
     assert first.startswith("The pipeline works here. The numbers above mean nothing")
     minutes = came["provenance"]["core_seconds"] / 60
-    assert second.startswith(f"On real data, {came['data']}, as it came with samgap: 2 inconclusive (")
+    assert second.startswith(f"On real data, {came['data']}, as it came with samgap: 2 of 2 inconclusive (")
     assert "reference/results/fig8/cpu/fig8.png)" in second
     assert second.endswith(
         f"make reproduce-fig8 SCALE=cpu, about {minutes / 2:.0f} minutes on two cores ({minutes:.0f} core-minutes)."
     )
-    assert "4 reproduced, 1 inconclusive" in what_next("fig11")
+    assert "4 of 5 reproduced, 1 of 5 inconclusive" in what_next("fig11")
     assert "core-minutes, probes not counted)" in what_next("fig6")
 
 

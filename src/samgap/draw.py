@@ -53,7 +53,8 @@ def what_next(name: str) -> str:
         return f"{text}\nOn real data: {own}."
     came = json.loads(path.read_text(encoding="utf-8"))
     answers = Counter(verdict["answer"] for verdict in came["verdicts"])
-    found = ", ".join(f"{count} {answer}" if len(came["verdicts"]) > 1 else answer for answer, count in answers.items())
+    total = answers.total()
+    found = ", ".join(f"{count} of {total} {answer}" if total > 1 else answer for answer, count in answers.items())
     minutes = came["provenance"]["core_seconds"] / 60
     beside = ", probes not counted" if measurements.FOLDER in kind.made(came["draw"]).files else ""
     return (
