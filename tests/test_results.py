@@ -1,7 +1,8 @@
-"""The README's table of results is that of the committed reference results, and these are whole."""
+"""The numbers of README.md and docs/results.md are those of the committed reference results, and these are whole."""
 
 import json
 import math
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from samgap.theory.suite import PUBLISHED
 
 TOP = Path(__file__).parents[1]
 RESULTS = TOP / "src/samgap/reference/results"
+RESULTS_PAGE = TOP / "docs/results.md"
 FIGURES = sorted((path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json")), key=lambda name: (len(name), name))
 
 
@@ -26,12 +28,12 @@ RATES = [figure for figure in FIGURES if "fits" in load(figure)]
 CURVED = [figure for figure in FIGURES if "published_lambda_max" in load(figure)]
 GAPS = [figure for figure in FIGURES if figure not in (*RATES, *CURVED, "rho")]
 HEAD = """\
-| command | series | sizes | paper's rho | unbiased | bias | slope, 95 % | published | found in | excluded | verdict |
-|---|---|---|---|---|---|---|---|---|---|---|
+| series | sizes | paper's rho | unbiased | bias | slope, 95 % | published | found in | excluded | verdict |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 CURVES = """\
-| command | step | sizes | the loss halves in | straightness | verdict |
+| figure | step | sizes | halves in | straightness | verdict |
 |---|---|---|---|---|---|
 """
 
@@ -43,7 +45,7 @@ CURVATURE = """\
 
 
 def rows(figure: str) -> list[str]:
-    """A row of the README for each verdict on gaps."""
+    """A row of docs/results.md for each verdict on gaps."""
     report = load(figure)
     made = []
     cells = pd.DataFrame(report["cells"])
@@ -57,7 +59,7 @@ def rows(figure: str) -> list[str]:
             f"{verdict['answer']}, p = {verdict['p_up']:.2g} |"
         )
         if " against " in series or "at equal rho" in series:
-            made.append(f"| `make reproduce-{figure} SCALE=cpu` | {series} | | | | | {slope}")
+            made.append(f"| {series} | | | | | {slope}")
             continue
         pairs = [pair.split("=") for pair in verdict["series"].split(", ") if pair]
         mine = cells
@@ -67,7 +69,7 @@ def rows(figure: str) -> list[str]:
         paper, unbiased = mine["paper_gap"], mine[f"{report['protocol_verdict']}_gap"]
         ends = [f"{short(mine['params_total'].iloc[end])}" for end in (0, -1)]
         made.append(
-            f"| `make reproduce-{figure} SCALE=cpu` | {series} | {' to '.join(ends)} | "
+            f"| {series or 'best rho'} | {' to '.join(ends)} | "
             + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
             + f" | {(paper - unbiased).mean():+.2f} | {slope}"
         )
@@ -75,7 +77,7 @@ def rows(figure: str) -> list[str]:
 
 
 def curve_rows(figure: str) -> list[str]:
-    """A row of the README's table of convergence for each rule of the step."""
+    """A row of the table of convergence for each rule of the step."""
     report = load(figure)
     cells = pd.DataFrame(report["cells"])
     made = []
@@ -86,14 +88,14 @@ def curve_rows(figure: str) -> list[str]:
         halves = " ".join(f"{math.log(2) / rate:.1f}" if rate > 0 else "never" for rate in mine["rate"])
         straight = " ".join(f"{value:+.1f}" for value in mine["straightness"])
         made.append(
-            f"| `make reproduce-{figure} SCALE=cpu` | {verdict['series']} | {sizes} | {halves} | {straight} | "
+            f"| {figure.removeprefix('fig')} | {verdict['series']} | {sizes} | {halves} | {straight} | "
             f"{verdict['answer']} |"
         )
     return made
 
 
 def curvature_rows() -> list[str]:
-    """A row of the README's table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
+    """A row of the table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
     made = []
     for rho, cells in pd.DataFrame(load("fig6")["cells"]).groupby("ascent.rho"):
         fields = [f"{rho:g}" if rho else "SGD"]
@@ -116,15 +118,89 @@ def claims() -> list[str]:
     ]
 
 
-def test_the_readme_s_table_of_curvature_is_that_of_the_reference_results() -> None:
-    table = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
-    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
+def tables() -> dict[str, str]:
+    """The tables of docs/results.md by figure."""
+    rates = CURVES + "\n".join(row for figure in RATES for row in curve_rows(figure)) + "\n"
+    curvature = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
+    gaps = {figure: HEAD + "\n".join(rows(figure)) + "\n" for figure in GAPS}
+    return gaps | {"rates": rates, "curvature": curvature}
 
 
-def test_the_readme_names_the_rules_that_gave_each_verdict() -> None:
+@pytest.mark.parametrize("figure", [*GAPS, "rates", "curvature"])
+def test_the_tables_of_the_results_are_those_of_the_reference_results(figure: str) -> None:
+    table = tables()[figure]
+    assert table in RESULTS_PAGE.read_text(), "docs/results.md must have:\n" + table
+
+
+def test_the_page_of_results_names_the_rules_that_gave_each_verdict() -> None:
     by = {load(figure)["provenance"].get("judged_by_commit") for figure in GAPS}
     (commit,) = by
-    assert f"by the rules of commit {commit[:7]}" in (TOP / "README.md").read_text().replace("\n", " ")
+    assert f"by the rules of commit {commit[:7]}" in RESULTS_PAGE.read_text().replace("\n", " ")
+
+
+STATEMENTS = """\
+| statement | here | one number | command | time |
+|---|---|---|---|---|
+"""
+
+
+def slope(figure: str, series: str = "") -> tuple[str, str]:
+    """The answer to a question about gaps, and the slope."""
+    (verdict,) = [verdict for verdict in load(figure)["verdicts"] if verdict["series"] == series]
+    return verdict["answer"], f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}]"
+
+
+def ends(figure: str, series: str = "") -> tuple[str, str]:
+    """The answer, and the gaps of the first and the last net."""
+    axis, _, value = series.partition("=")
+    cells = pd.DataFrame(load(figure)["cells"])
+    cells = cells[cells[axis].astype(str) == value] if series else cells
+    first, last = cells.sort_values("params_total")["paper_gap"].iloc[[0, -1]]
+    return slope(figure, series)[0], f"{first:+.2f} to {last:+.2f} points"
+
+
+def statements() -> list[str]:
+    """The rows of README.md's table."""
+    first, second = load("fig1"), load("fig2")
+    (linear,) = {verdict["answer"] for verdict in (*first["verdicts"], *second["verdicts"][:2])}
+    flat = [verdict["answer"] for figure in ("fig4", "fig6") for verdict in load(figure)["verdicts"]]
+    curvature = pd.DataFrame(load("fig6")["cells"])
+    largest = curvature[curvature["stop_loss"] == "null"].set_index("ascent.rho")["lambda_max"]
+    rho = load("rho")["verdicts"][0]
+    made = [
+        ("The gain grows with the size of an MLP (fig. 7)", *slope("fig7"), "fig7", "22 min"),
+        ("the same, with one rho for all sizes", *slope("fig7", "at equal rho (0.1)"), "fig7", ""),
+        ("... of a ResNet-18 (fig. 8)", *slope("fig8"), "fig8", "67 min"),
+        ("... of a ResNet-50 (fig. 9)", *slope("fig9"), "fig9", "81 min"),
+        ("With equally many weights, sparse nets gain more than dense (fig. 10)", *ends("fig10"), "fig10", "62 min²"),
+        (
+            "... more so with the pruner SNIP than at random (fig. 11)",
+            *slope("fig11", "pruner.name=snip against pruner.name=random"), "fig11", "50 min²",
+        ),
+        (
+            "The gain grows with size if half of the labels are wrong",
+            *ends("noise", "data.label_noise=0.5"), "noise", "12 min²",
+        ),
+        ("The best rho grows with size", rho["answer"], f"p = {rho['p_up']:.2g}", "rho", "0 min²"),
+        ("The loss falls at a linear rate if a net can fit all data (fig. 1, 2)", linear, "a power law fits better",
+         "fig1`, `-fig2", "3, 14 min"),
+        ("The loss is flatter where SAM ends (fig. 4 to 6)", *set(flat),
+         f"largest eigenvalue {largest.iloc[0]:.1f} to {largest.iloc[-1]:.2f}", "fig6`, `-fig4", "84, 11 min"),
+    ]  # fmt: skip
+    return [f"| {what} | {answer} | {number} | `{command}` | {time} |" for what, answer, number, command, time in made]
+
+
+def test_the_readme_shows_what_the_first_command_prints() -> None:
+    report = json.loads((RESULTS / "fig8" / "smoke" / "fig8.json").read_text())
+    readme = (TOP / "README.md").read_text()
+    for row in report["table"]["rows"][: report["verdicts"][0]["cells"]]:
+        assert re.search(rf"^ *{' +'.join(map(re.escape, row[:8]))}", readme, re.MULTILINE), row
+    assert report["verdicts"][0]["text"].partition(";")[0] in readme
+
+
+def test_the_readme_s_table_of_statements_is_that_of_the_reference_results() -> None:
+    table = STATEMENTS + "\n".join(statements()) + "\n"
+    assert table in (TOP / "README.md").read_text(), "README.md must have:\n" + table
 
 
 @pytest.mark.parametrize("figure", GAPS)
@@ -132,11 +208,6 @@ def test_no_verdict_on_gaps_is_silent_about_what_it_could_have_found(figure: str
     for verdict in load(figure)["verdicts"]:
         assert "slopes above" in verdict["reason"]
         assert "80 %" in verdict["reason"]
-
-
-def test_the_readme_s_table_is_that_of_the_reference_results() -> None:
-    table = HEAD + "\n".join(row for figure in GAPS for row in rows(figure)) + "\n"
-    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -152,21 +223,18 @@ def test_reference_results_are_whole(figure: str) -> None:
         assert (RESULTS / figure / "cpu" / f"{figure}.{ending}").stat().st_size > 1000
 
 
-def test_the_readme_s_table_of_convergence_is_that_of_the_reference_results() -> None:
-    table = CURVES + "\n".join(row for figure in RATES for row in curve_rows(figure)) + "\n"
-    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
-
-
-def test_the_readme_s_table_of_published_points_is_that_of_the_reference_results() -> None:
+def test_the_published_points_are_those_of_the_reference_results() -> None:
     report = json.loads((RESULTS / "fig7" / "paper_three" / "fig7.json").read_text())
     (points,) = [verdict["points"] for verdict in report["verdicts"] if "points" in verdict]
-    readme, named = (TOP / "README.md").read_text(), {"SGD": "SGD", "SAM": "SAM, best rho", "gap": "gap"}
+    page, readme = RESULTS_PAGE.read_text(), (TOP / "README.md").read_text()
+    named = {"SGD": "SGD", "SAM": "SAM, best rho", "gap": "gap"}
     for point in points:
         if (quantity := point["quantity"]) in named:
             sign = "+" if quantity == "gap" else ""
             numbers = [f"{point[key]:{sign}.3f}" for key in ("published", "center", "low", "high")]
             row = "{} | {} [{}, {}] |".format(*numbers)
-            assert f"| {named[quantity]} | {row}" in readme, row
+            assert f"| {named[quantity]} | {row}" in page, row
+            assert "{} ({})".format(*numbers[1::-1]) in readme, numbers
             assert point["agrees"]
 
 
