@@ -141,7 +141,7 @@ def test_the_index_names_every_page() -> None:
 
 def test_the_page_of_the_house_names_rooms_and_files_that_there_are() -> None:
     page = text("docs/architecture.md")
-    rooms = set(re.findall(r"`(\w+)`", page.partition("## Where to add what")[0].partition("| floor |")[2]))
+    rooms = set(re.findall(r"`(\w+)`", page.partition("## Where to add what")[0].partition("| layer |")[2]))
     house = {path.stem for path in (TOP / "src/samgap").iterdir() if path.suffix in (".py", "") and path.stem[0] != "_"}
     assert rooms >= house - {"reference"}
     for path in re.findall(r"`((?:src|conf|docs)/[\w/.]+)[`<]", page):
