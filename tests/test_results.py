@@ -139,7 +139,7 @@ def test_the_page_of_results_names_the_rules_that_gave_each_verdict() -> None:
 
 
 STATEMENTS = """\
-| statement | here | one number | command | time |
+| statement | here | one number | command | time on two cores |
 |---|---|---|---|---|
 """
 
