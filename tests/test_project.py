@@ -134,6 +134,17 @@ def test_links_and_paths_in_the_docs_exist(page: str) -> None:
     assert [path for path in paths if not (TOP / path).exists()] == []
 
 
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load(text("CITATION.cff"))
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+def test_the_page_of_commands_names_every_figure() -> None:
+    named = set(re.findall(r"`(\w+)`", text("docs/commands.md").partition("## Figures")[2].partition("\n## ")[0]))
+    assert {path.name for path in (TOP / "conf" / "figure").iterdir()} <= named
+
+
 def test_the_index_names_every_page() -> None:
     index = set(re.findall(r"\]\(([\w.]+)\)", text("docs/README.md")))
     assert index == {path.name for path in (TOP / "docs").glob("*.md")} - {"README.md"}
