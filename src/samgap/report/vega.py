@@ -92,6 +92,7 @@ def _rows(chart: Chart) -> list[Any]:
         area = 36 * line.points["weight"] if line.weighted else 2 * line.size**2 if len(line.points) < MANY else 12
         found = line.points.assign(line=number, x=line.points["x"] + line.aside, size=area, told=words(chart, line))
         if line.notes:
+            found["note"] = line.written
             found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
         found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
         rows += found.where(found.notna(), None).to_dict("records")
