@@ -124,10 +124,10 @@ def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
 
 def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
     """Train, and return seconds per step for ours and each peer, by epoch from the second on."""
-    clock = StepTimer(peers)
+    timer = StepTimer(peers)
     with tempfile.TemporaryDirectory() as folder:
-        run(config, Path(folder) / "run", callbacks=[clock])
-    return clock.seconds
+        run(config, Path(folder) / "run", callbacks=[timer])
+    return timer.seconds
 
 
 @contextmanager

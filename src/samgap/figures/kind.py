@@ -94,7 +94,7 @@ class Kind(ABC):
         from samgap.figures import picture
 
         charts: Any = self.charts(frame, report)
-        head, foot = (f"{self.title}\n{output.answer(report)}", output.where(report)) if titled else ("", "")
+        head, foot = (f"{self.title}\n{output.answer(report)}", output.footnote(report)) if titled else ("", "")
         return picture.draw(charts, head, foot)
 
 

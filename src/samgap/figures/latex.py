@@ -6,8 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-DIGITS = dict(zip("0123456789", ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"], strict=True))
-SPELLED = {digit: f" {name} " for digit, name in DIGITS.items()} | {".": " Point ", "-": " Minus ", "*": " Star "}
+NAMES = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+SPELLED = {f"{digit}": f" {name} " for digit, name in enumerate(NAMES)} | {
+    ".": " Point ",
+    "-": " Minus ",
+    "*": " Star ",
+}
 
 
 def text(report: Mapping[str, Any], headline: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ def draw(charts: Sequence[Chart], title: str, below: str) -> Figure:
 
 def _line(axes: Axes, line: Line) -> None:
     (color, marker), points, many = line.look, line.points, len(line.points) > MANY
-    thick, size = plt.rcParams["lines.linewidth"], line.size * plt.rcParams["lines.markersize"] / 6
+    wide, size = plt.rcParams["lines.linewidth"], line.size * plt.rcParams["lines.markersize"] / 6
     x, y = points["x"] + line.aside, points["y"]
     if line.weighted:
         axes.scatter(
@@ -54,13 +54,14 @@ def _line(axes: Axes, line: Line) -> None:
         return
     if line.bars and line.spreads:
         ends = y - points["low"], points["high"] - y
-        axes.errorbar(x, y, ends, fmt="none", ecolor=color, elinewidth=0.8 * thick, capsize=3)
+        axes.errorbar(x, y, ends, fmt="none", ecolor=color, elinewidth=0.8 * wide, capsize=3)
     elif line.spreads:
         axes.fill_between(x, points["low"], points["high"], color=color, alpha=0.2, linewidth=0)
     axes.plot(
         x, y, color=color, marker=marker, markersize=size, markerfacecolor=color if line.filled else "white",
         markevery=len(points) // 10 if many else None, linestyle="none" if line.dash is None else (0, line.dash or ()),
-        linewidth=thick * (0.6 if line.bars and not line.filled else 1), label=line.label, zorder=3 if line.filled else 2.5,
+        linewidth=wide * (0.6 if line.bars and not line.filled else 1), label=line.label,
+        zorder=3 if line.filled else 2.5,
     )  # fmt: skip
     if line.notes:
         below = line.notes == "below"
@@ -85,7 +86,7 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
         side.set_minor_locator(NullLocator())
     elif axis.unit == "parameters":
         side.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
-        side.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: style.compact(value)))
         side.set_minor_formatter(NullFormatter())
     elif axis.scale == "symlog":
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

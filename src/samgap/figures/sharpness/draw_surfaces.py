@@ -73,7 +73,9 @@ def draw(frame: pd.DataFrame, report: Mapping[str, Any], settings: Mapping[str, 
         flat = [f"flat along {KINDS.get(name, name)}" for name in known if name not in names]
         figure.suptitle(f"{settings['title']}\n{output.answer(report)}", fontweight="bold")
         small = plt.rcParams["legend.fontsize"]
-        figure.supxlabel(", ".join([output.where(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060")
+        figure.supxlabel(
+            ", ".join([output.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
+        )
     return figure
 
 
