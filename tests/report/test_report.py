@@ -74,7 +74,7 @@ def driver(root: Path) -> Iterator[webdriver.Chrome]:
     browser.set_window_size(*DESK)
     browser.set_script_timeout(120)
     browser.get((root / "report" / "index.html").as_uri())
-    drawn = "const told = arguments[0]; Promise.all(places.map(draw)).then(() => told(''), told);"
+    drawn = "const done = arguments[0]; Promise.all(places.map(draw)).then(() => done(''), done);"
     assert browser.execute_async_script(drawn) == ""
     yield browser
     browser.quit()
@@ -161,7 +161,7 @@ def test_a_phone_need_not_scroll_sideways(driver: webdriver.Chrome, root: Path) 
     )
     try:
         driver.get((root / "report" / "index.html").as_uri())
-        driver.execute_async_script("const told = arguments[0]; Promise.all(places.map(draw)).then(() => told(''));")
+        driver.execute_async_script("const done = arguments[0]; Promise.all(places.map(draw)).then(() => done(''));")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
         widths = driver.execute_script(
             "return [...document.querySelectorAll('.chart svg.marks')].map((svg) => svg.getBoundingClientRect().width)"

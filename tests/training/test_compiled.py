@@ -288,7 +288,7 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
 ) -> None:
     overrides = ("batch_size=24", "epochs=3", "trainer.checkpoint_seconds=0", "trainer.stepper=compiled")
     by_onednn = lambda product: {"mkl": 2.0, "onednn": 1.0}  # noqa: E731
-    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", by_onednn)
     original = GapTask.training_step
 
@@ -304,7 +304,7 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
             run(tiny(*overrides), tmp_path / "stopped")
     monkeypatch.setattr(GapTask, "training_step", original)
     # Elsewhere MKL would be taken.
-    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "onednn": 2.0})
     monkeypatch.setattr(compiled, "_kept", {})
     with fresh_cache():

@@ -78,7 +78,7 @@ class ResNet(nn.Module):
         x = conv(self.width, kernel, strides=stride, dtype=self.dtype)(images)
         x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=self.dtype)(x))
         if self.fifty:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # type: ignore[no-untyped-call]
         for stage, blocks in enumerate((3, 4, 6, 3) if self.fifty else (2, 2, 2, 2)):
             for block in range(blocks):
                 x = Block(self.width * 2**stage, 2 if stage and not block else 1, self.fifty, self.dtype)(x)

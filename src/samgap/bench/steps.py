@@ -25,7 +25,7 @@ from samgap.training import products
 from samgap.training.products import Product
 from samgap.training.run import run
 
-SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 RHO = 0.1
 Peer = Callable[[], object]  # one step
 Compose = Callable[..., dict[str, Any]]
