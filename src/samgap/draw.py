@@ -120,7 +120,7 @@ def judge_again(came: Path, config: Mapping[str, Any]) -> None:
     name, scale = came.parent.name, came.name
     report, frame = (
         json.loads((came / f"{name}.json").read_text(encoding="utf-8")),
-        pd.read_csv(came / f"{name}.csv", float_precision="round_trip"),
+        pd.read_csv(came / f"{name}.csv"),
     )
     drawn = kind.made(report["draw"])
     try:

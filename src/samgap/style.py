@@ -44,7 +44,7 @@ PAPER: dict[Any, Any] = {
     "legend.fontsize": 7,
     "lines.linewidth": 1.1,
     "lines.markersize": 3.5,
-    "figure.figsize": (2.9, 2.4),
+    "figure.figsize": (2.5, 2.3),
 }
 
 

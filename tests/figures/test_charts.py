@@ -69,7 +69,7 @@ def test_picture_page_and_kept_result_show_the_same(
     charts = drawn.charts(study.frame(), study.statistics())
     kept = drawn.charts(pd.read_csv(path.with_suffix(".csv")), report)
     with style.style():
-        panels = drawn.draw(study, charts).axes
+        panels = drawn.draw(study.frame(), report).axes
     specs = [vega.spec(chart) for chart in charts]
     assert specs == [vega.spec(chart) for chart in kept]
     assert json.dumps(specs, allow_nan=False)

@@ -7,6 +7,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from samgap import style
 from samgap.figures.chart import Axis, Chart, Line
@@ -40,6 +41,9 @@ def draw(charts: Sequence[Chart], title: str, below: str) -> Figure:
     figure.set_size_inches(wide, height + letters / 47 * rows + letters / 12 * bool(title))
     figure.suptitle(title, fontweight="bold")
     figure.supxlabel(below, fontsize=letters, color=style.PUBLISHED)
+    figure.draw_without_rendering()  # computes the layout, and so where notes are
+    for axes in panels[0]:
+        hide_overlapping(axes)
     return figure
 
 
@@ -66,7 +70,8 @@ def _line(axes: Axes, line: Line) -> None:
     if line.notes:
         below = line.notes == "below"
         for text, *place in zip(line.written, x, points["low" if below else "high"].fillna(y), strict=True):
-            _note(axes, text, *place, below=below)
+            if text:
+                _note(axes, text, *place, below=below)
 
 
 def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
@@ -74,6 +79,15 @@ def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
     place = (4, -11 if below else 3)
     axes.annotate(text, (x, y), place, textcoords="offset points", fontsize="small", path_effects=halo, zorder=5)
+
+
+def hide_overlapping(axes: Axes) -> None:
+    """Hide each note that would cover an earlier one."""
+    shown: list[Bbox] = []
+    for text in axes.texts:
+        box = text.get_window_extent()
+        text.set_visible(not any(box.overlaps(other) for other in shown))
+        shown += [box] * text.get_visible()
 
 
 def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
