@@ -49,7 +49,7 @@ def of_page(spec: dict[str, Any]) -> tuple[Shown, list[str]]:
     for row in spec["data"]["values"]:
         lines[row["line"]][1].append((row["x"], row["y"]))
     noted = {n for layer in layers if layer["mark"]["type"] == "text" for n in layer["transform"][0]["filter"]["oneOf"]}
-    return shown(lines), sorted(row["note"] for row in spec["data"]["values"] if row["line"] in noted)
+    return shown(lines), sorted(row["note"] for row in spec["data"]["values"] if row["line"] in noted and row["note"])
 
 
 @pytest.mark.parametrize("figure", FIGURES)
