@@ -78,18 +78,20 @@ def where(study: Evaluated) -> str:
     scale = "smoke scale, no evidence" if table.sweep.scale == "smoke" else f"{table.sweep.scale} scale"
     missing = f", {len(table.missing)} runs missing" if table.missing else ""
     diverged = sum(record.status == "diverged" for record in table.records)
-    return f"{data(table)}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
+    known = f", {table.registered.short}" if table.registered else ""
+    return f"{data(table)}, {count}, {scale}{known}{missing}" + (f", {diverged} runs diverged" if diverged else "")
 
 
 def says(table: Table, verdict: Judgment) -> str:
     """The verdict in one line, always with scale and data set."""
-    return told(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
+    known = str(table.registered) if table.registered else ""
+    return told(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing), known)
 
 
-def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
+def told(name: str, scale: str, data: str, verdict: Judgment, missing: int, registered: str) -> str:
     """The same of a study of which the numbers alone are known."""
     where = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
-    text = f"{verdict.answer.upper()}: {where}: {verdict.reason}."
+    text = f"{verdict.answer.upper()}: {where}: {verdict.reason}. {registered}".rstrip()
     if missing:
         text += f" Provisional: {missing} runs are missing."
     if scale == "smoke":
@@ -100,7 +102,8 @@ def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> s
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
     """A kept report with other verdicts, and by which sources they were given."""
     known = report["name"], report["scale"], report["data"]
-    judged = [_plain(each, told(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
+    registered = report.get("registered", {}).get("text", "")
+    judged = [_plain(each, told(*known, each, len(report["runs"]["missing"]), registered)) for each in verdicts]
     by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
     changed: dict[str, Any] = clean(report | {"verdicts": judged, "provenance": by})
     return changed
@@ -113,7 +116,8 @@ def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
 def remarks(study: Evaluated) -> list[str]:
     """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
     sweep = study.table.sweep
-    return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
+    known = [str(study.table.registered)] if study.table.registered else []
+    return [swept(sweep), *known, *study.remarks(), *alike.unequal(sweep, study.table.records)]
 
 
 def printed(study: Evaluated) -> str:
@@ -167,6 +171,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
         **study.statistics(),
+        **({"registered": table.registered.facts()} if table.registered else {}),
         "runs": {
             "asked": len(table.sweep.unique()),
             "with_record": len(records),

@@ -51,6 +51,7 @@ class Gaps:
     fixed_rho: float
     notes: list[str]
     thinned: bool  # every width has a sparsity of its own (pruner.live_params)
+    effect: float | None = None  # the smallest slope of interest, where one was registered
 
 
 @dataclass(frozen=True)

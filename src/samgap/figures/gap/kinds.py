@@ -23,6 +23,7 @@ class Gap(Kind):
     x: str | None = None
     series: list[str] | None = None
     fixed_rho: float | None = None
+    registered: Mapping[str, Any] | None = None  # see `runs.registered`
 
     main = f"gap: {charts.GAP}"
 

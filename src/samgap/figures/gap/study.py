@@ -104,8 +104,11 @@ def evaluate(
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
         wanted = "a number, or null for the median of those swept"
         raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
-    table = collect(sweeps.read(root, name, scale), root)
-    found = gaps(table, fixed)
+    block = settings["registered"]
+    table = collect(sweeps.read(root, name, scale), root, block)
+    found = gaps(table, block["equal_rho"] if block else fixed)
+    if block:
+        found = replace(found, unbiased=block["rule"], effect=block["effect"])
     if protocol not in ("paper", "holdout", "loso"):
         raise SettingError(f"protocol must be paper, holdout or loso, got {said(protocol)}.")
     if f"{protocol}_gap" not in found.cells:
