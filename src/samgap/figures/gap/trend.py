@@ -103,7 +103,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
 
 def judge(
     named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: int, theirs: Published,
-    effect: float | None = None,
+    effect: float | None = None, what: str = "gap",
 ) -> Verdict:  # fmt: skip
     """The verdict for gaps by seed and cell.
 
@@ -116,6 +116,7 @@ def judge(
         rhos: how many there were to choose from, leaving one seed out.
         theirs: the published slope.
         effect: the smallest slope of interest, where one was registered.
+        what: the values are.
     """
     (seeds, cells), gaps, places = values.shape, values.to_numpy(), np.asarray(places)
     if seeds < 2 or cells < 3:
@@ -126,7 +127,7 @@ def judge(
     line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
     below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
     along = "size" if x.startswith("params") else x
-    said = f"the gap grows with {along}", f"the gap shrinks with {along}", "no trend either way", "trend test"
+    said = f"the {what} grows with {along}", f"the {what} shrinks with {along}", "no trend either way", "trend test"
     known = protocol, seeds, cells
     return Verdict.of(
         named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below, effect=effect
