@@ -90,13 +90,14 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
             values, places, ordered = by_seed(found, cells, x, protocol)
             named = ", ".join(filter(None, (words(axes), *told)))
             theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
-            result.append(judge(named, values, places, x, protocol, rhos, theirs))
+            result.append(judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs))
     return result
 
 
 def judge(
-    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: int, theirs: Published
-) -> Verdict:
+    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: int, theirs: Published,
+    sgd_runs: float = 1,
+) -> Verdict:  # fmt: skip
     """The verdict for gaps by seed and cell.
 
     Args:
@@ -107,13 +108,14 @@ def judge(
         protocol: how rho was chosen.
         rhos: how many there were to choose from, leaving one seed out.
         theirs: the published slope.
+        sgd_runs: see `Gaps`.
     """
     (seeds, cells), gaps, places = values.shape, values.to_numpy(), np.asarray(places)
     if seeds < 2 or cells < 3:
         reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(named, "inconclusive", reason, protocol, seeds, cells)
-    nothing = null.gaps(seeds, cells, rhos) * spreads(gaps).astype(np.float32)
-    statistic, tail = trend(gaps, rhos)
+    nothing = null.gaps(seeds, cells, rhos, 0, sgd_runs) * spreads(gaps).astype(np.float32)
+    statistic, tail = trend(gaps, rhos, sgd_runs)
     line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
     below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
     along = "size" if x.startswith("params") else x
@@ -122,7 +124,7 @@ def judge(
     return Verdict.of(named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below)
 
 
-def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
+def trend(gaps: np.ndarray, rhos: int, sgd_runs: float = 1) -> tuple[float, null.Tail]:
     """Page's L of gaps (seeds, cells), with the one-sided p values of a rise and of a fall.
 
     Page's own null distribution takes seeds as independent and cells as equally noisy. Leaving one seed out makes seeds
@@ -130,7 +132,7 @@ def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
     """
     spread = spreads(gaps).astype(np.float32)
     found = float(page(gaps))
-    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part) * spread))
+    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
 
 
 def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
