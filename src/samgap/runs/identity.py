@@ -45,6 +45,8 @@ def folder(settings: Mapping[str, Any]) -> str:
     rho = _get(settings, "ascent", "rho")
     words.append(f"{settings['ascent']['name']}{rho:g}" if rho else "sgd")
     words.append(f"seed{settings['seed']}")
+    if settings.get("replicate"):
+        words.append(f"replicate{settings['replicate']}")
     return "-".join([*words, identity(settings)])
 
 

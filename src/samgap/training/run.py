@@ -5,6 +5,7 @@ Only this module determines the order of these steps.
 
 import contextlib
 import logging
+import operator
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,7 +159,7 @@ def _task(plan: RunPlan) -> GapTask:
 
 def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, folder: Path) -> None:
     """Train from the start or from last.ckpt."""
-    rank, seed = ranks.rank(), plan.settings["seed"]
+    rank, seed = ranks.rank(), seeds.of_run(plan.settings)
     process = rank, plan.machine.devices, plan.machine.workers
     loader = batches(task.data, plan.settings["batch_size"], seed, device, *process, plan.limit)
     seeds.seed_globals(seed, "training", *([rank] if rank else []))
@@ -211,6 +212,10 @@ def _scores(task: GapTask) -> dict[str, Any]:
     scores = {f"{key}_final": final.get(key) for key in ("test_acc", "test_loss", "holdout_acc")}
     scores |= {f"{key}_best": best(key) for key in ("test_acc", "holdout_acc")}
     scores |= {"train_acc_final": task.train_score.acc, "train_loss_final": task.train_score.loss}
+    if task.unused_score is not None:
+        sizes = len(task.data.test), len(task.data.unused or ())
+        accuracies = final.get("test_acc") or 0, task.unused_score.acc or 0
+        scores["scored_acc_final"] = sum(map(operator.mul, sizes, accuracies)) / sum(sizes)
     return dict.fromkeys(scores) if task.diverged else scores
 
 

@@ -26,6 +26,7 @@ GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 PRECISIONS = ("32-true", "tf32", "64-true", "bf16-mixed")
 SCALARS = {
     "seed": whole(0),
+    "replicate": whole(0).or_null(" for 0"),
     "epochs": whole(1),
     "batch_size": whole(1),
     "eval_every": whole(1),

@@ -140,8 +140,10 @@ class GapTask(LightningModule):
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Score the training part while the net is still on its device."""
+        """Score what is scored once, while the net is still on its device."""
         self.train_score = self.score(self._share(self.data.train))
+        unused = self.data.unused
+        self.unused_score = None if unused is None else self.score(self._share(unused))
 
     def score(self, part: Split) -> Score:
         """Return loss and accuracy on a part, given this rank's share. If the loss is not finite, set `diverged`."""

@@ -1,6 +1,7 @@
 """SAM minus SGD in every cell, in percentage points, with its uncertainty, under several rules of choosing rho.
 
-A gap pairs two runs of one cell and one seed. Which rho stands for SAM matters as much as the runs:
+A gap pairs the two arms of one cell and one seed; replicates, several runs of an arm with one seed, are averaged. Which
+rho stands for SAM matters as much as the runs:
 
 - paper: rho* is the best by the very test accuracy that is reported, averaged over seeds, as the paper chose it. The
   maximum of noisy numbers is too high, so this gap is biased upward, most where the true gap is small.
@@ -22,7 +23,7 @@ from samgap.errors import SettingError
 from samgap.figures.gap import null
 from samgap.figures.significance import INTERPOLATES
 from samgap.figures.table import Table, words
-from samgap.runs.sweeps import FINISHED, RHO, SEED
+from samgap.runs.sweeps import FINISHED, REPLICATE, RHO, SEED
 
 Protocol = Literal["paper", "holdout", "loso", "fixed"]
 LOST = ("diverged", "collapsed")
@@ -51,6 +52,7 @@ class Gaps:
     fixed_rho: float
     notes: list[str]
     thinned: bool  # every width has a sparsity of its own (pruner.live_params)
+    sgd_runs: float = 1  # of a seed, for each run of SAM
     effect: float | None = None  # the smallest slope of interest, where one was registered
 
 
@@ -59,8 +61,8 @@ class _Cell:
     """The whole seeds of one cell; accuracies in percent, SAM's by rho (rows) and seed (columns)."""
 
     axes: dict[str, Any]
-    sgd: pd.DataFrame  # a row a seed
-    sam: pd.DataFrame  # a row a seed and rho
+    sgd: pd.DataFrame  # a row a seed and replicate
+    sam: pd.DataFrame  # a row a seed, rho and replicate
     sgd_acc: pd.Series
     sam_acc: pd.DataFrame
     holdout_acc: pd.DataFrame | None
@@ -91,9 +93,15 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     if fixed_rho is None:
         fixed_rho = rhos[len(rhos) // 2]
     notes: list[str] = []
-    cells = [cell for axes, sam, sgd in _arms(table) if (cell := _whole(axes, sam, sgd, notes)) is not None]
+    cell_axes = [axis for axis in table.cell_axes if axis != REPLICATE]
+    arms = _arms(table.runs, cell_axes)
+    cells = [cell for axes, sam, sgd in arms if (cell := _whole(axes, sam, sgd, notes)) is not None]
     if not cells:
         raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
+    sgd_of_seed, sam_of_seed = (
+        table.runs[REPLICATE][arm].nunique() for arm in (table.runs[RHO] == 0, table.runs[RHO] > 0)
+    )
+    sgd_runs = sgd_of_seed / sam_of_seed
     rows: list[dict[str, Any]] = []
     by_seed: list[dict[str, Any]] = []
     best: list[dict[str, Any]] = []
@@ -106,7 +114,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
                 continue
             accuracies = np.array([cell.sam_acc.loc[rho, seed] for seed, rho in chosen.items()])
             differences = accuracies - cell.sgd_acc.to_numpy()
-            row |= _summary(protocol, accuracies, differences, len(cell.sam_acc))
+            row |= _summary(protocol, accuracies, differences, (len(cell.sam_acc), sgd_runs))
             row[f"{protocol}_rho"] = _common(list(chosen.values()))
             for (seed, rho), difference in zip(chosen.items(), differences, strict=True):
                 by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})
@@ -120,7 +128,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
             gain |= {"best": rho_ == row["paper_rho"], "best_of": [*bests.values()].count(rho_)}
             gains.append(cell.axes | sizes | gain)
     unbiased: Protocol = "holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso"
-    order = [*(axis for axis in table.cell_axes if axis != "model.width"), "params_total", "params_live"]
+    order = [*(axis for axis in cell_axes if axis != "model.width"), "params_total", "params_live"]
     frame = pd.DataFrame(rows).sort_values(order, key=_sortable).reset_index(drop=True)
     if fixed_rho not in rhos:
         notes.append(f"no gap at the fixed rho = {fixed_rho:g} (draw.fixed_rho), which was not swept")
@@ -128,9 +136,9 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
     seeds, own_best, gained = map(pd.DataFrame, (by_seed, best, gains))
     # Of all that was asked for, so that a study does not change its lines while it fills up.
-    thin = thinned(table.runs, table.cell_axes)
+    thin = thinned(table.runs, cell_axes)
     return Gaps(
-        frame, seeds, own_best, gained, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin
+        frame, seeds, own_best, gained, cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin, sgd_runs
     )  # fmt: skip
 
 
@@ -142,20 +150,20 @@ def thinned(rows: pd.DataFrame, axes: list[str]) -> bool:
     return bool(rows.groupby(others)["pruner.sparsity"].nunique().max() == 1)
 
 
-def _arms(table: Table) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+def _arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
     """(cell, SAM runs, SGD runs) of each cell that was asked for, finished or not.
 
     A swept setting of the ascent belongs to SAM alone: each of its values is compared with the same SGD runs.
     """
-    shared = [axis for axis in table.cell_axes if not axis.startswith("ascent.")]
-    sam, sgd = table.runs[table.runs[RHO] > 0], table.runs[table.runs[RHO] == 0]
+    shared = [axis for axis in axes if not axis.startswith("ascent.")]
+    sam, sgd = runs[runs[RHO] > 0], runs[runs[RHO] == 0]
     arms = []
-    for values, part in sam.groupby(table.cell_axes, sort=False) if table.cell_axes else [((), sam)]:
-        cell = dict(zip(table.cell_axes, values, strict=True))
+    for values, part in sam.groupby(axes, sort=False) if axes else [((), sam)]:
+        cell = dict(zip(axes, values, strict=True))
         match = sgd
         for axis in shared:
             match = match[match[axis] == cell[axis]]
-        arms.append((cell, part.drop_duplicates([RHO, SEED]), match.drop_duplicates(SEED)))
+        arms.append((cell, part.drop_duplicates([RHO, SEED, REPLICATE]), match.drop_duplicates([SEED, REPLICATE])))
     return arms
 
 
@@ -183,19 +191,25 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
         return None
 
     def by_rho(column: str) -> pd.DataFrame:
-        return 100 * sam.pivot(index=RHO, columns=SEED, values=column).astype(float)
+        return 100 * _means(sam, column, RHO, SEED).unstack()
 
     holdout = by_rho("holdout_acc_final") if sam["holdout_acc_final"].notna().all() else None
-    sgd_acc = 100 * sgd.set_index(SEED)["test_acc_final"].astype(float)
-    return _Cell(axes, sgd, sam, sgd_acc, by_rho("test_acc_final"), holdout, lost, tried)
+    sgd_acc = 100 * _means(sgd, "scored_acc_final", SEED)
+    return _Cell(axes, sgd, sam, sgd_acc, by_rho("scored_acc_final"), holdout, lost, tried)
+
+
+def _means(runs: pd.DataFrame, column: str, *keys: str) -> pd.Series:
+    """The mean over replicates."""
+    means: pd.Series = runs[column].astype(float).groupby([runs[key] for key in keys]).mean()
+    return means
 
 
 def _told(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
-    """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD's run of the
-    seed has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
+    """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD of that seed
+    has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
     fits less than half of the right labels, so that little was learned at all.
     """
-    fitted = sam[SEED].map(sgd.set_index(SEED)["train_acc_final"].astype(float))
+    fitted = sam[SEED].map(_means(sgd, "train_acc_final", SEED))
     low = (sam["train_acc_final"].astype(float) < sam["rightly"] * fitted / 2) & (fitted >= sam["rightly"] / 2)
     return sam.assign(status=sam["status"].mask(low, "collapsed"))
 
@@ -219,14 +233,22 @@ def _best(accuracies: pd.DataFrame) -> float:
     return float(accuracies.index[int(means.argmax())])
 
 
-def _summary(protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray, rhos: int) -> dict[str, float]:
-    """Mean over seeds, standard error and 95 % interval of the gap; nan where one seed gives none."""
+def _summary(
+    protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray, choice: tuple[int, float]
+) -> dict[str, float]:
+    """Mean over seeds, standard error and 95 % interval of the gap; nan where one seed gives none.
+
+    Args:
+        protocol: how rho was chosen.
+        accuracies, differences: of the seeds.
+        choice: how many rhos there were, and SGD's runs for each of SAM.
+    """
     n, mean = len(differences), float(differences.mean())
     error = _std(differences) / math.sqrt(n)
     reach = math.nan
     if n > 1:
         independent = protocol in ("paper", "fixed")
-        reach = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.reach_of_gaps(n, rhos))
+        reach = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.reach_of_gaps(n, *choice))
     return {
         f"{protocol}_acc": float(accuracies.mean()),
         f"{protocol}_std": _std(accuracies),
@@ -244,7 +266,7 @@ def _context(cell: _Cell) -> dict[str, Any]:
     return cell.axes | {
         "params_total": int(cell.sgd["params_total"].iloc[0]),
         "params_live": int(cell.sgd["params_live"].iloc[0]),
-        "n": len(cell.sgd),
+        "n": len(cell.sgd_acc),
         "sgd_acc": float(cell.sgd_acc.mean()),
         "sgd_std": _std(cell.sgd_acc.to_numpy()),
         "sgd_train_acc": 100 * train,

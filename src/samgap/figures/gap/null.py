@@ -34,9 +34,9 @@ class Tail:
 
 
 @functools.lru_cache(maxsize=24)
-def gaps(seeds: int, cells: int, rhos: int, part: int = 0) -> np.ndarray:
+def gaps(seeds: int, cells: int, rhos: int, part: int = 0, sgd_runs: float = 1) -> np.ndarray:
     """Gaps (studies, seeds, cells), each with a standard deviation of about 1; each seed's rho is the best of the other
-    seeds' mean. Another part is other studies.
+    seeds' mean. Another part is other studies. SGD's noise is that of a mean over `sgd_runs` for each one of SAM.
     """
     random = np.random.default_rng(part)
     parts = []
@@ -44,8 +44,9 @@ def gaps(seeds: int, cells: int, rhos: int, part: int = 0) -> np.ndarray:
         sam = random.standard_normal((STUDIES // BLOCKS, seeds, cells, rhos), dtype=np.float32)
         sgd = random.standard_normal((STUDIES // BLOCKS, seeds, cells), dtype=np.float32)
         chosen = (sam.sum(axis=1, keepdims=True) - sam).argmax(axis=-1)
-        parts.append(np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0] - sgd)
-    found: np.ndarray = np.concatenate(parts) / np.float32(math.sqrt(2))
+        chosen_sam = np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0]
+        parts.append(chosen_sam - sgd * np.float32(sgd_runs**-0.5))
+    found: np.ndarray = np.concatenate(parts) / np.float32(math.sqrt(1 + 1 / sgd_runs))
     return found
 
 
@@ -85,6 +86,6 @@ def standardized(values: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def reach_of_gaps(seeds: int, rhos: int) -> float:
+def reach_of_gaps(seeds: int, rhos: int, sgd_runs: float = 1) -> float:
     """`reach` for the gaps of one cell."""
-    return reach(gaps(seeds, 1, rhos)[..., 0])
+    return reach(gaps(seeds, 1, rhos, sgd_runs=sgd_runs)[..., 0])

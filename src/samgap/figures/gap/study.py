@@ -46,6 +46,7 @@ class Study:
             "protocol_verdict": self.gaps.unbiased,
             "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
             "rhos": self.gaps.rhos,
+            "sgd_runs": self.gaps.sgd_runs,
             "cells": self.gaps.cells.to_dict("records"),
             "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
             "gains": self.gaps.gains.to_dict("records"),
@@ -69,7 +70,13 @@ class Study:
         lost = (
             "; SAM lost: its runs that diverged or collapsed, at all rhos" if self.gaps.cells["sam_lost"].any() else ""
         )
+        scored = any(record.scored_acc_final is not None for record in self.table.records)
+        images = ["Accuracies are on test images and unused training images (data.score_unused)."] if scored else []
+        sgd = self.gaps.sgd_runs
+        runs = [f"SGD of a seed is the mean of {sgd:g} runs for each of SAM (replicate)."] if sgd != 1 else []
         return [
+            *images,
+            *runs,
             "; ".join([*known, "train: SGD's final training accuracy" + lost + "."]),
             *(f"Note: {note}." for note in self.gaps.notes),
         ]
@@ -152,7 +159,9 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     others = [axis for axis in axes if axis != "pruner.sparsity"]
     thinned = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
     unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
-    found = Gaps(cells, by_seed, pd.DataFrame(), pd.DataFrame(), axes, unbiased, report["rhos"], fixed, [], thinned)
+    choice = unbiased, report["rhos"], fixed
+    none, sgd_runs = pd.DataFrame(), report.get("sgd_runs", 1)
+    found = Gaps(cells, by_seed, none, none, axes, *choice, [], thinned, sgd_runs)
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
     return verdicts(found, x, over, reference)

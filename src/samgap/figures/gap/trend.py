@@ -97,13 +97,14 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
             values, places, ordered = by_seed(found, cells, x, protocol)
             named = ", ".join(filter(None, (words(axes), *told)))
             theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
-            result.append(judge(named, values, places, x, protocol, rhos, theirs, found.effect))
+            judged = judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs, found.effect)
+            result.append(judged)
     return result
 
 
 def judge(
     named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: int, theirs: Published,
-    effect: float | None = None, what: str = "gap",
+    sgd_runs: float = 1, effect: float | None = None, what: str = "gap",
 ) -> Verdict:  # fmt: skip
     """The verdict for gaps by seed and cell.
 
@@ -115,6 +116,7 @@ def judge(
         protocol: how rho was chosen.
         rhos: how many there were to choose from, leaving one seed out.
         theirs: the published slope.
+        sgd_runs: see `Gaps`.
         effect: the smallest slope of interest, where one was registered.
         what: the values are.
     """
@@ -122,8 +124,8 @@ def judge(
     if seeds < 2 or cells < 3:
         reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(named, "inconclusive", reason, protocol, seeds, cells)
-    nothing = null.gaps(seeds, cells, rhos) * spreads(gaps).astype(np.float32)
-    statistic, tail = trend(gaps, rhos)
+    nothing = null.gaps(seeds, cells, rhos, 0, sgd_runs) * spreads(gaps).astype(np.float32)
+    statistic, tail = trend(gaps, rhos, sgd_runs)
     line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
     below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
     along = "size" if x.startswith("params") else x
@@ -134,7 +136,7 @@ def judge(
     )  # fmt: skip
 
 
-def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
+def trend(gaps: np.ndarray, rhos: int, sgd_runs: float = 1) -> tuple[float, null.Tail]:
     """Page's L of gaps (seeds, cells), with the one-sided p values of a rise and of a fall.
 
     Page's own null distribution takes seeds as independent and cells as equally noisy. Leaving one seed out makes seeds
@@ -142,7 +144,7 @@ def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
     """
     spread = spreads(gaps).astype(np.float32)
     found = float(page(gaps))
-    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part) * spread))
+    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
 
 
 def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
