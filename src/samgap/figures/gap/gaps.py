@@ -103,8 +103,8 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
         fixed_rho = rhos[len(rhos) // 2]
     notes: list[str] = []
     cell_axes = [axis for axis in table.cell_axes if axis != REPLICATE]
-    arms = _arms(table.runs, cell_axes)
-    cells = [cell for axes, sam, sgd in arms if (cell := _whole(axes, sam, sgd, notes)) is not None]
+    every = arms(table.runs, cell_axes)
+    cells = [cell for axes, sam, sgd in every if (cell := _whole(axes, sam, sgd, notes)) is not None]
     if not cells:
         raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
     sgd_of_seed, sam_of_seed = (
@@ -163,21 +163,21 @@ def thinned(rows: pd.DataFrame, axes: list[str]) -> bool:
     return bool(rows.groupby(others)["pruner.sparsity"].nunique().max() == 1)
 
 
-def _arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
     """(cell, SAM runs, SGD runs) of each cell that was asked for, finished or not.
 
     A swept setting of the ascent belongs to SAM alone: each of its values is compared with the same SGD runs.
     """
     shared = [axis for axis in axes if not axis.startswith("ascent.")]
     sam, sgd = runs[runs[RHO] > 0], runs[runs[RHO] == 0]
-    arms = []
+    found = []
     for values, part in sam.groupby(axes, sort=False) if axes else [((), sam)]:
         cell = dict(zip(axes, values, strict=True))
         match = sgd
         for axis in shared:
             match = match[match[axis] == cell[axis]]
-        arms.append((cell, part.drop_duplicates([RHO, SEED, REPLICATE]), match.drop_duplicates([SEED, REPLICATE])))
-    return arms
+        found.append((cell, part.drop_duplicates([RHO, SEED, REPLICATE]), match.drop_duplicates([SEED, REPLICATE])))
+    return found
 
 
 def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> _Cell | None:
