@@ -38,7 +38,7 @@ TYPED = [
     (["name=2024_11"], "got 202411; for a text put it in quotes, \"name='202411'\"."),
     (["seed=0,1"], "To sweep over it, add --multirun"),
     (["figure=fig99/smoke"], "In conf/figure there are decay, fig1, "),
-    (["figure=fig8/huge"], "In conf/figure/fig8 there are cpu, gpu, paper, smoke."),
+    (["figure=fig8/huge"], "In conf/figure/fig8 there are cpu, gpu, paper, pilot, smoke."),
     (["figure=fig8/smoke", "seed=0"], "A figure is a grid over model.width, ascent.rho: add -m"),
     (["-m", "figure=fig7/smoke,fig10/smoke"], "figure must be one figure at a time"),
     (["hydra.run.dir=x"], "hydra.run.dir cannot be set, since a run is found by the name of its folder: set root."),

@@ -25,7 +25,7 @@ MEMBERS = [
 SWEEP = Sweep("mine", "own", ["model.width", "ascent.rho", "seed"], "", "", "", MEMBERS)
 BLOCK: dict[str, Any] = {
     "question": "Does it?", "rule": "loso", "equal_rho": 0.1, "effect": 0.2, "cells": {"model.width": [0.1, 1]},
-    "rhos": [0, 0.1], "seeds": [7, 8, 9], "exclusions": "None.", "pilot": "None.", "runs": registered.digest(SWEEP),
+    "rhos": [0, 0.1], "seeds": [7, 8, 9], "exclusions": "None.", "pilot": "None.", "runs": registered.digest(member.identity for member in MEMBERS),
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_the_commit_is_the_one_that_fixed_the_block(commits: list[str], tmp_path
     found = registered.look(BLOCK, SWEEP, "2026-11-27T10:00:01+00:00")
     assert (found.commit, found.committed) == (commits[1], "2026-11-27T10:00:00+00:00")
     assert (found.beforehand, found.departs, found.short) == (True, "", "registered beforehand")
-    assert f"Registered before the first run (commit {commits[1][:7]}, 2026-11-27T10:00:00+00:00; first" in str(found)
+    assert f"Registered before the first run (commit {commits[1][:7]}, 2026-11-27 10:00, first" in str(found)
     late = registered.look(BLOCK, SWEEP, "2026-11-27T10:00:00+00:00")
     assert (late.beforehand, late.short) == (False, "not registered beforehand")
     assert str(late).startswith("Not registered beforehand: registered after the first run (commit")
@@ -122,7 +122,8 @@ def test_a_block_is_checked_where_it_enters(block: Any, said: str) -> None:
 def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: list[str], tmp_path: Path) -> None:
     git(tmp_path / "checkout", "checkout", "--quiet", commits[1])
     root = probed.write(tmp_path / "root", lambda rho, seed: 1.0, rhos=(0, 0.1), seeds=(7, 8, 9))
-    block = BLOCK | {"cells": {}, "runs": registered.digest(sweeps.read(root, "mine", "own"))}
+    members = sweeps.read(root, "mine", "own").members
+    block = BLOCK | {"cells": {}, "runs": registered.digest(member.identity for member in members)}
     study = Gap(title="Mine", registered=block).evaluate(root, "mine", "own", "paper")
     assert (study.gaps.unbiased, study.gaps.fixed_rho, study.gaps.effect) == ("loso", 0.1, 0.2)
     report = output.report(study)

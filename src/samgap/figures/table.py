@@ -22,8 +22,8 @@ NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_fi
 class Table:
     """The runs of one sweep.
 
-    `runs` has a row a point of the grid: a column for each axis, ascent.rho, seed and replicate always among them;
-    `status`, the state of the run; and the numbers of its record, nan where there is none; `rightly`, the share of
+    `runs` has a row a point of the grid: a column for each axis, ascent.rho, seed and replicate always among them; the
+    `folder` of its run and the `status`; the numbers of its record, nan where there is none; `rightly`, the share of
     training labels that are right. Gaps are of `scored_acc_final`, the test accuracy unless data.score_unused is on.
     Two points may share a run: the SGD arm does not know the ascent, the dense net not the pruner. A diverged run has
     no accuracies.
@@ -79,7 +79,9 @@ def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) ->
         if numbers["scored_acc_final"] is None:
             numbers["scored_acc_final"] = numbers["test_acc_final"]
         rightly = 1 - record.settings["data"].get("label_noise", 0) if record else math.nan
-        rows.append({REPLICATE: 0} | member.axes | {"status": status} | numbers | {"rightly": rightly})
+        rows.append(
+            {REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | numbers | {"rightly": rightly}
+        )
     several = [*found.values()]
     known = registered.look(block, sweep, min(record.started for record in several)) if block else None
     return Table(sweep, pd.DataFrame(rows), several, missing, known)

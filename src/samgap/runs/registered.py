@@ -1,7 +1,7 @@
 """What a figure's file fixes before the first run, draw.registered, and whether it did so beforehand."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from samgap.runs.sweeps import RHO, SEED, Sweep
 TEXT = Rule(is_text, "a text")
 RULES = {
     "question": TEXT,
-    "rule": one_of("holdout", "loso"),  # the unbiased choices of rho
+    "rule": one_of("holdout", "loso", "quadratic"),  # the unbiased choices of rho
     "equal_rho": ABOVE_0,  # of the second question
     "effect": ABOVE_0,  # the smallest slope of interest, in points a decade
     "cells": Rule(
@@ -62,7 +62,7 @@ class Registration:
             text = "Not registered beforehand: no commit has this draw.registered"
         else:
             text = "Registered before" if self.beforehand else "Not registered beforehand: registered after"
-            text += f" the first run (commit {self.commit[:7]}, {self.committed}; first run {self.first_run})"
+            text += f" the first run (commit {self.commit[:7]}, {_minute(self.committed)}, first run {_minute(self.first_run)})"
         return f"{text}." + f" Departs from what was registered: {self.departs}." * bool(self.departs)
 
     def facts(self) -> dict[str, Any]:
@@ -110,15 +110,18 @@ def departures(block: Mapping[str, Any], sweep: Sweep) -> str:
         came = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))
         if {*came} != {*wanted}:
             parts.append(f"{axis} {_listed(came)} and not {_listed(wanted)}")
-    if not parts and (found := digest(sweep)) != block["runs"]:
+    if not parts and (found := digest(member.identity for member in sweep.members)) != block["runs"]:
         parts.append(f"other runs (their digest is {found} and not {block['runs']})")
     return "; ".join(parts)
 
 
-def digest(sweep: Sweep) -> str:
-    """A hash of all settings of all runs of a sweep."""
-    identities = sorted({member.identity for member in sweep.members})
-    return hashlib.sha256(" ".join(identities).encode()).hexdigest()[:12]
+def digest(identities: Iterable[str]) -> str:
+    """A hash of all settings of all runs of a sweep, whose identities these are."""
+    return hashlib.sha256(" ".join(sorted({*identities})).encode()).hexdigest()[:12]
+
+
+def _minute(time: str | None) -> str:
+    return (time or "")[:16].replace("T", " ")
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -22,7 +22,7 @@ from samgap import files, provenance, seeds
 from samgap.data.batches import batches
 from samgap.errors import SettingError
 from samgap.pruning import mask
-from samgap.runs import measurements, records
+from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
@@ -137,6 +137,8 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
+        if record.status == "done" and not task.data.regression:
+            hits.write({name: part.numpy() for name, part in task.hits.items()}, folder)
         if record.status == "done" and (names := measurements.missing(plan.asked, folder)):
             probing.carry_out(
                 plan, names, probing.subject(plan, task.net, task.data, task.masks, device), record, folder

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from samgap.errors import SettingError
-from samgap.figures.gap import null
+from samgap.figures.gap import null, parabola
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.series import by_seed
 from samgap.figures.gap.study import tabled
@@ -97,7 +97,7 @@ def test_choosing_on_the_test_set_is_biased_upward_and_the_others_are_less() -> 
     rhos = [0, *(round(0.01 * k, 2) for k in range(1, 10))]
     found = gaps(table(test, widths=[1, 2, 3, 4, 5], rhos=rhos, seeds=range(40), holdout=holdout)).cells
     assert found["paper_gap"].mean() > 0.2
-    for unbiased in ("loso", "holdout"):
+    for unbiased in ("loso", "holdout", "quadratic"):
         assert abs(found[f"{unbiased}_gap"].mean()) < 3 * found[f"{unbiased}_se"].mean() / math.sqrt(5)
 
 
@@ -183,6 +183,44 @@ def test_a_diverged_sgd_run_takes_its_seed_out() -> None:
     assert found.cells.iloc[0]["n"] == 2
     assert found.notes == ["model.width=1: seed 0 left out, SGD diverged"]
     assert found.cells.iloc[0]["sgd_acc"] == pytest.approx(91.5)
+
+
+def bent(width: float, rho: float, seed: int) -> float:
+    """A parabola in log rho with its top at .08 in the even seeds and at .12 in the odd ones, and .9 there; SGD .88."""
+    return 0.9 - 0.01 * math.log(rho / (0.12 if seed % 2 else 0.08)) ** 2 if rho else 0.88
+
+
+def test_a_parabola_reports_between_the_radii_that_were_swept() -> None:
+    found = gaps(table(bent, widths=[1], rhos=(0, 0.02, 0.05, 0.1, 0.2), seeds=range(2)), rule="quadratic")
+    mine = found.by_seed[found.by_seed["protocol"] == "quadratic"]
+    assert mine["rho"].tolist() == pytest.approx([0.12, 0.08])  # each seed's is that of the other
+    assert mine["gap"].tolist() == pytest.approx([2 - math.log(1.5) ** 2] * 2)
+    assert (found.unbiased, found.choice) == ("quadratic", (0.02, 0.05, 0.1, 0.2))
+    assert found.cells.iloc[0]["quadratic_rho"] == pytest.approx(0.1)
+
+
+def test_a_parabola_wants_four_radii() -> None:
+    found = gaps(table(hand), rule="quadratic")
+    assert "quadratic_gap" not in found.cells
+    assert found.notes == ["no unbiased gap, no interval and no verdict, which want two seeds and 4 radii"]
+
+
+def test_a_parabola_ends_where_the_radii_do() -> None:
+    # Rising, falling, and bent the other way, where an end is best.
+    rhos, places = (0.1, 0.2, 0.4, 0.8), np.log((0.1, 0.2, 0.4, 0.8))
+    values = np.stack([places, -places, (places - math.log(0.2)) ** 2, -((places - math.log(0.3)) ** 2)])
+    tops = np.exp(parabola.top(rhos, parabola.fit(rhos, values)))
+    assert tops.tolist() == pytest.approx([0.8, 0.1, 0.8, 0.3])
+    assert np.allclose(parabola.at(parabola.fit(rhos, values), places[:, None]).T, values)
+
+
+def test_a_seed_has_no_part_in_the_parabola_that_chooses_for_it() -> None:
+    rhos, tops = (0.1, 0.2, 0.4, 0.8), np.log((0.2, 0.25, 0.3, 0.35, 0.4))
+    values = -((np.log(rhos) - tops[:, None]) ** 2)
+    before, _ = parabola.left_out(rhos, values)
+    values[2] += (0, 0, 0.1, 0)
+    after, _ = parabola.left_out(rhos, values)
+    assert np.isclose(after, before, rtol=1e-12).tolist() == [False, False, True, False, False]
 
 
 def test_the_sgd_runs_of_a_seed_are_averaged() -> None:

@@ -21,6 +21,7 @@ RULES = {
     "paper": "ρ* best on the test set (as in the paper)",
     "holdout": "ρ* chosen on held-out images of the other seeds",
     "loso": "ρ* chosen on the other seeds",
+    "quadratic": "ρ* by a parabola through the other seeds",
 }
 SIZES = {"params_total": "parameters", "params_live": "live parameters"}
 GAP, BEST = "what SAM gains", "the best ρ"  # titles

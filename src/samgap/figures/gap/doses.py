@@ -31,7 +31,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         values, places, _ = by_seed(found, cells, x, found.unbiased)
         several[named[axis]] = pd.Series(slopes(places, values.to_numpy()), values.index)
     table = pd.DataFrame(several).sort_index(axis=1).dropna()
-    known = axis, found.unbiased, found.rhos
+    known = axis, found.unbiased, found.choice
     return [
         *each,
         judge(f"slope over {axis}", table, table.columns, *known, Published(), found.sgd_runs, what="slope over size"),

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from samgap.errors import SettingError, said
 from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
-from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.gaps import UNBIASED, Gaps, Protocol
 from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment
@@ -23,9 +24,14 @@ class Gap(Kind):
     x: str | None = None
     series: list[str] | None = None
     fixed_rho: float | None = None
+    rule: Protocol | None = None
     registered: Mapping[str, Any] | None = None  # see `runs.registered`
 
     main = f"gap: {charts.GAP}"
+
+    def __post_init__(self) -> None:
+        if self.rule is not None and self.rule not in UNBIASED:
+            raise SettingError(f"draw.rule must be null, holdout, loso or quadratic, got {said(self.rule)}.")
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """See `study.evaluate`."""

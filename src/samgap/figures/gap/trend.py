@@ -89,7 +89,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         published: a table of gaps, or None.
     """
     result = []
-    for protocol, rhos in ((found.unbiased, found.rhos), ("fixed", 1)):
+    for protocol, rhos in ((found.unbiased, found.choice), ("fixed", 1)):
         if protocol == "fixed" and ("fixed_gap" not in found.cells or found.rhos == 1):
             break
         told = {} if protocol == found.unbiased else {f"at equal rho ({found.fixed_rho:g})": None}
@@ -103,7 +103,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
 
 
 def judge(
-    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: int, theirs: Published,
+    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: null.Rhos, theirs: Published,
     sgd_runs: float = 1, effect: float | None = None, what: str = "gap",
 ) -> Verdict:  # fmt: skip
     """The verdict for gaps by seed and cell.
@@ -114,7 +114,7 @@ def judge(
         places: position of each cell, see `position`.
         x: what the cells are in order of.
         protocol: how rho was chosen.
-        rhos: how many there were to choose from, leaving one seed out.
+        rhos: those to choose from, leaving one seed out.
         theirs: the published slope.
         sgd_runs: see `Gaps`.
         effect: the smallest slope of interest, where one was registered.
@@ -136,7 +136,7 @@ def judge(
     )  # fmt: skip
 
 
-def trend(gaps: np.ndarray, rhos: int, sgd_runs: float = 1) -> tuple[float, null.Tail]:
+def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.Tail]:
     """Page's L of gaps (seeds, cells), with the one-sided p values of a rise and of a fall.
 
     Page's own null distribution takes seeds as independent and cells as equally noisy. Leaving one seed out makes seeds
