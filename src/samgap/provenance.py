@@ -38,8 +38,8 @@ def commit() -> tuple[str, bool]:
 
     SAMGAP_COMMIT takes precedence over git.
     """
-    if told := os.environ.get(COMMIT):
-        return told, False
+    if stated := os.environ.get(COMMIT):
+        return stated, False
     try:
         return _checkout()
     except (OSError, subprocess.CalledProcessError):
@@ -51,9 +51,9 @@ def _checkout() -> tuple[str, bool]:
     return _git("rev-parse", "HEAD").strip(), bool(_git("status", "--porcelain").strip())
 
 
-def _git(*words: str) -> str:
+def _git(*arguments: str) -> str:
     here = Path(__file__).parent
-    return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def history(path: str) -> list[tuple[str, str, str]] | None:

@@ -25,7 +25,8 @@ MEMBERS = [
 SWEEP = Sweep("mine", "own", ["model.width", "ascent.rho", "seed"], "", "", "", MEMBERS)
 BLOCK: dict[str, Any] = {
     "question": "Does it?", "rule": "loso", "equal_rho": 0.1, "effect": 0.2, "cells": {"model.width": [0.1, 1]},
-    "rhos": [0, 0.1], "seeds": [7, 8, 9], "exclusions": "None.", "pilot": "None.", "runs": registered.digest(member.identity for member in MEMBERS),
+    "rhos": [0, 0.1], "seeds": [7, 8, 9], "exclusions": "None.", "pilot": "None.",
+    "runs": registered.digest(member.identity for member in MEMBERS),
 }  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: li
     assert report["registered"]["departs"] == ""
     assert report["registered"]["text"] in report["remarks"]
     assert all(verdict["text"].endswith(f" {report['registered']['text']}") for verdict in report["verdicts"])
-    assert ", not registered beforehand" in output.where(study)
+    assert ", not registered beforehand" in output.subtitle(study)
     again = output.judged_again(report, study.verdicts)
     assert [verdict["text"] for verdict in again["verdicts"]] == [verdict["text"] for verdict in report["verdicts"]]
     none = dataclasses.replace(study, table=dataclasses.replace(study.table, registered=None))

@@ -151,7 +151,7 @@ def test_unused_images_are_scored_beside_the_test(tiny: Tiny, tmp_path: Path) ->
     accuracies = [found.mean() for found in right.values()]
     assert accuracies == pytest.approx([record.test_acc_final, record.holdout_acc_final, unused])
     assert hits.read(tmp_path / "false", "unused") is None
-    logits = net.eval()(data.scale(data.test.images))
+    logits = net.eval()(data.normalize(data.test.images))
     assert (logits.argmax(dim=1) == data.test.labels).tolist() == right["test"].tolist()
 
 
@@ -409,7 +409,7 @@ class _WatchSteps(Callback):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["ascent=none"],
         ["ascent.rho=0.1", "ascent.m=16"],
@@ -418,9 +418,9 @@ class _WatchSteps(Callback):
         ["pruner=random", "pruner.sparsity=0.5"],
     ],
 )
-def test_no_step_waits_for_the_device(tiny: Tiny, tmp_path: Path, words: list[str]) -> None:
+def test_no_step_waits_for_the_device(tiny: Tiny, tmp_path: Path, overrides: list[str]) -> None:
     watch = _WatchSteps()
-    run(tiny("trainer.stepper=eager", "clip_norm=1", *words), tmp_path, callbacks=[watch])
+    run(tiny("trainer.stepper=eager", "clip_norm=1", *overrides), tmp_path, callbacks=[watch])
     assert watch.waits.steps
     assert not watch.waits.found
     with watch.waits:

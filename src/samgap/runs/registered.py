@@ -62,7 +62,8 @@ class Registration:
             text = "Not registered beforehand: no commit has this draw.registered"
         else:
             text = "Registered before" if self.beforehand else "Not registered beforehand: registered after"
-            text += f" the first run (commit {self.commit[:7]}, {_minute(self.committed)}, first run {_minute(self.first_run)})"
+            text += f" the first run (commit {self.commit[:7]}, {_minute(self.committed)}"
+            text += f", first run {_minute(self.first_run)})"
         return f"{text}." + f" Departs from what was registered: {self.departs}." * bool(self.departs)
 
     def facts(self) -> dict[str, Any]:

@@ -59,9 +59,9 @@ def evaluate(
     net.eval()
     try:
         total, right = 0.0, [torch.zeros(0, dtype=torch.bool, device=weight.device)]
-        scale = data.scale.on(weight.device)
+        normalize = data.normalize.on(weight.device)
         for images, labels in blocks(split, BATCH, weight.device, workers):
-            logits = net(scale(images).to(weight.dtype))
+            logits = net(normalize(images).to(weight.dtype))
             total += float(loss(logits, labels)) * len(labels)
             if not data.regression:
                 right.append(hits(logits, labels))

@@ -22,7 +22,7 @@ def study(slope: dict[float, float], noise: float = 0.05, seed: int = 0, axis: s
     found = table(lambda width, rho, s: 0.0, seeds=range(4), extra={axis: slope})
     for label, row in found.runs.iterrows():
         gain = slope[row[axis]] * np.log10(PARAMS[row["model.width"]] / 1000) if row["ascent.rho"] else 0
-        found.runs.loc[label, "test_acc_final"] = 0.8 + (gain + noise * random.standard_normal()) / 100
+        found.runs.loc[label, "scored_acc_final"] = 0.8 + (gain + noise * random.standard_normal()) / 100
     return found, gaps(found)
 
 

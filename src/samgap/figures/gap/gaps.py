@@ -24,7 +24,7 @@ from scipy import special
 from samgap.errors import SettingError
 from samgap.figures.gap import null, parabola
 from samgap.figures.significance import INTERPOLATES
-from samgap.figures.table import Table, words
+from samgap.figures.table import Table, cell_label
 from samgap.runs.sweeps import FINISHED, REPLICATE, RHO, SEED
 
 Protocol = Literal["paper", "holdout", "loso", "quadratic", "fixed"]
@@ -54,10 +54,10 @@ class Gaps:
     rhos: int  # how many of them SAM could choose from
     fixed_rho: float
     notes: list[str]
-    thinned: bool  # every width has a sparsity of its own (pruner.live_params)
+    equal_parameters: bool  # every width has a sparsity of its own (pruner.live_params)
     sgd_runs: float = 1  # of a seed, for each run of SAM
-    effect: float | None = None  # the smallest slope of interest, where one was registered
     swept: tuple[float, ...] = ()  # the rhos
+    effect: float | None = None  # the smallest slope of interest, where one was registered
 
     @property
     def choice(self) -> null.Rhos:
@@ -149,14 +149,14 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
         notes.append(f"no unbiased gap, no interval and no verdict, which want two seeds{need if rule else ''}")
     seeds, own_best, gained = map(pd.DataFrame, (by_seed, best, gains))
     # Of all that was asked for, so that a study does not change its lines while it fills up.
-    thin = thinned(table.runs, cell_axes)
+    equal = have_equal_parameters(table.runs, cell_axes)
     return Gaps(
-        frame, seeds, own_best, gained, cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin, sgd_runs,
+        frame, seeds, own_best, gained, cell_axes, unbiased, len(rhos), float(fixed_rho), notes, equal, sgd_runs,
         tuple(rhos),
     )  # fmt: skip
 
 
-def thinned(rows: pd.DataFrame, axes: list[str]) -> bool:
+def have_equal_parameters(rows: pd.DataFrame, axes: list[str]) -> bool:
     """Whether every width has a sparsity of its own."""
     if not {"model.width", "pruner.sparsity"} <= {*axes} or rows["pruner.sparsity"].nunique() == 1:
         return False
@@ -187,19 +187,19 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
     A seed that lacks a run would be compared under fewer rhos than the others, so it waits. A rho at which a run
     diverged has no mean and cannot be chosen, nor one at which it collapsed; a diverged SGD run takes its seed out.
     """
-    name = words(axes) or "the one cell"
+    name = cell_label(axes) or "the one cell"
     runs = pd.concat([sam, sgd])
     open_ = set(runs[SEED][~runs["status"].isin(FINISHED)]) | (set(sam[SEED]) ^ set(sgd[SEED]))
     if open_:
         notes.append(f"{name}: seed {_list(open_)} left out, runs are missing")
-    if dead := set(sgd[SEED][sgd["status"] == "diverged"]) - open_:
-        notes.append(f"{name}: seed {_list(dead)} left out, SGD diverged")
-    sam, sgd = (arm[~arm[SEED].isin(open_ | dead)] for arm in (_told(sam, sgd), sgd))
+    if diverged := set(sgd[SEED][sgd["status"] == "diverged"]) - open_:
+        notes.append(f"{name}: seed {_list(diverged)} left out, SGD diverged")
+    sam, sgd = (arm[~arm[SEED].isin(open_ | diverged)] for arm in (_mark_collapsed(sam, sgd), sgd))
     sgd, tried, lost = sgd.sort_values(SEED), len(sam), int(sam["status"].isin(LOST).sum())
     for state in LOST:
-        if wild := set(sam[RHO][sam["status"] == state]):
-            notes.append(f"{name}: rho {_list(wild)} cannot be chosen, SAM {state}")
-            sam = sam[~sam[RHO].isin(wild)]
+        if excluded := set(sam[RHO][sam["status"] == state]):
+            notes.append(f"{name}: rho {_list(excluded)} cannot be chosen, SAM {state}")
+            sam = sam[~sam[RHO].isin(excluded)]
     if sam.empty:
         notes.append(f"{name}: left out, no seed has both arms")
         return None
@@ -218,7 +218,7 @@ def _means(runs: pd.DataFrame, column: str, *keys: str) -> pd.Series:
     return means
 
 
-def _told(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
+def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
     """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD of that seed
     has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
     fits less than half of the right labels, so that little was learned at all.
@@ -275,17 +275,18 @@ def _summary(
     """
     n, mean = len(differences), float(differences.mean())
     error = _std(differences) / math.sqrt(n)
-    reach = math.nan
+    half_width = math.nan
     if n > 1:
         independent = protocol in ("paper", "fixed")
-        reach = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.reach_of_gaps(n, rhos, sgd_runs))
+        student = float(special.stdtrit(n - 1, 0.975))
+        half_width = error * (student if independent else null.gap_half_width(n, rhos, sgd_runs))
     return {
         f"{protocol}_acc": float(accuracies.mean()),
         f"{protocol}_std": _std(accuracies),
         f"{protocol}_gap": mean,
         f"{protocol}_se": error,
-        f"{protocol}_low": mean - reach,
-        f"{protocol}_high": mean + reach,
+        f"{protocol}_low": mean - half_width,
+        f"{protocol}_high": mean + half_width,
     }
 
 

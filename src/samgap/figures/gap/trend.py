@@ -15,7 +15,7 @@ from samgap.figures.gap.series import by_seed, series
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
 from samgap.figures.significance import LEVEL
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 
 STUDIES = 4_000  # simulated for the power
 
@@ -50,7 +50,7 @@ class Verdict(Judgment):
     @classmethod
     def of(
         cls, named: str, known: tuple[str, int, int], statistic: float, tail: null.Tail, line: Line, theirs: Published,
-        finds: Callable[[float], float], words: tuple[str, str, str, str], *, below: bool = False,
+        finds: Callable[[float], float], phrases: tuple[str, str, str, str], *, below: bool = False,
         effect: float | None = None,
     ) -> "Verdict":  # fmt: skip
         """From all that was found.
@@ -61,14 +61,14 @@ class Verdict(Judgment):
             statistic, tail: of the test.
             line, theirs: our slope and the published one.
             finds: see `power`.
-            words: rise, fall, neither, and the test's name, see `answered`.
+            phrases: rise, fall, neither, and the test's name, see `answered`.
             below: our slope of the sizes in common excludes the published one.
             effect: the smallest slope of interest, which decides in place of the published one where it is known.
         """
         excluded = f"slopes like the published {theirs}" if below else ""
         if effect:
             excluded = f"slopes of {effect:g}, the smallest of interest," if line.excluded < effect else ""
-        answer, reason = answered(tail, *words, excluded)
+        answer, reason = answered(tail, *phrases, excluded)
         could = power(finds, theirs.slope, known[1], line)
         of_interest = f", the smallest of interest, {effect:g}, in {100 * finds(effect):.0f} %" if effect else ""
         return cls(
@@ -92,10 +92,10 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     for protocol, rhos in ((found.unbiased, found.choice), ("fixed", 1)):
         if protocol == "fixed" and ("fixed_gap" not in found.cells or found.rhos == 1):
             break
-        told = {} if protocol == found.unbiased else {f"at equal rho ({found.fixed_rho:g})": None}
+        suffix = "" if protocol == found.unbiased else f"at equal rho ({found.fixed_rho:g})"
         for axes, cells in series(found, x, over):
             values, places, ordered = by_seed(found, cells, x, protocol)
-            named = ", ".join(filter(None, (words(axes), *told)))
+            named = ", ".join(filter(None, (cell_label(axes), suffix)))
             theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
             judged = judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs, found.effect)
             result.append(judged)
@@ -156,8 +156,8 @@ def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
     """
     without = np.sort(page(nothing))
     common = without[-math.ceil(LEVEL * len(without))]  # the largest L that 5 % still reach
-    few, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
-    return lambda slope: float((page(few + np.float32(slope) * rise) > common).mean())
+    sample, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
+    return lambda slope: float((page(sample + np.float32(slope) * rise) > common).mean())
 
 
 def page(values: np.ndarray) -> np.ndarray:
