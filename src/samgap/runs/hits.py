@@ -16,7 +16,7 @@ HITS = "hits.npz"
 
 
 def write(hits: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Write the bools (N,) of each part in one step; compressed, they take less than packed bits."""
+    """Write the bools (N,) of each part in one step; compressed, bools take about as much as packed bits."""
     replace(folder / HITS, lambda path: np.savez_compressed(path, **hits))  # type: ignore[arg-type]
 
 
