@@ -68,7 +68,7 @@ class Registration:
 
     def facts(self) -> dict[str, Any]:
         """For the json."""
-        return asdict(self) | {"beforehand": self.beforehand, "text": str(self)}
+        return asdict(self) | {"beforehand": self.beforehand, "short": self.short, "text": str(self)}
 
 
 def check(block: Any) -> None:

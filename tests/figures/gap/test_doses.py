@@ -59,7 +59,7 @@ def test_the_chart_has_the_slope_of_each_dose(tmp_path: Path) -> None:
     of = Study(found, known, [*kind.verdicts(known, "params_total", None, None)], None, "params_total", None, "paper")
     chart = kind.charts(of.frame(), of.statistics())[-1]
     assert [line.label for line in chart.lines] == [
-        "ours ± s.e., ρ* chosen on the other seeds", "ours ± s.e., ρ = 0.2 for all",
+        "ours ± s.e., ρ chosen on the other seeds", "ours ± s.e., ρ = 0.2 for all",
     ]  # fmt: skip
     for line in chart.lines:
         assert line.points["x"].tolist() == [*DOSES]
