@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from samgap.errors import SettingError, said
-from samgap.runs import alike, identity, sweeps
+from samgap.runs import alike, identity, registered, sweeps
 from samgap.runs.records import RunRecord
+from samgap.runs.registered import Registration
 from samgap.runs.sweeps import REPLICATE, RHO, SEED, Sweep
 
 NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "scored_acc_final", "seconds",
@@ -32,6 +33,7 @@ class Table:
     runs: pd.DataFrame
     records: list[RunRecord]  # each once
     missing: dict[str, str]  # folder of a run without a record -> its state
+    registered: Registration | None = None  # None where nothing was
 
     @property
     def cell_axes(self) -> list[str]:
@@ -39,8 +41,13 @@ class Table:
         return [axis for axis in self.sweep.axes if axis not in (RHO, SEED)]
 
 
-def collect(sweep: Sweep, root: Path) -> Table:
+def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) -> Table:
     """Read the records that `sweep` asked for, and no others.
+
+    Args:
+        sweep: whose records.
+        root: where results lie.
+        block: draw.registered, None where nothing was.
 
     Raises:
         SettingError: there is no record at all, one is damaged or belongs to other settings, a setting that is no
@@ -75,7 +82,9 @@ def collect(sweep: Sweep, root: Path) -> Table:
         rows.append(
             {REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | numbers | {"rightly": rightly}
         )
-    return Table(sweep, pd.DataFrame(rows), list(found.values()), missing)
+    several = [*found.values()]
+    known = registered.look(block, sweep, min(record.started for record in several)) if block else None
+    return Table(sweep, pd.DataFrame(rows), several, missing, known)
 
 
 def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:

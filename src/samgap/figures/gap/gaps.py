@@ -57,6 +57,7 @@ class Gaps:
     equal_parameters: bool  # every width has a sparsity of its own (pruner.live_params)
     sgd_runs: float = 1  # of a seed, for each run of SAM
     swept: tuple[float, ...] = ()  # the rhos
+    effect: float | None = None  # the smallest slope of interest, where one was registered
 
     @property
     def choice(self) -> null.Rhos:

@@ -113,8 +113,10 @@ def evaluate(
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
         wanted = "a number, or null for the median of those swept"
         raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
-    table = collect(sweeps.read(root, name, scale), root)
-    found = gaps(table, fixed, settings["rule"])
+    block = settings["registered"] or {}
+    table = collect(sweeps.read(root, name, scale), root, block)
+    found = gaps(table, block.get("equal_rho", fixed), block.get("rule", settings["rule"]))
+    found = replace(found, effect=block.get("effect"))
     if protocol not in ("paper", *UNBIASED):
         raise SettingError(f"protocol must be paper, holdout, loso or quadratic, got {said(protocol)}.")
     if f"{protocol}_gap" not in found.cells:

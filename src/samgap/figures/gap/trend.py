@@ -51,6 +51,7 @@ class Verdict(Judgment):
     def of(
         cls, named: str, known: tuple[str, int, int], statistic: float, tail: null.Tail, line: Line, theirs: Published,
         finds: Callable[[float], float], phrases: tuple[str, str, str, str], *, below: bool = False,
+        effect: float | None = None,
     ) -> "Verdict":  # fmt: skip
         """From all that was found.
 
@@ -62,12 +63,18 @@ class Verdict(Judgment):
             finds: see `power`.
             phrases: rise, fall, neither, and the test's name, see `answered`.
             below: our slope of the sizes in common excludes the published one.
+            effect: the smallest slope of interest, which decides in place of the published one where it is known.
         """
-        answer, reason = answered(tail, *phrases, f"slopes like the published {theirs}" if below else "")
+        excluded = f"slopes like the published {theirs}" if below else ""
+        if effect:
+            excluded = f"slopes of {effect:g}, the smallest of interest," if line.excluded < effect else ""
+        answer, reason = answered(tail, *phrases, excluded)
         could = power(finds, theirs.slope, known[1], line)
+        of_interest = f", the smallest of interest, {effect:g}, in {100 * finds(effect):.0f} %" if effect else ""
         return cls(
-            named, answer, f"{reason}; {said(could, theirs, known[1])}", *known, statistic, tail.up, tail.down,
-            tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(theirs.shared), **vars(could),
+            named, answer, f"{reason}; {said(could, theirs, known[1])}{of_interest}", *known, statistic,
+            tail.up, tail.down, tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error,
+            len(theirs.shared), **vars(could),
         )  # fmt: skip
 
 
@@ -90,13 +97,14 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
             values, places, ordered = by_seed(found, cells, x, protocol)
             named = ", ".join(filter(None, (cell_label(axes), suffix)))
             theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
-            result.append(judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs))
+            judged = judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs, found.effect)
+            result.append(judged)
     return result
 
 
 def judge(
     named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: null.Rhos, theirs: Published,
-    sgd_runs: float = 1,
+    sgd_runs: float = 1, effect: float | None = None, what: str = "gap",
 ) -> Verdict:  # fmt: skip
     """The verdict for gaps by seed and cell.
 
@@ -109,6 +117,8 @@ def judge(
         rhos: those to choose from, leaving one seed out.
         theirs: the published slope.
         sgd_runs: see `Gaps`.
+        effect: the smallest slope of interest, where one was registered.
+        what: the values are.
     """
     (seeds, cells), gaps, places = values.shape, values.to_numpy(), np.asarray(places)
     if seeds < 2 or cells < 3:
@@ -119,9 +129,11 @@ def judge(
     line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
     below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
     along = "size" if x.startswith("params") else x
-    said = f"the gap grows with {along}", f"the gap shrinks with {along}", "no trend either way", "trend test"
+    said = f"the {what} grows with {along}", f"the {what} shrinks with {along}", "no trend either way", "trend test"
     known = protocol, seeds, cells
-    return Verdict.of(named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below)
+    return Verdict.of(
+        named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below, effect=effect
+    )  # fmt: skip
 
 
 def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.Tail]:
