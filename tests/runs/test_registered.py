@@ -64,6 +64,9 @@ def test_the_commit_is_the_one_that_fixed_the_block(commits: list[str], tmp_path
     assert f"Registered before the first run (commit {commits[1][:7]}, 2026-11-27 10:00, first" in str(found)
     late = registered.look(BLOCK, SWEEP, "2026-11-27T10:00:00+00:00")
     assert (late.beforehand, late.short) == (False, "not registered beforehand")
+    away = registered.look(BLOCK, dataclasses.replace(SWEEP, members=MEMBERS[1:]), "2026-11-27T10:00:01+00:00")
+    assert str(away).endswith("). Departs from what was registered.")
+    assert away.details == f"{str(away)[:-1]}: {away.departs}."
     assert str(late).startswith("Not registered beforehand: registered after the first run (commit")
 
 
