@@ -18,6 +18,7 @@ class Convergence(Kind):
     """Does the training loss fall at a linear rate where nets interpolate?"""
 
     interpolates_from: float | None = None
+    linear_from: float = 0.8
 
     files = (METRICS,)
 
