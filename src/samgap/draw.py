@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import pandas as pd
 from omegaconf import DictConfig
 
 from samgap import cli, files, naming
@@ -107,13 +108,15 @@ def judge_again(came: Path, root: Path) -> None:
     """
     name, scale = came.parent.name, came.name
     report = json.loads((came / f"{name}.json").read_text(encoding="utf-8"))
-    report = output.judged_again(report, kind.made(report["draw"]).judge_again(report))
+    report = output.judged_again(
+        report, kind.made(report["draw"]).judge_again(report, pd.read_csv(came / f"{name}.csv"))
+    )
     folder = root / "reference" / name / scale
     folder.mkdir(parents=True, exist_ok=True)
     for ending in ("csv", "png"):
         shutil.copyfile(came / f"{name}.{ending}", folder / f"{name}.{ending}")
     files.replace_text(folder / f"{name}.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    print(f"{name}/{scale} was kept without its runs; its gaps by seed are judged by today's rules:\n")
+    print(f"{name}/{scale} was kept without its runs; what it has of them is judged by today's rules:\n")
     print("\n".join(verdict["text"] for verdict in report["verdicts"]))
     print(f"\n{folder / name}.{{png,csv,json}}")
 

@@ -1,0 +1,120 @@
+"""Is the rate linear, where theorem 6 says so? It falls late as fast as in the middle, see `curves.late`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from samgap.figures.convergence.curves import BELOW
+from samgap.figures.output import Answer, Judgment
+from samgap.figures.significance import LEVEL, above
+
+CLAIM = "the rate is linear where nets interpolate"
+COVERED = ("sgd", "sam_unnormalized")  # rules of the step that theorem 6 is about: SGD is its rho = 0
+
+
+@dataclass(frozen=True)
+class Linear(Judgment):
+    """The answer for one rule of the step at one rho: of several nets, that of the one whose rate stays least."""
+
+    claim: str
+    seeds: int
+    diverged: int  # runs
+    interpolating: int  # cells
+    others: int
+    p: float = math.nan  # one-sided, for a late rate of `linear_from` times the middle one or more
+    other_p: float = math.nan
+    late: float = math.nan  # that rate, in middle ones: geometric mean over seeds
+    late_low: float = math.nan  # one-sided 95 %
+    power: float = math.nan  # share of such studies that find a line
+
+
+def void(rule: str, settings: Mapping[str, Any]) -> str:
+    """Return why theorem 6 says nothing of these runs, or "".
+
+    Args:
+        rule: of the step.
+        settings: of one of its runs.
+    """
+    optimizer = settings["optimizer"]
+    if settings["loss"]["name"] not in ("squared", "mean_squared"):
+        return "cross-entropy is not PL, since near a loss f of 0 its squared gradient falls like f squared"
+    if optimizer["momentum"] or optimizer["weight_decay"]:
+        return "theorem 6 is of steps without momentum and weight decay"
+    if rule not in COVERED:
+        return "theorem 6 is of the un-normalized ascent; that of normalized SAM ends at a floor"
+    return ""
+
+
+def linear(
+    cells: list[pd.DataFrame],
+    rule: str,
+    settings: Mapping[str, Any],
+    least: float,
+    known: Mapping[str, Any],
+    problem: str,
+) -> Linear:
+    """Return the answer.
+
+    Args:
+        cells: the fits by seed of each cell that interpolates, see `curves.fit`.
+        rule, settings: see `void`.
+        least: late in middle rates, from which a rate is linear.
+        known: series, seeds, diverged, interpolating, others.
+        problem: why there is none, or "".
+    """
+    if nothing := void(rule, settings):
+        return Linear(answer="void", reason=f"no linear rate is claimed here: {nothing}", claim=CLAIM, **known)
+    if problem := problem or _problem(cells):
+        return Linear(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
+    tested: list[dict[str, Any]] = [_tested(runs, least) for runs in cells]
+    worst = max(tested, key=lambda cell: cell["p"])
+    # One cell of several bends by chance more often than one alone: Bonferroni.
+    worst["other_p"] = min(1.0, len(cells) * min(cell["other_p"] for cell in tested))
+    worst["power"] = min(cell["power"] for cell in tested)
+    numbers = "{late:.2g} times as fast as in the middle (one-sided 95 %: {late_low:.2g} or more, p = {p:.2g} for "
+    numbers = f"{numbers.format(**worst)}{least:g} or more)"
+    if worst["p"] < LEVEL:
+        answer: Answer = "reproduced"
+        reason = f"{CLAIM}: late they fall {numbers}, all of them or faster"
+    elif worst["other_p"] < LEVEL:
+        answer = "not reproduced"
+        reason = f"one falls no straighter than a power of the epochs, late {numbers}"
+    else:
+        answer, reason = "inconclusive", f"whether {CLAIM} is not proved: late one falls {numbers}"
+    if not math.isnan(worst["power"]):
+        reason += f"; such studies find a line in {100 * worst['power']:.0f} %"
+    return Linear(answer=answer, reason=reason, claim=CLAIM, **known, **worst)
+
+
+def _problem(cells: list[pd.DataFrame]) -> str:
+    if not cells:
+        return "no net interpolates, and the claim is about those that do"
+    if any("late" not in runs for runs in cells):
+        return "it wants the curves of single runs, which were not kept"
+    short = sum(int(runs["late"].isna().sum()) for runs in cells)
+    if short:
+        of = sum(len(runs) for runs in cells)
+        return f"{short} of {of} runs do not come down to {BELOW:g} of their first loss in 8 epochs or more"
+    return ""
+
+
+def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
+    """One cell's late rate, tested: below `least` counts against a line unless it is above that of a power law."""
+    logs = np.log(runs["late"].to_numpy())
+    n, deviation = len(logs), float(logs.std(ddof=1))
+    over, critical = logs - math.log(least), float(special.stdtrit(n - 1, 1 - LEVEL))
+    straighter = above(logs - np.log(runs["late_power"].to_numpy())) < LEVEL
+    return {
+        "p": above(over),
+        "other_p": 1.0 if straighter else above(-over),
+        "late": math.exp(logs.mean()),
+        "late_low": math.exp(logs.mean() - critical * deviation / math.sqrt(n)),
+        "power": 1 - float(special.nctdtr(n - 1, -math.log(least) * math.sqrt(n) / deviation, critical))
+        if deviation
+        else math.nan,
+    }
