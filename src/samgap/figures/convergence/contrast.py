@@ -50,7 +50,6 @@ def contrast(
     theirs: pd.DataFrame | None,
     known: Mapping[str, Any],
     problem: str,
-    studies: int = STUDIES,
 ) -> Contrast:
     """Return the answer.
 
@@ -60,7 +59,6 @@ def contrast(
         theirs: published curves.
         known: series, seeds, diverged, interpolating, others.
         problem: why there is none, or "".
-        studies: how many to simulate.
     """
     stopped = [short(runs["params_total"].iloc[0]) for runs, stop in zip(cells, floor, strict=True) if stop]
     cells = [runs for runs, stop in zip(cells, floor, strict=True) if not stop]
@@ -69,21 +67,34 @@ def contrast(
     rates = pd.concat([runs["rate"] for runs in cells], axis=1).dropna().to_numpy()
     if problem := problem or _problem(rates, inside, sizes):
         return Contrast(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
-    spread = rates.std(axis=0, ddof=1) / np.abs(rates.mean(axis=0))
-    alike = 1 + spread * np.random.default_rng(0).normal(size=(studies, *rates.shape))
-    nothing, found = np.sort(page(alike)), page(rates)
-    p, other_p = ((1 + reached.sum()) / (1 + studies) for reached in (nothing >= found, nothing <= found))
-    error = math.sqrt(min(p, other_p) * (1 - min(p, other_p)) / studies)
-    answer: Answer = "inconclusive"
-    if min(p, other_p) + 2 * error < LEVEL:
-        answer = "reproduced" if p < other_p else "not reproduced"
-    published, limit = _published(theirs, cells), nothing[-math.ceil(LEVEL * studies)]
-    numbers: dict[str, Any] = _ratios(rates, inside, published) | _power(alike, limit, sizes, published)
+    answer, p, other_p, alike = trend(rates)
+    error = math.sqrt(min(p, other_p) * (1 - min(p, other_p)) / STUDIES)
+    published = _published(theirs, cells)
+    numbers: dict[str, Any] = _ratios(rates, inside, published) | power(alike, sizes, published)
     says = {"reproduced": CLAIM, "not reproduced": "the rate falls with size", "inconclusive": "no trend either way"}
     without = f", without {', '.join(stopped)} parameters, which stopped at SAM's floor" if stopped else ""
     reason = f"{says[answer]} (Page's test, one-sided p = {p:.2g} up, {other_p:.2g} down, ± {error:.1g}{without})"
     reason += _said(numbers, len(rates))
     return Contrast(answer=answer, reason=reason, claim=CLAIM, p=p, other_p=other_p, **known, **numbers)
+
+
+def trend(rates: np.ndarray, studies: int = STUDIES) -> tuple[Answer, float, float, np.ndarray]:
+    """Page's trend test: the answer, both one-sided p values, and rates (studies, seeds, cells) without growth.
+
+    p decides where it is below the level by two of its Monte Carlo errors.
+
+    Args:
+        rates: (seeds, cells), in order of size.
+        studies: how many to simulate.
+    """
+    spread = rates.std(axis=0, ddof=1) / np.abs(rates.mean(axis=0))
+    alike = 1 + spread * np.random.default_rng(0).normal(size=(studies, *rates.shape))
+    nothing, found = page(alike), page(rates)
+    p, other_p = (float(1 + reached.sum()) / (1 + studies) for reached in (nothing >= found, nothing <= found))
+    least = min(p, other_p)
+    if least + 2 * math.sqrt(least * (1 - least) / studies) >= LEVEL:
+        return "inconclusive", p, other_p, alike
+    return "reproduced" if p < other_p else "not reproduced", p, other_p, alike
 
 
 def page(values: np.ndarray) -> np.ndarray:
@@ -135,9 +146,10 @@ def _apart(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.ndarray
     return found
 
 
-def _power(alike: np.ndarray, limit: float, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:
+def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:
     """What such studies find where the rate is a power of the size, with rates (studies, seeds, cells) of no growth."""
     place, common = np.log(sizes / sizes[0]) / math.log(sizes[-1] / sizes[0]), np.isfinite(published)
+    limit = np.sort(page(alike))[-math.ceil(LEVEL * len(alike))]
     numbers = {}
     if common.sum() > 1:
         numbers["growth"] = math.exp(np.polyfit(place[common], np.log(published[common]), 1)[0])

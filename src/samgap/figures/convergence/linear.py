@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy import special
 
@@ -28,7 +27,7 @@ class Linear(Judgment):
     others: int
     p: float = math.nan  # one-sided, for a late rate of `linear_from` times the middle one or more
     other_p: float = math.nan
-    late: float = math.nan  # that rate, in middle ones: geometric mean over seeds
+    late: float = math.nan  # that rate, in middle ones, mean over seeds
     late_low: float = math.nan  # one-sided 95 %
     power: float = math.nan  # share of such studies that find a line
 
@@ -86,8 +85,7 @@ def linear(
         reason = f"one falls no straighter than a power of the epochs, late {numbers}"
     else:
         answer, reason = "inconclusive", f"whether {CLAIM} is not proved: late one falls {numbers}"
-    if not math.isnan(worst["power"]):
-        reason += f"; such studies find a line in {100 * worst['power']:.0f} %"
+    reason += f"; {known['seeds']} seeds find a line in {100 * worst['power']:.0f} % of such studies"
     return Linear(answer=answer, reason=reason, claim=CLAIM, **known, **worst)
 
 
@@ -103,18 +101,15 @@ def _problem(cells: list[pd.DataFrame]) -> str:
     return ""
 
 
-def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
+def _tested(runs: pd.DataFrame, least: float) -> dict[str, Any]:
     """One cell's late rate, tested: below `least` counts against a line unless it is above that of a power law."""
-    logs = np.log(runs["late"].to_numpy())
-    n, deviation = len(logs), float(logs.std(ddof=1))
-    over, critical = logs - math.log(least), float(special.stdtrit(n - 1, 1 - LEVEL))
-    straighter = above(logs - np.log(runs["late_power"].to_numpy())) < LEVEL
+    late, n = runs["late"].to_numpy(), len(runs)
+    error, reach = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
+    straighter = above(late - runs["late_power"].to_numpy()) < LEVEL
     return {
-        "p": above(over),
-        "other_p": 1.0 if straighter else above(-over),
-        "late": math.exp(logs.mean()),
-        "late_low": math.exp(logs.mean() - critical * deviation / math.sqrt(n)),
-        "power": 1 - float(special.nctdtr(n - 1, -math.log(least) * math.sqrt(n) / deviation, critical))
-        if deviation
-        else math.nan,
+        "p": above(late - least),
+        "other_p": 1.0 if straighter else above(least - late),
+        "late": float(late.mean()),
+        "late_low": float(late.mean() - reach * error),
+        "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, reach)) if error else 1.0,
     }
