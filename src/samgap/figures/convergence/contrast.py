@@ -147,7 +147,12 @@ def _apart(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.ndarray
 
 
 def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:
-    """What such studies find where the rate is a power of the size, with rates (studies, seeds, cells) of no growth."""
+    """Return what such studies find, where the rate is a power of the size: numbers of `Contrast` by name.
+
+    Args:
+        alike: rates (studies, seeds, cells) without growth.
+        sizes, published: parameters and published rate of each cell, nan where there is none.
+    """
     place, common = np.log(sizes / sizes[0]) / math.log(sizes[-1] / sizes[0]), np.isfinite(published)
     limit = np.sort(page(alike))[-math.ceil(LEVEL * len(alike))]
     numbers = {}

@@ -1,4 +1,4 @@
-"""Is the rate linear, where theorem 6 says so? It falls late as fast as in the middle, see `curves.late`."""
+"""Does the loss fall at a linear rate or faster, late as fast as in the middle, where theorem 6 says so?"""
 
 import math
 from collections.abc import Mapping
@@ -8,17 +8,18 @@ from typing import Any
 import pandas as pd
 from scipy import special
 
+from samgap import style
 from samgap.figures.convergence.curves import BELOW
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL, above
 
-CLAIM = "the rate is linear where nets interpolate"
+CLAIM = "the loss falls at a linear rate or faster where nets interpolate"
 COVERED = ("sgd", "sam_unnormalized")  # rules of the step that theorem 6 is about: SGD is its rho = 0
 
 
 @dataclass(frozen=True)
 class Linear(Judgment):
-    """The answer for one rule of the step at one rho: of several nets, that of the one whose rate stays least."""
+    """The answer for one rule of the step at one rho: the least certain of its nets."""
 
     claim: str
     seeds: int
@@ -27,8 +28,7 @@ class Linear(Judgment):
     others: int
     p: float = math.nan  # one-sided, for a late rate of `linear_from` times the middle one or more
     other_p: float = math.nan
-    late: float = math.nan  # that rate, in middle ones, mean over seeds
-    late_low: float = math.nan  # one-sided 95 %
+    late: float = math.nan  # the smallest late rate of a net, in middle ones, mean over seeds
     power: float = math.nan  # share of such studies that find a line
 
 
@@ -70,23 +70,25 @@ def linear(
         return Linear(answer="void", reason=f"no linear rate is claimed here: {nothing}", claim=CLAIM, **known)
     if problem := problem or _problem(cells):
         return Linear(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
-    tested: list[dict[str, Any]] = [_tested(runs, least) for runs in cells]
-    worst = max(tested, key=lambda cell: cell["p"])
+    tested = pd.DataFrame([_tested(runs, least) for runs in cells])
     # One cell of several bends by chance more often than one alone: Bonferroni.
-    worst["other_p"] = min(1.0, len(cells) * min(cell["other_p"] for cell in tested))
-    worst["power"] = min(cell["power"] for cell in tested)
-    numbers = "{late:.2g} times as fast as in the middle (one-sided 95 %: {late_low:.2g} or more, p = {p:.2g} for "
-    numbers = f"{numbers.format(**worst)}{least:g} or more)"
-    if worst["p"] < LEVEL:
-        answer: Answer = "reproduced"
-        reason = f"{CLAIM}: late they fall {numbers}, all of them or faster"
-    elif worst["other_p"] < LEVEL:
-        answer = "not reproduced"
-        reason = f"one falls no straighter than a power of the epochs, late {numbers}"
-    else:
-        answer, reason = "inconclusive", f"whether {CLAIM} is not proved: late one falls {numbers}"
-    reason += f"; {known['seeds']} seeds find a line in {100 * worst['power']:.0f} % of such studies"
-    return Linear(answer=answer, reason=reason, claim=CLAIM, **known, **worst)
+    p, other_p = tested["p"].max(), min(1.0, len(cells) * tested["other_p"].min())
+    sizes = ", ".join(style.short(runs["params_total"].iloc[0]) for runs in cells)
+    rates = ", ".join(f"{late:.2f}" for late in tested["late"])
+    numbers = (
+        f"late, nets of {sizes} parameters fall {rates} times as fast as in the middle (largest one-sided p = {p:.2g} "
+        f"for {least:g} or more); {known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
+    )
+    answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
+    says = {
+        "reproduced": CLAIM,
+        "not reproduced": f"the loss of one falls no straighter than a power of the epochs (p = {other_p:.2g})",
+        "inconclusive": f"whether {CLAIM} is not proved",
+    }
+    return Linear(
+        answer=answer, reason=f"{says[answer]}: {numbers}", claim=CLAIM, **known, p=float(p), other_p=other_p,
+        late=float(tested["late"].min()), power=float(tested["power"].min()),
+    )  # fmt: skip
 
 
 def _problem(cells: list[pd.DataFrame]) -> str:
@@ -101,7 +103,7 @@ def _problem(cells: list[pd.DataFrame]) -> str:
     return ""
 
 
-def _tested(runs: pd.DataFrame, least: float) -> dict[str, Any]:
+def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
     """One cell's late rate, tested: below `least` counts against a line unless it is above that of a power law."""
     late, n = runs["late"].to_numpy(), len(runs)
     error, reach = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
@@ -110,6 +112,5 @@ def _tested(runs: pd.DataFrame, least: float) -> dict[str, Any]:
         "p": above(late - least),
         "other_p": 1.0 if straighter else above(least - late),
         "late": float(late.mean()),
-        "late_low": float(late.mean() - reach * error),
         "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, reach)) if error else 1.0,
     }
