@@ -75,9 +75,10 @@ def linear(
     p, other_p = tested["p"].max(), min(1.0, len(cells) * tested["other_p"].min())
     sizes = ", ".join(style.short(runs["params_total"].iloc[0]) for runs in cells)
     rates = ", ".join(f"{late:.2f}" for late in tested["late"])
+    line = f"{known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
     numbers = (
         f"late, nets of {sizes} parameters fall {rates} times as fast as in the middle (largest one-sided p = {p:.2g} "
-        f"for {least:g} or more); {known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
+        f"for {least:g} or more); {line}"
     )
     answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
     says = {
