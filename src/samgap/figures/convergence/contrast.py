@@ -15,7 +15,7 @@ from scipy import special, stats
 from samgap.figures.convergence.curves import rate, settled
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL
-from samgap.style import short
+from samgap.style import compact
 
 CLAIM = "the rate grows with size"
 STUDIES = 20_000  # simulated
@@ -60,7 +60,7 @@ def contrast(
         known: series, seeds, diverged, interpolating, others.
         problem: why there is none, or "".
     """
-    stopped = [short(runs["params_total"].iloc[0]) for runs, stop in zip(cells, floor, strict=True) if stop]
+    stopped = [compact(runs["params_total"].iloc[0]) for runs, stop in zip(cells, floor, strict=True) if stop]
     cells = [runs for runs, stop in zip(cells, floor, strict=True) if not stop]
     inside = np.array([runs["interpolates"].all() for runs in cells], dtype=bool)
     sizes = np.array([runs["params_total"].iloc[0] for runs in cells], dtype=float)

@@ -73,7 +73,7 @@ def linear(
     tested = pd.DataFrame([_tested(runs, least) for runs in cells])
     # One cell of several bends by chance more often than one alone: Bonferroni.
     p, other_p = tested["p"].max(), min(1.0, len(cells) * tested["other_p"].min())
-    sizes = ", ".join(style.short(runs["params_total"].iloc[0]) for runs in cells)
+    sizes = ", ".join(style.compact(runs["params_total"].iloc[0]) for runs in cells)
     rates = ", ".join(f"{late:.2f}" for late in tested["late"])
     line = f"{known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
     numbers = (

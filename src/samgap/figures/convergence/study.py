@@ -15,10 +15,10 @@ import pandas as pd
 from samgap.errors import SettingError, said
 from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, settled, swept
 from samgap.figures.convergence.verdict import Verdict, diverged, judge
-from samgap.figures.table import Table, collect, short, shown, words
+from samgap.figures.table import Table, axis_label, cell_label, collect, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO, SEED
-from samgap.style import short as count
+from samgap.style import compact
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Convergence:
     def headline(self) -> dict[str, Any]:
         """Return the rate of each cell."""
         return {
-            f"rate/{words({key: cell[key] for key in self.keys[:-1]})}": cell["rate"]
+            f"rate/{cell_label({key: cell[key] for key in self.keys[:-1]})}": cell["rate"]
             for _, cell in self.cells.iterrows()
         }
 
@@ -135,9 +135,9 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
     keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in keys}
+        row = {axis_label(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in keys}
         row |= {
-            "parameters": count(cell["params_total"]),
+            "parameters": compact(cell["params_total"]),
             "n": str(cell["n"]),
             "loss, last": f"{cell['loss_last']:.3g}",
             "interpolates": "yes" if cell["interpolates"] else "no",
