@@ -122,6 +122,8 @@ def test_rates_that_fall_with_size_are_not_reproduced() -> None:
     found, _ = judged({4: exponential(0.2), 10: exponential(0.05)})
     assert (found.answer, found.p > 0.9) == ("not reproduced", True)
     assert "the rate falls with size" in found.reason
+    rises, _ = judged({4: exponential(-0.01), 10: exponential(0.05)})
+    assert (rises.answer, "which leaves no ratio" in rises.reason) == ("reproduced", True)
 
 
 def test_a_power_law_is_no_line_and_a_sum_of_exponentials_is_open() -> None:
@@ -157,6 +159,8 @@ def test_what_has_stopped_at_the_floor_of_normalized_sam_is_left_out() -> None:
     above_it, _ = judged(curves, rule="sam")
     assert above_it.answer == "reproduced"
     assert "without 320 parameters" in above_it.reason
+    nothing, _ = judged({4: exponential(0.02), 20: exponential(0.8, floor=1e-6)}, rule="sam")
+    assert "what interpolates (320 parameters) has stopped at SAM's floor" in nothing.reason
     # The un-normalized ascent has no such floor, so that a rate that ends is held against it.
     assert judged(curves)[0].answer == "inconclusive"
 

@@ -65,6 +65,8 @@ def contrast(
     inside = np.array([runs["interpolates"].all() for runs in cells], dtype=bool)
     sizes = np.array([runs["params_total"].iloc[0] for runs in cells], dtype=float)
     rates = pd.concat([runs["rate"] for runs in cells], axis=1).dropna().to_numpy()
+    if not problem and stopped and not inside.any():
+        problem = f"what interpolates ({', '.join(stopped)} parameters) has stopped at SAM's floor"
     if problem := problem or _problem(rates, inside, sizes):
         return Contrast(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
     answer, p, other_p, alike = trend(rates)
@@ -177,7 +179,9 @@ def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[s
 
 def _said(numbers: Mapping[str, float], seeds: int) -> str:
     text, known = "", {"share": 100 * numbers.get("power", 0), "seeds": seeds} | dict(numbers)
-    if "ratio" in numbers:
+    if "ratio" not in numbers:
+        text += "; the loss of a run does not fall, which leaves no ratio"
+    else:
         text += "; where nets interpolate it is {ratio:.2g} [{ratio_low:.2g}, {ratio_high:.2g}] times the others'"
         text += "" if math.isnan(numbers["published_ratio"]) else ", published {published_ratio:.2g}"
     if "detectable" in numbers:
