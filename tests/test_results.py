@@ -85,8 +85,8 @@ def curve_rows(figure: str, scale: str) -> list[str]:
             compact(params) + "*" * inside for params, inside in mine[["params_total", "interpolates"]].to_numpy()
         )
         halves = " ".join(f"{math.log(2) / rate:.1f}" if rate > 0 else "never" for rate in mine["rate"])
-        known = {name: "" if value is None else f"{value:.2g}" for name, value in grows.items() if name != "p"
-                 and not isinstance(value, str)}  # fmt: skip
+        names = ("ratio", "ratio_low", "ratio_high", "published_ratio")
+        known = {name: "" if grows[name] is None else f"{grows[name]:.2g}" for name in names}
         ratio = f"{known['ratio']} [{known['ratio_low']}, {known['ratio_high']}]" if known["ratio"] else ""
         power = "" if grows["power"] is None else f"{100 * grows['power']:.0f} %"
         answers = (
