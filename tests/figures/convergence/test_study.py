@@ -161,6 +161,8 @@ def test_what_has_stopped_at_the_floor_of_normalized_sam_is_left_out() -> None:
     assert "without 320 parameters" in above_it.reason
     nothing, _ = judged({4: exponential(0.02), 20: exponential(0.8, floor=1e-6)}, rule="sam")
     assert "what interpolates (320 parameters) has stopped at SAM's floor" in nothing.reason
+    alone, _ = judged({20: exponential(0.8, floor=1e-6)}, rule="sam")
+    assert alone.reason == nothing.reason
     # The un-normalized ascent has no such floor, so that a rate that ends is held against it.
     assert judged(curves)[0].answer == "inconclusive"
 

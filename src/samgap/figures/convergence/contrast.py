@@ -64,9 +64,9 @@ def contrast(
     cells = [runs for runs, stop in zip(cells, floor, strict=True) if not stop]
     inside = np.array([runs["interpolates"].all() for runs in cells], dtype=bool)
     sizes = np.array([runs["params_total"].iloc[0] for runs in cells], dtype=float)
-    rates = pd.concat([runs["rate"] for runs in cells], axis=1).dropna().to_numpy()
     if not problem and stopped and not inside.any():
         problem = f"what interpolates ({', '.join(stopped)} parameters) has stopped at SAM's floor"
+    rates = pd.DataFrame({place: runs["rate"] for place, runs in enumerate(cells)}).dropna().to_numpy()
     if problem := problem or _problem(rates, inside, sizes):
         return Contrast(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
     answer, p, other_p, alike = trend(rates)
