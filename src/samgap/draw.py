@@ -73,18 +73,14 @@ def draw(config: dict[str, Any]) -> None:
     logger, drawn = config["logger"], kind.made(config["draw"])
     root = store(config)
     target = logger.get("_gaps_") if config["source"] == "records" else None  # only this disk's results are sent
-    from matplotlib import pyplot as plt  # only after `cli` has set the backend
+    from samgap.figures import picture  # only after `cli` has set the backend
 
     study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)
     charts = drawn.charts(study.frame(), study.statistics())
     with style():
-        figure = drawn.draw(study, charts)
-        for ending in ("pdf", "png"):
-            files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
-            figure.set_layout_engine("none")  # the first save has computed the layout
-        plt.close(figure)
+        picture.save(drawn.draw(study, charts), folder / sweep.name)
     output.write(study, folder, {key: config.get(key, {}) for key in ("draw", "about")})
     archive.write(study.table, root, folder, drawn.files)
     print(output.printed(study))

@@ -1,7 +1,6 @@
 """The contents of the page as plain values: the studies of a root, evaluated now, and the results of samgap itself."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,9 @@ from samgap.errors import SettingError
 from samgap.figures import kind, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.chart import Chart, Map
+from samgap.figures.evidence import tables
+from samgap.figures.evidence.results import order
+from samgap.figures.evidence.tables import Tables
 from samgap.figures.significance import holm
 from samgap.reference import card
 from samgap.runs import identity, sweeps
@@ -69,11 +71,21 @@ class Card:
     ended: dict[str, str]  # part -> why it failed or was skipped
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the studies say together."""
+
+    tables: Tables
+    made: str
+    own: bool
+
+
 @dataclass(frozen=True)
 class Collected:
     """All contents of the page."""
 
     studies: list[Shown]
+    evidence: Evidence
     theory: Rows
     conformance: dict[str, Rows]  # by class
     bench: dict[str, Rows]  # by part
@@ -82,7 +94,7 @@ class Collected:
     def figures(self) -> dict[str, list[Shown]]:
         """Return the studies by figure, in the order of the paper; those of the root come first."""
         grouped: dict[str, list[Shown]] = {}
-        for study in sorted(self.studies, key=lambda study: (_place(study.name), not study.own, study.scale)):
+        for study in sorted(self.studies, key=lambda study: (order(study.name), not study.own, study.scale)):
             grouped.setdefault(study.name, []).append(study)
         return grouped
 
@@ -112,7 +124,7 @@ def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root`, and read the results that came with samgap."""
     own = [evaluate(root, name, scale) for name, scale in sweeps.find(root)]
     came = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
-    return Collected([*own, *came], _theory(root), _conformance(root), _bench(root), _card(root))
+    return Collected([*own, *came], _evidence(root), _theory(root), _conformance(root), _bench(root), _card(root))
 
 
 def evaluate(root: Path, name: str, scale: str) -> Shown:
@@ -157,6 +169,13 @@ def _figure(name: str, scale: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not known:
         values["draw"]["title"] += f": {name}"
     return values["draw"], values["about"]
+
+
+def _evidence(root: Path) -> Evidence:
+    values, own = _read(root, f"evidence/{tables.MADE}")
+    return Evidence(
+        tables.read((root if own else REFERENCE) / "evidence"), _when(values["made"], values["commit"]), own
+    )
 
 
 def _theory(root: Path) -> Rows:
@@ -213,8 +232,3 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _when(made: str, commit: str) -> str:
     return f"{made[:10]}, commit {commit[:7]}"
-
-
-def _place(name: str) -> tuple[int, str]:
-    number = re.fullmatch(r"fig(\d+)", name)
-    return (int(number[1]) if number else 99, name)

@@ -8,7 +8,7 @@ from typing import Any
 from samgap.figures.chart import Axis, Chart, Line, Map, words
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-HEIGHT = 320
+HEIGHT, ROW = 320, 24  # pixels; a row has a name on the y axis
 LETTERS = 44  # most characters in a line of text, so that it fits on a phone
 MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
@@ -29,9 +29,13 @@ CONFIG = {
 def spec(chart: Chart | Map) -> dict[str, Any]:
     """Return the Vega-Lite specification of a chart, as wide as its container on the page."""
     return {
-        "$schema": SCHEMA, "width": "container", "height": HEIGHT, "background": "transparent", "config": CONFIG,
+        "$schema": SCHEMA, "width": "container", "height": _height(chart), "background": "transparent", "config": CONFIG,
         "description": chart.title, "padding": {"left": 5, "right": 20, "top": 5, "bottom": 5},
     } | (_map(chart) if isinstance(chart, Map) else _lines(chart))  # fmt: skip
+
+
+def _height(chart: Chart | Map) -> int:
+    return max(HEIGHT, ROW * len(chart.y.ticks)) if isinstance(chart, Chart) else HEIGHT
 
 
 def _lines(chart: Chart) -> dict[str, Any]:
@@ -56,11 +60,14 @@ def _lines(chart: Chart) -> dict[str, Any]:
     stroke, plain = by_line(*colors), {"field": "color", "type": "nominal", "scale": None}
     dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
     fills = [("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines]
-    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}, "color": plain, "detail": {"field": "line"}}
+    hues = {"color": plain, "detail": {"field": "line"}}
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}} | hues
+    sides = {"x": x | {"field": "low"}, "x2": {"field": "high"}} | hues
     told = [{"field": "label", "title": "series"}, {"field": "told", "title": "point"}]
     layers = [
-        layer({"type": "area"}, where(lambda line: line.spreads and not line.bars), 0.2, **ends),
+        layer({"type": "area"}, where(lambda line: line.spreads and not (line.bars or line.across)), 0.2, **ends),
         layer({"type": "rule", "strokeWidth": 1.5}, where(lambda line: line.spreads and line.bars), 0.6, **ends),
+        layer({"type": "rule", "strokeWidth": 1.5}, where(lambda line: line.spreads and line.across), 0.6, **sides),
         layer(
             {"type": "line", "strokeWidth": 2}, where(lambda line: line.dash is not None),
             stroke=stroke, strokeDash=by_line(*dashes),
@@ -78,9 +85,10 @@ def _lines(chart: Chart) -> dict[str, Any]:
         noted = [number for number, line in enumerate(lines) if line.notes == side]
         layers.append(layer(text, noted, text={"field": "note"}, y=y | {"field": "end"}))
     layers = [one for one in layers if one["transform"][0]["filter"]["oneOf"]]
-    if chart.y.unit == "points":
-        rule = {"type": "rule", "color": "#606060"}
-        layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": 0}}})
+    for side, axis in (("x", chart.x), ("y", chart.y)):
+        if axis.unit == "points":
+            rule = {"type": "rule", "color": "#606060"}
+            layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {side: {"datum": 0}}})
     label = {"calculate": f"join({labels}[datum.line], ' ')", "as": "label"}
     color = {"calculate": f"{json.dumps(colors)}[datum.line]", "as": "color"}
     return {"data": {"values": _rows(chart)}, "transform": [label, color], "layer": layers}
@@ -102,7 +110,7 @@ def _axis(which: str, axis: Axis) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": _wrapped(axis.title)}
     if axis.ticks:
         values, texts = [place for place, _ in axis.ticks], _literal(text for _, text in axis.ticks)
-        shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]"}
+        shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]", "labelLimit": 0}
     elif axis.unit == "parameters":
         shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
     scale: dict[str, Any] = {"type": axis.scale, "zero": axis.zero} if axis.scale == "linear" else {"type": axis.scale}

@@ -34,16 +34,16 @@ class Tail:
 
 
 @functools.lru_cache(maxsize=24)
-def gaps(seeds: int, cells: int, rhos: int, part: int = 0) -> np.ndarray:
+def gaps(seeds: int, cells: int, rhos: int, part: int = 0, *, own: bool = False) -> np.ndarray:
     """Gaps (studies, seeds, cells), each with a standard deviation of about 1; each seed's rho is the best of the other
-    seeds' mean. Another part is other studies.
+    seeds' mean, with `own` that of all seeds. Another part is other studies.
     """
     random = np.random.default_rng(part)
     parts = []
     for _ in range(BLOCKS):
         sam = random.standard_normal((STUDIES // BLOCKS, seeds, cells, rhos), dtype=np.float32)
         sgd = random.standard_normal((STUDIES // BLOCKS, seeds, cells), dtype=np.float32)
-        chosen = (sam.sum(axis=1, keepdims=True) - sam).argmax(axis=-1)
+        chosen = (sam.sum(axis=1, keepdims=True) - (0 if own else sam)).argmax(axis=-1)
         parts.append(np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0] - sgd)
     found: np.ndarray = np.concatenate(parts) / np.float32(math.sqrt(2))
     return found
