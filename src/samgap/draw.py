@@ -83,7 +83,7 @@ def draw(config: dict[str, Any]) -> None:
         picture.save(drawn.draw(study, charts), folder / sweep.name)
     output.write(study, folder, {key: config.get(key, {}) for key in ("draw", "about")})
     archive.write(study.table, root, folder, drawn.files)
-    print(output.printed(study))
+    print(output.as_text(study))
     if left_open := config.get("about", {}).get("left_open"):
         print(f"\nThe paper leaves open: {left_open}")
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")

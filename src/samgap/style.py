@@ -71,7 +71,7 @@ def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> 
     figure.set_size_inches(width, height + 0.19 * rows)
 
 
-def short(count: float) -> str:
+def compact(count: float) -> str:
     """Return a number in short form: 45,000 as 45k, 11,200,000 as 11.2M."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= unit:

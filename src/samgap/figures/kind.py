@@ -87,7 +87,7 @@ class Kind(ABC):
         """The picture of what `evaluate` and `charts` gave."""
         from samgap.figures import picture
 
-        return picture.draw(charts, f"{self.title}\n{output.where(study)}")
+        return picture.draw(charts, f"{self.title}\n{output.subtitle(study)}")
 
 
 def made(settings: Mapping[str, Any]) -> Kind:

@@ -70,7 +70,7 @@ def data(table: Table) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def where(study: Evaluated) -> str:
+def subtitle(study: Evaluated) -> str:
     """Data set, number of seeds (of the cells), scale, and whether anything is missing: the second line of a title."""
     table, seeds = study.table, [cell["n"] for cell in study.statistics()["cells"]]
     least, most = min(seeds), max(seeds)
@@ -81,15 +81,15 @@ def where(study: Evaluated) -> str:
     return f"{data(table)}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
 
 
-def says(table: Table, verdict: Judgment) -> str:
+def verdict_line(table: Table, verdict: Judgment) -> str:
     """The verdict in one line, always with scale and data set."""
-    return told(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
+    return format_verdict(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
 
 
-def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
+def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
     """The same of a study of which the numbers alone are known."""
-    where = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
-    text = f"{verdict.answer.upper()}: {where}: {verdict.reason}."
+    place = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
+    text = f"{verdict.answer.upper()}: {place}: {verdict.reason}."
     if missing:
         text += f" Provisional: {missing} runs are missing."
     if scale == "smoke":
@@ -100,7 +100,7 @@ def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> s
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
     """A kept report with other verdicts, and by which sources they were given."""
     known = report["name"], report["scale"], report["data"]
-    judged = [_plain(each, told(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
+    judged = [_plain(each, format_verdict(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
     by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
     changed: dict[str, Any] = clean(report | {"verdicts": judged, "provenance": by})
     return changed
@@ -116,7 +116,7 @@ def remarks(study: Evaluated) -> list[str]:
     return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
 
 
-def printed(study: Evaluated) -> str:
+def as_text(study: Evaluated) -> str:
     """Table and verdicts as text."""
     table = study.table
     lines = [
@@ -130,7 +130,7 @@ def printed(study: Evaluated) -> str:
         states = pd.Series(list(table.missing.values())).value_counts()
         lines.append(f"Not in the table: {', '.join(f'{count} {state}' for state, count in states.items())} run(s).")
     for verdict in study.verdicts:
-        lines.append(says(table, verdict))
+        lines.append(verdict_line(table, verdict))
         if rows := verdict.detail():
             lines += ["", pd.DataFrame(rows).to_string(index=False), ""]
     return "\n".join(lines)
@@ -163,7 +163,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "title": study.title,
         "data": data(table),
         "command": table.sweep.command,
-        "verdicts": [_plain(verdict, says(table, verdict)) for verdict in study.verdicts],
+        "verdicts": [_plain(verdict, verdict_line(table, verdict)) for verdict in study.verdicts],
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
         **study.statistics(),

@@ -99,7 +99,7 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
         side.set_minor_locator(NullLocator())
     elif axis.unit == "parameters":
         side.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
-        side.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: style.compact(value)))
         side.set_minor_formatter(NullFormatter())
     elif axis.scale == "symlog":
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

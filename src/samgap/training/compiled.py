@@ -24,7 +24,7 @@ from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
 from samgap.data.batches import Batch
-from samgap.data.sets import Scale
+from samgap.data.sets import Normalize
 from samgap.errors import SettingError
 from samgap.losses import correct
 from samgap.optim.asam import ASAM, adaptive
@@ -34,7 +34,7 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
 from samgap.training.machine import COMPILED_FROM
-from samgap.training.products import ONEDNN, Chosen, alone, apart, lacking, place
+from samgap.training.products import ONEDNN, Chosen, alone, lacking, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
 
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and NUMBERS
@@ -175,7 +175,7 @@ class CompiledStepper(EagerStepper):
             self.lr, self.flat = self.state.numbers["lr"], pytree.tree_leaves(self.state)
         ascent = cast(type[SAM], type(self.wrapper)) if rises else None
         clips = self.clip_norm is not None
-        parts = _Parts(self.net, self.loss, self.scale, ascent, clips, self.choice, self.known)
+        parts = _Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
         whole, products = _compiled(parts, batch.images, batch.labels, self.state)
         self._take(self.products | products if self.whole else products)
         self.whole[rises] = whole
@@ -186,7 +186,7 @@ class _Parts(NamedTuple):
 
     net: nn.Module
     loss: Loss
-    scale: Scale
+    normalize: Normalize
     ascent: type[SAM] | None
     clips: bool
     choice: str  # library of matrix products: auto, mkl or onednn
@@ -234,10 +234,10 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
             codecache.triton_key.set(None)  # type: ignore[attr-defined]
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # else it warns that there is no CUDA
         with torch.no_grad(), config.patch(compile_threads=1):
-            held = _held(parts.net)
+            frozen = _frozen(parts.net)
             graph = make_fx(
-                lambda *flat: _whole(parts, held, *pytree.tree_unflatten(flat, spec)),
-                {torch.ops.aten._foreach_norm.Scalar: _norms, torch.ops.aten.addmm.default: apart},
+                lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
+                {torch.ops.aten._foreach_norm.Scalar: _norms, torch.ops.aten.addmm.default: unfused_addmm},
                 tracing_mode="fake",
             )(*flat)
             if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
@@ -250,14 +250,14 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
     return _kept[key]
 
 
-def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state: _State) -> tuple[Tensor, Tensor]:
-    """Take one step on images (B, c, h, w) in levels and labels (B,); change the state; return loss () and correct ().
+def _whole(parts: _Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: _State) -> tuple[Tensor, Tensor]:
+    """Take one step on stored images (B, c, h, w) and labels (B,); change the state; return loss () and correct ().
 
     Args:
-        held: the net of the second pass, see `_held`.
+        frozen: the net of the second pass, see `_frozen`.
     """
     weights, numbers = state.weights, state.numbers
-    x = parts.scale(images).to(numbers["lr"].dtype)
+    x = parts.normalize(images).to(numbers["lr"].dtype)
 
     def gradients(net: nn.Module, at: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         with torch.enable_grad():
@@ -276,8 +276,8 @@ def _whole(parts: _Parts, held: nn.Module, images: Tensor, labels: Tensor, state
     if parts.ascent is not None:
         sam, first = _rule(parts.ascent, state), g
         eps = sam.ascent([weights[name] for name in first], list(first.values()))
-        risen = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
-        _, _, g = gradients(held, risen)
+        perturbed = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
+        _, _, g = gradients(frozen, perturbed)
         if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
             found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
             sam.combine(found, list(first.values()))
@@ -300,7 +300,7 @@ def _rule(ascent: type[SAM], state: _State) -> SAM:
     return rule
 
 
-def _held(net: nn.Module) -> nn.Module:
+def _frozen(net: nn.Module) -> nn.Module:
     """Return a copy of a net for SAM's second pass, which does not update running statistics (batch norm)."""
     net = copy.deepcopy(net)
     for part in net.modules():

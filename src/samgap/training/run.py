@@ -100,7 +100,7 @@ def probe(plan: RunPlan, folder: Path) -> None:
 
 
 def _look(plan: RunPlan, record: RunRecord, folder: Path) -> None:
-    if names := measurements.missing(plan.asked, folder):
+    if names := measurements.missing(plan.requested, folder):
         torch.set_num_threads(plan.machine.threads)
         with _mirror(plan) as mirror, numerics(plan.settings["precision"]):
             probing.carry_out(plan, names, probing.restored(plan, record, folder, _device(plan)), record, folder)
@@ -126,8 +126,8 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
     device = _device(plan)
     task = _task(plan)
     last = LastCheckpoint(folder, machine.checkpoint_seconds)
-    told = logging.INFO if keywords or plan.callbacks else logging.WARNING
-    with _mirror(plan) as mirror, lightning.quiet(told):
+    level = logging.INFO if keywords or plan.callbacks else logging.WARNING
+    with _mirror(plan) as mirror, lightning.quiet(level):
         callbacks = [CurveFile(folder / METRICS), last, lightning.SchedulersSignals(), *callbacks]
         _fit(plan, task, device, lightning.trainer(plan, device, callbacks, keywords, folder, mirror.logger), folder)
         record = _record(plan, task, last.elapsed, started, device)
@@ -136,7 +136,7 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
-        if record.status == "done" and (names := measurements.missing(plan.asked, folder)):
+        if record.status == "done" and (names := measurements.missing(plan.requested, folder)):
             probing.carry_out(
                 plan, names, probing.subject(plan, task.net, task.data, task.masks, device), record, folder
             )

@@ -58,11 +58,13 @@ class GapTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Choose the stepper, and move the data for evaluation to the device once."""
-        optimizer, scale, clip_norm = self.optimizers(), self.data.scale, self.plan.settings["clip_norm"]
-        eager = EagerStepper(self.net, self.loss, optimizer, self.manual_backward, scale, self.plan.layout, clip_norm)
+        optimizer, normalize, clip_norm = self.optimizers(), self.data.normalize, self.plan.settings["clip_norm"]
+        eager = EagerStepper(
+            self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm
+        )
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = compiled.choose(*how)
-        scale.on(self.device)  # cached for all steps
+        normalize.on(self.device)  # cached for all steps
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
         self.parts = {"test": self._share(self.data.test)}

@@ -64,6 +64,6 @@ def test_published_curves_stand_in_the_panel_of_sam_alone() -> None:
     assert gray[1][0].get_label() == "width=4, published on another matrix"
     assert gray[1][1].get_ydata()[-1] == pytest.approx(0.0073)
     assert study.cells["published_rate"].isna().tolist() == [True, True, False, False]
-    text = output.printed(study)
+    text = output.as_text(study)
     assert "0.0264" in text
     assert set(study.frame()["who"]) == {"ours", "published"}

@@ -69,12 +69,12 @@ def test_without_ties_it_is_page_s_test() -> None:
 
 
 def test_the_figure_marks_the_best_and_draws_the_published() -> None:
-    asked = runs(GROWS)
-    asked.records.append(make())
-    known = gaps(asked)
+    full_table = runs(GROWS)
+    full_table.records.append(make())
+    known = gaps(full_table)
     theirs = published.load("fig7")
     judged = best_rho.verdicts(known, "params_total", None, theirs)
-    study = Study(asked, known, judged, theirs, "params_total", None, "paper")
+    study = Study(full_table, known, judged, theirs, "params_total", None, "paper")
     with style.style():
         left, right = KIND.draw(study, KIND.charts(study.frame(), study.statistics())).axes
     (stars,) = (line for line in left.lines if line.get_marker() == "*")

@@ -139,7 +139,7 @@ def test_the_accuracies_drawn_are_of_the_protocol_drawn() -> None:
 
 
 def test_parameter_counts_are_short() -> None:
-    assert [style.short(n) for n in (512, 44_622, 11_173_962, 178_585_866, 2e9)] == [
+    assert [style.compact(n) for n in (512, 44_622, 11_173_962, 178_585_866, 2e9)] == [
         "512",
         "44.6k",
         "11.2M",
@@ -149,12 +149,12 @@ def test_parameter_counts_are_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("from_width", "words"),
+    ("from_width", "text"),
     [(0, "all interpolate"), (2, "interpolates from 10k"), (9, "none interpolates")],
 )
-def test_the_legend_says_which_nets_interpolate(from_width: float, words: str) -> None:
+def test_the_legend_says_which_nets_interpolate(from_width: float, text: str) -> None:
     assert labels(drawn(train=lambda width, rho, seed: 1.0 if width >= from_width else 0.9), 1)[0] == (
-        f"SGD ({words}), ours ± s.d."
+        f"SGD ({text}), ours ± s.d."
     )
 
 
@@ -194,19 +194,21 @@ def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() 
 
 
 def test_published_sparsities_stand_beside_ours_of_the_same_place_alone() -> None:
-    def beside(widths: dict[float, float], thinned: bool) -> dict[tuple[float, float], float]:
+    def beside(widths: dict[float, float], equal_parameters: bool) -> dict[tuple[float, float], float]:
         theirs = published.load("fig10_mnist").drop(columns="pruner.name")
-        asked = table(lambda width, rho, seed: 0.9 + rho / 100, widths=[1, 4], extra={"pruner.sparsity": [0, 0.9583]})
-        if thinned:
-            asked.runs["pruner.sparsity"] = asked.runs["model.width"].map(widths)
-        both = side_by_side(Study(asked, gaps(asked), [], theirs, "pruner.sparsity", None, "paper"))
+        full_table = table(
+            lambda width, rho, seed: 0.9 + rho / 100, widths=[1, 4], extra={"pruner.sparsity": [0, 0.9583]}
+        )
+        if equal_parameters:
+            full_table.runs["pruner.sparsity"] = full_table.runs["model.width"].map(widths)
+        both = side_by_side(Study(full_table, gaps(full_table), [], theirs, "pruner.sparsity", None, "paper"))
         return {
             (row["model.width"], round(row["pruner.sparsity"], 4)): row["published_gap"] for _, row in both.iterrows()
         }
 
-    thin = beside({1: 0.7723, 4: 0.9583}, thinned=True)
+    thin = beside({1: 0.7723, 4: 0.9583}, equal_parameters=True)
     assert (thin[1, 0.7723], thin[4, 0.9583]) == (0.17, 0.277)
-    grid = beside({}, thinned=False)
+    grid = beside({}, equal_parameters=False)
     assert grid[4, 0.9583] == 0.277
     assert np.isnan([grid[1, 0], grid[4, 0], grid[1, 0.9583]]).all()
     assert grid[1, 0.77] == 0.17

@@ -18,7 +18,7 @@ from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.kinds import BestRho, Choices, Gap
 from samgap.figures.gap.slopes import spreads
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 from samgap.runs import identity
 
 LEAST_SEEDS, LEAST_CELLS = 2, 3  # of a trend
@@ -49,7 +49,8 @@ class Series:
     @property
     def text(self) -> str:
         """The same with what the series is of."""
-        return ", ".join(filter(None, (self.study, label(self.axes).removesuffix(": "))))
+        named: str = label(self.axes)
+        return ", ".join(filter(None, (self.study, named.removesuffix(": "))))
 
     @property
     def unit(self) -> str:
@@ -71,7 +72,7 @@ class Series:
     def apart(self) -> str:
         """What sets it apart from clean data and dense nets, "" for nothing."""
         unswept = {key: self.settings.get(key) for key in CONDITIONS if key not in self.found.axes}
-        return words({axis: value for axis, value in (unswept | self.axes).items() if value not in OFF})
+        return cell_label({axis: value for axis, value in (unswept | self.axes).items() if value not in OFF})
 
     def by_seed(self, rule: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
         """Gaps (seeds, cells), where the cells stand, and these cells, in order."""

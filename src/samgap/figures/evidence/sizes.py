@@ -35,8 +35,9 @@ def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
 def _published() -> Iterator[dict[str, Any]]:
     for name in published.ON:
         data = published.data(name)
-        for row in published.load(name).itertuples():
+        for row in published.load(name).to_dict("records"):
             yield {
-                "study": name, "data": data, "published": True, "params": row.params, "images": published.IMAGES[data],
-                "gap": row.gap, "low": row.gap - row.gap_band, "high": row.gap + row.gap_band, "n": math.nan,
+                "study": name, "data": data, "published": True, "params": row["params"],
+                "images": published.IMAGES[data], "n": math.nan, "gap": row["gap"],
+                "low": row["gap"] - row["gap_band"], "high": row["gap"] + row["gap_band"],
             }  # fmt: skip

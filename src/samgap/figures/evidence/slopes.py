@@ -18,7 +18,7 @@ from samgap.figures.evidence.results import CONDITIONS, DECADE, LEAST_CELLS, LEA
 from samgap.figures.gap.power import Line
 from samgap.figures.gap.series import position
 from samgap.figures.gap.slopes import coefficients, slopes
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 
 MEAN = "mean"
 NORMAL = float(special.ndtri(0.975))
@@ -89,7 +89,7 @@ def _published() -> Iterator[dict[str, Any]]:
             reach = NORMAL * float(np.linalg.norm(across * mine.get("gap_band", math.nan)))
             noisy = {axis: v for axis, v in zip(axes, values, strict=True) if axis in CONDITIONS and v not in OFF}
             unit = DECADE if x == "params" else x
-            why = words(noisy) or ("" if math.isfinite(reach) else "no error published")
+            why = cell_label(noisy) or ("" if math.isfinite(reach) else "no error published")
             text = ", ".join([f"published {name}", *(f"{value:g}" for value in noisy.values())])
             yield {
                 "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,

@@ -1,5 +1,6 @@
 """Every way in which the question of a study can be asked: which of them say that the gap grows?"""
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from samgap.figures.significance import LEVEL
 from samgap.figures.table import collect
 
 CHOICES = ("rule", "sizes", "statistic", "epoch")
-Statistic = Callable[[np.ndarray], np.ndarray]
+OfGaps = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of places (cells,) and gaps (..., seeds, cells)
 
 
 def table(one: Series) -> pd.DataFrame:
@@ -77,25 +78,36 @@ def _of_rule(one: Series, rule: str) -> Iterator[tuple[str, str, dict[str, Any]]
             continue
         seen.add(kept)
         mine, where = values[:, kept], places[[*kept]]
-        plain = coefficients(where, np.ones(len(kept)))
-        weighted = Line.of(slopes(where, mine), slopes(where, one.nothing(rule, mine)))
-        unweighted = Line.of(mine @ plain, one.nothing(rule, mine) @ plain)
-        statistics: dict[str, tuple[Statistic, Line]] = {
-            "trend test": (page, weighted),
-            "weighted slope": (lambda gaps, where=where: _t(slopes(where, gaps)), weighted),
-            "plain slope": (lambda gaps, plain=plain: _t(gaps @ plain), unweighted),
-        }  # fmt: skip
-        for statistic, (of, line) in statistics.items():
-            tail = null.tails(float(of(mine)), lambda part, of=of, mine=mine: of(one.nothing(rule, mine, part)))
+        nothing = one.nothing(rule, mine)
+        for statistic, (of, slopes_of) in STATISTICS.items():
+            line = Line.of(slopes_of(where, mine), slopes_of(where, nothing))
+            tail = null.tails(float(of(where, mine)), functools.partial(_without, of, one, rule, where, mine))
             found = {"slope": line.slope, "low": line.low, "high": line.high, "p": tail.up}
             yield sizes, statistic, {"cells": len(kept), "seeds": len(mine)} | found
 
 
-def _t(values: np.ndarray) -> np.ndarray:
-    """Means over seeds, the last axis, by their standard errors; 0 where all seeds are equal."""
-    error = values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
-    found: np.ndarray = values.mean(axis=-1) / np.where(error > 0, error, np.inf)
+def _without(of: OfGaps, one: Series, rule: str, places: np.ndarray, gaps: np.ndarray, part: int) -> np.ndarray:
+    return of(places, one.nothing(rule, gaps, part))
+
+
+def _plain(places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    found: np.ndarray = gaps @ coefficients(places, np.ones(len(places)))
     return found
+
+
+def _t(slopes: np.ndarray) -> np.ndarray:
+    """Means over seeds, the last axis, by their standard errors; 0 where all seeds are equal."""
+    error = slopes.std(axis=-1, ddof=1) / np.sqrt(slopes.shape[-1])
+    found: np.ndarray = slopes.mean(axis=-1) / np.where(error > 0, error, np.inf)
+    return found
+
+
+# What is held against studies without effect, and the slope that stands beside it.
+STATISTICS: dict[str, tuple[OfGaps, OfGaps]] = {
+    "trend test": (lambda _, gaps: page(gaps), slopes),
+    "weighted slope": (lambda places, gaps: _t(slopes(places, gaps)), slopes),
+    "plain slope": (lambda places, gaps: _t(_plain(places, gaps)), _plain),
+}
 
 
 def _sizes(one: Series, cells: pd.DataFrame) -> dict[str, tuple[int, ...]]:

@@ -1,10 +1,10 @@
 """The tables of what all studies say together: made, written, and read for the page."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -68,8 +68,8 @@ class Tables:
         return {"slopes": charts.slopes(self.slopes), **told, "gaps": charts.gaps(self.gaps)}
 
 
-def _texts(numbers: Any, spec: str) -> Any:
-    return numbers.map(lambda number: format(number, spec) if pd.notna(number) else "")
+def _texts(numbers: pd.Series, spec: str) -> list[str]:
+    return [format(number, spec) if pd.notna(number) else "" for number in numbers]
 
 
 def make(several: list[Series]) -> Tables:
@@ -84,7 +84,7 @@ def write(tables: Tables, folder: Path, studies: Sequence[str]) -> None:
     """Write a csv for each table, and when and by which sources they were made."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in vars(tables).items():
-        replace(folder / f"{name}.csv", lambda path, table=table: table.to_csv(path, index=False))
+        replace(folder / f"{name}.csv", functools.partial(table.to_csv, index=False))
     commit, dirty = provenance.commit()
     made = {"made": provenance.now(), "commit": commit, "dirty": dirty, "studies": list(dict.fromkeys(studies))}
     replace_text(folder / MADE, json.dumps(made, indent=1) + "\n")

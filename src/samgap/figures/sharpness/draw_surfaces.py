@@ -53,7 +53,7 @@ def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
         bar.ax.yaxis.set_minor_formatter(PLAIN if span[1] < 10 * span[0] else NullFormatter())
     seed = " and ".join(dict.fromkeys(str(one.seed) for one in drawn))
     head = f"training loss of {drawn[0].n:,} examples, seed {seed}"
-    figure.suptitle(f"{settings['title']}\n{head}; {output.where(study)}", fontweight="bold")
+    figure.suptitle(f"{settings['title']}\n{head}; {output.subtitle(study)}", fontweight="bold")
     return figure
 
 
