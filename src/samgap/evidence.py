@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, naming
+from samgap import cli, naming, provenance
 from samgap.figures.archive import REFERENCE
 from samgap.figures.evidence import results, tables
 from samgap.style import style
@@ -33,9 +33,11 @@ def write(root: Path) -> None:
     several = results.read([REFERENCE, root])
     found, folder = tables.make(several), root / "evidence"
     tables.write(found, folder, [one.study for one in several])
+    below = f"commit {provenance.commit()[0][:7]}, {provenance.now()[:10]}"
     with style():
         for name, charts in found.charts().items():
-            drawn = picture.draw(charts, TITLES[name.partition("-")[0]], stacked=name.startswith("specifications"))
+            kind = name.partition("-")[0]
+            drawn = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
             picture.save(drawn, folder / name)
     for title, table in found.shown().items():
         print(f"{title}:\n\n{table.to_string(index=False)}\n")

@@ -188,7 +188,7 @@ def test_pictures_and_page_show_the_same_of_the_tables_as_they_are_kept(made: ta
     assert [*made.charts()] == ["slopes", "specifications-cpu", "gaps"]
     for name, several in made.charts().items():
         with style.style():
-            panels = picture.draw(several, name, stacked=name.startswith("specifications")).axes
+            panels = picture.draw(several, name, "", stacked=name.startswith("specifications")).axes
         specs = [vega.spec(chart) for chart in several]
         assert specs == [vega.spec(chart) for chart in kept.charts()[name]]
         for axes, chart, spec in zip(panels, several, specs, strict=True):
@@ -203,7 +203,7 @@ def test_pictures_and_page_show_the_same_of_the_tables_as_they_are_kept(made: ta
 def test_intervals_of_slopes_lie_across(made: tables.Tables) -> None:
     chart = charts.slopes(made.slopes)[0]
     with style.style():
-        axes = picture.draw([chart], "slopes").axes[0]
+        axes = picture.draw([chart], "slopes", "").axes[0]
     segments = [one for bar in axes.collections if isinstance(bar, LineCollection) for one in bar.get_segments()]
     bars = [ends for ends in segments if len(ends)]
     assert bars

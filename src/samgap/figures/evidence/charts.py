@@ -13,8 +13,8 @@ from samgap.style import Look
 
 ENDS = ("low", "high")
 KINDS = {
-    "unbiased": ("ours by the verdict's rule for ρ*, 95 % interval", style.SERIES[0], 0.16),
-    "fixed": ("ours at equal ρ, 95 % interval", style.SERIES[1], -0.16),
+    "unbiased": ("ours by the verdict's rule for ρ*, 95 % interval", style.SERIES[1], 0.16),
+    "fixed": ("ours at equal ρ, 95 % interval", style.SERIES[2], -0.16),
     "published": ("published, 95 % interval by its bands", Look(style.PUBLISHED, "x"), 0.0),
 }
 
@@ -65,7 +65,7 @@ def specifications(frame: pd.DataFrame) -> list[Chart]:
     frame = frame.assign(note=notes, n=frame["seeds"])
     made = pd.concat([frame.assign(row=[rows[choice, value] for value in frame[choice]]) for choice in CHOICES])
     upper, lower = [], []
-    for yes, text, look in ((True, "p < .05 for a rise", style.SERIES[0]), (False, "no", style.SGD)):
+    for yes, text, look in ((True, "p < .05 for a rise", style.SERIES[0]), (False, "no", style.SERIES[4])):
         mine, dots = (each[each["says_yes"] == yes] for each in (frame, made))
         slopes = points(mine, "place", "slope", ends=ENDS, note=mine["note"])
         line = Line(text, slopes, look, None, 4, yes, bars=True, spread="95 % interval")
@@ -88,9 +88,10 @@ def gaps(frame: pd.DataFrame) -> list[Chart]:
     charts = []
     for x, title, across in sizes:
         lines: list[Line] = []
-        groups = [rows for _, rows in frame.dropna(subset=x).groupby(["published", "study"], sort=False)]
-        for rows, look in zip(groups, [*style.looks(len(groups))], strict=True):
-            theirs = bool(rows["published"].iloc[0])
+        groups = [*frame.dropna(subset=x).groupby(["published", "study"], sort=False)]
+        ours = style.looks(sum(not theirs for (theirs, _), _ in groups))
+        looks = [*ours, *(Look(style.PUBLISHED, look.marker) for look in style.looks(len(groups) - len(ours)))]
+        for ((theirs, _), rows), look in zip(groups, looks, strict=True):
             text = f"{rows['study'].iloc[0]} on {rows['data'].iloc[0]}, " + (
                 "published, band as drawn in the paper" if theirs else "ours with 95 % interval"
             )
