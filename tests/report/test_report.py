@@ -98,17 +98,19 @@ def article(driver: webdriver.Chrome, anchor: str) -> WebElement:
 def test_charts_render_without_a_word_on_the_console_and_no_request_leaves(
     driver: webdriver.Chrome, shown: collected.Collected, root: Path
 ) -> None:
-    charts = [chart for study in shown.studies for chart in study.charts]
-    assert len(charts) > 30
+    groups = [(study.anchor, study.charts) for study in shown.studies]
+    groups += [(f"evidence-{name}", charts) for name, charts in shown.evidence.tables.charts().items()]
+    charts = [chart for _, several in groups for chart in several]
+    assert len(charts) > 36
     drawings = driver.find_elements(By.CSS_SELECTOR, ".chart svg.marks")
     assert len(drawings) == len(charts)
     marks = "return document.querySelectorAll(arguments[0] + ' .mark-symbol.role-mark path').length"
-    for study in shown.studies:
-        for number, chart in enumerate(study.charts):
+    for anchor, several in groups:
+        for number, chart in enumerate(several):
             if isinstance(chart, Chart):
-                place = f'[data-spec="{study.anchor}-{number}"]'
+                place = f'[data-spec="{anchor}-{number}"]'
                 points = sum(line.points["y"].count() for line in chart.lines if line.look.marker)
-                assert driver.execute_script(marks, place) == points, (study.anchor, chart.title)
+                assert driver.execute_script(marks, place) == points, (anchor, chart.title)
     assert driver.get_log("browser") == []
     sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     requests = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
@@ -239,6 +241,10 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
     assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
     assert len(shown.theory.rows) > 10
+    assert not shown.evidence.own
+    assert "ways of asking say that the gap grows" in page
+    for title in shown.evidence.tables.shown():
+        assert f"<caption>{title}</caption>" in page
 
 
 def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None:
@@ -255,7 +261,7 @@ def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None
         study("d", {"p_up": 0.001, "slope": 1.0}, scale="smoke"), study("e", {"p_up": None}),
     ]  # fmt: skip
     nothing = collected.Rows([], "", False)
-    found, questions = collected.Collected(studies, nothing, {}, {}, None).corrected()
+    found, questions = collected.Collected(studies, None, nothing, {}, {}, None).corrected()
     assert questions == 3
     places = {("a-cpu-reference", 0): 0.03, ("b-cpu-reference", 0): 0.03, ("b-cpu-reference", 1): 0.04}
     assert found == pytest.approx(places | {("c-cpu-reference", 0): 0.04})
@@ -275,7 +281,8 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
 
 
 def test_lines_can_be_told_apart_without_color(shown: collected.Collected) -> None:
-    charts = [chart for study in shown.studies for chart in study.charts if isinstance(chart, Chart)]
+    groups = [*(study.charts for study in shown.studies), *shown.evidence.tables.charts().values()]
+    charts = [chart for charts in groups for chart in charts if isinstance(chart, Chart)]
     for chart in charts:
         looks = [(line.look.marker, line.dash, line.filled) for line in chart.lines if line.look.marker]
         assert len(looks) == len({*looks}), chart.name
