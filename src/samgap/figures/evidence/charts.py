@@ -29,7 +29,7 @@ def _forest(unit: str, frame: pd.DataFrame) -> Chart:
     frame = frame.assign(kind=kinds)[kinds.isin(KINDS)]
     theirs, mean = frame["kind"].eq("published"), frame["study"].eq(MEAN)
     frame["name"] = frame["study"].where(~mean, theirs.map({False: "mean of ours", True: "mean of the published"}))
-    apart = frame["apart"].fillna("")
+    apart = frame["apart"]
     frame["name"] = frame["name"].where(apart.eq("") | (not mean.any()), "(" + frame["name"] + ")")
     ordered = frame.assign(theirs=theirs, mean=mean).sort_values(["theirs", "mean"], kind="stable")["name"]
     rows = {name: -row for row, name in enumerate(dict.fromkeys(ordered))}

@@ -97,7 +97,9 @@ def read(folder: Path) -> Tables:
         SettingError: one is damaged.
     """
     try:
-        return Tables(**{field.name: pd.read_csv(folder / f"{field.name}.csv") for field in fields(Tables)})
-    except (OSError, ValueError) as error:
+        found = {field.name: pd.read_csv(folder / f"{field.name}.csv") for field in fields(Tables)}
+        found["slopes"] = found["slopes"].fillna({"apart": ""})
+        return Tables(**found)
+    except (OSError, ValueError, KeyError) as error:
         said = str(error).splitlines()[0]
         raise SettingError(f"{folder} is damaged ({said}): move it away, or make it again.") from error
