@@ -8,8 +8,9 @@ from typing import Any
 from samgap.figures.chart import Axis, Chart, Line, Map, point_labels
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-HEIGHT, ROW = 320, 24  # pixels; a row has a name on the y axis
+HEIGHT, ROW = 320, 30  # pixels; a row has a name on the y axis
 LETTERS = 44  # most characters in a line of text, so that it fits on a phone
+NAME = 26  # the same of a name on the y axis
 MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
@@ -113,7 +114,8 @@ def _rows(chart: Chart) -> list[Any]:
 def _axis(which: str, axis: Axis) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": _wrapped(axis.title)}
     if axis.ticks:
-        values, texts = [place for place, _ in axis.ticks], _literal(text for _, text in axis.ticks)
+        values = [place for place, _ in axis.ticks]
+        texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)
         shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]", "labelLimit": 0}
     elif axis.unit == "parameters":
         shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
@@ -122,13 +124,13 @@ def _axis(which: str, axis: Axis) -> dict[str, Any]:
     return {"field": which, "type": "quantitative", "axis": shown, "scale": scale}
 
 
-def _wrapped(text: str) -> list[str]:
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, LETTERS, break_on_hyphens=False)]
+def _wrapped(text: str, letters: int = LETTERS) -> list[str]:
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, letters, break_on_hyphens=False)]
 
 
-def _literal(texts: Iterable[str]) -> str:
+def _literal(texts: Iterable[str], letters: int = LETTERS) -> str:
     """Return a Vega expression for texts: an array of arrays of lines."""
-    return json.dumps([_wrapped(text) for text in texts], ensure_ascii=False)
+    return json.dumps([_wrapped(text, letters) for text in texts], ensure_ascii=False)
 
 
 def _map(plane: Map) -> dict[str, Any]:
