@@ -350,7 +350,7 @@ def test_protocols(command: Command, mine: Path) -> None:
     code, _, err = command("draw", *drawn, "protocol=holdout")
     assert code == 1
     assert "protocol=holdout wants two seeds or more with data.holdout above 0" in err
-    assert "protocol must be paper, holdout or loso" in command("draw", *drawn, "protocol=best")[2]
+    assert "protocol must be paper, holdout, loso or quadratic" in command("draw", *drawn, "protocol=best")[2]
 
 
 def test_one_seed_and_one_cell_still_give_a_table(command: Command, mine: Path) -> None:
@@ -602,6 +602,7 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
             "draw.published wants tables of gaps by width and parameters, and 'fig1' is none.",
         ),
         ("draw.published=3", "draw.published must be null or one of"),
+        ("draw.rule=fixed", "draw.rule must be null, holdout, loso or quadratic, got 'fixed'."),
         ("draw.fixed_rho=foo", "draw.fixed_rho must be a number, or null for the median of those swept, got 'foo'."),
     ],
 )

@@ -116,11 +116,19 @@ def _axis(which: str, axis: Axis) -> dict[str, Any]:
     if axis.ticks:
         values = [place for place, _ in axis.ticks]
         texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)
-        shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]", "labelLimit": 0}
+        shown |= {
+            "values": values,
+            "labelExpr": f"{texts}[indexof({values}, datum.value)]",
+            "labelLimit": 0,
+            "labelOverlap": which == "x",
+        }
     elif axis.unit == "parameters":
         shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
     scale: dict[str, Any] = {"type": axis.scale, "zero": axis.zero} if axis.scale == "linear" else {"type": axis.scale}
-    scale |= {"constant": 1} if axis.scale == "symlog" else {"nice": False, "padding": 20} if which == "x" else {}
+    if axis.scale == "symlog":
+        scale |= {"constant": 1}
+    elif which == "x" or axis.ticks:
+        scale |= {"nice": False, "padding": 20}
     return {"field": which, "type": "quantitative", "axis": shown, "scale": scale}
 
 

@@ -81,11 +81,8 @@ class Series:
 
     def nothing(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
         """Gaps (studies, seeds, cells) without effect, of the noise of `gaps`."""
-        return null.gaps(*gaps.shape, self.choices(rule), part, own=rule == "paper") * spreads(gaps).astype(np.float32)
-
-    def choices(self, rule: str) -> int:
-        """How many rhos a rule chooses from."""
-        return 1 if rule == "fixed" else self.found.rhos
+        found = null.gaps(*gaps.shape, self.found.choices(rule), part, self.found.sgd_runs, own=rule == "paper")
+        return found * spreads(gaps).astype(np.float32)
 
     @cached_property
     def signature(self) -> set[tuple[float, ...]]:

@@ -61,7 +61,7 @@ def _epochs(one: Series) -> Iterator[tuple[str, Series]]:
         with tempfile.TemporaryDirectory() as place:
             root = Path(place)
             runs = collect(archive.restore(one.folder, root)[0], root)
-        best = replace(runs, runs=runs.runs.assign(test_acc_final=runs.runs["test_acc_best"]))
+        best = replace(runs, runs=runs.runs.assign(scored_acc_final=runs.runs["test_acc_best"]))
         found = gaps(best, one.found.fixed_rho)
         mine = [(found.cells[axis] == value) for axis, value in one.axes.items()]
         yield "best epoch", replace(one, found=found, cells=found.cells[np.all(mine, axis=0)] if mine else found.cells)
