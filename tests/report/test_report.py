@@ -22,6 +22,7 @@ from samgap.figures.chart import Chart
 from samgap.figures.significance import holm
 from samgap.report import collected
 from samgap.report.__main__ import write
+from samgap.report.page import MEANINGS
 from tests.check_gpu import made
 from tests.conftest import called, config
 from tests.test_commands import Command
@@ -245,6 +246,29 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert "ways of asking say that the gap grows" in page
     for title in shown.evidence.tables.shown():
         assert f"<caption>{title}</caption>" in page
+
+
+@browsed
+def test_a_switch_shows_what_is_of_this_root_or_came_with_samgap(driver: webdriver.Chrome) -> None:
+    rows = {name: driver.find_elements(By.CSS_SELECTOR, f"#overview tr.{name}") for name in ("mine", "theirs")}
+    for chosen, visible in (("mine", (True, False)), ("theirs", (False, True)), ("all", (True, True))):
+        driver.find_element(By.ID, chosen).send_keys(Keys.SPACE)
+        assert tuple(all(row.is_displayed() is shown for row in rows[name]) for name, shown in
+                     zip(rows, visible, strict=True)) == (True, True)  # fmt: skip
+        assert all(rows.values())
+
+
+def test_the_answer_is_of_the_study_of_each_figure_that_says_most(shown: collected.Collected, root: Path) -> None:
+    answers = shown.answers()
+    assert len({study.name for study in answers}) == len(answers)
+    assert not [study for study in answers if study.scale == "smoke"]
+    named = {study.name: study for study in answers}
+    assert named["mine"].own
+    assert (named["fig7"].scale, named["fig7"].own) != ("cpu", False)  # there is one at the published settings
+    page = (root / "report" / "index.html").read_text()
+    assert page.index('id="answer"') < page.index('id="overview"') < page.index('id="figures"')
+    for verdict in {verdict["answer"] for study in answers for verdict in study.report["verdicts"]}:  # type: ignore[index]
+        assert f'title="{MEANINGS[verdict]}"' in page.replace("&#39;", "'")
 
 
 def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None:

@@ -22,6 +22,8 @@ from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
 
+SCALES = {"own": 1, "cpu": 2, "gpu": 3, "paper": 4, "registered": 5}  # the larger, the more a study says
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -97,6 +99,16 @@ class Collected:
         for study in sorted(self.studies, key=lambda study: (order(study.name), not study.own, study.scale)):
             grouped.setdefault(study.name, []).append(study)
         return grouped
+
+    def answers(self) -> list[Shown]:
+        """Return the study of each figure that says most, in the order of the paper: what can be drawn at the largest
+        scale, the root's before samgap's. A figure of which nothing but smoke scale is known is left out.
+        """
+        return [
+            max(known, key=lambda study: (SCALES.get(study.scale.split("_")[0], 1), study.own))
+            for studies in self.figures().values()
+            if (known := [study for study in studies if study.report and study.scale != "smoke"])
+        ]
 
     def corrected(self) -> tuple[dict[tuple[str, int], float], int]:
         """Holm's p value by study's anchor and verdict's place, and of how many distinct questions.
