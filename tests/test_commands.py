@@ -611,3 +611,30 @@ def test_a_drawing_that_cannot_be(command: Command, carried_out: Path, override:
     assert code == 1
     assert err.startswith(f"samgap: {message}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train", "draw", "status", "restore", "probe", "dashboard"])
+def test_help_is_a_screen_with_three_examples(name: str, command: Command) -> None:
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert len(out.splitlines()) <= 40
+    examples = [line for line in out.splitlines() if line.startswith(("  python -m ", "  make ", "  watch "))]
+    assert len(examples) == 3
+    assert "$" not in out  # no list is left to fill
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("modle=mlp", "model"), ("sed=1", "seed"), ("optimizer.lrr=1", "optimizer.lr"), ("figure=fig77/cpu", "fig7"),
+     ("data=mnst", "mnist")],
+)  # fmt: skip
+def test_a_name_that_does_not_exist_comes_with_the_nearest(typed: str, meant: str, command: Command) -> None:
+    code, _, err = command("train", typed)
+    assert (code, f"Did you mean {meant}?" in err) == (1, True), err
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m samgap.train --help | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=LIMIT)
+    assert done.stdout.startswith("Train one run")
+    assert done.stderr == ""

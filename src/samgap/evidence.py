@@ -19,7 +19,7 @@ TITLES = {
 naming.register()
 
 
-@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="report")
+@hydra.main(version_base="1.3", config_path=cli.CONF, config_name="evidence")
 def main(config: DictConfig) -> None:
     """Write tables and pictures to root/evidence, where `samgap.report` finds them, and print what they come to."""
     with cli.sentences():

@@ -116,12 +116,8 @@ def _axis(which: str, axis: Axis) -> dict[str, Any]:
     if axis.ticks:
         values = [place for place, _ in axis.ticks]
         texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)
-        shown |= {
-            "values": values,
-            "labelExpr": f"{texts}[indexof({values}, datum.value)]",
-            "labelLimit": 0,
-            "labelOverlap": which == "x",
-        }
+        shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]"}
+        shown |= {"labelLimit": 0, "labelOverlap": False} if which == "y" else {}
     elif axis.unit == "parameters":
         shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
     scale: dict[str, Any] = {"type": axis.scale, "zero": axis.zero} if axis.scale == "linear" else {"type": axis.scale}

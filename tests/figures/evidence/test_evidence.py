@@ -100,6 +100,11 @@ def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:
     assert frame[frame["study"] == "published fig7"]["slope"].item() == pytest.approx(0.066, abs=1e-3)
 
 
+def test_all_rules_that_the_runs_allow_are_there() -> None:
+    frame = slopes.table([one(widths=(1, 2, 3), seeds=range(3), rhos=(0, 0.05, 0.1, 0.2, 0.4))])
+    assert frame[frame["study"] == "fig7/cpu"]["rule"].tolist() == ["paper", "loso", "quadratic", "fixed"]
+
+
 def test_every_way_of_asking_is_asked_once() -> None:
     series = one(train=lambda width, rho, seed: 1.0 if width > 2 else 0.9, widths=(1, 2, 3, 4, 5))
     frame = specifications.table(series)

@@ -248,7 +248,7 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
         row = {axis_label(axis): _text(cell, axis, "g") for axis in axes}
         ours = pd.notna(cell.get("n"))
         row |= {
-            "parameters": compact(cell["params_live" if ours else "published_params"]),
+            "params": compact(cell["params_live" if ours else "published_params"]),
             "n": _text(cell, "n", ".0f"),
             "SGD %": _text(cell, "sgd_acc", ".2f"),
             "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
@@ -269,6 +269,8 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
                 "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)
+    if all(row.get("at", "") in ("", row["params"]) for row in rows):  # the published nets have our sizes
+        rows = [row | {"at": ""} for row in rows]
     return shown(rows)
 
 
