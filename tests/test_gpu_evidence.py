@@ -109,7 +109,9 @@ def test_epochs_are_as_many_as_fit_and_no_more_than_the_figure_s(tmp_path: Path)
     assert plan(Measured(3, 9, 5), overrides, tmp_path, until) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
     # It stands, whatever is measured or left another day.
     assert plan(Measured(1), ["root='there'", "precision=tf32"], tmp_path, until - 900) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="is the plan for precision=tf32, and wanted is precision=bf16-mixed: "):
+    with pytest.raises(
+        SettingError, match="is the plan for precision=tf32, and the settings now are precision=bf16-mixed: "
+    ):
         plan(Measured(1), ["precision=bf16-mixed"], tmp_path, until)  # type: ignore[arg-type]
     assert plan(Measured(0.01), overrides, tmp_path / "b", until) == 200  # type: ignore[arg-type]
     for measured in (Measured(900), Measured(1, None)):
@@ -130,5 +132,5 @@ def test_without_a_card_there_is_no_evidence(
     with pytest.raises(SystemExit) as leave:
         main(["--images", "x", "--root", str(tmp_path)])
     assert leave.value.code == 1
-    assert capsys.readouterr().err.startswith("samgap: Evidence wants a CUDA device and torch finds none here: ")
+    assert capsys.readouterr().err.startswith("samgap: Evidence needs a CUDA device and torch finds none here: ")
     assert [*tmp_path.iterdir()] == []

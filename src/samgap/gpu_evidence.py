@@ -202,8 +202,8 @@ def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["settings"] != settings:
             raise SettingError(
-                f"{path} is the plan for {' '.join(kept['settings'])}, and wanted is {' '.join(settings)}: give the "
-                "same options, or another --root."
+                f"{path} is the plan for {' '.join(kept['settings'])}, and the settings now are {' '.join(settings)}: "
+                "give the same options, or another --root."
             )
         return int(kept["epochs"])
     with tempfile.TemporaryDirectory() as place:
@@ -283,11 +283,11 @@ def main(arguments: list[str] | None = None) -> int:
             cli.refuse(typed)
             if not given.rehearse and not torch.cuda.is_available():
                 raise SettingError(
-                    "Evidence wants a CUDA device and torch finds none here: go to a machine with a GPU, or see by "
+                    "Evidence needs a CUDA device and torch finds none here: go to a machine with a GPU, or see by "
                     "--rehearse that everything runs."
                 )
             if "fig8" in parts and not (given.rehearse or given.images):
-                raise SettingError("fig8 wants images: give --images a folder of train/<class>/ and test/<class>/.")
+                raise SettingError("fig8 needs images: give --images a folder of train/<class>/ and test/<class>/.")
             problems = []
             for part in parts:
                 share = 1 if part == parts[-1] else FIRST

@@ -212,7 +212,7 @@ def test_a_process_that_dies_hangs_or_raises_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(isolation, "CONTEXT", Threads())
     monkeypatch.setattr(isolation, "SILENCE_SECONDS", 0.2)
     here = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 9)
-    assert [row.text() for row in isolation.isolated(good, here)] == ["    holds  one: 1 (wanted: 1)"]
+    assert [row.text() for row in isolation.isolated(good, here)] == ["    holds  one: 1 (expected: 1)"]
     with pytest.raises(SettingError, match="RuntimeError: CUDA error: an illegal address"):
         list(isolation.isolated(broken, here))
 

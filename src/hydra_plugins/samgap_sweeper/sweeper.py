@@ -173,7 +173,7 @@ class ResumeSweeper(BasicSweeper):
                 continue
             if (devices := plan.machine.devices) > 1 and not getattr(self.launcher, "several_devices", False):
                 raise SettingError(
-                    f"trainer.devices={devices} in a sweep wants a launcher that starts {devices} processes a run: set "
+                    f"trainer.devices={devices} in a sweep needs a launcher that starts {devices} processes a run: set "
                     "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm."
                 )
             member = Member(

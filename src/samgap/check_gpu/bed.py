@@ -46,7 +46,7 @@ class Check:
 
     def text(self) -> str:
         """Return a line of the table."""
-        return f"{'holds' if self.holds else 'WRONG':>9}  {self.what}: {self.came} (wanted: {self.wanted})"
+        return f"{'holds' if self.holds else 'WRONG':>9}  {self.what}: {self.came} (expected: {self.wanted})"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Bed:
     def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
         """Return the config of a run on noise, which a callback must end."""
         count = 64 if self.rehearsal else 1024 if net.model == "resnet50" else 20 * 1024
-        eager = ["trainer.stepper=eager"] * self.rehearsal  # for so many epochs a CPU would compile the step
+        eager = ["trainer.stepper=eager"] * self.rehearsal  # a CPU would compile the step for this many epochs
         return self.config(*net.overrides(count), "epochs=100000", "eval_every=100000", *eager, f"ascent.rho={rho:g}",
                            f"precision={precision}", *overrides)  # fmt: skip
 

@@ -99,8 +99,8 @@ def _logits(bed: Bed, subject: Subject, precision: str) -> float:
     inputs = subject.examples.inputs[:128].float()
     with torch.no_grad(), numerics(precision):
         came = single.to(bed.device)(inputs.to(bed.device))
-        wanted = single.cpu().double()(inputs.double())
-    return far({"": came.cpu()}, {"": wanted})
+        reference = single.cpu().double()(inputs.double())
+    return far({"": came.cpu()}, {"": reference})
 
 
 def conformance(bed: Bed) -> Iterator[Check]:

@@ -182,11 +182,11 @@ def load(path: str) -> type:
         found = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # the module is arbitrary code
         raise ValueError(
-            f"wanted package.module:Class of a module that Python finds, and {path!r} cannot be imported "
+            f"expected package.module:Class of a module that Python finds, and {path!r} cannot be imported "
             f"({_line(error)})."
         ) from error
     if not isinstance(found, type):
-        raise ValueError(f"wanted package.module:Class, and {path!r} is no class.")
+        raise ValueError(f"expected package.module:Class, and {path!r} is no class.")
     return found
 
 
@@ -198,14 +198,14 @@ def adapter(name: str) -> Adapter:
     """
     kind = ADAPTERS.get(name)
     if kind is None and ":" not in name:
-        raise ValueError(f"wanted an adapter ({', '.join(ADAPTERS)}, or package.module:Class), got {name!r}.")
+        raise ValueError(f"expected an adapter ({', '.join(ADAPTERS)}, or package.module:Class), got {name!r}.")
     found = kind or load(name)
     if not issubclass(found, Adapter):
-        raise ValueError(f"wanted an adapter, and {name!r} is no samgap.conformance.subject.Adapter.")
+        raise ValueError(f"expected an adapter, and {name!r} is no samgap.conformance.subject.Adapter.")
     try:
         return found()
     except Exception as error:
-        raise ValueError(f"wanted an adapter, and {name!r} cannot be made ({_line(error)}).") from error
+        raise ValueError(f"expected an adapter, and {name!r} cannot be made ({_line(error)}).") from error
 
 
 def subject_for(target: str, ascent: str, own: Own, name: str | None) -> Subject:

@@ -102,7 +102,7 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
 
 
 def swept(sweep: Sweep) -> str:
-    """The grid in one line, so that a part of a figure's grid is told from the whole."""
+    """Return the grid in one line, which shows whether it is the whole grid of a figure."""
     axes = dict.fromkeys([*sweep.axes, RHO, SEED])
     values = {axis: dict.fromkeys(_text(member.axes[axis]) for member in sweep.members) for axis in axes}
     return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."

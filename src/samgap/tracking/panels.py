@@ -165,7 +165,7 @@ def check(made: Sequence[Part], columns: Sequence[str], settings: Sequence[str])
     known = {"history": {*HISTORY}, "summary": {*SUMMARY}, "config": {*settings, *ABOUT}}
     empty = [part.name for part in made if not part.panels] + ([] if columns else ["columns"])
     if empty:
-        raise SettingError(f"Every section of the dashboard wants a panel, and {empty[0]!r} has none: see panels.*.")
+        raise SettingError(f"Every section of the dashboard needs a panel, and {empty[0]!r} has none: see panels.*.")
     for kind, key in used(made, columns):
         if key not in known[kind]:
             places = "summary or config" if kind == "config" else kind

@@ -110,7 +110,7 @@ def account(root: Path, seconds: float, what: str, instead: str) -> Iterator[Any
         try:
             if not wandb.login(prompt=False, verify=False):  # else W&B would prompt for the key
                 raise SettingError(
-                    f"{what} wants a W&B account and this machine is not logged in: run `wandb login` or set "
+                    f"{what} needs a W&B account and this machine is not logged in: run `wandb login` or set "
                     f"WANDB_API_KEY, or {instead}."
                 )
             yield wandb.Api(timeout=max(1, round(seconds)))

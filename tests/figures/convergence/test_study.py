@@ -105,7 +105,7 @@ def test_what_cannot_be_told_is_inconclusive() -> None:
     assert "none is left to compare" in judged({10: exponential(0.1)}).reason
     assert judged({4: exponential(0.08), 10: exponential(0.08, noise=0.5)}, start=1).answer == "inconclusive"
     one = judged({4: power(0.5), 10: exponential(0.08)}, seeds=1)
-    assert (one.answer, one.reason) == ("inconclusive", "a test wants 2 seeds in every cell, and one has 1")
+    assert (one.answer, one.reason) == ("inconclusive", "a test needs 2 seeds in every cell, and one has 1")
 
 
 @pytest.mark.parametrize("width", [10, 20])
@@ -150,7 +150,7 @@ def test_published_curves_count_epochs_that_were_done() -> None:
         assert theirs is not None
         assert theirs["epoch"].min() == first
     assert reference(None) is None
-    with pytest.raises(SettingError, match=r"draw\.published wants a table of losses by width and epoch, and 'fig8'"):
+    with pytest.raises(SettingError, match=r"draw\.published needs a table of losses by width and epoch, and 'fig8'"):
         reference("fig8")
 
 

@@ -132,7 +132,7 @@ def _answer(
     if faster_p < LEVEL:
         return "not reproduced", f"the loss falls faster where nets do not interpolate (p = {faster_p:.3g})"
     if seeds < 2:
-        return "inconclusive", "a test wants 2 seeds in every cell, and one has 1"
+        return "inconclusive", "a test needs 2 seeds in every cell, and one has 1"
     linear = f"a linear rate fits better than a power law where nets interpolate (p = {linear_p:.3g})"
     if not linear_p < LEVEL:
         return "inconclusive", f"neither a linear rate nor a power law fits better (p = {linear_p:.3g} for the first)"

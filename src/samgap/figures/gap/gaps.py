@@ -86,7 +86,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         )
     rhos = sorted(map(float, table.runs[RHO][table.runs[RHO] > 0].unique()))
     if not rhos or not (table.runs[RHO] == 0).any():
-        raise SettingError("A gap wants both arms: sweep ascent.rho over 0 and at least one other value.")
+        raise SettingError("A gap needs both arms: sweep ascent.rho over 0 and at least one other value.")
     if fixed_rho is None:
         fixed_rho = rhos[len(rhos) // 2]
     notes: list[str] = []
@@ -124,7 +124,7 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
     if fixed_rho not in rhos:
         notes.append(f"no gap at the fixed rho = {fixed_rho:g} (draw.fixed_rho), which was not swept")
     if f"{unbiased}_gap" not in frame:
-        notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
+        notes.append("no unbiased gap, no interval and no verdict, which need two seeds")
     seeds, own_best, gained = map(pd.DataFrame, (by_seed, best, gains))
     # Of all that was asked for, so that a study does not change its lines while it fills up.
     equal_parameters = have_equal_parameters(table.runs, table.cell_axes)

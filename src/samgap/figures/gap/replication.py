@@ -48,7 +48,7 @@ class Replication(Judgment):
     seeds: int  # the fewest of a cell
     numbers: int
     agree: int
-    p: float  # of so many that do not agree, were both studies of the same runs
+    p: float  # of at least as many disagreements, if both studies were of the same runs
     p_without_effect: float  # the same, had the published SAM been the published SGD
     gap_difference: float  # published minus ours, mean over cells
     gap_low: float  # 95 %

@@ -95,22 +95,23 @@ def evaluate(
         name, scale: of the sweep.
         settings: of the kind of figure: x, series, published, fixed_rho, replicates.
         protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
-        verdicts: what is asked of the gaps, such as `trend.verdicts`.
+        verdicts: gives the answers, such as `trend.verdicts`.
 
     Raises:
         SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
     """
     fixed = settings["fixed_rho"]
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
-        wanted = "a number, or null for the median of those swept"
-        raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
+        raise SettingError(
+            f"draw.fixed_rho must be a number, or null for the median of those swept, got {said(fixed)}."
+        )
     table = collect(sweeps.read(root, name, scale), root)
     found = gaps(table, fixed)
     if protocol not in ("paper", "holdout", "loso"):
         raise SettingError(f"protocol must be paper, holdout or loso, got {said(protocol)}.")
     if f"{protocol}_gap" not in found.cells:
         need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
-        raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
+        raise SettingError(f"protocol={protocol} needs {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
     # A dense run does not say which pruner it had.
     meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
@@ -133,7 +134,7 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     Args:
         report: its json; `rhos` says how many there were to choose from.
         settings: of the kind of figure.
-        verdicts: what is asked of the gaps.
+        verdicts: gives the answers.
 
     Raises:
         SettingError: the result does not have them.
@@ -170,7 +171,7 @@ def _published(names: str | list[str], axes: list[str], settings: list[dict[str,
         parts.append(published.load(name))
         if not {"width", "params", "gap"} <= {*parts[-1].columns}:
             raise SettingError(
-                f"draw.published wants tables of gaps by width and parameters, and {said(name)} is none."
+                f"draw.published needs tables of gaps by width and parameters, and {said(name)} is none."
             )
     rows = pd.concat(parts, ignore_index=True)
     for column in [column for column in map(str, rows) if "." in column and column not in axes]:
