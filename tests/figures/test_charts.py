@@ -49,7 +49,7 @@ def of_page(spec: dict[str, Any]) -> tuple[Shown, list[str]]:
     for row in spec["data"]["values"]:
         lines[row["line"]][1].append((row["x"], row["y"]))
     noted = {n for layer in layers if layer["mark"]["type"] == "text" for n in layer["transform"][0]["filter"]["oneOf"]}
-    return shown(lines), sorted(row["note"] for row in spec["data"]["values"] if row["line"] in noted)
+    return shown(lines), sorted(row["note"] for row in spec["data"]["values"] if row["line"] in noted and row["note"])
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -69,7 +69,7 @@ def test_picture_page_and_kept_result_show_the_same(
     charts = drawn.charts(study.frame(), study.statistics())
     kept = drawn.charts(pd.read_csv(path.with_suffix(".csv")), report)
     with style.style():
-        panels = drawn.draw(study, charts).axes
+        panels = drawn.draw(study.frame(), report).axes
     specs = [vega.spec(chart) for chart in charts]
     assert specs == [vega.spec(chart) for chart in kept]
     assert json.dumps(specs, allow_nan=False)

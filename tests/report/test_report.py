@@ -129,7 +129,7 @@ def test_a_tooltip_says_n_and_the_interval(driver: webdriver.Chrome) -> None:
 
     tooltip = WebDriverWait(driver, 60).until(tip)
     # Of two points at one place the later drawn is told of.
-    assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ*=0.2" in tooltip
+    assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ=0.2" in tooltip
     assert "ours with 95 % interval, ρ* chosen on held-out images" in tooltip
 
 

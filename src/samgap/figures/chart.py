@@ -56,6 +56,12 @@ class Line:
         return bool(self.points["weight"].notna().any())
 
     @property
+    def written(self) -> "pd.Series[Any]":
+        """The notes to write in the chart: a note that repeats the one before it is left out."""
+        notes = self.points["note"]
+        return notes.where(notes != notes.shift(), "") if self.notes else notes.map(lambda _: "")
+
+    @property
     def spreads(self) -> bool:
         """Whether any point has low and high."""
         return bool(self.points["low"].notna().any())

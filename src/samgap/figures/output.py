@@ -70,15 +70,30 @@ def data(table: Table) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def subtitle(study: Evaluated) -> str:
-    """Data set, number of seeds (of the cells), scale, and whether anything is missing: the second line of a title."""
-    table, seeds = study.table, [cell["n"] for cell in study.statistics()["cells"]]
+def footnote(report: Mapping[str, Any]) -> str:
+    """Return data set, number of seeds (of the cells), scale, and the numbers of runs that are missing or diverged."""
+    seeds = [int(cell["n"]) for cell in report["cells"] if not pd.isna(cell["n"])]
     least, most = min(seeds), max(seeds)
     count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
-    scale = "smoke scale, no evidence" if table.sweep.scale == "smoke" else f"{table.sweep.scale} scale"
-    missing = f", {len(table.missing)} runs missing" if table.missing else ""
-    diverged = sum(record.status == "diverged" for record in table.records)
-    return f"{data(table)}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
+    scale = "smoke scale, no evidence" if report["scale"] == "smoke" else f"{report['scale']} scale"
+    lost = [(report["runs"][key], f"runs {key}") for key in ("missing", "diverged")]
+    return ", ".join([report["data"], count, scale, *(f"{len(some)} {text}" for some, text in lost if some)])
+
+
+def answer(report: Mapping[str, Any]) -> str:
+    """Return the verdicts of a study in one line for its picture: up to two with their p, of more their numbers.
+
+    The second question, at equal rho, is left out.
+    """
+    first = [verdict for verdict in report["verdicts"] if "at equal rho" not in verdict["series"]]
+    if len(first) > 2:
+        return ", ".join(f"{count} {text}" for text, count in Counter(verdict["answer"] for verdict in first).items())
+    texts = []
+    for verdict in first:
+        p = next((verdict[key] for key in ("p_up", "p") if verdict.get(key) is not None), None)
+        text = f"{verdict['series']}: " * bool(verdict["series"]) + verdict["answer"]
+        texts.append(text + (f" (p = {p:.2g})" if p is not None else ""))
+    return "; ".join(texts)
 
 
 def verdict_line(table: Table, verdict: Judgment) -> str:
@@ -136,20 +151,16 @@ def as_text(study: Evaluated) -> str:
     return "\n".join(lines)
 
 
-def write(study: Evaluated, folder: Path, settings: Mapping[str, Any]) -> None:
-    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
+def write(frame: pd.DataFrame, report: Mapping[str, Any], folder: Path) -> None:
+    """Write <name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
 
     Args:
-        study: what was drawn.
+        frame: see `Evaluated.frame`.
+        report: see `report`, with the groups `draw`, so that the same can be drawn again, and `about`.
         folder: of the sweep.
-        settings: kept beside them: the `draw` group, so that the same can be drawn again, and `about`.
     """
-    name = study.table.sweep.name
-    replace(folder / f"{name}.csv", lambda path: study.frame().to_csv(path, index=False))
-    replace_text(
-        folder / f"{name}.json",
-        json.dumps(clean({**report(study), **settings}), indent=1, allow_nan=False) + "\n",
-    )
+    replace(folder / f"{report['name']}.csv", lambda path: frame.to_csv(path, index=False))
+    replace_text(folder / f"{report['name']}.json", json.dumps(clean(report), indent=1, allow_nan=False) + "\n")
 
 
 def report(study: Evaluated) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def _rows(chart: Chart) -> list[Any]:
             line=number, x=line.points["x"] + line.aside, size=area, text=point_labels(chart, line)
         )
         if line.notes:
+            found["note"] = line.written
             found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
         found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
         rows += found.where(found.notna(), None).to_dict("records")

@@ -33,14 +33,14 @@ def drawn() -> tuple[Figure, Convergence]:
     runs.records.append(make())
     study = Convergence(runs, KEYS, curves, fits, _cells(fits, KEYS, reference("fig1")), reference("fig1"), [])
     with style.style():
-        return KIND.draw(study, KIND.charts(study.frame(), study.statistics())), study
+        return KIND.draw(study.frame(), output.report(study)), study
 
 
 def test_a_panel_a_rule_with_the_loss_on_a_logarithmic_axis() -> None:
     figure, _ = drawn()
     assert [axes.get_title() for axes in figure.axes] == ["SGD", "SAM, ρ = 0.05"]
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
-    assert figure.get_suptitle() == "Figure 1: convergence\ndigits, 3 seeds, own scale"
+    assert figure.get_supxlabel() == "digits, 3 seeds, own scale"
 
 
 def test_curves_are_means_and_lines_have_their_rate() -> None:

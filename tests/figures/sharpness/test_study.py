@@ -180,7 +180,7 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
     # All of them: nothing was looked at, and nothing breaks.
     every = study(tmp_path / "b", diverged={(rho, seed) for rho in (0, 0.05, 0.2) for seed in range(3)})
     assert {one.diverged for one in every.verdicts} == {9}
-    output.write(every, tmp_path, {})
+    output.write(every.frame(), output.report(every), tmp_path)
 
 
 def test_too_few_rhos_have_no_trend_and_no_pairs(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_published_numbers_stand_beside(tmp_path: Path) -> None:
 def test_everything_is_written(tmp_path: Path) -> None:
     found = study(tmp_path, stops=(None, 0.01))
     assert isinstance(dataclasses.asdict(found.verdicts[0]), dict)
-    output.write(found, tmp_path, {})
+    output.write(found.frame(), output.report(found), tmp_path)
     report = json.loads((tmp_path / "mine.json").read_text())
     assert {"cells", "measured", "notes", "verdicts", "provenance"} <= report.keys()
     assert len(report["measured"]) == 18
@@ -242,7 +242,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     assert len(frame) == 2 * 2 * 9
     row = frame[(frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)]
     assert row["loss"].tolist() == pytest.approx([0.1])
-    output.write(found, tmp_path, {})
+    output.write(found.frame(), output.report(found), tmp_path)
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})
     with pytest.raises(SettingError, match="No seed of mine/own has its SGD run and that of the largest rho done"):
         surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None})

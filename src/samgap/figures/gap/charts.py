@@ -16,9 +16,9 @@ from samgap.figures.table import axis_label, cell_label
 from samgap.style import Look
 
 RULES = {
-    "paper": "ρ* best on the test set (as in the paper)",
-    "holdout": "ρ* chosen on held-out images of the other seeds",
-    "loso": "ρ* chosen on the other seeds",
+    "paper": "best ρ on the test set, as published",
+    "holdout": "ρ chosen on held-out images",
+    "loso": "ρ chosen on the other seeds",
 }
 SIZES = {"params_total": "parameters", "params_live": "live parameters"}
 GAP, BEST = "what SAM gains", "the best ρ"  # titles
@@ -34,33 +34,33 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
     acc: list[Line] = []
     for number, ((named, cells), look) in enumerate(zip(series, style.looks(len(series)), strict=True)):
         prefix, ours, alone = label(named), cells[cells["n"].notna()], len(series) == 1
-        found = points(ours, x, f"{drawn}_gap", f"{drawn}_se", note="ρ*=" + ours[f"{drawn}_rho"].map("{:g}".format))
-        text = f"{prefix}ours ± s.e., {RULES[drawn]}"
+        found = points(ours, x, f"{drawn}_gap", f"{drawn}_se", note="ρ=" + ours[f"{drawn}_rho"].map("{:g}".format))
+        text = f"{prefix}{RULES[drawn]} (± s.e.)"
         gap.append(Line(text, found, look, spread="± s.e.", notes="below" if number % 2 else "above"))
         if unbiased != drawn and f"{unbiased}_gap" in ours:
             found = points(ours, x, f"{unbiased}_gap", ends=(f"{unbiased}_low", f"{unbiased}_high"),
-                           note="ρ*=" + ours[f"{unbiased}_rho"].map("{:g}".format))  # fmt: skip
-            text = f"{prefix}ours with 95 % interval, {RULES[unbiased]}"
+                           note="ρ=" + ours[f"{unbiased}_rho"].map("{:g}".format))  # fmt: skip
+            text = f"{prefix}{RULES[unbiased]} (95 % interval)"
             gap.append(Line(text, found, look, DOTTED, filled=False, bars=True, spread="95 % interval"))
-        # One series has room for a color an arm; several keep theirs and tell the arms apart by dash and filling.
-        arms = (("SGD", "sgd", f"SGD ({_fitting(ours, x)})", style.SGD if alone else look), ("SAM", drawn, "SAM", look))
-        for arm, key, text, mine in arms:
+        arms = (("SGD", "sgd", f"SGD ({_fitting(ours, x)})", style.SGD), ("SAM", drawn, "SAM", style.SAM))
+        for arm, key, text, color in arms:  # markers tell the series apart
+            mine = Look(color, look.marker)
             note = "training accuracy " + ours[f"{arm.lower()}_train_acc"].map("{:.1f} %".format)
-            line = Line(f"{prefix}{text}, ours ± s.d.", points(ours, x, f"{key}_acc", f"{key}_std", note=note), mine)
+            line = Line(f"{prefix}{text}", points(ours, x, f"{key}_acc", f"{key}_std", note=note), mine)
             acc.append(replace(line, dash=DASHED if arm == "SGD" else (), filled=arm == "SAM", spread="± s.d."))
         if len(theirs := _published(cells, named, x, "gap")):
             gray, place = Look(style.PUBLISHED, "x" if alone else look.marker), _place(x)
-            text = f"{prefix}published on {settings['published_data']}"
-            band = ", band as drawn in the paper" * ("published_gap_band" in theirs)
+            text = f"{prefix}published, {settings['published_data']}"
             found = points(theirs, place, "published_gap", "published_gap_band")
-            gap.append(Line(text + band, found, gray, DASHDOT, spread="as drawn in the paper"))
-            for arm, dash in (("SGD", DOTTED), ("SAM", DASHDOT)):
+            gap.append(Line(text, found, gray, DASHDOT, spread="as drawn in the paper"))
+            # Accuracies on other data would only squeeze ours.
+            for arm, dash in (("SGD", DOTTED), ("SAM", DASHDOT)) if settings["replicates"] else ():
                 key = f"published_{arm.lower()}"
-                text = f"{prefix}{arm}, published on {settings['published_data']}"
+                text = f"{prefix}{arm}, published"
                 acc.append(Line(text, points(theirs, place, f"{key}_acc", f"{key}_std"), gray, dash, spread="± s.d."))
     across = _across(frame, x)
     return [Chart(GAP, across, gap_axis(gap), gap),
-            Chart("both arms", across, Axis("test accuracy (%)", "test accuracy"), acc)]  # fmt: skip
+            Chart("SGD and SAM", across, Axis("test accuracy (%, ± s.d.)", "test accuracy"), acc)]  # fmt: skip
 
 
 def best_rho(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart]:
@@ -77,7 +77,7 @@ def best_rho(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[C
             lines.append(Line(f"{prefix}ours, seeds alone; area is their number", found, look, None))
         if len(theirs := _published(cells, named, x, "best_rho")):
             gray = Look(style.PUBLISHED, "x" if len(series) == 1 else look.marker)
-            text = f"{prefix}published on {settings['published_data']}"
+            text = f"{prefix}published, {settings['published_data']}"
             lines.append(Line(text, points(theirs, _place(x), "published_best_rho"), gray, DASHDOT))
     rhos = sorted({*(gains if len(gains) else frame.assign(rho=frame["paper_rho"]))["rho"].dropna()})
     y = Axis("best ρ", "rho", "log", ticks=tuple((rho, f"{rho:g}") for rho in rhos))
