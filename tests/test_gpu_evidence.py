@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from samgap import gpu_evidence, provenance
+from samgap import provenance
 from samgap.errors import SettingError
-from samgap.gpu_evidence import FILL, Timed, TimeIsOver, carry_out, main, makespan, plan
+from samgap.gpu_evidence import timed
+from samgap.gpu_evidence.__main__ import main
+from samgap.gpu_evidence.parts import FILL, makespan, plan
+from samgap.gpu_evidence.timed import Timed, TimeIsOver, carry_out
 from samgap.runs import records, sweeps
 from samgap.runs.records import ERROR, RunRecord
 
@@ -24,13 +27,13 @@ Ran = list[tuple[str, int]]  # name and epochs of each run that was carried out
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     """What is carried out; the warm-up, whose runs lie elsewhere, counts too."""
     names: Ran = []
-    run = gpu_evidence.run
+    run = timed.run
 
     def noted(config: dict[str, Any], folder: Path, **options: Any) -> RunRecord:
         names.append((config["name"], config["epochs"]))
         return run(config, folder, **options)
 
-    monkeypatch.setattr(gpu_evidence, "run", noted)
+    monkeypatch.setattr(timed, "run", noted)
     return names
 
 
@@ -60,7 +63,7 @@ def test_a_rehearsal_ends_in_records_of_both_parts_and_repeats_none(
 def test_what_was_stopped_goes_on_by_the_plan_and_with_nothing_else(
     tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = gpu_evidence.run
+    run = timed.run
 
     def stopped(config: dict[str, Any], folder: Path, **options: Any) -> RunRecord:
         if len(ran) == 4 + 2:  # after the warm-up and two runs
@@ -68,7 +71,7 @@ def test_what_was_stopped_goes_on_by_the_plan_and_with_nothing_else(
         return run(config, folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gpu_evidence, "run", stopped)
+        patch.setattr(timed, "run", stopped)
         assert rehearse(tmp_path, "fig8", "epochs=3") == 0
     assert (len(ran), [*tmp_path.glob(f"runs/*/{ERROR}")]) == (6, [])
     ran.clear()

@@ -141,7 +141,7 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
         (["builtins:dict"], "does not fit builtins:dict"),
         (["samgap.optim.sam:SAM", "--adapter", "three-step"], "expected an adapter (wrapper, "),
         (["samgap.optim.sam:SAM", "--adapter", "torch.nn:ReLU"], "'torch.nn:ReLU' is no samgap.conformance"),
-        (["samgap.optim.sam:SAM", "--adapter", "samgap.conformance.subject:Adapter"], "cannot be made (TypeError: "),
+        (["samgap.optim.sam:SAM", "--adapter", "samgap.conformance.adapters:Adapter"], "cannot be made (TypeError: "),
         (
             ["samgap.optim.sam:SAM", "--adapter", "two-step"],
             "the adapter 'two-step' does not fit samgap.optim.sam:SAM (",

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from samgap import provenance
-from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, subject_for
+from samgap.conformance.adapters import ADAPTERS
+from samgap.conformance.subject import ASCENTS, Subject, subject_for
 from samgap.conformance.suite import Row, examine
 
 
