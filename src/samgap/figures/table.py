@@ -130,6 +130,11 @@ def axis_label(axis: str) -> str:
     return axis if last in ("name", "seed") else last
 
 
+def read_frame(path: Path) -> pd.DataFrame:
+    """Return the numbers of a figure from its csv. Only an empty cell is missing: "null" is the value of an axis."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
 def curve(path: Path) -> pd.DataFrame:
     """The epochs and training losses of a run.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from hydra import compose
 
 from samgap import cli, naming
@@ -16,6 +15,7 @@ from samgap.figures import kind, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.chart import Chart, Map
 from samgap.figures.significance import holm
+from samgap.figures.table import read_frame
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
@@ -136,7 +136,7 @@ def _reference(path: Path) -> Shown:
     report = json.loads(path.read_text(encoding="utf-8"))
     name, scale = report["name"], report["scale"]
     draw = report["draw"]
-    frame = pd.read_csv(path.with_suffix(".csv"))
+    frame = read_frame(path.with_suffix(".csv"))
     charts = kind.made(draw).charts(frame, report)
     return Shown(name, scale, False, path.parent, draw["title"], _figure(name, scale)[1], report, charts)
 
