@@ -8,9 +8,9 @@ import pytest
 
 from samgap.errors import SettingError
 from samgap.figures.gap import null, parabola
+from samgap.figures.gap.beside import tabled
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.series import by_seed
-from samgap.figures.gap.study import tabled
 from samgap.figures.gap.trend import page
 from samgap.figures.table import Table
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
