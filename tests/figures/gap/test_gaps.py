@@ -202,7 +202,7 @@ def test_a_parabola_reports_between_the_radii_that_were_swept() -> None:
 def test_a_parabola_wants_four_radii() -> None:
     found = gaps(table(hand), rule="quadratic")
     assert "quadratic_gap" not in found.cells
-    assert found.notes == ["no unbiased gap, no interval and no verdict, which want two seeds and 4 radii"]
+    assert found.notes == ["no unbiased gap, no interval and no verdict, which need two seeds and 4 radii"]
 
 
 def test_a_parabola_ends_where_the_radii_do() -> None:

@@ -47,7 +47,7 @@ class Cell:
 
 
 def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
-    """(cell, SAM runs, SGD runs) of each cell that was asked for, finished or not.
+    """(cell, SAM runs, SGD runs) of each requested cell, finished or not.
 
     A swept setting of the ascent belongs to SAM alone: each of its values is compared with the same SGD runs.
     """
