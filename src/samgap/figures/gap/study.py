@@ -20,6 +20,7 @@ from samgap.figures.output import Judgment
 from samgap.figures.table import Table, cell_label, collect
 from samgap.runs import identity, sweeps
 
+Asked = tuple[Gaps, str, list[str] | None, pd.DataFrame | None]  # the gaps, x, over and published of a verdict
 Verdicts = Callable[[Gaps, str, list[str] | None, pd.DataFrame | None], Sequence[Judgment]]
 
 
@@ -137,8 +138,8 @@ def evaluate(
     return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(found, reference, x))])
 
 
-def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdicts) -> Sequence[Judgment]:
-    """The verdicts on gaps that a result was kept with.
+def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Asked:
+    """The gaps that a result was kept with, as verdicts ask for them.
 
     The accuracies of its runs were not: a run collapsed where the gap takes more than half of SGD's mean test accuracy.
     At equal rho its cell is left out. Where a rho was chosen it stays, since no other can be chosen any more.
@@ -146,7 +147,6 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     Args:
         report: its json; `rhos` says how many there were to choose from.
         settings: of the kind of figure.
-        verdicts: gives the answers.
 
     Raises:
         SettingError: the result does not have them.
@@ -167,7 +167,7 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     found = Gaps(cells, by_seed, none, none, axes, *choice, [], equal_parameters, sgd_runs, swept)
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
-    return verdicts(found, x, over, reference)
+    return found, x, over, reference
 
 
 def _published(names: str | list[str], axes: list[str], settings: list[dict[str, Any]]) -> pd.DataFrame:
