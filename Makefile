@@ -40,7 +40,7 @@ help: ## this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  SCALE      smoke: minutes, bundled data (default); cpu: real data, about an hour a figure; paper: as published, wants GPUs"
+	@echo "  SCALE      smoke: minutes, bundled data (default); cpu: real data, about an hour a figure; paper: as published, needs GPUs"
 	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process; gpus: a run on every GPU"
 	@echo "             of this machine or a Ray cluster; slurm: a job a run; see docs/scaling.md"
 	@echo "  DEVICES    of one run, with the launchers torchrun (default when above 1) and slurm"

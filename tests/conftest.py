@@ -98,14 +98,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what wants something that is not here; CI has everything."""
+    """Skip what needs something that is not here; CI has everything."""
     for mark in item.iter_markers("needs"):
         (packages,) = mark.args
         if not MET[packages]():
             if os.environ.get("CI"):
-                pytest.fail(f"wants {packages}: apt-get install {packages}", pytrace=False)
+                pytest.fail(f"needs {packages}: apt-get install {packages}", pytrace=False)
             item.user_properties.append(("needs", packages))
-            pytest.skip(f"wants {packages}")
+            pytest.skip(f"needs {packages}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -73,7 +73,7 @@ def test_a_figure_from_sweep_to_verdict(
     assert code == 0, err
     assert f"{figure}/smoke on digits (128 images)" in out
     assert any(answer in out for answer in ("REPRODUCED:", "NOT REPRODUCED:", "INCONCLUSIVE:"))
-    assert "Smoke scale proves the road; it is no evidence." in out
+    assert "Smoke scale only checks that everything works; it is no evidence." in out
     folder = tmp_path / figure / "smoke"
     assert {f"{figure}.{ending}" for ending in ("pdf", "png", "csv", "json")} < {p.name for p in folder.iterdir()}
     assert (folder / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
@@ -349,7 +349,7 @@ def test_protocols(command: Command, mine: Path) -> None:
     assert "rho* by protocol=loso" in command("draw", *drawn, "protocol=loso")[1]
     code, _, err = command("draw", *drawn, "protocol=holdout")
     assert code == 1
-    assert "protocol=holdout wants two seeds or more with data.holdout above 0" in err
+    assert "protocol=holdout needs two seeds or more with data.holdout above 0" in err
     assert "protocol must be paper, holdout, loso or quadratic" in command("draw", *drawn, "protocol=best")[2]
 
 
@@ -357,7 +357,7 @@ def test_one_seed_and_one_cell_still_give_a_table(command: Command, mine: Path) 
     assert command("train", "-m", *MINE[:-1], f"root={mine}")[0] == 0
     code, out, err = command("draw", "name=mine", f"root={mine}")
     assert code == 0, err
-    assert "INCONCLUSIVE: mine/own on digits (64 images): a trend wants 2 seeds and 3 cells, there are 0 and 1." in out
+    assert "INCONCLUSIVE: mine/own on digits (64 images): a trend needs 2 seeds and 3 cells, there are 0 and 1." in out
     assert "nan" not in out
 
 
@@ -473,7 +473,7 @@ def test_several_devices_in_a_sweep_are_refused_with_what_to_type(command: Comma
         arguments = (f"hydra/launcher={launcher}", f"root={tmp_path}/multirun", "trainer.devices=2", "seed=0,1")
         code, _, err = command("train", "-m", "name=mine", *arguments)
         assert code == 1
-        assert "trainer.devices=2 in a sweep wants a launcher that starts 2 processes a run" in err
+        assert "trainer.devices=2 in a sweep needs a launcher that starts 2 processes a run" in err
         assert "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm" in err
         assert not (tmp_path / "multirun").exists()
 
@@ -596,10 +596,10 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("draw.published=fig1", "draw.published wants tables of gaps by width and parameters, and 'fig1' is none."),
+        ("draw.published=fig1", "draw.published needs tables of gaps by width and parameters, and 'fig1' is none."),
         (
             "draw.published=[fig8,fig1]",
-            "draw.published wants tables of gaps by width and parameters, and 'fig1' is none.",
+            "draw.published needs tables of gaps by width and parameters, and 'fig1' is none.",
         ),
         ("draw.published=3", "draw.published must be null or one of"),
         ("draw.rule=fixed", "draw.rule must be null, holdout, loso or quadratic, got 'fixed'."),

@@ -90,11 +90,11 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     assert set(kind.made(values["draw"]).settings) == {*values["draw"]} - {"_target_"}
     grid = sweep(figure)
     assert 0 in grid["ascent.rho"]
-    # An interval wants three seeds, which minutes of a card do not bring.
+    # An interval needs three seeds, which minutes of a card do not bring.
     assert len(grid["seed"]) >= 3 or scale in ("gpu", "pilot")
     if isinstance(kind.made(values["draw"]), Gap):
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
-        # A trend wants three cells.
+        # A trend needs three cells.
         assert len(grid["model.width"]) >= 3 or name in ("decay", "init") or scale == "gpu"
 
 

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from samgap import gpu_evidence, provenance
+from samgap import provenance
 from samgap.errors import SettingError
-from samgap.gpu_evidence import FILL, Timed, TimeIsOver, carry_out, main, makespan, plan
+from samgap.gpu_evidence import timed
+from samgap.gpu_evidence.__main__ import main
+from samgap.gpu_evidence.parts import FILL, makespan, plan
+from samgap.gpu_evidence.timed import Timed, TimeIsOver, carry_out
 from samgap.runs import records, sweeps
 from samgap.runs.records import ERROR, RunRecord
 
@@ -24,13 +27,13 @@ Ran = list[tuple[str, int]]  # name and epochs of each run that was carried out
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     """What is carried out; the warm-up, whose runs lie elsewhere, counts too."""
     names: Ran = []
-    run = gpu_evidence.run
+    run = timed.run
 
     def noted(config: dict[str, Any], folder: Path, **options: Any) -> RunRecord:
         names.append((config["name"], config["epochs"]))
         return run(config, folder, **options)
 
-    monkeypatch.setattr(gpu_evidence, "run", noted)
+    monkeypatch.setattr(timed, "run", noted)
     return names
 
 
@@ -60,7 +63,7 @@ def test_a_rehearsal_ends_in_records_of_both_parts_and_repeats_none(
 def test_what_was_stopped_goes_on_by_the_plan_and_with_nothing_else(
     tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = gpu_evidence.run
+    run = timed.run
 
     def stopped(config: dict[str, Any], folder: Path, **options: Any) -> RunRecord:
         if len(ran) == 4 + 2:  # after the warm-up and two runs
@@ -68,7 +71,7 @@ def test_what_was_stopped_goes_on_by_the_plan_and_with_nothing_else(
         return run(config, folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(gpu_evidence, "run", stopped)
+        patch.setattr(timed, "run", stopped)
         assert rehearse(tmp_path, "fig8", "epochs=3") == 0
     assert (len(ran), [*tmp_path.glob(f"runs/*/{ERROR}")]) == (6, [])
     ran.clear()
@@ -109,7 +112,9 @@ def test_epochs_are_as_many_as_fit_and_no_more_than_the_figure_s(tmp_path: Path)
     assert plan(Measured(3, 9, 5), overrides, tmp_path, until) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
     # It stands, whatever is measured or left another day.
     assert plan(Measured(1), ["root='there'", "precision=tf32"], tmp_path, until - 900) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="is the plan for precision=tf32, and wanted is precision=bf16-mixed: "):
+    with pytest.raises(
+        SettingError, match="is the plan for precision=tf32, and the settings now are precision=bf16-mixed: "
+    ):
         plan(Measured(1), ["precision=bf16-mixed"], tmp_path, until)  # type: ignore[arg-type]
     assert plan(Measured(0.01), overrides, tmp_path / "b", until) == 200  # type: ignore[arg-type]
     for measured in (Measured(900), Measured(1, None)):
@@ -130,5 +135,5 @@ def test_without_a_card_there_is_no_evidence(
     with pytest.raises(SystemExit) as leave:
         main(["--images", "x", "--root", str(tmp_path)])
     assert leave.value.code == 1
-    assert capsys.readouterr().err.startswith("samgap: Evidence wants a CUDA device and torch finds none here: ")
+    assert capsys.readouterr().err.startswith("samgap: Evidence needs a CUDA device and torch finds none here: ")
     assert [*tmp_path.iterdir()] == []

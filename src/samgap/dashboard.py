@@ -44,7 +44,7 @@ def show(config: DictConfig) -> None:
     if name == "adhoc":
         raise SettingError("A dashboard is of a sweep: give figure=fig8/paper or the name= of your own, got neither.")
     if project is None:
-        raise SettingError(f"A dashboard wants logger=wandb, which names the project, got {values['logger']['name']}.")
+        raise SettingError(f"A dashboard needs logger=wandb, which names the project, got {values['logger']['name']}.")
     settings = [*identity.flat(naming.plain(config, *GROUPS, *SCALARS))]
     if values["dry_run"]:
         view, report = _made(values, settings, values["logger"]["entity"] or PLACEHOLDER)

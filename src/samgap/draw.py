@@ -16,6 +16,7 @@ from samgap import cli, files, naming
 from samgap.errors import SettingError, said
 from samgap.figures import archive, kind, latex, output
 from samgap.figures.archive import REFERENCE
+from samgap.figures.table import read_frame
 from samgap.runs import measurements
 from samgap.style import style
 from samgap.targets import locate, options
@@ -114,10 +115,8 @@ def judge_again(came: Path, config: Mapping[str, Any]) -> None:
         config: as for `draw`.
     """
     name, scale = came.parent.name, came.name
-    report, frame = (
-        json.loads((came / f"{name}.json").read_text(encoding="utf-8")),
-        pd.read_csv(came / f"{name}.csv"),
-    )
+    report = json.loads((came / f"{name}.json").read_text(encoding="utf-8"))
+    frame = read_frame(came / f"{name}.csv")
     drawn = kind.made(report["draw"])
     try:
         report = output.judged_again(report, drawn.judge_again(report, frame))

@@ -21,7 +21,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         SettingError: the labels are regression targets.
     """
     if labels.is_floating_point():
-        raise SettingError("loss=cross_entropy wants classes, and this data set is a regression: set loss=squared.")
+        raise SettingError("loss=cross_entropy needs classes, and this data set is a regression: set loss=squared.")
     return F.cross_entropy(logits, labels)
 
 

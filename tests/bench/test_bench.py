@@ -21,6 +21,7 @@ from torch.optim import SGD
 from samgap.bench import __main__ as bench
 from samgap.bench import commands, curvature, jax_step, scheduling, sweeps, torch_steps
 from samgap.check_gpu import bed, jax_peer
+from samgap.check_gpu.rows import Speed
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.models.resnet50 import ResNet50
@@ -143,7 +144,7 @@ def ours(net: nn.Module, rho: float, steps: int) -> list[float]:
 def test_the_jax_step_takes_our_steps(rho: float) -> None:
     # Another framework, another implementation: what both agree on is the algorithm.
     x, y = problem()
-    step, variables = jax_step.stepper("mlp", 0.1, x.numpy(), y.numpy(), rho=rho, **STEP)
+    step, variables = jax_step.stepper("mlp", 0.1, x.numpy(), y.numpy(), rho=rho, sgd=STEP)
     net = MLP((1, 8, 8), 10, 0.1)
     linear = [layer for layer in net.layers if isinstance(layer, nn.Linear)]
     for layer, values in zip(linear, variables["params"].values(), strict=True):
@@ -159,7 +160,7 @@ def test_the_jax_net_has_our_size(model: str, ours: type[ResNet18] | type[ResNet
     # Shapes alone: to compile what draws the weights takes half a minute.
     x = np.zeros((2, 3, 32, 32), np.float32)
     variables = jax_step.jax.eval_shape(
-        lambda x: jax_step.stepper(model, 4, x, np.zeros(2, np.int64), rho=0.1, **STEP)[1], x
+        lambda x: jax_step.stepper(model, 4, x, np.zeros(2, np.int64), rho=0.1, sgd=STEP)[1], x
     )
     sizes = sorted(leaf.size for leaf in jax_step.jax.tree.leaves(variables["params"]))
     assert sizes == sorted(w.numel() for w in ours((3, 32, 32), 10, 4).parameters())
@@ -168,8 +169,8 @@ def test_the_jax_net_has_our_size(model: str, ours: type[ResNet18] | type[ResNet
 def test_the_jax_step_is_timed_beside_ours_in_each_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax_peer, "isolated", lambda work, bed, cut: work(bed))  # in this process
     here = bed.Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 60)
-    here.steps["mlp", 0.1, 0.1, "32-true"] = bed.Speed("ours", "32-true", 0.5, 3, 0.0)
-    rows = [row for row in jax_peer.jax(here) if isinstance(row, bed.Speed)]
+    here.steps["mlp", 0.1, 0.1, "32-true"] = Speed("ours", "32-true", 0.5, 3, 0.0)
+    rows = [row for row in jax_peer.jax(here) if isinstance(row, Speed)]
     assert [(row.what[:3], row.precision) for row in rows] == [("SAM", "32-true"), ("SAM", "bf16-mixed")]
     assert (rows[0].against, rows[0].ratio) == ("ours", rows[0].seconds / 0.5)
     assert rows[1].ratio is None

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from samgap.check_gpu.bed import Check, Speed
+from samgap.check_gpu.rows import Check, Speed
 
 
 def step(model: str, width: float, rho: float, seconds: float, rate: float, precision: str = "32-true") -> Speed:

@@ -15,8 +15,9 @@ import torch
 
 from samgap.bench import commands
 from samgap.check_gpu import __main__ as check_gpu
-from samgap.check_gpu import bed, fast, isolation, right, together
-from samgap.check_gpu.bed import Bed, Check, LeftOut, Net, Row
+from samgap.check_gpu import bed, fast, isolation, right, rows, stopwatch, together
+from samgap.check_gpu.bed import Bed, LeftOut, Net
+from samgap.check_gpu.rows import Check, Row
 from samgap.errors import SettingError
 from tests.conftest import called
 
@@ -212,7 +213,7 @@ def test_a_process_that_dies_hangs_or_raises_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(isolation, "CONTEXT", Threads())
     monkeypatch.setattr(isolation, "SILENCE_SECONDS", 0.2)
     here = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 9)
-    assert [row.text() for row in isolation.isolated(good, here)] == ["    holds  one: 1 (wanted: 1)"]
+    assert [row.text() for row in isolation.isolated(good, here)] == ["    holds  one: 1 (expected: 1)"]
     with pytest.raises(SettingError, match="RuntimeError: CUDA error: an illegal address"):
         list(isolation.isolated(broken, here))
 
@@ -240,10 +241,10 @@ def test_operations_and_medians_by_hand() -> None:
     forward = 2 * (784 * 300 + 300 * 100 + 100 * 10)
     assert Net("mlp", 1, 28).operations(0.0) == 3 * 128 * forward
     assert Net("mlp", 1, 28, 32).operations(0.1) == 2 * 3 * 32 * forward
-    row = bed.speed("x", "tf32", [1.0, 2.0, 3.0, 4.0, 50.0])
+    row = rows.speed("x", "tf32", [1.0, 2.0, 3.0, 4.0, 50.0])
     assert (row.seconds, row.n, row.spread) == (3.0, 5, 2 / 3)
     calls: list[int] = []
-    taken = bed.timed(lambda: calls.append(1), lambda: None, 0.001)
+    taken = stopwatch.timed(lambda: calls.append(1), lambda: None, 0.001)
     assert len(taken) >= 3
     assert len(calls) > len(taken)
 
@@ -251,7 +252,7 @@ def test_operations_and_medians_by_hand() -> None:
 def test_channels_last_reaches_the_net_that_is_timed(tmp_path: Path) -> None:
     seen: list[bool] = []
 
-    class Look(bed.Stopwatch):
+    class Look(stopwatch.Stopwatch):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             weights = [w for w in pl_module.net.parameters() if w.dim() == 4 and w.shape[1] > 1 and w.shape[2] > 1]
             seen.append(all(w.is_contiguous(memory_format=torch.channels_last) for w in weights))
@@ -259,5 +260,5 @@ def test_channels_last_reaches_the_net_that_is_timed(tmp_path: Path) -> None:
 
     here = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 9)
     config = here.endless(Net("resnet18", 2, 8, 8), 0.1, "32-true")
-    assert bed.step_seconds(here, config, 0.0, fast.ChannelsLast(), Look(here, 0.0))
+    assert stopwatch.step_seconds(here, config, 0.0, fast.ChannelsLast(), Look(here, 0.0))
     assert seen == [True] or seen[0]

@@ -130,7 +130,7 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing.here:SAM"], "wanted package.module:Class of a module that Python finds, and 'nothing.here:SAM'"),
+        (["nothing.here:SAM"], "expected package.module:Class of a module that Python finds, and 'nothing.here:SAM'"),
         (["samgap.optim.sam:SAN"], "'samgap.optim.sam:SAN' cannot be imported"),
         (["samgap.optim.sam:global_norm"], "is no class"),
         (["samgap.optim.sam"], "cannot be imported"),
@@ -139,9 +139,9 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
         (["broken:SAM"], "'broken:SAM' cannot be imported (RuntimeError: on purpose)"),
         (["leaves:SAM"], "'leaves:SAM' cannot be imported (SystemExit: 3)"),
         (["builtins:dict"], "does not fit builtins:dict"),
-        (["samgap.optim.sam:SAM", "--adapter", "three-step"], "wanted an adapter (wrapper, "),
+        (["samgap.optim.sam:SAM", "--adapter", "three-step"], "expected an adapter (wrapper, "),
         (["samgap.optim.sam:SAM", "--adapter", "torch.nn:ReLU"], "'torch.nn:ReLU' is no samgap.conformance"),
-        (["samgap.optim.sam:SAM", "--adapter", "samgap.conformance.subject:Adapter"], "cannot be made (TypeError: "),
+        (["samgap.optim.sam:SAM", "--adapter", "samgap.conformance.adapters:Adapter"], "cannot be made (TypeError: "),
         (
             ["samgap.optim.sam:SAM", "--adapter", "two-step"],
             "the adapter 'two-step' does not fit samgap.optim.sam:SAM (",
@@ -151,8 +151,11 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], monkeypatch
         (["tests.conformance.styles:AscentDescent"], "'AscentDescent' object has no attribute 'step'): name another"),
         (["tests.conformance.styles:ClosureUnstepped"], "(NotImplementedError: use fit())"),
         (["tests.conformance.styles:AscentDescent", "--adapter", "wrapper-two-step"], "no attribute 'zero_grad')"),
-        (["samgap.optim.sam:SAM", "--own", "{rho"], "wanted an object of JSON, such as '{\"alpha\": 0.1}', and '{rho'"),
-        (["samgap.optim.sam:SAM", "--own", "[1]"], "wanted an object of JSON, such as '{\"alpha\": 0.1}', got [1]."),
+        (
+            ["samgap.optim.sam:SAM", "--own", "{rho"],
+            "expected an object of JSON, such as '{\"alpha\": 0.1}', and '{rho'",
+        ),
+        (["samgap.optim.sam:SAM", "--own", "[1]"], "expected an object of JSON, such as '{\"alpha\": 0.1}', got [1]."),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -41,7 +41,7 @@ def test_non_uniformity_of_a_net(order: int) -> None:
     values = np.linalg.eigvalsh(matrix)
     if order == 3:
         assert values[0] < -0.1 * values[-1] < 0  # indefinite
-    found = moment(net, cross_entropy, data, order, tol=1e-10)
+    found = moment(Hessian(net, cross_entropy, data), order, tol=1e-10)
     assert found.s == pytest.approx(values[-1] ** (1 / order), rel=1e-8)
     assert found.eigen.values[0] == pytest.approx(values[-1], rel=1e-8)
     assert found.eigen.converged
@@ -52,16 +52,16 @@ def test_non_uniformity_of_a_net(order: int) -> None:
 def test_diagonal_hessians_in_closed_form() -> None:
     # s_2^2 is the largest variance of a coordinate's curvature.
     rows = np.array([[1.0, -2, 5, 0], [3, 0, -4, 1], [2, 2, 2, 2]])
-    found = moment(*diagonal(rows.tolist()), 2)
+    found = moment(Hessian(*diagonal(rows.tolist())), 2)
     assert found.s**2 == pytest.approx(rows.var(axis=0).max(), rel=1e-12)
     for order in (3, 4):
         largest = ((rows**order).mean(0) - rows.mean(0) ** order).max()
-        assert moment(*diagonal(rows.tolist()), order).s == pytest.approx(largest ** (1 / order), rel=1e-12)
+        assert moment(Hessian(*diagonal(rows.tolist())), order).s == pytest.approx(largest ** (1 / order), rel=1e-12)
 
 
 def test_a_negative_largest_eigenvalue_keeps_its_sign() -> None:
     # Curvatures -3 and 1: M_3 = -13, H^3 = -1; the second coordinate's -4 and 0 give -32 + 8.
-    found = moment(*diagonal([[-3, -4], [1, 0]]), 3)
+    found = moment(Hessian(*diagonal([[-3, -4], [1, 0]])), 3)
     assert found.eigen.values[0] == pytest.approx(-12)
     assert found.s == pytest.approx(-(12 ** (1 / 3)))
 
@@ -74,7 +74,7 @@ def test_equal_examples_are_uniform(order: int) -> None:
     top = np.abs(one_by_one(net, squared, single)).max()
     assert top > 0.5
     # Its k-th power is rounding.
-    assert abs(moment(net, squared, data, order, maxiter=20).eigen.values[0]) < 1e-13 * max(1, top**order) * 10
+    assert abs(moment(Hessian(net, squared, data), order, maxiter=20).eigen.values[0]) < 1e-13 * max(1, top**order) * 10
 
 
 def test_chunks_and_blocks_move_nothing_beyond_rounding() -> None:
@@ -91,7 +91,7 @@ def test_the_net_is_left_as_it_was() -> None:
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     state = torch.get_rng_state()
-    moment(net, squared, examples(), 2, tol=1e-2)
+    moment(Hessian(net, squared, examples()), 2, tol=1e-2)
     assert all(module.training for module in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(weight.grad is None and weight.requires_grad for weight in net.parameters())
@@ -113,4 +113,4 @@ def test_roots() -> None:
 @pytest.mark.parametrize("order", [1, 5])
 def test_other_orders(order: int) -> None:
     with pytest.raises(SettingError, match=f"order 2, 3 or 4, got {order}"):
-        moment(smooth(), squared, examples(), order)
+        moment(Hessian(smooth(), squared, examples()), order)

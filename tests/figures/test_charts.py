@@ -1,6 +1,7 @@
 """A figure's charts are made once: the picture, the page and a kept result show the same of them."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from samgap import cli, style
 from samgap.figures import kind
 from samgap.figures.chart import Axis, Chart, Line, Map, gap_axis, point_labels, points
+from samgap.figures.table import read_frame
 from samgap.report import vega
 from samgap.style import Look
 from samgap.training import run
@@ -67,7 +69,7 @@ def test_picture_page_and_kept_result_show_the_same(
     drawn = kind.made(report["draw"])
     study = drawn.evaluate(tmp_path, report["name"], "smoke", "paper")
     charts = drawn.charts(study.frame(), study.statistics())
-    kept = drawn.charts(pd.read_csv(path.with_suffix(".csv")), report)
+    kept = drawn.charts(read_frame(path.with_suffix(".csv")), report)
     with style.style():
         panels = drawn.draw(study.frame(), report).axes
     specs = [vega.spec(chart) for chart in charts]
@@ -105,3 +107,9 @@ def test_tenths_of_a_point_are_seen_beside_large_gaps(largest: float, scale: str
     assert axis.scale == scale
     assert axis.title.endswith("logarithmic beyond 1)") == (scale == "symlog")
     assert gap_axis([]).scale == "linear"
+
+
+def test_an_axis_whose_value_is_null_survives_the_csv(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"model.batch_norm": ["null", "None", "NA"], "gap": [0.5, math.nan, 1.0]})
+    frame.to_csv(tmp_path / "kept.csv", index=False)
+    pd.testing.assert_frame_equal(read_frame(tmp_path / "kept.csv"), frame)

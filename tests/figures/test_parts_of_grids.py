@@ -79,14 +79,14 @@ def drawn(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("fig7", "ascent.rho=0,0.1,0.3 model.width=1 seed=0", "no unbiased gap, no interval and no verdict"),
         ("noise", "data.label_noise=0.5 model.width=1 ascent.rho=0,0.1", "no published numbers beside ours"),
         ("fig10", "model.width=1 ascent.rho=0,0.1", "drawn over params_total, since pruner.sparsity (draw.x) was not"),
-        ("fig11", "pruner=snip model.width=1,2 ascent.rho=0,0.1", "a contrast wants two series, such as pruner=random"),
+        ("fig11", "pruner=snip model.width=1,2 ascent.rho=0,0.1", "a contrast needs two series, such as pruner=random"),
         ("rho", "model.width=1,2 hydra.sweeper.skip={model.width:[2],ascent.rho:[0.1]}", "Swept: model.width 1, 2;"),
         ("rho", "ascent.rho=0,0.2 model.width=1 seed=0", "Swept: ascent.rho 0, 0.2; seed 0."),
-        ("fig1", "model.width=10 seed=0", "a test wants 2 seeds in every cell"),
+        ("fig1", "model.width=10 seed=0", "a test needs 2 seeds in every cell"),
         ("fig2", "ascent=sam ascent.rho=0.1 model.width=1", "SAM at rho=0.1"),
-        ("fig6", "probe=hessian stop_loss=0.03 ascent.rho=0,0.3", "nothing of probe moments, which looked at no run"),
-        ("fig6", "probe=moments ascent.rho=0 seed=0", "nothing of probe hessian, which looked at no run"),
-        ("fig4", "probe=landscape ascent.rho=0,0.1,0.2 seed=1", "nothing of probe hessian, which looked at no run"),
+        ("fig6", "probe=hessian stop_loss=0.03 ascent.rho=0,0.3", "no results of probe moments, which measured no run"),
+        ("fig6", "probe=moments ascent.rho=0 seed=0", "no results of probe hessian, which measured no run"),
+        ("fig4", "probe=landscape ascent.rho=0,0.1,0.2 seed=1", "no results of probe hessian, which measured no run"),
         ("fig4", "ascent.rho=0.1 stop_loss=null,0.03", "Drawn: rho 0.1, "),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_part_of_a_grid_is_drawn(drawn: Command, tmp_path: Path, figure: str, 
 @pytest.mark.parametrize(
     ("figure", "override", "said"),
     [
-        ("fig7", "ascent.rho=0.1", "A gap wants both arms: sweep ascent.rho over 0 and at least one other value."),
+        ("fig7", "ascent.rho=0.1", "A gap needs both arms: sweep ascent.rho over 0 and at least one other value."),
         ("fig4", "probe=hessian", "carry out the sweep again with probe=[hessian,landscape]"),
     ],
 )

@@ -52,7 +52,7 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
     ids=str,
 )  # fmt: skip
 def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
-    # `logger.project` wants logger=wandb first.
+    # `logger.project` needs logger=wandb first.
     extra = ("logger=wandb",) if override.startswith("logger.") else ()
     assert of(*extra, override) == of()
 
@@ -108,7 +108,7 @@ def test_what_batch_norm_sees_is_scientific_however_it_comes_about() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("trainer.micro_batch=8",), r"wants undivided passes: set trainer\.micro_batch=null"),
+        (("trainer.micro_batch=8",), r"needs undivided passes: set trainer\.micro_batch=null"),
         (("trainer.devices=4", "ascent.m=64"), r"over all devices, and ascent\.m=64 over 2 of 4"),
     ],
 )

@@ -153,10 +153,10 @@ def test_every_figure_has_a_dashboard(figure: str) -> None:
     ("arguments", "part"),
     [
         ([], "A dashboard is of a sweep: give figure="),
-        (["figure=fig8/smoke", "logger=csv"], "A dashboard wants logger=wandb, which names the project, got csv."),
+        (["figure=fig8/smoke", "logger=csv"], "A dashboard needs logger=wandb, which names the project, got csv."),
         (["figure=fig8/smoke", "panels.curves=[test_ac]"], "Panels show what runs log, and 'test_ac' is not"),
-        (["figure=fig8/smoke", "panels.steps=[]"], "Every section of the dashboard wants a panel, and 'The step'"),
-        (["figure=fig8/smoke", "panels.columns=[]"], "wants a panel, and 'columns' has none"),
+        (["figure=fig8/smoke", "panels.steps=[]"], "Every section of the dashboard needs a panel, and 'The step'"),
+        (["figure=fig8/smoke", "panels.columns=[]"], "needs a panel, and 'columns' has none"),
         (["figure=fig8/smoke", "panels.columns=[model.depth]"], "'model.depth' is not in their summary or config"),
         (["figure=fig8/smoke", f"draw.title={129 * 'x'}"], "at most 128 characters): change name, scale, draw.title"),
         (["name='a🙂'"], 'got "a🙂"'),

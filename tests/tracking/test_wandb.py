@@ -87,7 +87,7 @@ class FakeFile:
 
 
 class FakeApi:
-    """As much of `wandb.Api` as reading wants, over runs that were kept offline."""
+    """As much of `wandb.Api` as reading needs, over runs that were kept offline."""
 
     default_entity = "me"
 
@@ -367,7 +367,7 @@ def test_reading_wants_an_account_and_a_server(
     monkeypatch.setattr(restore, "TIMEOUT", 1)
     monkeypatch.setenv("HOME", str(tmp_path))
     read = ("source=wandb", "logger=wandb")
-    assert "source=wandb wants a W&B account and this machine is not logged in: run `wandb login`" in said(*read)
+    assert "source=wandb needs a W&B account and this machine is not logged in: run `wandb login`" in said(*read)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     assert "samgap: source=wandb failed at W&B (" in said(*read)

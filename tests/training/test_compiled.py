@@ -357,7 +357,7 @@ def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypa
     shared = run(tiny(*overrides, "seed=1", "ascent.rho=0.3"), tmp_path / "shared")
     assert shared.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-4)
     assert len(made) == 1
-    # Another shape wants another, which need not be made here.
+    # Another shape needs another, which need not be made here.
     monkeypatch.setattr(_inductor, "compile", lambda *args, **keys: 1 / 0)
     with pytest.warns(UserWarning, match="could not be compiled and runs slower: division by zero"):
         run(tiny(*overrides, "model.width=0.2"), tmp_path / "wide")

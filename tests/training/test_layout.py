@@ -97,6 +97,6 @@ def test_parts_that_batch_norm_would_see_are_equal() -> None:
 
 
 def test_a_device_without_images_is_refused_where_batch_norm_waits_for_all() -> None:
-    with pytest.raises(SettingError, match=r"some device has none, and model\.batch_norm=synchronized wants all"):
+    with pytest.raises(SettingError, match=r"some device has none, and model\.batch_norm=synchronized needs all"):
         Layout(64, 64, 2, 32).check_batch_norm(64 + 20, synchronized=True)
     Layout(64, 64, 2, 32).check_batch_norm(64 + 40, synchronized=True)

@@ -345,7 +345,7 @@ def test_a_wrong_setting_writes_nothing(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_a_gpu_that_is_not_there(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SettingError, match=r"trainer=gpu wants a CUDA device .* set trainer=cpu"):
+    with pytest.raises(SettingError, match=r"trainer=gpu needs a CUDA device .* set trainer=cpu"):
         run(tiny("trainer=gpu"), tmp_path)
 
 
@@ -557,7 +557,7 @@ def test_a_checkpoint_of_another_run_is_refused(tiny: Tiny, tmp_path: Path, monk
 
 def test_synchronized_batch_norm_wants_cuda(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SettingError, match="synchronized wants CUDA devices"):
+    with pytest.raises(SettingError, match="synchronized needs CUDA devices"):
         run(tiny("model=resnet18", "model.batch_norm=synchronized", "trainer.devices=2"), tmp_path)
 
 

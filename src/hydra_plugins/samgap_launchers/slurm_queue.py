@@ -19,7 +19,7 @@ from samgap.runs.records import RunOutcome
 
 # Reasons of a job that only waits for its turn; any other needs a person. A limit on one job never passes.
 ORDINARY = re.compile("None|Priority|Resources|Dependency|BeginTime|Cleaning|(?!Partition|.*PerJob).*Limit")
-SILENCE_SECONDS = 300.0  # that squeue may fail for before the user is told
+SILENCE_SECONDS = 300.0  # for which squeue may fail before a warning
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Queue:
         self.start = folder / provenance.now().replace(":", "-")
         self.active: dict[str, Entry] = {}  # by Slurm's number
         self.blocked: dict[str, str] = {}  # number to Slurm's reason, of the jobs that need a person
-        self.answered = time.monotonic()  # when squeue last did; inf once the user was told that it does not
+        self.answered = time.monotonic()  # when squeue last did; inf after the warning that it does not
 
     def adopt(self, jobs: list[Job]) -> None:
         """Take over the jobs of an earlier driver that do exactly these runs."""

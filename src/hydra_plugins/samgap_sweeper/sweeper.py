@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 
+from hydra_plugins.samgap_sweeper import messages
 from samgap import cli, naming, provenance
 from samgap.composer import Composer
 from samgap.errors import SettingError, said
 from samgap.runs import identity, measurements, registered, sweeps
 from samgap.runs.display import Display
-from samgap.runs.records import RunOutcome
-from samgap.runs.sweeps import Member, Progress, Sweep, format_duration
+from samgap.runs.sweeps import Member, Sweep
 from samgap.training.machine import LIMIT
 from samgap.training.plan import RunPlan
 from samgap.training.settings import GROUPS, PLACES, SCALARS
@@ -82,16 +81,7 @@ class ResumeSweeper(BasicSweeper):
         place = naming.plain(self.config, *PLACES, "draw")
         jobs = self._jobs(arguments)
         root = Path(place["root"])
-        grid = Sweep(
-            name=place["name"],
-            scale=place["scale"],
-            axes=self._axes(arguments),
-            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.typed)]),
-            commit=provenance.commit()[0],
-            created=provenance.now(),
-            members=[member for member, _ in jobs],
-            probes=measurements.requested(naming.plain(self.config, "probe")) if "probe" in self.config else {},
-        )
+        grid = self._grid(place, self._axes(arguments), [member for member, _ in jobs])
         watch = sweeps.Watch(grid, root.absolute())  # a run may change the working directory
         before = watch.look()
         # Points of the grid with the same identity are one run: the first of them is launched.
@@ -102,38 +92,39 @@ class ResumeSweeper(BasicSweeper):
             departs = registered.departures(block, grid)
             print(f"Departs from what was registered: {departs}." if departs else "As registered.", file=sys.stderr)
         if self.dry_run:
-            print(_planned(grid, before, [member for member, _ in left]))
+            print(messages.planned(grid, before, [member for member, _ in left]))
             return []
         dropped = _no_more(grid, root)
         path = sweeps.write(grid, root)
         self._log(grid, root)
-        print(f"{path}: {before.text()}{_time(before)}", file=sys.stderr)
+        print(f"{path}: {before.text()}{messages.work_left(before)}", file=sys.stderr)
         if dropped:
             print(f"{dropped} runs of the grid before are not in this one; their records stay.", file=sys.stderr)
-        returns: Any = []
-        if left:
-            with Display(watch):
-                try:
-                    returns = self.launcher.launch([job for _, job in left], initial_job_idx=0)
-                except BrokenExecutor as error:
-                    raise SettingError(
-                        f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
-                    ) from error
+        returns = self._launch([job for _, job in left], watch) if left else []
         self._draw()
-        outcomes: list[RunOutcome] = [result.return_value for result in returns]
-        if busy := [one for one in outcomes if one.status == "busy"]:
-            print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
-        skipped = sum(one.status == "skipped" for one in outcomes)
-        if failures := [one for one in outcomes if one.status == "failed"]:
-            first = failures[0]
-            others = ", the others are done" if len(failures) < len(runs) and not busy else ""
-            if skipped:
-                others = f", and {skipped} were not started (hydra.sweeper.stop_after)"
-            raise SettingError(
-                f"{len(failures)} of {len(runs)} runs of {grid.name}/{grid.scale} failed{others}; "
-                f"first {sweeps.runs(root) / first.folder}: {first.error}"
-            )
+        messages.refuse_failed([result.return_value for result in returns], len(runs), grid, root)
         return [returns]
+
+    def _grid(self, place: dict[str, Any], axes: list[str], members: list[Member]) -> Sweep:
+        return Sweep(
+            name=place["name"],
+            scale=place["scale"],
+            axes=axes,
+            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.typed)]),
+            commit=provenance.commit()[0],
+            created=provenance.now(),
+            members=members,
+            probes=measurements.requested(naming.plain(self.config, "probe")) if "probe" in self.config else {},
+        )
+
+    def _launch(self, jobs: list[list[str]], watch: sweeps.Watch) -> Any:
+        with Display(watch):
+            try:
+                return self.launcher.launch(jobs, initial_job_idx=0)
+            except BrokenExecutor as error:
+                raise SettingError(
+                    f"A worker was killed ({str(error).splitlines()[0]}); the same command goes on where it was."
+                ) from error
 
     def _log(self, grid: Sweep, root: Path) -> None:
         """Send the grid to the logger, so that even an unfinished sweep can be read back from there."""
@@ -176,7 +167,7 @@ class ResumeSweeper(BasicSweeper):
                 continue
             if (devices := plan.machine.devices) > 1 and not getattr(self.launcher, "several_devices", False):
                 raise SettingError(
-                    f"trainer.devices={devices} in a sweep wants a launcher that starts {devices} processes a run: set "
+                    f"trainer.devices={devices} in a sweep needs a launcher that starts {devices} processes a run: set "
                     "hydra/launcher=torchrun (make: DEVICES=) on one machine, or hydra/launcher=slurm."
                 )
             member = Member(
@@ -210,21 +201,6 @@ class ResumeSweeper(BasicSweeper):
         if spelled.get(LIVE):
             swept[LIVE] = None
         return list(swept)
-
-
-def _planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:
-    """Return what a sweep would do: a summary, and a line for each run in the order of their start."""
-    scale = before.seconds_per_cost
-    lines = [f"  {member.folder}  {format_duration(member.cost * scale)}" for member in left]
-    return "\n".join([f"{grid.name}/{grid.scale}: {before.text()}{_time(before)}", *lines])
-
-
-def _time(before: Progress) -> str:
-    return (
-        f"; about {format_duration(before.cost_left * before.seconds_per_cost)} of one worker"
-        if before.cost_left
-        else ""
-    )
 
 
 def _no_more(grid: Sweep, root: Path) -> int:

@@ -4,7 +4,7 @@ It has two gradients with an ascent of length rho in between, and SGD with momen
 the channels, C the classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -86,18 +86,9 @@ class ResNet(nn.Module):
 
 
 def stepper(
-    model: str,
-    width: float,
-    images: Any,
-    labels: Any,
-    *,
-    rho: float,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    dtype: Any = None,
+    model: str, width: float, images: Any, labels: Any, *, rho: float, sgd: Mapping[str, float], dtype: Any = None,
     classes: int = 10,
-) -> tuple[Callable[[], Any], Any]:
+) -> tuple[Callable[[], Any], Any]:  # fmt: skip
     """A function that starts one step on a fixed batch, without waiting for its end.
 
     Args:
@@ -105,7 +96,7 @@ def stepper(
         width: p or f.
         images, labels: numpy arrays (B, c, h, w) and (B,).
         rho: radius of the ascent; 0 is SGD with one pass.
-        lr, momentum, weight_decay: of SGD.
+        sgd: lr, momentum and weight_decay.
         dtype: of the layers; None is float32.
         classes: C.
 
@@ -116,8 +107,23 @@ def stepper(
     x, y = jnp.asarray(images).transpose(0, 2, 3, 1), jnp.asarray(labels)
     variables = net.init(jax.random.PRNGKey(0), x)
     # Weight decay acts on the final gradient and not on the ascent, as in ours.
-    descent = optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(lr, momentum=momentum))
+    descent = optax.chain(
+        optax.add_decayed_weights(sgd["weight_decay"]), optax.sgd(sgd["lr"], momentum=sgd["momentum"])
+    )
+    params = variables["params"]
+    statistics = {key: value for key, value in variables.items() if key != "params"}
+    # Copies, since the step donates its arguments and the caller keeps the variables.
+    now = [*jax.tree.map(jnp.array, (params, statistics)), descent.init(params)]
+    step = _step(net, x, y, rho, descent)
 
+    def once() -> Any:
+        *now[:], value = step(*now)
+        return value
+
+    return once, variables
+
+
+def _step(net: nn.Module, x: jax.Array, y: jax.Array, rho: float, descent: Any) -> Callable[..., Any]:
     def loss(params: Any, statistics: Any) -> Any:
         logits, changed = net.apply({"params": params, **statistics}, x, mutable=["batch_stats"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), changed
@@ -132,13 +138,4 @@ def stepper(
         updates, state = descent.update(gradient, state, params)
         return optax.apply_updates(params, updates), changed, state, value
 
-    params = variables["params"]
-    statistics = {key: value for key, value in variables.items() if key != "params"}
-    # Copies, since the step donates its arguments and the caller keeps the variables.
-    now = [*jax.tree.map(jnp.array, (params, statistics)), descent.init(params)]
-
-    def once() -> Any:
-        *now[:], value = step(*now)
-        return value
-
-    return once, variables
+    return step

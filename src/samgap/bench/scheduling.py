@@ -1,4 +1,4 @@
-"""How busy hydra/launcher=gpus keeps GPUs: Ray is told that there are some, and runs are only naps."""
+"""How busy hydra/launcher=gpus keeps GPUs: Ray is configured with GPUs that do not exist, and runs only sleep."""
 
 import os
 import random

@@ -150,7 +150,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
     y = torch.arange(128) % 10
     for arm, rho in (("SAM", RHO), ("SGD", 0.0))[: 1 + mlp]:
         peers: dict[str, Peer] = {}
-        jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=rho, **SGD)
+        jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=rho, sgd=SGD)
         peers["the JAX step"] = partial(_waited, jax)
         goals = {"the JAX step": case.goal if rho else 1.0}
         note = ""

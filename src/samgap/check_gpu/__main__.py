@@ -23,7 +23,8 @@ import torch
 
 from samgap import cli, files, naming, provenance
 from samgap.check_gpu import fast, jax_peer, right, together
-from samgap.check_gpu.bed import Bed, LeftOut, Row
+from samgap.check_gpu.bed import Bed, LeftOut
+from samgap.check_gpu.rows import Row
 from samgap.errors import line
 from samgap.reference.card import FILE
 

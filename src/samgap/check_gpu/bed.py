@@ -1,11 +1,10 @@
-"""Shared by the parts: where and how long they run, their rows, and the time of a step inside a whole run."""
+"""Shared by the parts: where and how long they run, and on which nets."""
 
 import contextlib
 import statistics
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,70 +12,19 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 
 from samgap import cli
 from samgap.bench import images
+from samgap.check_gpu.rows import Speed, speed
 from samgap.errors import SettingError, line
 from samgap.training.cost import flops
-from samgap.training.run import run
 
-WARM = 2  # samples that are dropped, in which libraries choose kernels
 BATCH = 128
 PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 
 
-class Enough(Exception):
-    """Ends a run from inside, when its measurement is complete."""
-
-
 class LeftOut(Exception):
     """Ends a part early with a reason, which is not a failure."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A condition that must hold."""
-
-    what: str
-    wanted: str
-    came: str
-    holds: bool
-
-    def text(self) -> str:
-        """Return a line of the table."""
-        return f"{'holds' if self.holds else 'WRONG':>9}  {self.what}: {self.came} (wanted: {self.wanted})"
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A measured time."""
-
-    what: str
-    precision: str
-    seconds: float  # median
-    n: int  # samples
-    spread: float  # from the first to the third quartile, as a share of the median
-    images: float | None = None  # per second
-    rate: float | None = None  # of `unit` per second
-    unit: str = "FLOP"
-    share: float | None = None  # of the rate of the largest matrix product in this precision
-    against: str = ""
-    ratio: float | None = None  # of `seconds` to those of `against`
-    case: dict[str, Any] = field(default_factory=dict)  # model, width, rho, batch_size of a step
-
-    def text(self) -> str:
-        """Return a line of the table."""
-        cells = [f"{1e3 * self.seconds:.3f} ms".rjust(14), f"{self.what}, {self.precision}"]
-        cells += [f"{self.images:,.0f} images/s"] if self.images else []
-        cells += [f"{self.rate / 1e12:.3g} T{self.unit}/s"] if self.rate else []
-        cells += [f"{100 * self.share:.1f} % of the product"] if self.share else []
-        cells += [f"{self.ratio:.3f} of {self.against}"] if self.ratio else []
-        return "  ".join(cells)
-
-
-Row = Check | Speed
 
 
 @dataclass(frozen=True)
@@ -162,7 +110,7 @@ class Bed:
     def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
         """Return the config of a run on noise, which a callback must end."""
         count = 64 if self.rehearsal else 1024 if net.model == "resnet50" else 20 * 1024
-        eager = ["trainer.stepper=eager"] * self.rehearsal  # for so many epochs a CPU would compile the step
+        eager = ["trainer.stepper=eager"] * self.rehearsal  # a CPU would compile the step for this many epochs
         return self.config(*net.overrides(count), "epochs=100000", "eval_every=100000", *eager, f"ascent.rho={rho:g}",
                            f"precision={precision}", *overrides)  # fmt: skip
 
@@ -188,12 +136,6 @@ def optional(what: str) -> Iterator[None]:
         raise LeftOut(f"{what} does not run here ({line(error).rstrip('.')})") from error
 
 
-def speed(what: str, precision: str, taken: list[float], **more: Any) -> Speed:
-    """Make a row of repeated measurements in seconds."""
-    low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
-    return Speed(what, precision, middle, len(taken), (high - low) / middle, **more)
-
-
 def step_speed(bed: Bed, net: Net, rho: float, precision: str, taken: list[float], what: str = "") -> Speed:
     """Make a row of a step, with images and operations per second and its share of the ceiling."""
     seconds = statistics.median(taken)
@@ -202,76 +144,3 @@ def step_speed(bed: Bed, net: Net, rho: float, precision: str, taken: list[float
     share = rate / bed.ceilings[precision] if precision in bed.ceilings else None
     name = f"{'SAM' if rho else 'SGD'} step, {net.label}{what}"
     return speed(name, precision, taken, images=net.batch_size / seconds, rate=rate, share=share, case=case)
-
-
-def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> list[float]:
-    """Measure the seconds of a call repeatedly; a sample has enough calls to be long for the clock."""
-    taken: list[float] = []
-    calls, until = 1, float("inf")
-    while len(taken) < WARM + 3 or time.perf_counter() < until:
-        started = time.perf_counter()
-        for _ in range(calls):
-            call()
-        wait()
-        now = time.perf_counter()
-        taken.append((now - started) / calls)
-        if len(taken) == WARM:
-            until, calls = now + seconds, max(1, round(0.01 / taken[-1]))
-    return taken[WARM:]
-
-
-class Stopwatch(Callback):
-    """Measures the seconds of a step inside a run, with its loop and callbacks but without the time between epochs.
-
-    It waits for the device only every few steps, since a wait in each step would leave the device idle.
-    """
-
-    def __init__(self, bed: Bed, seconds: float) -> None:
-        self.wait, self.seconds = bed.wait, seconds
-        self.every = 0.002 if bed.rehearsal else 0.05  # seconds of a sample
-        self.taken: list[float] = []
-        self.until = float("inf")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wrap the step."""
-        task: Any = pl_module
-        inner = task.stepper.step
-
-        def step(batch: Any) -> Any:
-            result = inner(batch)
-            if batch.size < task.plan.layout.batch_size:
-                self._restart()
-            else:
-                self._count()
-            return result
-
-        task.stepper.step = step
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a new sample."""
-        self._restart()
-
-    def _restart(self) -> None:
-        self.wait()
-        self.since, self.steps = time.perf_counter(), 0
-
-    def _count(self) -> None:
-        self.steps += 1
-        if time.perf_counter() - self.since < self.every:
-            return
-        self.wait()
-        now = time.perf_counter()
-        self.taken.append((now - self.since) / self.steps)
-        if len(self.taken) == WARM:
-            self.until = now + self.seconds
-        if len(self.taken) >= WARM + 3 and now > self.until:
-            raise Enough
-        self._restart()
-
-
-def step_seconds(bed: Bed, config: dict[str, Any], seconds: float, *callbacks: Callback) -> list[float]:
-    """Return samples of the seconds of a step in a run of this config."""
-    watch = Stopwatch(bed, seconds)
-    with tempfile.TemporaryDirectory(dir=bed.folder) as folder, contextlib.suppress(Enough):
-        run(config, Path(folder), callbacks=[*callbacks, watch])
-    return watch.taken[WARM:]

@@ -9,7 +9,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from samgap.check_gpu.bed import Bed, Net, Speed, speed, step_seconds, step_speed, timed
+from samgap.check_gpu.bed import Bed, Net, step_speed
+from samgap.check_gpu.rows import Speed, speed
+from samgap.check_gpu.stopwatch import step_seconds, timed
 from samgap.training.numerics import numerics
 
 RHO = 0.1

@@ -4,7 +4,8 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from samgap.check_gpu.bed import Bed, LeftOut, Row
+from samgap.check_gpu.bed import Bed, LeftOut
+from samgap.check_gpu.rows import Row
 from samgap.errors import SettingError, line
 
 # Forked from a process that has done the slow imports and has not used the card.

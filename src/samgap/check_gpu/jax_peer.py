@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
-from samgap.check_gpu.bed import Bed, LeftOut, Net, Row, Speed, optional, step_speed, timed
+from samgap.check_gpu.bed import Bed, LeftOut, Net, optional, step_speed
 from samgap.check_gpu.isolation import isolated
+from samgap.check_gpu.rows import Row, Speed
+from samgap.check_gpu.stopwatch import timed
 
 # JAX's names. With bfloat16, layers compute in it; weights and optimizer stay float32, as in mixed precision.
 PRODUCTS = {"tf32": "tensorfloat32", "32-true": "float32", "bf16-mixed": "float32"}
@@ -43,8 +45,8 @@ def _steps(bed: Bed) -> Iterator[Speed]:
         y = (torch.arange(net.batch_size) % 10).numpy()
         dtype: Any = jnp.bfloat16 if precision == "bf16-mixed" else None
         with jax.default_matmul_precision(PRODUCTS[precision]):
-            once, _ = jax_step.stepper(net.model, net.width, x, y, rho=rho, lr=0.01, momentum=0.9, weight_decay=1e-4,
-                                       dtype=dtype, classes=net.classes)  # fmt: skip
+            sgd = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+            once, _ = jax_step.stepper(net.model, net.width, x, y, rho=rho, sgd=sgd, dtype=dtype, classes=net.classes)
             last: list[Any] = [None]
 
             def call(once: Any = once, last: list[Any] = last) -> None:

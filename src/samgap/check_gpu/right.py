@@ -15,8 +15,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from samgap.bench import commands
-from samgap.check_gpu.bed import Bed, Check, Enough, LeftOut, Net, Row
+from samgap.check_gpu.bed import Bed, LeftOut, Net
 from samgap.check_gpu.isolation import isolated
+from samgap.check_gpu.rows import Check, Row
+from samgap.check_gpu.stopwatch import Enough
 from samgap.conformance.subject import Subject as Optimizer
 from samgap.conformance.suite import examine
 from samgap.curvature import probes
@@ -99,8 +101,8 @@ def _logits(bed: Bed, subject: Subject, precision: str) -> float:
     inputs = subject.examples.inputs[:128].float()
     with torch.no_grad(), numerics(precision):
         came = single.to(bed.device)(inputs.to(bed.device))
-        wanted = single.cpu().double()(inputs.double())
-    return far({"": came.cpu()}, {"": wanted})
+        reference = single.cpu().double()(inputs.double())
+    return far({"": came.cpu()}, {"": reference})
 
 
 def conformance(bed: Bed) -> Iterator[Check]:

@@ -13,8 +13,10 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
-from samgap.check_gpu.bed import Bed, Enough, LeftOut, Net, Speed, optional
+from samgap.check_gpu.bed import Bed, LeftOut, Net, optional
 from samgap.check_gpu.isolation import CONTEXT, PRELOAD, receive
+from samgap.check_gpu.rows import Speed
+from samgap.check_gpu.stopwatch import Enough
 from samgap.training.run import run
 
 COUNTS = (1, 2, 4, 8)

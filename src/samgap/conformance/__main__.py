@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from samgap import provenance
-from samgap.conformance.subject import ADAPTERS, ASCENTS, Subject, subject_for
+from samgap.conformance.adapters import ADAPTERS
+from samgap.conformance.subject import ASCENTS, Subject, subject_for
 from samgap.conformance.suite import Row, examine
 
 
@@ -32,19 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _own(text: str) -> dict[str, Any]:
-    wanted = "wanted an object of JSON, such as '{\"alpha\": 0.1}'"
+    expected = "expected an object of JSON, such as '{\"alpha\": 0.1}'"
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{wanted}, and {text!r} cannot be read: {error}.") from error
+        raise argparse.ArgumentTypeError(f"{expected}, and {text!r} cannot be read: {error}.") from error
     if not isinstance(values, dict):
-        raise argparse.ArgumentTypeError(f"{wanted}, got {text}.")
+        raise argparse.ArgumentTypeError(f"{expected}, got {text}.")
     return values
 
 
 def _table(subject: Subject, rows: list[Row]) -> str:
     widths = [max(len(getattr(row, key)) for row in rows) for key in ("verdict", "property", "wanted")]
-    cells = [("", "property", "wanted", "came"), *((r.verdict, r.property, r.wanted, r.came) for r in rows)]
+    cells = [("", "property", "expected", "found"), *((r.verdict, r.property, r.wanted, r.came) for r in rows)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]) for line in cells
     ]

@@ -22,8 +22,8 @@ def direction(subject: Subject) -> Outcome:
     """Compare eps with its closed form on a quadratic."""
     net = Quadratic()
     step = observe(subject, net, net)
-    want = expected(subject, step.gradients[0], RHO)
-    off = norm([a - b for a, b in zip(step.eps, want, strict=True)]) / norm(want)
+    target = expected(subject, step.gradients[0], RHO)
+    off = norm([a - b for a, b in zip(step.eps, target, strict=True)]) / norm(target)
     return Outcome(f"{off:.2g} off", off < EXACT)
 
 

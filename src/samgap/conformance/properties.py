@@ -56,6 +56,6 @@ def normalized(subject: Subject) -> None:
         raise NotApplicable("|eps| is not promised to be rho")
 
 
-def close(came: float, want: float, tolerance: float = EXACT) -> Outcome:
+def close(came: float, target: float, tolerance: float = EXACT) -> Outcome:
     """Whether a number equals another up to a relative tolerance."""
-    return Outcome(f"{came:.6g}", abs(came - want) <= tolerance * abs(want))
+    return Outcome(f"{came:.6g}", abs(came - target) <= tolerance * abs(target))

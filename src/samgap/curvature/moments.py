@@ -5,19 +5,19 @@ largest eigenvalue of M_k - H^k, with the sign of that eigenvalue. s_2 is never 
 H_i is indefinite. There are n examples, B in a chunk, and P live coordinates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 
 from samgap.curvature import eigen, outer
 from samgap.curvature.eigen import Eigen
-from samgap.curvature.examples import Examples, Loss, frozen
-from samgap.curvature.hessian import BLOCK, Hessian, Parts, second_derivative
+from samgap.curvature.examples import frozen
+from samgap.curvature.hessian import Hessian, Parts, second_derivative
 from samgap.curvature.vectors import Array
 from samgap.errors import SettingError, said
 
@@ -105,22 +105,18 @@ class Excess:
 
 
 def moment(
-    net: nn.Module,
-    loss: Loss,
-    examples: Examples,
+    hessian: Hessian,
     order: int,
     *,
-    masks: Mapping[str, Tensor] | None = None,
-    block: int = BLOCK,
     chunk: int = CHUNK,
     tol: float = eigen.TOL,
     seed: int = 0,
     maxiter: int = eigen.MAXITER,
 ) -> Moment:
-    """s_k of `net` on `examples`.
+    """s_k of a net on the examples of its Hessian.
 
     Args:
-        net, loss, examples, masks, block: see `Hessian`. The loss of an example is that of a batch of one.
+        hessian: H. The loss of an example is that of a batch of one.
         order: k.
         chunk: examples at a time in M_k.
         tol, seed, maxiter: see `eigen.largest`.
@@ -128,9 +124,9 @@ def moment(
     Raises:
         SettingError: k is not 2, 3 or 4, or the masks do not belong to this net.
     """
-    excess = Excess(Hessian(net, loss, examples, masks, block), order, chunk)
+    excess = Excess(hessian, order, chunk)
     found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
-    return Moment(order, len(examples), signed_root(found.values[0], order), found, excess.gradients)
+    return Moment(order, len(hessian.examples), signed_root(found.values[0], order), found, excess.gradients)
 
 
 def signed_root(value: float, order: int) -> float:

@@ -83,9 +83,8 @@ def nonuniformity(
     part = subject.first(examples)
     found: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
     for order in orders:
-        one = moments.moment(
-            subject.net, subject.loss, part, order, masks=subject.masks, tol=tol, seed=seed, maxiter=maxiter
-        )
+        hessian = Hessian(subject.net, subject.loss, part, subject.masks)  # counts its own gradients
+        one = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)
         found["s"][str(order)] = {"value": _number(one.s), "gradients": one.gradients} | _plain(one.eigen)
     return found
 

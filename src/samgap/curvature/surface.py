@@ -2,7 +2,8 @@
 
 Raw and filter-normalized directions are Gaussian and depend only on the seed and on the name and shape of a parameter.
 So all nets of one architecture, dense or sparse, have the same directions, up to mask and normalization. The two
-directions are not made orthogonal, but nearly are in so many dimensions. Eigenvector directions differ between nets.
+directions are not made orthogonal, but are nearly so, since their dimension is high. Eigenvector directions differ
+between nets.
 """
 
 from collections.abc import Mapping, Sequence

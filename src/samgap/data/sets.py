@@ -133,74 +133,29 @@ def make(folder: str, *, code: str, name: str, **settings: Any) -> Data:
 
 
 def assemble(
-    load: Callable[..., Raw],
-    folder: Path,
-    *,
-    channels: int,
-    classes: int,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    crop: int = 0,
-    flip: bool = False,
-    train_size: int | None = None,
-    holdout: int = 0,
-    label_noise: float = 0.0,
-    score_unused: bool = False,
-    seed: int = 0,
-    **own: Any,
-) -> Data:
-    """Load a data set and split it.
+    load: Callable[..., Raw], folder: Path, *, channels: int, classes: int, size: int, mean: Sequence[float],
+    std: Sequence[float], crop: int = 0, flip: bool = False, train_size: int | None = None, holdout: int = 0,
+    label_noise: float = 0.0, score_unused: bool = False, seed: int = 0, **own: Any,
+) -> Data:  # fmt: skip
+    """Load a data set and split it. The keyword arguments are the keys of a file in conf/data/.
 
     Args:
         load: returns the data set with its original split, from files in `folder` and its `own` settings.
         folder: `data_dir`, which contains data sets.
-        channels, classes: of the data set; checked. For a regression, classes are outputs.
-        size: pixels per side; an image of another size is resized by averaging, a file as its data set says.
-        mean, std: by channel, of values in [0, 1].
-        crop, flip: augmentation, see `Data`.
-        train_size: number of training images; None takes all that are not held out.
-        holdout: number of images of the training part that are kept to choose rho and never trained on, without noise.
-        label_noise: share of the training labels that are replaced, see `add_noise`.
-        score_unused: keep the training images that are neither trained on nor held out, to be scored beside the test.
-        seed: of the split and of the noise.
-        own: other settings of `load`.
 
     Raises:
         SettingError: files are missing or damaged, the parts are larger than the data set, or `load` has no such
             setting.
     """
     raw: Raw = call("data", load, folder, **own)
-    regression = raw.train.labels.is_floating_point()
-    outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
-    found = (raw.train.images.shape[1], outputs)
-    if regression and found != (channels, classes):
-        raise SettingError(
-            f"data.channels and data.classes must be {found[0]} and {found[1]} for this regression, got {channels} and "
-            f"{classes}."
-        )
-    if found != (channels, classes):
-        raise SettingError(
-            f"Wanted {channels} channel(s) and {classes} classes, the files hold {found[0]} and {found[1]}: set "
-            "data_dir to the data set's own."
-        )
+    _check_shape(raw, channels, classes)
+    regression, pool = raw.train.labels.is_floating_point(), len(raw.train)
     if regression and label_noise:
         raise SettingError("data.label_noise replaces classes, and this data set is a regression: set it to 0.")
     if crop and isinstance(raw.train.images, ImageFiles):
         raise SettingError(f"data.crop pads images in memory, and these are files (data.area crops them): got {crop}.")
-    pool, train = len(raw.train), train_size
-    if train is None:
-        train = pool - holdout
-    if train < 1 or train + holdout > pool:
-        raise SettingError(
-            f"Training on {train} images beside a holdout of {holdout} needs more than the {pool} that the training "
-            "part has: lower data.train_size or data.holdout."
-        )
-    if score_unused and (regression or train + holdout == pool):
-        raise SettingError(
-            "data.score_unused wants classes, and training images that are neither trained on nor held out: set it to "
-            "false, or lower data.train_size."
-        )
+    train = pool - holdout if train_size is None else train_size
+    _check_sizes(train, holdout, pool, score_unused, regression)
     order = torch.randperm(pool, generator=seeds.generator(seed, "deal"))
     chosen = raw.train.take(order[:train])
     labels = chosen.labels if regression else add_noise(chosen.labels, label_noise, classes, seed)
@@ -214,6 +169,35 @@ def assemble(
         flip=flip,
         unused=_resize(raw.train.take(order[train : pool - holdout]), size) if score_unused else None,
     )
+
+
+def _check_shape(raw: Raw, channels: int, classes: int) -> None:
+    regression = raw.train.labels.is_floating_point()
+    outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
+    found = (raw.train.images.shape[1], outputs)
+    if regression and found != (channels, classes):
+        raise SettingError(
+            f"data.channels and data.classes must be {found[0]} and {found[1]} for this regression, got {channels} and "
+            f"{classes}."
+        )
+    if found != (channels, classes):
+        raise SettingError(
+            f"Wanted {channels} channel(s) and {classes} classes, the files hold {found[0]} and {found[1]}: set "
+            "data_dir to the data set's own."
+        )
+
+
+def _check_sizes(train: int, holdout: int, pool: int, score_unused: bool, regression: bool) -> None:
+    if train < 1 or train + holdout > pool:
+        raise SettingError(
+            f"Training on {train} images beside a holdout of {holdout} needs more than the {pool} that the training "
+            "part has: lower data.train_size or data.holdout."
+        )
+    if score_unused and (regression or train + holdout == pool):
+        raise SettingError(
+            "data.score_unused needs classes, and training images that are neither trained on nor held out: set it to "
+            "false, or lower data.train_size."
+        )
 
 
 def add_noise(labels: Tensor, rate: float, classes: int, seed: int) -> Tensor:

@@ -110,7 +110,7 @@ def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing:
     if missing:
         text += f" Provisional: {missing} runs are missing."
     if scale == "smoke":
-        text += " Smoke scale proves the road; it is no evidence."
+        text += " Smoke scale only checks that everything works; it is no evidence."
     return text
 
 

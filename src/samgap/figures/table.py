@@ -1,4 +1,4 @@
-"""From the records of a sweep to one table: a row for each run that was asked for, finished or not."""
+"""From the records of a sweep to one table: a row for each requested run, finished or not."""
 
 import math
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Table:
 
 
 def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) -> Table:
-    """Read the records that `sweep` asked for, and no others.
+    """Read the records of the runs of `sweep`, and no others.
 
     Args:
         sweep: whose records.
@@ -75,16 +75,17 @@ def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) ->
     for member in sweep.members:
         record = found.get(member.folder)
         status = record.status if record else missing[member.folder]
-        numbers = {name: getattr(record, name, None) for name in NUMBERS}
-        if numbers["scored_acc_final"] is None:
-            numbers["scored_acc_final"] = numbers["test_acc_final"]
-        rightly = 1 - record.settings["data"].get("label_noise", 0) if record else math.nan
-        rows.append(
-            {REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | numbers | {"rightly": rightly}
-        )
+        rows.append({REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | _numbers(record))
     several = [*found.values()]
     known = registered.look(block, sweep, min(record.started for record in several)) if block else None
     return Table(sweep, pd.DataFrame(rows), several, missing, known)
+
+
+def _numbers(record: RunRecord | None) -> dict[str, Any]:
+    numbers = {name: getattr(record, name, None) for name in NUMBERS}
+    if numbers["scored_acc_final"] is None:
+        numbers["scored_acc_final"] = numbers["test_acc_final"]
+    return numbers | {"rightly": 1 - record.settings["data"].get("label_noise", 0) if record else math.nan}
 
 
 def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
@@ -116,7 +117,7 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
 
 
 def swept(sweep: Sweep) -> str:
-    """The grid in one line, so that a part of a figure's grid is told from the whole."""
+    """Return the grid in one line, which shows whether it is the whole grid of a figure."""
     axes = dict.fromkeys([*sweep.axes, RHO, SEED])
     values = {axis: dict.fromkeys(_text(member.axes[axis]) for member in sweep.members) for axis in axes}
     return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
@@ -142,6 +143,11 @@ def axis_label(axis: str) -> str:
     """An axis without its group, "width", where that tells it from others."""
     last = axis.split(".")[-1]
     return axis if last in ("name", "seed") else last
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Return the numbers of a figure from its csv. Only an empty cell is missing: "null" is the value of an axis."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def curve(path: Path) -> pd.DataFrame:

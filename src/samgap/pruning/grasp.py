@@ -9,16 +9,9 @@ from samgap.pruning.examples import Examples, set_mode
 
 
 def prune(
-    net: nn.Module,
-    examples: Examples,
-    *,
-    sparsity: float,
-    seed: int,
-    batches: int,
-    batch_size: int,
-    mode: str,
+    net: nn.Module, examples: Examples, *, sparsity: float, seed: int, batches: int, batch_size: int, mode: str,
     temperature: float,
-) -> mask.Masks:
+) -> mask.Masks:  # fmt: skip
     """Keep the weights with the largest w (H g), over all kernels together: removing them would lower |g|^2 most.
 
     g and H are the gradient and the Hessian of the mean loss over all batches, with respect to the kernels.
@@ -39,7 +32,15 @@ def prune(
     net = scoring.copy_of(net)
     set_mode(net, mode)
     kernels = dict(prunable(net))
-    weights = list(kernels.values())
+    products = _hessian_times_gradient(net, [*kernels.values()], examples, batches, batch_size, seed, temperature)
+    scores = {name: w.detach() * product for (name, w), product in zip(kernels.items(), products, strict=True)}
+    return mask.globally(scores, live)
+
+
+def _hessian_times_gradient(
+    net: nn.Module, weights: list[nn.Parameter], examples: Examples, batches: int, batch_size: int, seed: int,
+    temperature: float,
+) -> list[Tensor]:  # fmt: skip
     drawn = examples.draw(batches, batch_size, seed)
 
     def gradients(images: Tensor, labels: Tensor, graph: bool) -> tuple[Tensor, ...]:
@@ -53,5 +54,4 @@ def prune(
     for batch in drawn:
         along = torch.stack([(a * b).sum() for a, b in zip(gradients(*batch, graph=True), g, strict=True)]).sum()
         torch._foreach_add_(hg, torch.autograd.grad(along, weights))
-    scores = {name: w.detach() * product for (name, w), product in zip(kernels.items(), hg, strict=True)}
-    return mask.globally(scores, live)
+    return hg

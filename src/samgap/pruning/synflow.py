@@ -17,9 +17,8 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
 
     Args:
         net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
-        examples: only their shape is used.
+        examples, seed: not used, apart from the shape of the examples.
         sparsity: share of kernel weights to remove, exact to the weight.
-        seed: not used.
         iterations: n.
 
     Raises:
@@ -28,9 +27,8 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
     total = sum(mask.layers(net).values())
     live = mask.live_kernels(total, sparsity)
     net = scoring.copy_of(net).double().eval()  # products over all layers overflow in float32
-    with torch.no_grad():
-        for tensor in net.state_dict().values():
-            tensor.abs_()
+    for tensor in net.state_dict().values():
+        tensor.abs_()
     kernels = dict(prunable(net))
     ones = torch.ones(1, *examples.images.shape[1:], dtype=torch.float64)
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in kernels.items()}

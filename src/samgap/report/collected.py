@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from hydra import compose
 
 from samgap import cli, naming
@@ -18,6 +17,7 @@ from samgap.figures.evidence import tables
 from samgap.figures.evidence.results import order
 from samgap.figures.evidence.tables import Tables
 from samgap.figures.significance import holm
+from samgap.figures.table import read_frame
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
@@ -160,7 +160,7 @@ def _reference(path: Path) -> Shown:
     report = json.loads(path.read_text(encoding="utf-8"))
     name, scale = report["name"], report["scale"]
     draw = report["draw"]
-    frame = pd.read_csv(path.with_suffix(".csv"))
+    frame = read_frame(path.with_suffix(".csv"))
     charts = kind.made(draw).charts(frame, report)
     return Shown(name, scale, False, path.parent, draw["title"], _figure(name, scale)[1], report, charts)
 

@@ -128,7 +128,7 @@ def _problem(record: RunRecord) -> str | None:
     if record.status == "done":
         loss = record.train_loss_final
         if not isinstance(loss, float | int) or not math.isfinite(loss):
-            return f"train_loss_final is {said(loss)}, wanted a number"
+            return f"train_loss_final is {said(loss)} and not a number"
         accuracies = {name: getattr(record, name) for name in ("test_acc_final", "test_acc_best", "train_acc_final")}
         classifies = record.settings.get("loss", {}).get("name") == "cross_entropy"
         if not classifies and not any(value is not None for value in accuracies.values()):
@@ -137,7 +137,7 @@ def _problem(record: RunRecord) -> str | None:
             accuracies["scored_acc_final"] = record.scored_acc_final
         for name, value in accuracies.items():
             if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
-                return f"{name} is {said(value)}, wanted a fraction from 0 to 1"
+                return f"{name} is {said(value)} and not a fraction from 0 to 1"
     return None
 
 

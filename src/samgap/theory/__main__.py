@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=Setup.seed, help="of the random instances (default: %(default)s)")
     given = parser.parse_args(arguments)
     if given.draws < 100 or given.seed < 0:
-        parser.error(f"wanted --draws of 100 or more and --seed of 0 or more, got {given.draws} and {given.seed}")
+        parser.error(f"--draws must be 100 or more and --seed 0 or more, got {given.draws} and {given.seed}")
     try:
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

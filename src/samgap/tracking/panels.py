@@ -44,47 +44,13 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
         shown: the group `panels` of conf/dashboard.yaml.
     """
     sweep = expr.Tags().isin([_tag(name, scale)])
-    sam = expr.And(sweep, expr.Metric("JobType") == "SAM")
-    gap_run = expr.And(expr.Metric("ID") == id_of(name, scale))
     arms = expr.And(sweep, expr.Metric("JobType").isin(["SGD", "SAM"]))
-    columns = [column(key) for key in shown["columns"]]
-    acc = wr.SummaryMetric("test_acc_final")
-    gap: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
-    if chart := kind_of(draw).main:
-        gap.append(
-            wr.CustomChart(  # equals the chart of `wandb.plot.line`
-                query={"summaryTable": {"tableKey": f"{chart}_table"}},
-                chart_name="wandb/line/v0",
-                chart_fields={"x": "x", "y": "y", "stroke": "series"},
-                chart_strings={"title": chart},
-            )
-        )
-    gap.append(wr.MediaBrowser(title=FIGURE, media_keys=[FIGURE], num_columns=1))
+    sam = expr.And(sweep, expr.Metric("JobType") == "SAM")
+    pinned = ["run:displayName", *(column(key) for key in shown["columns"])]
     made = [
-        Part(
-            "Verdict and gap",
-            f"The verdict is the column `{VERDICT}` of the run below, whose numbers are those of the drawn figure.",
-            gap,
-            wr.Runset(name="gap run", filters=gap_run, pinned_columns=["run:displayName", f"summary:{VERDICT}"]),
-        ),
-        Part(
-            "Curves by arm and width",
-            "Means over the runs of an arm and a width, with standard errors. The SAM arm is all of its radii.",
-            [*_curves(shown["curves"], "arm"), *_curves(shown["curves"], "model.width")],
-            wr.Runset(name="both arms", filters=arms, groupby=["config.arm", "config.model.width"]),
-            _curves(shown["curves"]),
-        ),
-        Part(
-            "Accuracy over rho",
-            "A point a run. rho is 0 in the SGD arm.",
-            [
-                wr.ScatterPlot(title="test_acc_final over ascent.rho", x=wr.Config("ascent.rho"), y=acc),
-                wr.ScatterPlot(
-                    title="test_acc_final over params_total", x=wr.SummaryMetric("params_total"), y=acc, log_x=True
-                ),
-            ],
-            wr.Runset(name="both arms", filters=arms),
-        ),
+        _gap_part(name, scale, draw),
+        _curves_part(shown["curves"], arms),
+        _accuracy_part(arms),
         Part(
             "The step",
             "What the first ascent of each epoch was, by rho. eps_norm is rho while the ascent does what it says.",
@@ -95,11 +61,52 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
             "Runs",
             "All runs of the sweep.",
             [wr.RunComparer(diff_only=True)],
-            wr.Runset(name="runs", filters=arms, pinned_columns=["run:displayName", *columns]),
+            wr.Runset(name="runs", filters=arms, pinned_columns=pinned),
         ),
     ]
     _settle(made, f"{name}/{scale}")
     return made
+
+
+def _gap_part(name: str, scale: str, draw: Mapping[str, Any]) -> Part:
+    panels: list[Any] = [wr.WeavePanelSummaryTable(table_name=TABLE)]
+    if chart := kind_of(draw).main:
+        panels.append(
+            wr.CustomChart(  # equals the chart of `wandb.plot.line`
+                query={"summaryTable": {"tableKey": f"{chart}_table"}},
+                chart_name="wandb/line/v0",
+                chart_fields={"x": "x", "y": "y", "stroke": "series"},
+                chart_strings={"title": chart},
+            )
+        )
+    panels.append(wr.MediaBrowser(title=FIGURE, media_keys=[FIGURE], num_columns=1))
+    gap_run = expr.And(expr.Metric("ID") == id_of(name, scale))
+    return Part(
+        "Verdict and gap",
+        f"The verdict is the column `{VERDICT}` of the run below, whose numbers are those of the drawn figure.",
+        panels,
+        wr.Runset(name="gap run", filters=gap_run, pinned_columns=["run:displayName", f"summary:{VERDICT}"]),
+    )
+
+
+def _curves_part(metrics: Sequence[str], arms: Any) -> Part:
+    return Part(
+        "Curves by arm and width",
+        "Means over the runs of an arm and a width, with standard errors. The SAM arm is all of its radii.",
+        [*_curves(metrics, "arm"), *_curves(metrics, "model.width")],
+        wr.Runset(name="both arms", filters=arms, groupby=["config.arm", "config.model.width"]),
+        _curves(metrics),
+    )
+
+
+def _accuracy_part(arms: Any) -> Part:
+    acc, params = wr.SummaryMetric("test_acc_final"), wr.SummaryMetric("params_total")
+    panels = [
+        wr.ScatterPlot(title="test_acc_final over ascent.rho", x=wr.Config("ascent.rho"), y=acc),
+        wr.ScatterPlot(title="test_acc_final over params_total", x=params, y=acc, log_x=True),
+    ]
+    runs = wr.Runset(name="both arms", filters=arms)
+    return Part("Accuracy over rho", "A point a run. rho is 0 in the SGD arm.", panels, runs)
 
 
 def _tag(name: str, scale: str) -> str:
@@ -165,7 +172,7 @@ def check(made: Sequence[Part], columns: Sequence[str], settings: Sequence[str])
     known = {"history": {*HISTORY}, "summary": {*SUMMARY}, "config": {*settings, *ABOUT}}
     empty = [part.name for part in made if not part.panels] + ([] if columns else ["columns"])
     if empty:
-        raise SettingError(f"Every section of the dashboard wants a panel, and {empty[0]!r} has none: see panels.*.")
+        raise SettingError(f"Every section of the dashboard needs a panel, and {empty[0]!r} has none: see panels.*.")
     for kind, key in used(made, columns):
         if key not in known[kind]:
             places = "summary or config" if kind == "config" else kind

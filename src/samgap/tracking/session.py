@@ -23,20 +23,9 @@ AGENT = ("ENTITY", "PROJECT", "RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH")  # an ag
 
 @contextlib.contextmanager
 def run(
-    root: Path,
-    project: str,
-    entity: str | None = None,
-    mode: str | None = None,
-    start_seconds: float = 20,
-    end_seconds: float = 120,
-    *,
-    id: str,
-    name: str,
-    group: str,
-    job_type: str,
-    tags: Sequence[str],
-    **about: Any,
-) -> Iterator[Any]:
+    root: Path, project: str, entity: str | None = None, mode: str | None = None, start_seconds: float = 20,
+    end_seconds: float = 120, *, id: str, name: str, group: str, job_type: str, tags: Sequence[str], **about: Any,
+) -> Iterator[Any]:  # fmt: skip
     """Yield a W&B run and close it; an offline run if W&B is unreachable or refuses, None if W&B does not start.
 
     Args:
@@ -63,11 +52,15 @@ def run(
             failed = False
         finally:
             if opened is not None:
-                try:
-                    opened.finish(exit_code=int(failed))
-                except Exception as error:
-                    _lost(error)
-                    end_process()
+                _finish(opened, failed)
+
+
+def _finish(opened: Any, failed: bool) -> None:
+    try:
+        opened.finish(exit_code=int(failed))
+    except Exception as error:
+        _lost(error)
+        end_process()
 
 
 @contextlib.contextmanager
@@ -110,7 +103,7 @@ def account(root: Path, seconds: float, what: str, instead: str) -> Iterator[Any
         try:
             if not wandb.login(prompt=False, verify=False):  # else W&B would prompt for the key
                 raise SettingError(
-                    f"{what} wants a W&B account and this machine is not logged in: run `wandb login` or set "
+                    f"{what} needs a W&B account and this machine is not logged in: run `wandb login` or set "
                     f"WANDB_API_KEY, or {instead}."
                 )
             yield wandb.Api(timeout=max(1, round(seconds)))

@@ -87,8 +87,8 @@ def uncovered(eager: EagerStepper, precision: str) -> str | None:
         f"it does not know {type(wrapper).__name__}": type(wrapper) not in (Wrapper, *ASCENTS),
         f"it does not know {type(base).__name__}": type(base) is not SGD,
         f"it does not know SGD's {', '.join(odd)}": bool(odd),
-        "it wants one group of parameters": len(base.param_groups) != 1,
-        "it wants every parameter trained": not all(w.requires_grad for w in net.parameters()),
+        "it needs one group of parameters": len(base.param_groups) != 1,
+        "it needs every parameter trained": not all(w.requires_grad for w in net.parameters()),
     }
     return next((reason for reason, holds in reasons.items() if holds), None) or missing()
 

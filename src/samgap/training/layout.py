@@ -60,7 +60,7 @@ class Layout:
         if norm == "local":
             return self.forward
         if self.forward < min(self.m, self.batch_size // self.ranks):
-            raise SettingError("model.batch_norm=synchronized wants undivided passes: set trainer.micro_batch=null.")
+            raise SettingError("model.batch_norm=synchronized needs undivided passes: set trainer.micro_batch=null.")
         if 1 < self.span < self.ranks:
             raise SettingError(
                 f"model.batch_norm=synchronized is over all devices, and ascent.m={self.m} over {self.span} of "
@@ -83,12 +83,12 @@ class Layout:
                 parts = [group.stop - group.start for group in self.groups(size, rank)]
                 if synchronized and sum(parts) == 0:
                     raise SettingError(
-                        f"In a batch of {size} images some device has none, and model.batch_norm=synchronized wants "
+                        f"In a batch of {size} images some device has none, and model.batch_norm=synchronized needs "
                         "all of them: change data.train_size or batch_size."
                     )
                 if not synchronized and any(part % self.forward == 1 or self.forward == 1 for part in parts):
                     raise SettingError(
-                        f"In a batch of {size} images a forward pass has a single one, and batch norm wants two: "
+                        f"In a batch of {size} images a forward pass has a single one, and batch norm needs two: "
                         "change data.train_size, batch_size, ascent.m or trainer.micro_batch."
                     )
 

@@ -80,7 +80,7 @@ class RunPlan:
         return measurements.requested({"probe": self.probes})
 
     def epoch_steps(self, images: int) -> int:
-        """Return the number of steps in an epoch over so many images."""
+        """Return the number of steps in an epoch over this many images."""
         return len(range(0, images, self.settings["batch_size"])[: self.limit])
 
     @property

@@ -48,7 +48,7 @@ def require(devices: int) -> None:
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1 and devices > 1:
-        raise SettingError(f"trainer.devices={devices} wants a process each: {command(devices)} ...")
+        raise SettingError(f"trainer.devices={devices} needs a process each: {command(devices)} ...")
     if processes != devices:
         raise SettingError(f"{processes} processes were started for one run: set trainer.devices={processes}.")
     if not rank() < processes:
@@ -56,7 +56,7 @@ def require(devices: int) -> None:
 
 
 def command(devices: int) -> str:
-    """Return the command that starts a run on so many devices."""
+    """Return the command that starts a run on this many devices."""
     return f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
 
 

@@ -241,15 +241,15 @@ def _device(plan: RunPlan) -> torch.device:
     Raises:
         SettingError: this machine lacks the device, or the settings do not fit it.
     """
-    wanted = plan.machine.accelerator
-    if wanted == "gpu" or (wanted == "auto" and torch.cuda.is_available()):
+    accelerator = plan.machine.accelerator
+    if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()):
         if not torch.cuda.is_available():
-            raise SettingError("trainer=gpu wants a CUDA device and torch finds none here: set trainer=cpu.")
+            raise SettingError("trainer=gpu needs a CUDA device and torch finds none here: set trainer=cpu.")
         if plan.machine.devices > 1:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device("cuda", torch.cuda.current_device())
     if plan.settings["precision"] == "tf32":
         raise SettingError("precision=tf32 needs a CUDA device, and this run is on the CPU: set precision=32-true.")
     if plan.synchronized:
-        raise SettingError("model.batch_norm=synchronized wants CUDA devices: set model.batch_norm=local.")
+        raise SettingError("model.batch_norm=synchronized needs CUDA devices: set model.batch_norm=local.")
     return torch.device("cpu")

@@ -226,7 +226,7 @@ def test_published_curves_count_epochs_that_were_done() -> None:
         assert theirs is not None
         assert theirs["epoch"].min() == first
     assert reference(None) is None
-    with pytest.raises(SettingError, match=r"draw\.published wants a table of losses by width and epoch, and 'fig8'"):
+    with pytest.raises(SettingError, match=r"draw\.published needs a table of losses by width and epoch, and 'fig8'"):
         reference("fig8")
 
 

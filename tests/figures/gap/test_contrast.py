@@ -69,7 +69,7 @@ def test_equal_rises_are_seldom_told_apart() -> None:
 def test_one_seed_is_inconclusive() -> None:
     found = last((0, 1), noise=0.1, seeds=1)
     assert found.answer == "inconclusive"
-    assert "wants 2 seeds and 2 cells in each" in found.reason
+    assert "needs 2 seeds and 2 cells in each" in found.reason
 
 
 def test_the_published_difference() -> None:

@@ -3,16 +3,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from samgap import style
 from samgap.errors import SettingError
 from samgap.figures import output, picture, published
+from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.kinds import Gap
-from samgap.figures.gap.study import Study, side_by_side
+from samgap.figures.gap.study import Study
 from samgap.figures.gap.trend import verdicts
 from samgap.figures.table import Table
 from tests.figures.tables import table
@@ -31,6 +33,10 @@ def study(reference: str | None = "fig8", protocol: str = "paper", **options: An
     theirs = published.load(reference) if reference else None
     judged = verdicts(known, "params_total", None, theirs)
     return Study(found, known, judged, theirs, "params_total", None, protocol)  # type: ignore[arg-type]
+
+
+def beside(of: Study) -> pd.DataFrame:
+    return side_by_side(of.gaps, of.published, of.x)
 
 
 def draw(study: Study, **settings: Any) -> Figure:
@@ -132,7 +138,7 @@ def test_the_figure_can_be_saved(tmp_path: Path, ending: str) -> None:
 
 
 def test_side_by_side_keeps_every_cell_of_both() -> None:
-    both = side_by_side(study(widths=[2, 4], protocol="paper"))
+    both = beside(study(widths=[2, 4], protocol="paper"))
     # Ours: widths 2 and 4; published: 4 to 256.
     assert both["model.width"].tolist() == [2, 4, 8, 16, 32, 64, 128, 256]
     assert both["n"].notna().tolist() == [True, True, *[False] * 6]
@@ -141,7 +147,7 @@ def test_side_by_side_keeps_every_cell_of_both() -> None:
 
 
 def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
-    both = side_by_side(study(widths=[1, 4], extra={"pruner.sparsity": [0, 0.5]}))
+    both = beside(study(widths=[1, 4], extra={"pruner.sparsity": [0, 0.5]}))
     sparse = both[both["pruner.sparsity"] == 0.5]
     assert sparse["model.width"].tolist() == [1, 4]
     assert not sparse["published_gap"].notna().any()
@@ -150,7 +156,7 @@ def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
 
 
 def test_whole_widths_do_not_round_published_ones() -> None:
-    both = side_by_side(study("fig7", widths=[1, 4]))
+    both = beside(study("fig7", widths=[1, 4]))
     assert both["model.width"].tolist() == [0.25, 0.5, 1, 4, 10]
 
 
@@ -215,21 +221,21 @@ def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() 
 
 
 def test_published_sparsities_stand_beside_ours_of_the_same_place_alone() -> None:
-    def beside(widths: dict[float, float], equal_parameters: bool) -> dict[tuple[float, float], float]:
+    def with_published(widths: dict[float, float], equal_parameters: bool) -> dict[tuple[float, float], float]:
         theirs = published.load("fig10_mnist").drop(columns="pruner.name")
         full_table = table(
             lambda width, rho, seed: 0.9 + rho / 100, widths=[1, 4], extra={"pruner.sparsity": [0, 0.9583]}
         )
         if equal_parameters:
             full_table.runs["pruner.sparsity"] = full_table.runs["model.width"].map(widths)
-        both = side_by_side(Study(full_table, gaps(full_table), [], theirs, "pruner.sparsity", None, "paper"))
+        both = side_by_side(gaps(full_table), theirs, "pruner.sparsity")
         return {
             (row["model.width"], round(row["pruner.sparsity"], 4)): row["published_gap"] for _, row in both.iterrows()
         }
 
-    thin = beside({1: 0.7723, 4: 0.9583}, equal_parameters=True)
+    thin = with_published({1: 0.7723, 4: 0.9583}, equal_parameters=True)
     assert (thin[1, 0.7723], thin[4, 0.9583]) == (0.17, 0.277)
-    grid = beside({}, equal_parameters=False)
+    grid = with_published({}, equal_parameters=False)
     assert grid[4, 0.9583] == 0.277
     assert np.isnan([grid[1, 0], grid[4, 0], grid[1, 0.9583]]).all()
     assert grid[1, 0.77] == 0.17

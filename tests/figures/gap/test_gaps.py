@@ -8,9 +8,9 @@ import pytest
 
 from samgap.errors import SettingError
 from samgap.figures.gap import null, parabola
+from samgap.figures.gap.beside import tabled
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.series import by_seed
-from samgap.figures.gap.study import tabled
 from samgap.figures.gap.trend import page
 from samgap.figures.table import Table
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
@@ -202,7 +202,7 @@ def test_a_parabola_reports_between_the_radii_that_were_swept() -> None:
 def test_a_parabola_wants_four_radii() -> None:
     found = gaps(table(hand), rule="quadratic")
     assert "quadratic_gap" not in found.cells
-    assert found.notes == ["no unbiased gap, no interval and no verdict, which want two seeds and 4 radii"]
+    assert found.notes == ["no unbiased gap, no interval and no verdict, which need two seeds and 4 radii"]
 
 
 def test_a_parabola_ends_where_the_radii_do() -> None:

@@ -168,7 +168,7 @@ def test_a_seed_that_lacks_a_run_waits(tmp_path: Path) -> None:
     assert "Provisional: 1 runs are missing" in output.verdict_line(found.table, found.verdicts[0])
     flatter, falling, _ = verdicts(tmp_path / "b", missing={(0.05, 0), (0.05, 1)})
     assert [one.answer for one in (flatter, falling)] == ["inconclusive"] * 2
-    assert "wants 2 seeds that lack no run and no s_2, and there is 1" in falling.reason
+    assert "needs 2 seeds that lack no run and no s_2, and there is 1" in falling.reason
 
 
 def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
 
 
 def test_too_few_rhos_have_no_trend_and_no_pairs(tmp_path: Path) -> None:
-    assert "wants 3 values of rho, and there are 2" in verdicts(tmp_path, rhos=(0, 0.2))[1].reason
-    assert "wants runs with rho 0 and with rho above 0" in verdicts(tmp_path / "c", rhos=(0.05, 0.1, 0.2))[0].reason
+    assert "needs 3 values of rho, and there are 2" in verdicts(tmp_path, rhos=(0, 0.2))[1].reason
+    assert "needs runs with rho 0 and with rho above 0" in verdicts(tmp_path / "c", rhos=(0.05, 0.1, 0.2))[0].reason
 
 
 def test_equal_arms_are_seldom_called_different() -> None:
@@ -210,7 +210,7 @@ def test_published_numbers_stand_beside(tmp_path: Path) -> None:
     assert found.cells["published_s_2"].tolist() == [28.98, 18.28, 11.97]
     assert found.frame()["published_lambda_max"].tolist() == [16.05, 3.71, 3.71]
     assert "Published lambda_max: SGD 16.05, SAM 3.71; the rho of SAM's is not said." in found.notes
-    with pytest.raises(SettingError, match=r"draw\.published wants tables of s_2 by rho or of lambda_max, and 'fig8'"):
+    with pytest.raises(SettingError, match=r"draw\.published needs tables of s_2 by rho or of lambda_max, and 'fig8'"):
         references("fig8")
     assert references(None) == (None, {})
 
@@ -277,4 +277,4 @@ def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None
     # A figure of gaps has nothing to ask of them, and one without probes is told.
     code, _, err = command("train", "-m", "name=bare", "data.train_size=32", "epochs=1", "ascent.rho=0,0.1", root)
     code, _, err = command("draw", "name=bare", "draw=sharpness", root)
-    assert (code, "were not looked at by the probes hessian and moments" in err) == (1, True), err
+    assert (code, "were not measured by the probes hessian and moments" in err) == (1, True), err

@@ -112,7 +112,7 @@ def _problem(rates: np.ndarray, inside: np.ndarray, sizes: np.ndarray) -> str:
         return "no net interpolates, and the claim is about those that do"
     if len({*sizes}) < len(sizes):
         return "two cells are of one size"
-    return "" if len(rates) > 1 else "it wants 2 seeds that have every cell"
+    return "" if len(rates) > 1 else "it needs 2 seeds that have every cell"
 
 
 def _published(theirs: pd.DataFrame | None, cells: list[pd.DataFrame]) -> np.ndarray:

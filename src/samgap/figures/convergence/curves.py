@@ -108,7 +108,7 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
         raise SettingError(f"No run of {table.sweep.name}/{table.sweep.scale} has a curve: all of them diverged.")
     frame = pd.concat(parts, ignore_index=True)
     if (shortest := min(len(part) for part in parts)) < 8:
-        raise SettingError(f"A rate wants 8 epochs or more, and a run has {shortest}: raise epochs.")
+        raise SettingError(f"A rate needs 8 epochs or more, and a run has {shortest}: raise epochs.")
     order = [name for name in RULES if name in set(frame["rule"])]
     order += sorted(set(frame["rule"]) - set(order))
     frame["order"] = frame["rule"].map(order.index)
@@ -156,6 +156,6 @@ def reference(name: str | None) -> pd.DataFrame | None:
         return None
     theirs = published.load(name)
     if not {"width", "epoch", "train_loss"} <= {*theirs.columns}:
-        raise SettingError(f"draw.published wants a table of losses by width and epoch, and {said(name)} is none.")
+        raise SettingError(f"draw.published needs a table of losses by width and epoch, and {said(name)} is none.")
     # Some of the paper's axes count epochs from 0. Ours count finished epochs.
     return theirs.rename(columns={"train_loss": "loss"}).assign(epoch=theirs["epoch"] + (theirs["epoch"].min() == 0))

@@ -96,7 +96,7 @@ def _problem(cells: list[pd.DataFrame]) -> str:
     if not cells:
         return "no net interpolates, and the claim is about those that do"
     if any("late" not in runs for runs in cells):
-        return "it wants the curves of single runs, which were not kept"
+        return "it needs the curves of single runs, which were not kept"
     short = sum(int(runs["late"].isna().sum()) for runs in cells)
     if short:
         of = sum(len(runs) for runs in cells)

@@ -55,7 +55,7 @@ def judge(
         cells.sort(key=lambda cell: cell[1]["params_total"].iloc[0])
         inside = [runs for _, runs in cells if runs["interpolates"].all()]
         seeds, gone = min(len(runs) for _, runs in cells), lost.get((rule, rho), 0)
-        problem = "" if seeds > 1 else "a test wants 2 seeds in every cell, and one has 1"
+        problem = "" if seeds > 1 else "a test needs 2 seeds in every cell, and one has 1"
         if gone:
             problem = f"{gone} run(s) diverged, and what is left would be a choice of the best"
         known = _known(rule, rho, seeds, gone, len(inside), len(cells) - len(inside))

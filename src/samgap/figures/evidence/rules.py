@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series, same_runs
-from samgap.figures.gap.power import WANTED
+from samgap.figures.gap.power import REQUIRED
 from samgap.figures.gap.slopes import published_slope, spreads
 from samgap.figures.gap.trend import page
 from samgap.figures.significance import LEVEL
@@ -67,11 +67,11 @@ class Studies:
     def found(self, places: np.ndarray) -> float:
         """The slope that 80 % find, nan where none is."""
         low, high = 0.0, 1e-3
-        while self.rise(places, high) < WANTED:
+        while self.rise(places, high) < REQUIRED:
             low, high = high, 2 * high
             if high > 1e6:
                 return math.nan
         for _ in range(10):
             middle = (low + high) / 2
-            low, high = (low, middle) if self.rise(places, middle) >= WANTED else (middle, high)
+            low, high = (low, middle) if self.rise(places, middle) >= REQUIRED else (middle, high)
         return high

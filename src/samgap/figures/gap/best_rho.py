@@ -47,7 +47,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
 def _judge(named: str, values: np.ndarray, places: np.ndarray, x: str, theirs: Published) -> Verdict:
     seeds, cells = values.shape
     if seeds < 2 or cells < 3:
-        reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
+        reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(named, "inconclusive", reason, "own runs", seeds, cells)
     # Few rhos make cells in which all seeds agree, so that no cell's variance is known and all weigh the same.
     slopes = values @ coefficients(places, np.ones(cells))

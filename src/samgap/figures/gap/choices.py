@@ -89,7 +89,7 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, theirs:
     """
     series = f"{named[0]} against {named[1]}"
     if not len(theirs) or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
-        reason = "a comparison wants published numbers, and two seeds that differ at each"
+        reason = "a comparison needs published numbers, and two seeds that differ at each"
         return Nearer(series, "inconclusive", reason, len(theirs), *[math.nan] * 4)
     n = first[:, 2]
     spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))

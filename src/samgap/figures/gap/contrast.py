@@ -31,7 +31,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     """
     groups, each = series(found, x, over), of_each(found, x, over, published)
     if len(groups) != 2:
-        reason = f"a contrast wants two series, such as pruner=random,snip, and not {len(groups)}"
+        reason = f"a contrast needs two series, such as pruner=random,snip, and not {len(groups)}"
         of = "one series against another"
         return [*each, Verdict(of, "inconclusive", reason, found.unbiased, 0, 0)]
     axes = [*groups[0][0]]
@@ -61,7 +61,7 @@ def _judge(
     seeds, least = len(gaps[0]), min(len(each) for each in cells)
     known = found.unbiased, seeds, least
     if seeds < 2 or least < 2:
-        reason = f"a difference of slopes wants 2 seeds and 2 cells in each series, there are {seeds} and {least}"
+        reason = f"a difference of slopes needs 2 seeds and 2 cells in each series, there are {seeds} and {least}"
         return Verdict(named, "inconclusive", reason, *known)
     first, second = (slopes(place, each) for place, each in zip(places, gaps, strict=True))
     differences = second - first

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from samgap.errors import SettingError
-from samgap.figures.gap.gaps import arms
+from samgap.figures.gap.cells import arms
 from samgap.figures.table import Table
 from samgap.runs import hits, sweeps
 from samgap.runs.sweeps import REPLICATE, RHO, SEED

@@ -10,7 +10,8 @@ import pandas as pd
 from samgap.errors import SettingError, said
 from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
-from samgap.figures.gap.gaps import UNBIASED, Gaps, Protocol
+from samgap.figures.gap.cells import UNBIASED, Protocol
+from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment

@@ -11,7 +11,7 @@ from samgap.figures.gap.slopes import Published
 from samgap.figures.output import Answer
 from samgap.figures.significance import LEVEL
 
-WANTED = 0.8  # of studies
+REQUIRED = 0.8  # of studies
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def power(finds: Callable[[float], float], published: float, seeds: int, line: L
     """
     low, high = 0.0, line.error or 1.0
     limit = 1e6 * high
-    while finds(high) < WANTED:
+    while finds(high) < REQUIRED:
         low, high = high, 2 * high
         if high > limit:
             return Power(excluded=line.excluded)
     for _ in range(10):
         middle = (low + high) / 2
-        low, high = (low, middle) if finds(middle) >= WANTED else (middle, high)
+        low, high = (low, middle) if finds(middle) >= REQUIRED else (middle, high)
     if not published > 0:
         return Power(detectable=high, excluded=line.excluded)
     return Power(finds(published), high, math.ceil(seeds * (high / published) ** 2), line.excluded)
@@ -82,12 +82,14 @@ def said(could: Power, theirs: Published, seeds: int) -> str:
         seeds: of the study.
     """
     if math.isnan(could.detectable):
-        parts = ["so few seeds and cells find no slope, whatever it is"]
+        parts = ["these seeds and cells are too few to find any slope"]
     else:
         parts = [f"{seeds} seeds find a slope of {could.detectable:.3g} in 80 % of such studies"]
     if not math.isnan(could.power):
-        wanted = float(f"{could.seeds_wanted:.2g}")
-        parts.append(f"the published {theirs} in {100 * could.power:.0f} %, and {wanted:,.0f} seeds would in 80 %")
+        seeds_needed = float(f"{could.seeds_wanted:.2g}")
+        parts.append(
+            f"the published {theirs} in {100 * could.power:.0f} %, and {seeds_needed:,.0f} seeds would in 80 %"
+        )
     elif theirs.slope <= 0:
         parts.append(f"the published {theirs} is no rise")
     return ", ".join([*parts, f"slopes above {could.excluded:.3g} are excluded"])

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import special
 
 from samgap.figures.gap.gaps import Gaps
-from samgap.figures.output import Judgment
+from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL
 from samgap.figures.table import Table, axis_label, cell_label
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
@@ -48,7 +48,7 @@ class Replication(Judgment):
     seeds: int  # the fewest of a cell
     numbers: int
     agree: int
-    p: float  # of so many that do not agree, were both studies of the same runs
+    p: float  # of at least as many disagreements, if both studies were of the same runs
     p_without_effect: float  # the same, had the published SAM been the published SGD
     gap_difference: float  # published minus ours, mean over cells
     gap_low: float  # 95 %
@@ -87,7 +87,7 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     Args:
         table: runs.
         found: their gaps.
-        beside: `study.side_by_side`, our cells with the published columns.
+        beside: `beside.side_by_side`, our cells with the published columns.
     """
     points: list[dict[str, Any]] = []
     missed_without = 0
@@ -96,21 +96,9 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
         cells.append(len(sgd))
         centers, errors_of_cell = _predicted(sgd.to_numpy(), sam.to_numpy())
         half_widths = special.stdtrit(len(sgd) - 1, 1 - LEVEL / 2) * errors_of_cell
-        theirs = [float(cell[f"published_{key}"]) for key in ("sgd_acc", "sam_acc", "gap")]
-        bands = [float(cell.get(f"published_{key}", math.nan)) for key in ("sgd_std", "sam_std", "gap_band")]
-        for quantity, value, band, center, half_width in zip(
-            QUANTITIES, theirs, bands, centers, half_widths, strict=True
-        ):
-            back = special.stdtrit(PUBLISHED_SEEDS - 1, 1 - LEVEL / 2) * band * math.sqrt(2 / PUBLISHED_SEEDS)
-            points.append(
-                axes | {"quantity": quantity, "published": value, "band": band, "center": center}
-                | {"low": center - half_width, "high": center + half_width, "difference": value - center}
-                | {"agrees": bool(abs(value - center) <= half_width)}
-                | {"ours_in_sd": bool(abs(value - center) <= back)}
-                | {"ours_in_se": bool(abs(value - center) <= back * math.sqrt(PUBLISHED_SEEDS))}
-            )  # fmt: skip
-        nothing = [theirs[0], theirs[0], 0.0]
-        missed_without += int((np.abs(np.array(nothing) - centers) > half_widths).sum())
+        points += [axes | point for point in _compared(cell, centers, half_widths)]
+        nothing = float(cell["published_sgd_acc"]) * np.array([1, 1, 0])
+        missed_without += int((np.abs(nothing - centers) > half_widths).sum())
         errors.append(errors_of_cell[-1])
         if pd.notna(cell.get("published_best_rho")):
             points.append(axes | {"quantity": "best rho"} | _best_rho(sam, float(cell["published_best_rho"])))
@@ -122,36 +110,47 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     p, p_without = (
         float((1 + (chance >= missed).sum()) / (1 + len(chance))) for missed in (len(numbers) - agree, missed_without)
     )
-    differences = [point["difference"] for point in numbers if point["quantity"] == "gap"]
-    middle = float(np.mean(differences))
+    middle = float(np.mean([point["difference"] for point in numbers if point["quantity"] == "gap"]))
     half_width = float(
-        special.stdtrit(sum(cells) - len(cells), 1 - LEVEL / 2)
-        * math.sqrt(sum(error**2 for error in errors))
-        / len(errors)
+        special.stdtrit(sum(cells) - len(cells), 1 - LEVEL / 2) * math.sqrt(sum(one**2 for one in errors)) / len(errors)
     )
-    gap = f"published gaps are {middle:+.3f} points above ours [{middle - half_width:+.3f}, {middle + half_width:+.3f}]"
-    count = f"{agree} of {len(numbers)} published accuracies and gaps lie where our runs expect a study of three seeds"
+    ends = middle - half_width, middle + half_width
+    answer, reason = _answered(numbers, found.axes, p, p_without)
+    reason += f"; published gaps are {middle:+.3f} points above ours [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    series = "the published numbers"
+    return [Replication(series, answer, reason, min(cells), len(numbers), agree, p, p_without, middle, *ends, points)]
+
+
+def _compared(cell: pd.Series, centers: np.ndarray, half_widths: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The published numbers of a cell and whether ours agree, by quantity."""
+    theirs = [float(cell[f"published_{key}"]) for key in ("sgd_acc", "sam_acc", "gap")]
+    bands = [float(cell.get(f"published_{key}", math.nan)) for key in ("sgd_std", "sam_std", "gap_band")]
+    for quantity, value, band, center, half_width in zip(QUANTITIES, theirs, bands, centers, half_widths, strict=True):
+        back = special.stdtrit(PUBLISHED_SEEDS - 1, 1 - LEVEL / 2) * band * math.sqrt(2 / PUBLISHED_SEEDS)
+        yield {
+            "quantity": quantity, "published": value, "band": band, "center": center,
+            "low": center - half_width, "high": center + half_width, "difference": value - center,
+            "agrees": bool(abs(value - center) <= half_width),
+            "ours_in_sd": bool(abs(value - center) <= back),
+            "ours_in_se": bool(abs(value - center) <= back * math.sqrt(PUBLISHED_SEEDS)),
+        }  # fmt: skip
+
+
+def _answered(numbers: list[dict[str, Any]], axes: list[str], p: float, p_without: float) -> tuple[Answer, str]:
+    missed = [point for point in numbers if not point["agrees"]]
+    count = (
+        f"{len(numbers) - len(missed)} of {len(numbers)} published accuracies and gaps lie where our runs expect a "
+        "study of three seeds"
+    )
     if p < LEVEL:
-        missing = ", ".join(
-            f"{point['quantity']} at {cell_label({axis: point[axis] for axis in found.axes})} by "
-            f"{point['difference']:+.2f}"
-            for point in numbers
-            if not point["agrees"]
+        named = ", ".join(
+            f"{point['quantity']} at {cell_label({axis: point[axis] for axis in axes})} by {point['difference']:+.2f}"
+            for point in missed
         )
-        answer, reason = "differs", f"{count} (p = {p:.2g}); the others are {missing}; {gap}"
-    elif p_without >= LEVEL:
-        answer, reason = (
-            "too few",
-            f"{count}, but so would numbers without any gain by SAM (p = {p_without:.2g}); {gap}",
-        )
-    else:
-        answer, reason = "replicated", f"{count} (p = {p:.2g}); {gap}"
-    return [
-        Replication(
-            "the published numbers", answer, reason, min(cells), len(numbers), agree, p, p_without, middle,  # type: ignore[arg-type]
-            middle - half_width, middle + half_width, points,
-        )
-    ]  # fmt: skip
+        return "differs", f"{count} (p = {p:.2g}); the others are {named}"
+    if p_without >= LEVEL:
+        return "too few", f"{count}, but so would numbers without any gain by SAM (p = {p_without:.2g})"
+    return "replicated", f"{count} (p = {p:.2g})"
 
 
 def _cells(

@@ -36,7 +36,7 @@ def series_axes(axes: list[str], x: str, *, equal_parameters: bool) -> list[str]
 
 
 def collapsed_axes(found: Gaps, axes: Mapping[str, Any], x: str) -> dict[str, Any]:
-    """The axes of a series, with those that its cells differ in without being told apart by them as "several"."""
+    """Return the axes of a series; an axis that varies within the series has the value "several"."""
     hidden = {*found.axes} - {*axes, x, "model.width"}
     return dict(axes) | {axis: "several" for axis in hidden if found.cells[axis].nunique() > 1}
 

@@ -11,13 +11,14 @@ import pandas as pd
 from samgap.errors import SettingError, said
 from samgap.figures import published
 from samgap.figures.gap import parabola
-from samgap.figures.gap.gaps import UNBIASED, Gaps, Protocol, gaps
+from samgap.figures.gap.beside import side_by_side, tabled
+from samgap.figures.gap.cells import UNBIASED, Protocol
+from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.replication import replication
-from samgap.figures.gap.series import default_x, published_for
+from samgap.figures.gap.series import default_x
 from samgap.figures.output import Judgment
-from samgap.figures.table import Table, axis_label, cell_label, collect, shown
+from samgap.figures.table import Table, cell_label, collect
 from samgap.runs import identity, sweeps
-from samgap.style import compact
 
 Asked = tuple[Gaps, str, list[str] | None, pd.DataFrame | None]  # the gaps, x, over and published of a verdict
 Verdicts = Callable[[Gaps, str, list[str] | None, pd.DataFrame | None], Sequence[Judgment]]
@@ -39,7 +40,7 @@ class Study:
 
     def frame(self) -> pd.DataFrame:
         """What is plotted, ours beside the published."""
-        return side_by_side(self).round(6)
+        return side_by_side(self.gaps, self.published, self.x).round(6)
 
     def statistics(self) -> dict[str, Any]:
         """What the table cannot hold."""
@@ -59,7 +60,7 @@ class Study:
 
     def rows(self) -> pd.DataFrame:
         """A row a cell."""
-        return tabled(side_by_side(self), self.protocol, self.gaps.unbiased)
+        return tabled(side_by_side(self.gaps, self.published, self.x), self.protocol, self.gaps.unbiased)
 
     def remarks(self) -> list[str]:
         """What the columns are, and what was left out."""
@@ -105,15 +106,16 @@ def evaluate(
         name, scale: of the sweep.
         settings: of the kind of figure: x, series, published, fixed_rho, rule, replicates.
         protocol: paper, or one of `UNBIASED`: whose rho is drawn. The verdict does not depend on it.
-        verdicts: what is asked of the gaps, such as `trend.verdicts`.
+        verdicts: gives the answers, such as `trend.verdicts`.
 
     Raises:
         SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
     """
     fixed = settings["fixed_rho"]
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
-        wanted = "a number, or null for the median of those swept"
-        raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
+        raise SettingError(
+            f"draw.fixed_rho must be a number, or null for the median of those swept, got {said(fixed)}."
+        )
     block = settings["registered"] or {}
     table = collect(sweeps.read(root, name, scale), root, block)
     found = gaps(table, block.get("equal_rho", fixed), block.get("rule", settings["rule"]))
@@ -123,18 +125,17 @@ def evaluate(
     if f"{protocol}_gap" not in found.cells:
         also = {"holdout": " with data.holdout above 0", "quadratic": f" and {parabola.LEAST} radii"}
         need = "two seeds or more" + also.get(protocol, "")
-        raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
+        raise SettingError(f"protocol={protocol} needs {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
     # A dense run does not say which pruner it had.
     meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
     reference = _published(settings["published"], table.sweep.axes, meant) if settings["published"] else None
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers beside ours, since model.width was not swept")
-    found_verdicts = verdicts(found, x, over, reference)
-    study = Study(table, found, [*found_verdicts], reference, x, over, protocol)
+    study = Study(table, found, [*verdicts(found, x, over, reference)], reference, x, over, protocol)
     if reference is None or not settings["replicates"]:
         return study
-    return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(study))])
+    return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(found, reference, x))])
 
 
 def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Asked:
@@ -182,7 +183,7 @@ def _published(names: str | list[str], axes: list[str], settings: list[dict[str,
         parts.append(published.load(name))
         if not {"width", "params", "gap"} <= {*parts[-1].columns}:
             raise SettingError(
-                f"draw.published wants tables of gaps by width and parameters, and {said(name)} is none."
+                f"draw.published needs tables of gaps by width and parameters, and {said(name)} is none."
             )
     rows = pd.concat(parts, ignore_index=True)
     for column in [column for column in map(str, rows) if "." in column and column not in axes]:
@@ -208,74 +209,3 @@ def _axes(
         swept = ", ".join(found.axes) or "none here"
         raise SettingError(f"draw.series must be null or a list of swept keys ({swept}), got {said(over)}.")
     return x or default, over if over is None else [axis for axis in over if axis in found.axes]
-
-
-def side_by_side(study: Study) -> pd.DataFrame:
-    """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
-    of their series.
-    """
-    ours = study.gaps.cells
-    if study.published is None or "model.width" not in ours:
-        return ours
-    others = [axis for axis in study.gaps.axes if axis not in ("model.width", study.x)]
-    parts = []
-    for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
-        theirs = published_for(study.published, axes := dict(zip(others, values, strict=True)), study.x)
-        theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
-        theirs = theirs.rename(columns={"published_width": "model.width", "published_x": f"published_{study.x}"})
-        theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
-        keys = ["model.width"]
-        if study.x in study.gaps.axes and not study.gaps.equal_parameters:  # the published place is rounded
-            keys.append("place")
-            mine["place"], theirs["place"] = mine[study.x].round(2), theirs[f"published_{study.x}"].round(2)
-        both = mine.merge(theirs, on=keys, how="outer", sort=True).fillna(axes)
-        if study.x in study.gaps.axes:
-            both[study.x] = both[study.x].fillna(both[f"published_{study.x}"])
-        parts.append(both.drop(columns=["place", "published_params_total", "published_params_live"], errors="ignore"))
-    return pd.concat(parts, ignore_index=True)
-
-
-def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
-    """Cells as they are shown.
-
-    Args:
-        cells: see `side_by_side`; its columns before params_total are the axes.
-        drawn, unbiased: protocols.
-    """
-    axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
-    rows = []
-    for _, cell in cells.iterrows():
-        row = {axis_label(axis): _text(cell, axis, "g") for axis in axes}
-        ours = pd.notna(cell.get("n"))
-        row |= {
-            "params": compact(cell["params_live" if ours else "published_params"]),
-            "n": _text(cell, "n", ".0f"),
-            "SGD %": _text(cell, "sgd_acc", ".2f"),
-            "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
-            "gap": _text(cell, f"{drawn}_gap", "+.2f"),
-            "s.e.": _text(cell, f"{drawn}_se", ".2f"),
-            "rho*": _text(cell, f"{drawn}_rho", "g"),
-            "unbiased": _text(cell, f"{unbiased}_gap", "+.2f"),
-            "from": _text(cell, f"{unbiased}_low", "+.2f"),
-            "to": _text(cell, f"{unbiased}_high", "+.2f"),
-            "fixed": _text(cell, "fixed_gap", "+.2f"),
-            "train %": _text(cell, "sgd_train_acc", ".1f"),
-            "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
-            "SAM lost": f"{cell['sam_lost']:.0f}/{cell['sam_runs']:.0f}" if cell.get("sam_lost", 0) > 0 else "",
-        }
-        if "published_gap" in cells:
-            row |= {
-                "published": _text(cell, "published_gap", "+.2f"),
-                "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
-            }
-        rows.append(row)
-    if all(row.get("at", "") in ("", row["params"]) for row in rows):  # the published nets have our sizes
-        rows = [row | {"at": ""} for row in rows]
-    return shown(rows)
-
-
-def _text(cell: pd.Series, key: str, spec: str) -> str:
-    value: Any = cell.get(key)
-    if isinstance(value, str):
-        return value
-    return format(value, spec) if pd.notna(value) else ""

@@ -122,7 +122,7 @@ def judge(
     """
     (seeds, cells), gaps, places = values.shape, values.to_numpy(), np.asarray(places)
     if seeds < 2 or cells < 3:
-        reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
+        reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(named, "inconclusive", reason, protocol, seeds, cells)
     nothing = null.gaps(seeds, cells, rhos, 0, sgd_runs) * spreads(gaps).astype(np.float32)
     statistic, tail = trend(gaps, rhos, sgd_runs)

@@ -76,13 +76,13 @@ def _kept(folder: Path, names: Sequence[str]) -> dict[str, Any]:
 def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
     """Return a sentence for each of the named probes that has no results."""
     lacking = [name for name in names if found and not any(name in mine for mine in found.values())]
-    return [f"Note: nothing of probe {name}, which looked at no run (probe=[{','.join(names)}])." for name in lacking]
+    return [f"Note: no results of probe {name}, which measured no run (probe=[{','.join(names)}])." for name in lacking]
 
 
 def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
     override = sweeps.override_for(sweep.name, sweep.scale)
     return (
-        f"{len(lacking)} run(s) of {sweep.name}/{sweep.scale}, {lacking[0]} the first, were not looked at by the "
+        f"{len(lacking)} run(s) of {sweep.name}/{sweep.scale}, {lacking[0]} the first, were not measured by the "
         f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
         f"(python -m samgap.train -m {override} ...)."
     )
@@ -195,5 +195,5 @@ def references(names: str | Sequence[str] | None) -> tuple[pd.DataFrame | None, 
         elif {"optimizer", TOP} <= {*theirs.columns}:
             tops = dict(zip(theirs["optimizer"], theirs[TOP].astype(float), strict=True))
         else:
-            raise SettingError(f"draw.published wants tables of s_2 by rho or of {TOP}, and {said(name)} is none.")
+            raise SettingError(f"draw.published needs tables of s_2 by rho or of {TOP}, and {said(name)} is none.")
     return by_rho, tops

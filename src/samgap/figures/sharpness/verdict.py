@@ -44,7 +44,7 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
     if problem := _problem(runs, len(whole), TOP):
         return _inconclusive(runs, claim, problem, len(whole))
     if 0 not in rhos or not sam:
-        return _inconclusive(runs, claim, "it wants runs with rho 0 and with rho above 0", len(whole))
+        return _inconclusive(runs, claim, "it needs runs with rho 0 and with rho above 0", len(whole))
     gains = whole[0] - whole[sam].mean(axis=1)
     p, other_p = above(gains), above(-gains)
     mean, beside = gains.mean(), f"in the mean over rho and {len(whole)} seeds{left_out}"
@@ -68,7 +68,7 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
     if problem := _problem(runs, len(whole), "s_2"):
         return _inconclusive(runs, claim, problem, len(whole))
     if len(rhos) < 3:
-        return _inconclusive(runs, claim, f"a trend wants 3 values of rho, and there are {len(rhos)}", len(whole))
+        return _inconclusive(runs, claim, f"a trend needs 3 values of rho, and there are {len(rhos)}", len(whole))
     values = whole[list(rhos)].to_numpy()
     p, other_p = (float(stats.page_trend_test(way, method="exact").pvalue) for way in (values[:, ::-1], values))
     first, last = values[:, 0].mean(), values[:, -1].mean()
@@ -126,7 +126,7 @@ def _problem(runs: pd.DataFrame, seeds: int, name: str) -> str:
     if len(diverged):
         named = ", ".join(diverged)
         return f"{len(diverged)} run(s) diverged ({named}), and what is left would be a choice of the best"
-    return f"a test wants 2 seeds that lack no run and no {name}, and there is {seeds}" if seeds < 2 else ""
+    return f"a test needs 2 seeds that lack no run and no {name}, and there is {seeds}" if seeds < 2 else ""
 
 
 def _tested(

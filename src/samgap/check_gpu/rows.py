@@ -1,0 +1,55 @@
+"""Rows of the tables: conditions that must hold, and measured times."""
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition that must hold."""
+
+    what: str
+    wanted: str
+    came: str
+    holds: bool
+
+    def text(self) -> str:
+        """Return a line of the table."""
+        return f"{'holds' if self.holds else 'WRONG':>9}  {self.what}: {self.came} (expected: {self.wanted})"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A measured time."""
+
+    what: str
+    precision: str
+    seconds: float  # median
+    n: int  # samples
+    spread: float  # from the first to the third quartile, as a share of the median
+    images: float | None = None  # per second
+    rate: float | None = None  # of `unit` per second
+    unit: str = "FLOP"
+    share: float | None = None  # of the rate of the largest matrix product in this precision
+    against: str = ""
+    ratio: float | None = None  # of `seconds` to those of `against`
+    case: dict[str, Any] = field(default_factory=dict)  # model, width, rho, batch_size of a step
+
+    def text(self) -> str:
+        """Return a line of the table."""
+        cells = [f"{1e3 * self.seconds:.3f} ms".rjust(14), f"{self.what}, {self.precision}"]
+        cells += [f"{self.images:,.0f} images/s"] if self.images else []
+        cells += [f"{self.rate / 1e12:.3g} T{self.unit}/s"] if self.rate else []
+        cells += [f"{100 * self.share:.1f} % of the product"] if self.share else []
+        cells += [f"{self.ratio:.3f} of {self.against}"] if self.ratio else []
+        return "  ".join(cells)
+
+
+Row = Check | Speed
+
+
+def speed(what: str, precision: str, taken: list[float], **more: Any) -> Speed:
+    """Make a row of repeated measurements in seconds."""
+    low, middle, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
+    return Speed(what, precision, middle, len(taken), (high - low) / middle, **more)

@@ -1,0 +1,93 @@
+"""The time of a call, and of a step inside a whole run."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback
+
+from samgap.check_gpu.bed import Bed
+from samgap.training.run import run
+
+WARM = 2  # samples that are dropped, in which libraries choose kernels
+
+
+class Enough(Exception):
+    """Ends a run from inside, when its measurement is complete."""
+
+
+def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> list[float]:
+    """Measure the seconds of a call repeatedly; a sample has enough calls to be long for the clock."""
+    taken: list[float] = []
+    calls, until = 1, float("inf")
+    while len(taken) < WARM + 3 or time.perf_counter() < until:
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        wait()
+        now = time.perf_counter()
+        taken.append((now - started) / calls)
+        if len(taken) == WARM:
+            until, calls = now + seconds, max(1, round(0.01 / taken[-1]))
+    return taken[WARM:]
+
+
+class Stopwatch(Callback):
+    """Measures the seconds of a step inside a run, with its loop and callbacks but without the time between epochs.
+
+    It waits for the device only every few steps, since a wait in each step would leave the device idle.
+    """
+
+    def __init__(self, bed: Bed, seconds: float) -> None:
+        self.wait, self.seconds = bed.wait, seconds
+        self.every = 0.002 if bed.rehearsal else 0.05  # seconds of a sample
+        self.taken: list[float] = []
+        self.until = float("inf")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wrap the step."""
+        task: Any = pl_module
+        inner = task.stepper.step
+
+        def step(batch: Any) -> Any:
+            result = inner(batch)
+            if batch.size < task.plan.layout.batch_size:
+                self._restart()
+            else:
+                self._count()
+            return result
+
+        task.stepper.step = step
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start a new sample."""
+        self._restart()
+
+    def _restart(self) -> None:
+        self.wait()
+        self.since, self.steps = time.perf_counter(), 0
+
+    def _count(self) -> None:
+        self.steps += 1
+        if time.perf_counter() - self.since < self.every:
+            return
+        self.wait()
+        now = time.perf_counter()
+        self.taken.append((now - self.since) / self.steps)
+        if len(self.taken) == WARM:
+            self.until = now + self.seconds
+        if len(self.taken) >= WARM + 3 and now > self.until:
+            raise Enough
+        self._restart()
+
+
+def step_seconds(bed: Bed, config: dict[str, Any], seconds: float, *callbacks: Callback) -> list[float]:
+    """Return samples of the seconds of a step in a run of this config."""
+    watch = Stopwatch(bed, seconds)
+    with tempfile.TemporaryDirectory(dir=bed.folder) as folder, contextlib.suppress(Enough):
+        run(config, Path(folder), callbacks=[*callbacks, watch])
+    return watch.taken[WARM:]

@@ -1,0 +1,96 @@
+"""The two parts: figure 8 for as many epochs as fit, and figure 7 with as many seeds as fit."""
+
+import contextlib
+import heapq
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from samgap import files
+from samgap.errors import SettingError
+from samgap.gpu_evidence.workers import Workers
+from samgap.runs import sweeps
+
+FILL = 0.85  # share of a part's time planned for epochs; evaluation and whatever the warm-up misses take the rest
+WARM_UP = 0.05  # share of a part's time for the steps of the warm-up
+SEEDS = 3  # of figure 7, as in the paper
+PLAN = "plan.json"
+
+
+def images(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> None:
+    """Carry out the first part, figure 8.
+
+    Raises:
+        SettingError: a setting is wrong, runs failed, or there is no time for an epoch of each.
+    """
+    epochs = plan(workers, overrides, root, until)
+    workers.sweep("fig8/gpu", [*overrides, f"epochs={epochs}"], until)
+
+
+def mlp(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> None:
+    """Carry out the second part, figure 7, seed by seed, as long as the time of the last seed is still left.
+
+    Raises:
+        SettingError: a setting is wrong, or runs failed.
+    """
+    begun = 1
+    with contextlib.suppress(SettingError):  # there is no earlier sweep
+        begun = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(overrides)).members})
+    for seeds in range(begun, SEEDS + 1):
+        began = time.monotonic()
+        workers.sweep("fig7/gpu", [*overrides, f"seed=range({seeds})"], until)
+        if 2 * time.monotonic() - began > until:
+            return
+
+
+def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> int:
+    """Return the epochs of each run of the first part, from an earlier plan or from a warm-up of all runs now.
+
+    Raises:
+        SettingError: the earlier plan has other settings, or there is no time for an epoch of each.
+    """
+    settings = [word for word in overrides if not word.startswith(("root=", "data_dir="))]
+    path = root / "fig8" / _scale(overrides) / PLAN
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["settings"] != settings:
+            raise SettingError(
+                f"{path} is the plan for {' '.join(kept['settings'])}, and the settings now are {' '.join(settings)}: "
+                "give the same options, or another --root."
+            )
+        return int(kept["epochs"])
+    with tempfile.TemporaryDirectory() as place:
+        outcomes = workers.sweep("fig8/gpu", [*overrides, f"root={place}"], until, WARM_UP)
+    taken = {one.folder: one.epoch_seconds for one in outcomes if one.epoch_seconds is not None}
+    left = until - time.monotonic()
+    epoch = makespan([*taken.values()], workers.size)
+    if len(taken) < len(outcomes) or epoch > FILL * left:
+        raise SettingError(
+            f"{max(left, 0):.0f} s are left after the warm-up, too few for an epoch of each run: raise --minutes."
+        )
+    epochs: int = min(int(FILL * left / epoch), outcomes[0].epochs)
+    found = {
+        "epochs": epochs,
+        "figure_epochs": outcomes[0].epochs,
+        "planned_seconds": round(epochs * epoch, 1),
+        "seconds_left": round(left, 1),
+        "at_once": workers.size,
+        "epoch_seconds": {folder: round(seconds, 3) for folder, seconds in taken.items()},
+        "settings": settings,
+    }
+    files.replace_text(path, json.dumps(found, indent=1) + "\n")
+    return epochs
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Return the total time of runs of these `seconds` on `workers` workers, if the longest starts first."""
+    ends = [0.0] * workers
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
+
+
+def _scale(overrides: Sequence[str]) -> str:
+    return next((word.removeprefix("scale=") for word in overrides if word.startswith("scale=")), "gpu")
