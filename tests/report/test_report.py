@@ -100,7 +100,9 @@ def test_charts_render_without_a_word_on_the_console_and_no_request_leaves(
     driver: webdriver.Chrome, shown: collected.Collected, root: Path
 ) -> None:
     groups = [(study.anchor, study.charts) for study in shown.studies]
-    groups += [(f"evidence-{name}", charts) for name, charts in shown.evidence.tables.charts().items()]
+    together = shown.evidence.tables.charts()
+    groups += [("answer", together["slopes"][:1]), ("evidence-slopes", together.pop("slopes")[1:])]
+    groups += [(f"evidence-{name}", charts) for name, charts in together.items()]
     charts = [chart for _, several in groups for chart in several]
     assert len(charts) > 36
     drawings = driver.find_elements(By.CSS_SELECTOR, ".chart svg.marks")
