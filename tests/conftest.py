@@ -117,8 +117,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "needs"
     )
     if skipped:
-        told = ", ".join(f"{count} want {packages}" for packages, count in skipped.most_common())
-        terminalreporter.write_line(f"Not tested here: {told} (apt-get install {' '.join(skipped)}).")
+        summary = ", ".join(f"{count} want {packages}" for packages, count in skipped.most_common())
+        terminalreporter.write_line(f"Not tested here: {summary} (apt-get install {' '.join(skipped)}).")
 
 
 @pytest.fixture

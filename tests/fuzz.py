@@ -150,7 +150,7 @@ def _stopped(seconds: float) -> Iterator[None]:
 def fuzz(cases: int, seed: int, tell: Callable[[str], object] = print) -> int:
     """Try `cases` calls; how many end otherwise than they should."""
     importlib.import_module("samgap.training.run")  # an interrupt would leave half of it
-    words, wrong = Words(seed), 0
+    generator, wrong = Words(seed), 0
     here, full = Path.cwd(), os.environ.get(cli.FULL)
     with tempfile.TemporaryDirectory() as place:
         inside = Path(place, "a", "b")
@@ -159,7 +159,7 @@ def fuzz(cases: int, seed: int, tell: Callable[[str], object] = print) -> int:
             for number in range(cases):
                 os.chdir(inside)
                 os.environ[cli.FULL] = "0"
-                command, arguments = words.call(number)
+                command, arguments = generator.call(number)
                 if problem := ends(command, arguments):
                     wrong += 1
                     tell(f"--- {number}: {command} {shlex.join(arguments)}\n{problem}")

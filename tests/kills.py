@@ -33,9 +33,9 @@ SECONDS = 60.0  # for what Ray started to notice that it is alone
 
 def start(root: Path, launcher: str) -> "subprocess.Popen[str]":
     """The sweep, in a process group of its own."""
-    words = (f"root={root}", f"hydra/launcher={launcher}", *LAUNCHERS[launcher], *GRID)
+    overrides = (f"root={root}", f"hydra/launcher={launcher}", *LAUNCHERS[launcher], *GRID)
     return subprocess.Popen(
-        [sys.executable, "-m", "samgap.train", "-m", *words],
+        [sys.executable, "-m", "samgap.train", "-m", *overrides],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip

@@ -73,4 +73,4 @@ def workers(root: Path, run: str = "*") -> list[int]:
     """
     inodes = [(path.parent / ".lock").stat().st_ino for path in root.glob(f"runs/{run}/last.ckpt")]
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return [int(words[4]) for words in locks if words[1] == "FLOCK" and int(words[5].rpartition(":")[2]) in inodes]
+    return [int(fields[4]) for fields in locks if fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) in inodes]

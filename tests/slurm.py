@@ -64,7 +64,7 @@ def patiently(happened: Callable[[], bool], what: str, seconds: float = 60) -> N
         time.sleep(0.1)
 
 
-def told(*command: str) -> str:
+def output_of(*command: str) -> str:
     """What a command of Slurm says, nothing when it fails."""
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False).stdout.strip()
 
@@ -139,12 +139,12 @@ def _start(folder: Path) -> None:
             )  # fmt: skip
             log.seek(0)
             assert done.returncode == 0, f"{command[0]}: {log.read()}"
-    patiently(lambda: told("sinfo", "-h", "-p", "low", "-o", "%T") == "idle", "idle nodes")
+    patiently(lambda: output_of("sinfo", "-h", "-p", "low", "-o", "%T") == "idle", "idle nodes")
 
 
 def _stop(folder: Path) -> None:
-    told("scancel", "--me", "--signal=KILL")
-    told("scancel", "--me")
+    output_of("scancel", "--me", "--signal=KILL")
+    output_of("scancel", "--me")
     for names in ([f"slurmd.{node}" for node in NODES], ["slurmctld"], ["munge"]):  # each needs those after it
         pids = []
         for name in names:

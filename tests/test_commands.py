@@ -128,7 +128,7 @@ def test_widths_with_one_number_of_live_parameters_are_one_series(command: Comma
 
 
 @pytest.mark.parametrize(
-    ("words", "axes"),
+    ("overrides", "axes"),
     [
         ("model.width=0.1,0.2 pruner.live_params=1000", ["model.width", "pruner.sparsity"]),
         ("model.width=0.1,0.2 pruner.live_params=1000,900", ["model.width", "pruner.sparsity", "pruner.live_params"]),
@@ -137,9 +137,9 @@ def test_widths_with_one_number_of_live_parameters_are_one_series(command: Comma
         ("model.params=2e3,3e3 model.width=1", ["model.width"]),
     ],
 )
-def test_an_axis_by_another_name(command: Command, tmp_path: Path, words: str, axes: list[str]) -> None:
+def test_an_axis_by_another_name(command: Command, tmp_path: Path, overrides: str, axes: list[str]) -> None:
     given_ = ("name=axes", f"root={tmp_path}", "epochs=1", "data.train_size=64", "ascent.rho=0,0.1")
-    code, _, err = command("train", "-m", *given_, *words.split())
+    code, _, err = command("train", "-m", *given_, *overrides.split())
     assert code == 0, err
     sweep = yaml.safe_load((tmp_path / "axes" / "own" / "sweep.yaml").read_text())
     assert {*sweep["axes"]} == {*axes, "ascent.rho"}
@@ -495,7 +495,7 @@ def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> N
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_path: Path) -> None:
-    words = (
+    overrides = (
         "-m",
         "name=mine",
         "epochs=1",
@@ -504,9 +504,9 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_
         "ascent.rho=0,0.1",
         f"root={tmp_path}/multirun",
     )
-    assert command("train", *words, "seed=0")[0] == 0
+    assert command("train", *overrides, "seed=0")[0] == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    code, out, err = command("train", *words, "seed=0,1", "hydra.sweeper.dry_run=true")
+    code, out, err = command("train", *overrides, "seed=0,1", "hydra.sweeper.dry_run=true")
     assert (code, err) == (0, "")
     head, sam, sgd = out.splitlines()
     assert head.startswith("mine/own: 2/4 done, 2 missing; about 0:0")
@@ -517,7 +517,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_
 
 @pytest.mark.parametrize("launcher", ["basic", "cores"])
 def test_a_sweep_ends_after_so_many_failures(command: Command, tmp_path: Path, launcher: str) -> None:
-    words = (
+    overrides = (
         "-m",
         "name=mine",
         "epochs=1",
@@ -526,13 +526,13 @@ def test_a_sweep_ends_after_so_many_failures(command: Command, tmp_path: Path, l
         f"root={tmp_path}/multirun",
         f"hydra/launcher={launcher}",
     )
-    words = (*words, *["hydra.launcher.n_jobs=1"] * (launcher == "cores"))
-    code, _, err = command("train", *words, "data.holdout=5000", "seed=range(4)", "hydra.sweeper.stop_after=2")
+    overrides = (*overrides, *["hydra.launcher.n_jobs=1"] * (launcher == "cores"))
+    code, _, err = command("train", *overrides, "data.holdout=5000", "seed=range(4)", "hydra.sweeper.stop_after=2")
     assert code == 1
     assert "2 of 4 runs of mine/own failed, and 2 were not started (hydra.sweeper.stop_after); first " in err
     assert len([*tmp_path.glob("multirun/runs/*/error.txt")]) == 2
     # Started again, the failures of before do not count.
-    assert command("train", *words, "data.holdout=100", "seed=0,1,2", "hydra.sweeper.stop_after=1")[0] == 0
+    assert command("train", *overrides, "data.holdout=100", "seed=0,1,2", "hydra.sweeper.stop_after=1")[0] == 0
 
 
 def test_records_of_several_machines_come_together_by_copying(command: Command, tmp_path: Path) -> None:

@@ -43,10 +43,10 @@ def plain(config: DictConfig) -> Any:
 
 
 def test_jobs_are_those_of_hydra(loader: ConfigLoaderImpl) -> None:
-    asked = master(loader, "hydra/launcher=basic")
+    base = master(loader, "hydra/launcher=basic")
     composer = Composer(loader)
     for job in [*JOBS, *reversed(JOBS)]:  # in both orders: what was kept from one job must not show in another
-        found, wanted = composer.load_sweep_config(asked, job), loader.load_sweep_config(asked, job)
+        found, wanted = composer.load_sweep_config(base, job), loader.load_sweep_config(base, job)
         assert plain(found) == plain(wanted), job
         assert OmegaConf.is_struct(found)
         found.hydra.job.num = 5  # as a launcher writes into what it gets
@@ -54,30 +54,30 @@ def test_jobs_are_those_of_hydra(loader: ConfigLoaderImpl) -> None:
 
 @pytest.mark.parametrize("job", [["sed=1"], ["model.width.x=1"], ["+seed=1"], ["~nothing"], ["nothing@here=1"]])
 def test_errors_are_those_of_hydra(loader: ConfigLoaderImpl, job: list[str]) -> None:
-    asked, composer = master(loader), Composer(loader)
+    base, composer = master(loader), Composer(loader)
     with pytest.raises(ConfigCompositionException) as wanted:
-        loader.load_sweep_config(asked, job)
+        loader.load_sweep_config(base, job)
     with pytest.raises(ConfigCompositionException) as found:
-        composer.load_sweep_config(asked, job)
+        composer.load_sweep_config(base, job)
     assert str(found.value) == str(wanted.value)
     assert str(found.value.__cause__) == str(wanted.value.__cause__)
 
 
 def test_files_are_read_once_for_a_choice_of_groups(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, composer = master(loader), Composer(loader)
+    base, composer = master(loader), Composer(loader)
     read = []
     original = ConfigLoaderImpl.load_configuration
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: (read.append(1), original(*a, **k))[1])
     for seed in range(5):
-        composer.load_sweep_config(asked, ["ascent=asam", f"seed={seed}"])
+        composer.load_sweep_config(base, ["ascent=asam", f"seed={seed}"])
     assert len(read) == 1
-    composer.load_sweep_config(asked, ["ascent=gsam", "seed=0"])
+    composer.load_sweep_config(base, ["ascent=gsam", "seed=0"])
     assert len(read) == 2
 
 
 def test_a_worker_can_have_it(loader: ConfigLoaderImpl) -> None:
-    asked, composer = master(loader), Composer(loader)
-    wanted = plain(composer.load_sweep_config(asked, ["seed=1"]))
+    base, composer = master(loader), Composer(loader)
+    wanted = plain(composer.load_sweep_config(base, ["seed=1"]))
     for other in (copy.deepcopy(composer), pickle.loads(cloudpickle.dumps(composer))):  # as launchers send it
-        assert plain(other.load_sweep_config(asked, ["seed=1"])) == wanted
+        assert plain(other.load_sweep_config(base, ["seed=1"])) == wanted
     assert composer.get_search_path() is loader.get_search_path()

@@ -219,7 +219,7 @@ def test_figures_4_and_5_are_one_and_have_runs_and_measurements_of_figure_6(scal
     assert len({rho for rho, _ in ends}) == len(ends) == 2
     assert max(ends)[0] == max(sweep(six)["ascent.rho"])
     assert len(grid_of(six)) == 2 * len(sweep(six)["ascent.rho"]) * 3
-    probes = [measurements.asked(config(f"figure={figure}")) for figure in (four, six)]
+    probes = [measurements.requested(config(f"figure={figure}")) for figure in (four, six)]
     assert [list(one) for one in probes] == [["hessian", "landscape"], ["hessian", "moments"]]
     # One file a probe: equal settings, or the figures would measure each other's runs again and again.
     assert probes[0]["hessian"] == probes[1]["hessian"]
@@ -243,8 +243,8 @@ def test_figure_6_is_trained_as_published() -> None:
 
 
 def test_values_of_a_probe_that_is_not_chosen_are_no_probe() -> None:
-    assert measurements.asked(config("figure=fig6/smoke", "probe=[]")) == {}
-    assert measurements.asked(config("figure=fig6/smoke"))["moments"]["examples"] == 50
+    assert measurements.requested(config("figure=fig6/smoke", "probe=[]")) == {}
+    assert measurements.requested(config("figure=fig6/smoke"))["moments"]["examples"] == 50
 
 
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig10", "fig11"))])
@@ -280,18 +280,18 @@ def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: 
         assert [round(value, 2) for value in ours] == table["pruner.sparsity"].tolist()
 
 
-def generated(channels: int, size: int, levels: int, classes: int) -> Raw:
+def generated(channels: int, size: int, max_pixel: int, classes: int) -> Raw:
     """Images of the right shape, with a bright spot that tells the class."""
     draw = torch.Generator().manual_seed(0)
 
     def split(images: int) -> Split:
         labels = torch.arange(images) % 10
-        pixels = torch.randint(0, levels // 4, (images, channels, size, size), generator=draw, dtype=torch.uint8)
-        pixels[torch.arange(images), :, labels % 5, labels // 5] = levels
+        pixels = torch.randint(0, max_pixel // 4, (images, channels, size, size), generator=draw, dtype=torch.uint8)
+        pixels[torch.arange(images), :, labels % 5, labels // 5] = max_pixel
         labels[-1] = classes - 1
         return Split(pixels, labels)
 
-    return Raw(split(2500 if size < 100 else 20), split(4), levels)
+    return Raw(split(2500 if size < 100 else 20), split(4), max_pixel)
 
 
 # Those of minutes of a GPU have nets, and all else but data, of the scale paper.
@@ -306,8 +306,8 @@ def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypat
     grid, values = sweep(figure), config(f"figure={figure}", "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
     data, model = values["data"], values["model"]
     if data["name"] != "factorization":  # that one is made on the fly
-        levels = 16 if data["name"] == "digits" else 255
-        monkeypatch.setattr(build, "data", lambda plan: _assemble(plan.settings["data"], data, levels))
+        max_pixel = 16 if data["name"] == "digits" else 255
+        monkeypatch.setattr(build, "data", lambda plan: _assemble(plan.settings["data"], data, max_pixel))
     widths = grid.get("model.width") or [model["width"]]
     if figure == "fig8/paper":
         widths.remove(256)  # 178 million weights, whose drawing alone takes ten seconds; 128 filters do as well
@@ -324,11 +324,11 @@ def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypat
         assert record.settings["model"]["width"] == width
 
 
-def _assemble(settings: dict[str, Any], data: dict[str, Any], levels: int) -> Any:
+def _assemble(settings: dict[str, Any], data: dict[str, Any], max_pixel: int) -> Any:
     from samgap.data.sets import assemble
 
     values = {key: value for key, value in settings.items() if key != "name"}
-    raw = generated(data["channels"], data["size"], levels, data["classes"])
+    raw = generated(data["channels"], data["size"], max_pixel, data["classes"])
     return assemble(lambda folder, **own: raw, Path(), **values)
 
 

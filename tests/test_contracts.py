@@ -44,7 +44,7 @@ def test_hydra_makes_the_data_set(name: str, monkeypatch: pytest.MonkeyPatch) ->
     @functools.wraps(locate(chosen.code))  # whose keys it takes; the files are not here
     def load(folder: Path, **own: Any) -> Raw:
         split = Split(torch.zeros(2, chosen.channels, 8, 8), torch.tensor([0, chosen.classes - 1]))
-        return Raw(split, split, levels=255)
+        return Raw(split, split, max_pixel=255)
 
     monkeypatch.setattr(chosen.code, load)
     data = instantiate(chosen)("nowhere")
@@ -237,7 +237,7 @@ def test_probes_find_plain_values_and_leave_the_net_as_it_was(name: str) -> None
     assert chosen.name == name
     net = ResNet18((1, 8, 8), 10, 1)
     before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
-    images, labels = EXAMPLES.scale(EXAMPLES.images[:12]), EXAMPLES.labels[:12]
+    images, labels = EXAMPLES.normalize(EXAMPLES.images[:12]), EXAMPLES.labels[:12]
     # Small, and of several orders one: what they find is tested where they are, here how they leave the net.
     small = {key: value for key, value in (("points", 3), ("examples", 3), ("orders", [2])) if key in chosen}
     subject, measure = Subject(net, cross_entropy, Examples(images, labels), {}), instantiate(chosen, **small)

@@ -53,7 +53,7 @@ def test_the_parts_of_a_run_are_to_be_had_in_a_notebook() -> None:
     made: dict[str, Any] = {}
     exec(NOTEBOOK[0], made)
     data, net, optimizer = made["data"], made["net"], made["optimizer"]
-    images, labels = data.scale(data.train.images[:8]), data.train.labels[:8]
+    images, labels = data.normalize(data.train.images[:8]), data.train.labels[:8]
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -103,10 +103,10 @@ NAMES = [Path(path).stem for path in FILES if path.startswith("conf/") and "figu
 def said(copy: Path) -> str:
     """By all commands, and by the tests."""
     commands = [shlex.split(command) for command in filter(None, COMMANDS)]
-    assert all(words[:2] == ["python", "-m"] for words in commands)
+    assert all(argv[:2] == ["python", "-m"] for argv in commands)
     options = ["-v", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib", "-W", "ignore:Module already imported"]
     tests = ["pytest", *options, "tests/test_contracts.py", "-k", " or ".join(NAMES)]
-    done = call(copy, "-c", ALL, json.dumps([*(words[2:] for words in commands), tests]))
+    done = call(copy, "-c", ALL, json.dumps([*(argv[2:] for argv in commands), tests]))
     return done.stdout + done.stderr
 
 

@@ -34,8 +34,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     return names
 
 
-def rehearse(root: Path, *words: str) -> int:
-    return main(["--rehearse", "--at-once", "1", "--root", str(root), *words])
+def rehearse(root: Path, *overrides: str) -> int:
+    return main(["--rehearse", "--at-once", "1", "--root", str(root), *overrides])
 
 
 def test_a_rehearsal_ends_in_records_of_both_parts_and_repeats_none(
@@ -98,23 +98,23 @@ class Measured:
     def __init__(self, *seconds: float | None, size: int = 2) -> None:
         self.seconds, self.size = seconds, size
 
-    def sweep(self, figure: str, words: list[str], until: float, share: float) -> list[Timed]:
+    def sweep(self, figure: str, overrides: list[str], until: float, share: float) -> list[Timed]:
         return [Timed(str(n), "stopped", epochs=200, epoch_seconds=one) for n, one in enumerate(self.seconds)]
 
 
 def test_epochs_are_as_many_as_fit_and_no_more_than_the_figure_s(tmp_path: Path) -> None:
-    words = ["root='here'", "precision=tf32"]
+    overrides = ["root='here'", "precision=tf32"]
     until = time.monotonic() + 1000.5
     # 9 beside 5 and 3: an epoch of all takes 9 seconds.
-    assert plan(Measured(3, 9, 5), words, tmp_path, until) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
+    assert plan(Measured(3, 9, 5), overrides, tmp_path, until) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
     # It stands, whatever is measured or left another day.
     assert plan(Measured(1), ["root='there'", "precision=tf32"], tmp_path, until - 900) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="is the plan for precision=tf32, and wanted is precision=bf16-mixed: "):
         plan(Measured(1), ["precision=bf16-mixed"], tmp_path, until)  # type: ignore[arg-type]
-    assert plan(Measured(0.01), words, tmp_path / "b", until) == 200  # type: ignore[arg-type]
-    for few in (Measured(900), Measured(1, None)):
+    assert plan(Measured(0.01), overrides, tmp_path / "b", until) == 200  # type: ignore[arg-type]
+    for measured in (Measured(900), Measured(1, None)):
         with pytest.raises(SettingError, match="1000 s are left after the warm-up, too few for an epoch of each run"):
-            plan(few, words, tmp_path / "c", until)  # type: ignore[arg-type]
+            plan(measured, overrides, tmp_path / "c", until)  # type: ignore[arg-type]
 
 
 def test_the_longest_runs_begin() -> None:

@@ -211,8 +211,8 @@ def test_a_running_cluster_is_joined_and_left_running_and_a_node_that_leaves_tak
     wait_for(lambda: len([*tmp_path.glob("runs/*/last.ckpt")]) == 2, process)
     (raylet,) = [
         pid
-        for pid, words in below(os.getpid()).items()
-        if "raylet/raylet" in words and "_ip_address=127.0.0.2" in words
+        for pid, arguments in below(os.getpid()).items()
+        if "raylet/raylet" in arguments and "_ip_address=127.0.0.2" in arguments
     ]
     os.kill(raylet, signal.SIGKILL)
     err = finished(process)

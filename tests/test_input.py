@@ -82,8 +82,8 @@ def test_a_folder_that_a_config_of_the_user_s_names_is_refused_too(command: Comm
     elsewhere = "# @package _global_\nhydra: {run: {dir: elsewhere}, sweep: {dir: elsewhere}}\n"
     (tmp_path / "mine" / "elsewhere.yaml").write_text(elsewhere.replace("elsewhere}", f"{tmp_path}/elsewhere}}"))
     given = ("--config-dir", str(tmp_path), "+mine=elsewhere", *TINY, f"root={tmp_path}/multirun")
-    for words, which in (([], "this"), (["-m", "seed=0,1"], "a")):
-        code, _, err = command("train", *words[:1], *given, *words[1:])
+    for argv, which in (([], "this"), (["-m", "seed=0,1"], "a")):
+        code, _, err = command("train", *argv[:1], *given, *argv[1:])
         assert code == 1
         assert f"samgap: The folder of {which} run is {tmp_path}/multirun/runs/digits-mlp-" in err
     assert not list(tmp_path.rglob("record.json"))
@@ -216,12 +216,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device", str(path.parent))
 
     monkeypatch.setattr(checkpoint.files, "replace", full)
-    told = "(last.ckpt|metrics.csv) could not be written .No space left on device.: the run goes on"
+    pattern = "(last.ckpt|metrics.csv) could not be written .No space left on device.: the run goes on"
     given = config(*TINY, "epochs=3", "trainer.checkpoint_seconds=0", f"root={tmp_path}")
-    with pytest.warns(UserWarning, match=told) as warned, pytest.raises(OSError, match="No space left") as last:
+    with pytest.warns(UserWarning, match=pattern) as warned, pytest.raises(OSError, match="No space left") as last:
         run(given, tmp_path)  # to its end, where the record cannot be written either
-    told_of = {Path(str(warning.message).partition(" could")[0]).name for warning in warned}
-    assert told_of == {"last.ckpt", "metrics.csv"}
+    named = {Path(str(warning.message).partition(" could")[0]).name for warning in warned}
+    assert named == {"last.ckpt", "metrics.csv"}
     assert "make room there" in str(cli.explain(last.value))
 
 
@@ -253,12 +253,12 @@ def test_a_notebook_s_variables_and_a_terminal_of_few_letters(tmp_path: Path) ->
     # A kernel names a backend for its children, which they cannot import. Of a run Lightning imports matplotlib.
     notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
     draw = "import samgap.draw, matplotlib.pyplot; print(matplotlib.get_backend())"
-    for words, said in (
+    for argv, said in (
         (["-m", "samgap.train", f'root="{tmp_path}/ü"', *TINY], r"\xfc/runs/digits-mlp"),
         (["-c", draw], "agg"),
     ):
         done = subprocess.run(
-            [sys.executable, *words], env=os.environ | notebook, capture_output=True, text=True, timeout=LIMIT
+            [sys.executable, *argv], env=os.environ | notebook, capture_output=True, text=True, timeout=LIMIT
         )
         assert done.returncode == 0, done.stderr
         assert said in done.stdout

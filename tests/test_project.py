@@ -63,17 +63,17 @@ def test_an_unknown_figure_or_scale_is_one_sentence() -> None:
         assert "fig8/smoke" in result.stderr
 
 
-def made(folder: Path, *words: str) -> list[list[str]]:
+def made(folder: Path, *options: str) -> list[list[str]]:
     """The words that make gives to python, call by call; this one only notes them."""
     (folder / "python").write_text("""#!/bin/sh\nprintf '<%s>' "$@"; echo\n""")
     (folder / "python").chmod(0o755)
-    command = ["make", f"BIN={folder}", *words]
+    command = ["make", f"BIN={folder}", *options]
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
     return [line[1:-1].split("><")[1:] for line in done.splitlines() if line.startswith("<")]
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("options", "wanted"),
     [
         ([], ["hydra/launcher=cores", "root='multirun'"]),
         (["DEVICES=1"], ["hydra/launcher=cores", "root='multirun'"]),
@@ -81,16 +81,16 @@ def made(folder: Path, *words: str) -> list[list[str]]:
         (["DEVICES=4", "LAUNCHER=slurm"], ["hydra/launcher=slurm", "root='multirun'", "trainer.devices=4"]),
     ],
 )
-def test_make_starts_runs_on_several_devices(tmp_path: Path, words: list[str], wanted: list[str]) -> None:
-    sweep, drawing = made(tmp_path, "reproduce-fig9", *words)
+def test_make_starts_runs_on_several_devices(tmp_path: Path, options: list[str], wanted: list[str]) -> None:
+    sweep, drawing = made(tmp_path, "reproduce-fig9", *options)
     assert sweep == ["samgap.train", "-m", "figure=fig9/smoke", *wanted]
     assert drawing == ["samgap.draw", "figure=fig9/smoke", "root='multirun'"]
 
 
 def test_make_hands_on_what_is_typed_and_tells_the_drawing_what_it_must_know(tmp_path: Path) -> None:
     skip, seeds, title = "hydra.sweeper.skip={model.width:[0.2]}", "seed=range(0,2)", "draw.title=a b*"
-    words = f"{skip} name=mine {seeds} draw.title='a b*' logger=wandb"
-    sweep, drawing = made(tmp_path, "reproduce-fig8", f"OVERRIDES={words}", "ROOT=/My Drive (1)/it's")
+    options = f"{skip} name=mine {seeds} draw.title='a b*' logger=wandb"
+    sweep, drawing = made(tmp_path, "reproduce-fig8", f"OVERRIDES={options}", "ROOT=/My Drive (1)/it's")
     assert sweep[-6:] == [r"root='/My Drive (1)/it\'s'", skip, "name=mine", seeds, title, "logger=wandb"]
     assert drawing[-4:] == [r"root='/My Drive (1)/it\'s'", "name=mine", title, "logger=wandb"]
     override = OverridesParser.create().parse_override(sweep[-6])

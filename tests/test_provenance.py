@@ -10,8 +10,8 @@ from tests.processes import LIMIT
 def test_a_commit_that_could_not_be_looked_up_is_looked_up_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@here", *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@here", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
 
     git("init", "--quiet")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from samgap.style import short
+from samgap.style import compact
 from samgap.theory.suite import PUBLISHED
 
 TOP = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def rows(figure: str) -> list[str]:
             mine = mine[mine[axis].map(lambda v, value=value: (v if isinstance(v, str) else f"{v:g}") == value)]
         mine = mine.sort_values("params_total")
         paper, unbiased = mine["paper_gap"], mine[f"{report['protocol_verdict']}_gap"]
-        ends = [f"{short(mine['params_total'].iloc[end])}" for end in (0, -1)]
+        ends = [f"{compact(mine['params_total'].iloc[end])}" for end in (0, -1)]
         made.append(
             f"| `make reproduce-{figure} SCALE=cpu` | {series} | {' to '.join(ends)} | "
             + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
@@ -81,7 +81,7 @@ def curve_rows(figure: str) -> list[str]:
     made = []
     for verdict, (_, mine) in zip(report["verdicts"], cells.groupby(["rule", "ascent.rho"], sort=False), strict=True):
         sizes = " ".join(
-            short(params) + "*" * inside for params, inside in mine[["params_total", "interpolates"]].to_numpy()
+            compact(params) + "*" * inside for params, inside in mine[["params_total", "interpolates"]].to_numpy()
         )
         halves = " ".join(f"{math.log(2) / rate:.1f}" if rate > 0 else "never" for rate in mine["rate"])
         straight = " ".join(f"{value:+.1f}" for value in mine["straightness"])

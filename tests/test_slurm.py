@@ -15,7 +15,7 @@ from hydra_plugins.samgap_launchers import slurm_queue
 from hydra_plugins.samgap_launchers.slurm import SlurmLauncher
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
 from tests.processes import alive, finished, wait_for, workers
-from tests.slurm import cluster, patiently, told
+from tests.slurm import cluster, output_of, patiently
 from tests.test_commands import lasting, start
 
 Command = Callable[..., tuple[int, str, str]]
@@ -36,7 +36,7 @@ def on_slurm(test: Callable[..., None]) -> Callable[..., None]:
 
 def queue() -> list[str]:
     """Slurm's numbers of the jobs that are waiting or at work."""
-    return told("squeue", "--me", "--noheader", "--array", "--states=PENDING,RUNNING", "--format=%i").split()
+    return output_of("squeue", "--me", "--noheader", "--array", "--states=PENDING,RUNNING", "--format=%i").split()
 
 
 @on_slurm
@@ -71,7 +71,7 @@ def test_two_tasks_that_were_held_do_what_one_process_does(command: Command, tmp
         return found and found[1]
 
     wait_for(lambda: bool(release()), process)
-    assert told(*(release() or b"").decode().split()) == ""
+    assert output_of(*(release() or b"").decode().split()) == ""
     err = finished(process)
     assert process.returncode == 0, err
     assert command("train", "-m", *grid, f"root={tmp_path}/basic")[0] == 0
@@ -131,7 +131,7 @@ def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
     wait_for(again, process)
     (number,) = queue()
     again = advanced(tmp_path)
-    assert told("scontrol", "requeue", number) == ""
+    assert output_of("scontrol", "requeue", number) == ""
     err = finished(process)
     assert process.returncode == 0, err
     assert lasting(tmp_path) == undisturbed
@@ -142,7 +142,7 @@ def test_a_preempted_run_is_queued_again_and_ends_the_same(tmp_path: Path, undis
     process = start(tmp_path, *SLURM, *LONG, "hydra.launcher.partition=low")
     wait_for(lambda: under_way(tmp_path) and len(workers(tmp_path)) == 1, process)
     before = workers(tmp_path)[0]
-    number = told("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
+    number = output_of("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
                   "--wrap=sleep 1")  # fmt: skip
     assert number
     patiently(lambda: not alive([before]), "end of the preempted run")
@@ -171,7 +171,7 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     (number,) = queue()
     # What a job gets before its time limit: it has itself queued again, without a driver.
     (worker,) = workers(tmp_path)
-    assert told("scancel", "--signal=USR2", number) == ""
+    assert output_of("scancel", "--signal=USR2", number) == ""
     patiently(lambda: not alive([worker]), "end of a run that is to be queued again")
     # The next driver waits for the job that the lost one left.
     process = start(tmp_path, *SLURM, *LONG)

@@ -18,8 +18,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 def ranks(process: "subprocess.Popen[str]") -> list[int]:
     """Of the run that is at work, below the sweep's own process."""
-    words = {pid: line.split("\0") for pid, line in below(process.pid).items()}
-    return [pid for pid, line in words.items() if "samgap.train" in line and "torch.distributed.run" not in line]
+    arguments = {pid: line.split("\0") for pid, line in below(process.pid).items()}
+    return [pid for pid, line in arguments.items() if "samgap.train" in line and "torch.distributed.run" not in line]
 
 
 def test_two_devices_do_what_one_does_and_a_failure_ends_no_other(command: Command, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import pandas as pd
 from omegaconf import DictConfig
 
 from samgap import cli, files, naming
 from samgap.errors import SettingError, said
-from samgap.figures import archive, kind, output
+from samgap.figures import archive, kind, latex, output
 from samgap.figures.archive import REFERENCE
 from samgap.runs import measurements
 from samgap.style import style
@@ -28,10 +28,11 @@ naming.register()
 def main(config: DictConfig) -> None:
     """Draw the sweep that `figure=` or `name=` names, from its records alone: this disk's, W&B's, or samgap's own."""
     with cli.sentences():
-        values = naming.plain(config, "root", "name", "scale", "draw", "about", "protocol", "logger", "source")
+        keys = ("root", "name", "scale", "draw", "about", "protocol", "logger", "source", "style", "latex")
+        values = naming.plain(config, *keys)
         came = REFERENCE / config.name / str(config.scale)
         if config.source == "reference" and came.exists() and not (came / archive.FOLDER).exists():
-            judge_again(came, Path(config.root))
+            judge_again(came, values)
         else:
             draw(values)
         if config.scale == "smoke":
@@ -73,49 +74,67 @@ def draw(config: dict[str, Any]) -> None:
     logger, drawn = config["logger"], kind.made(config["draw"])
     root = store(config)
     target = logger.get("_gaps_") if config["source"] == "records" else None  # only this disk's results are sent
-    from matplotlib import pyplot as plt  # only after `cli` has set the backend
-
     study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)
-    charts = drawn.charts(study.frame(), study.statistics())
-    with style():
-        figure = drawn.draw(study, charts)
-        for ending in ("pdf", "png"):
-            files.replace(folder / f"{sweep.name}.{ending}", lambda path: figure.savefig(path))
-            figure.set_layout_engine("none")  # the first save has computed the layout
-        plt.close(figure)
-    output.write(study, folder, {key: config.get(key, {}) for key in ("draw", "about")})
+    report = output.report(study) | {key: config.get(key, {}) for key in ("draw", "about")}
+    picture(drawn, study.frame(), report, folder, config["style"])
+    output.write(study.frame(), report, folder)
+    if config["latex"]:
+        files.replace_text(folder / f"{sweep.name}.tex", latex.text(report, study.headline()))
     archive.write(study.table, root, folder, drawn.files)
-    print(output.printed(study))
+    print(output.as_text(study))
     if left_open := config.get("about", {}).get("left_open"):
         print(f"\nThe paper leaves open: {left_open}")
-    print(f"\n{folder / sweep.name}.{{pdf,png,csv,json}}")
+    print(f"\n{folder / sweep.name}.{{pdf,png,csv,json{',tex' * config['latex']}}}")
     if target:
-        locate(target)(sweep, root, study, charts, **options(logger))
+        locate(target)(sweep, root, study, drawn.charts(study.frame(), report), **options(logger))
 
 
-def judge_again(came: Path, root: Path) -> None:
-    """Judge a result that came with samgap without its runs by today's rules, as far as its numbers allow.
+def picture(drawn: kind.Kind, frame: pd.DataFrame, report: Mapping[str, Any], folder: Path, name: str) -> None:
+    """Write <name>.pdf and <name>.png of a study.
 
     Args:
-        came: its folder; its files go to reference/ below `root`, with other verdicts.
-        root: where results lie.
+        drawn: its kind.
+        frame, report: see `kind.Kind.draw`.
+        folder: where they go.
+        name: of the style; see `style.style`.
+    """
+    from matplotlib import pyplot as plt  # only after `cli` has set the backend
 
-    Raises:
-        SettingError: its numbers are not enough.
+    with style(name):
+        figure = drawn.draw(frame, report, titled=name != "paper")
+        for ending in ("pdf", "png"):
+            files.replace(folder / f"{report['name']}.{ending}", lambda path: figure.savefig(path))
+            figure.set_layout_engine("none")  # the first save has computed the layout
+        plt.close(figure)
+
+
+def judge_again(came: Path, config: Mapping[str, Any]) -> None:
+    """Draw a result that came with samgap without its runs, and judge it by today's rules, if its numbers are enough.
+
+    Args:
+        came: its folder; the files go to reference/ below the root of results.
+        config: as for `draw`.
     """
     name, scale = came.parent.name, came.name
-    report = json.loads((came / f"{name}.json").read_text(encoding="utf-8"))
-    report = output.judged_again(report, kind.made(report["draw"]).judge_again(report))
-    folder = root / "reference" / name / scale
+    report, frame = (
+        json.loads((came / f"{name}.json").read_text(encoding="utf-8")),
+        pd.read_csv(came / f"{name}.csv"),
+    )
+    drawn = kind.made(report["draw"])
+    try:
+        report = output.judged_again(report, drawn.judge_again(report))
+        by = "its gaps by seed are judged by today's rules"
+    except SettingError as error:
+        by = str(error)
+    folder = Path(config["root"]) / "reference" / name / scale
     folder.mkdir(parents=True, exist_ok=True)
-    for ending in ("csv", "png"):
-        shutil.copyfile(came / f"{name}.{ending}", folder / f"{name}.{ending}")
-    files.replace_text(folder / f"{name}.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    print(f"{name}/{scale} was kept without its runs; its gaps by seed are judged by today's rules:\n")
+    picture(drawn, frame, report, folder, config["style"])
+    output.write(frame, report, folder)
+    print(f"{name}/{scale} was kept without its runs; {by}:\n")
     print("\n".join(verdict["text"] for verdict in report["verdicts"]))
-    print(f"\n{folder / name}.{{png,csv,json}}")
+    print(f"\n{folder / name}.{{pdf,png,csv,json}}")
 
 
 def store(config: Mapping[str, Any]) -> Path:

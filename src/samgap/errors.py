@@ -46,9 +46,9 @@ def shortage(error: BaseException) -> str | None:
             "or set it to 0, and the same command goes on where it was."
         )
     if isinstance(error, MemoryError) or TOO_LARGE.search(text):
-        asked = re.search(r"allocate ([\d.]+ \w+)", text)
+        request = re.search(r"allocate ([\d.]+ \w+)", text)
         return (
-            f"This machine has too little memory for what was asked{f' ({asked[1]} at once)' if asked else ''}: lower "
+            f"This machine has too little memory{f' ({request[1]} at once)' if request else ''}: lower "
             "what is large, such as model.width, data.size, data.train_size, batch_size, trainer.micro_batch or "
             "trainer.workers."
         )

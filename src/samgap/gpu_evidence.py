@@ -115,7 +115,7 @@ def carry_out(config: dict[str, Any], until: float, seconds: float) -> Timed:
     return replace(outcome, epoch_seconds=clock.epoch_seconds())
 
 
-class Crew:
+class Workers:
     """Carries out sweeps in place of a Hydra launcher; its processes live on from sweep to sweep."""
 
     hydra_context: Any  # set by the sweeper
@@ -128,12 +128,12 @@ class Crew:
         """
         self.size, self.map = size, pool.map if pool else map
 
-    def sweep(self, figure: str, words: Sequence[str], until: float, share: float = math.inf) -> list[Timed]:
+    def sweep(self, figure: str, overrides: Sequence[str], until: float, share: float = math.inf) -> list[Timed]:
         """Carry out the unfinished runs of a figure, the longest first.
 
         Args:
             figure: such as fig8/gpu.
-            words: overrides; they win over the figure's own grid.
+            overrides: overrides; they win over the figure's own grid.
             until: end time of all runs, by `time.monotonic`.
             share: of the time until then, for the steps of all runs together.
 
@@ -143,8 +143,8 @@ class Crew:
         Raises:
             SettingError: a setting is wrong, or runs failed.
         """
-        words = [f"figure={figure}", *words]
-        parsed = OverridesParser.create().parse_overrides(words)
+        overrides = [f"figure={figure}", *overrides]
+        parsed = OverridesParser.create().parse_overrides(overrides)
         single = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
         self.until, self.share = until, share
         with initialize_config_dir(cli.CONF, version_base="1.3"):
@@ -152,8 +152,8 @@ class Crew:
             sweeper = instantiate(self.config.hydra.sweeper)
             sweeper.config, sweeper.launcher = self.config, self
             sweeper.hydra_context = HydraContext(GlobalHydra.instance().config_loader(), None)  # type: ignore[arg-type]
-            sweeper.words = ["-m", *words]
-            return [done.return_value for batch in sweeper.sweep(words) for done in batch]
+            sweeper.typed = ["-m", *overrides]
+            return [done.return_value for batch in sweeper.sweep(overrides) for done in batch]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Carry out jobs; the sweeper calls this."""
@@ -164,17 +164,17 @@ class Crew:
         return [JobReturn(_return_value=one, status=JobStatus.COMPLETED) for one in done]
 
 
-def images(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
+def images(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> None:
     """Carry out the first part, figure 8.
 
     Raises:
         SettingError: a setting is wrong, runs failed, or there is no time for an epoch of each.
     """
-    epochs = plan(crew, words, root, until)
-    crew.sweep("fig8/gpu", [*words, f"epochs={epochs}"], until)
+    epochs = plan(workers, overrides, root, until)
+    workers.sweep("fig8/gpu", [*overrides, f"epochs={epochs}"], until)
 
 
-def mlp(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
+def mlp(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> None:
     """Carry out the second part, figure 7, seed by seed, as long as the time of the last seed is still left.
 
     Raises:
@@ -182,22 +182,22 @@ def mlp(crew: Crew, words: Sequence[str], root: Path, until: float) -> None:
     """
     begun = 1
     with contextlib.suppress(SettingError):  # there is no earlier sweep
-        begun = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(words)).members})
+        begun = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(overrides)).members})
     for seeds in range(begun, SEEDS + 1):
         began = time.monotonic()
-        crew.sweep("fig7/gpu", [*words, f"seed=range({seeds})"], until)
+        workers.sweep("fig7/gpu", [*overrides, f"seed=range({seeds})"], until)
         if 2 * time.monotonic() - began > until:
             return
 
 
-def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
+def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> int:
     """Return the epochs of each run of the first part, from an earlier plan or from a warm-up of all runs now.
 
     Raises:
         SettingError: the earlier plan has other settings, or there is no time for an epoch of each.
     """
-    settings = [word for word in words if not word.startswith(("root=", "data_dir="))]
-    path = root / "fig8" / _scale(words) / PLAN
+    settings = [word for word in overrides if not word.startswith(("root=", "data_dir="))]
+    path = root / "fig8" / _scale(overrides) / PLAN
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["settings"] != settings:
@@ -207,10 +207,10 @@ def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
             )
         return int(kept["epochs"])
     with tempfile.TemporaryDirectory() as place:
-        outcomes = crew.sweep("fig8/gpu", [*words, f"root={place}"], until, WARM_UP)
+        outcomes = workers.sweep("fig8/gpu", [*overrides, f"root={place}"], until, WARM_UP)
     taken = {one.folder: one.epoch_seconds for one in outcomes if one.epoch_seconds is not None}
     left = until - time.monotonic()
-    epoch = makespan([*taken.values()], crew.size)
+    epoch = makespan([*taken.values()], workers.size)
     if len(taken) < len(outcomes) or epoch > FILL * left:
         raise SettingError(
             f"{max(left, 0):.0f} s are left after the warm-up, too few for an epoch of each run: raise --minutes."
@@ -221,7 +221,7 @@ def plan(crew: Crew, words: Sequence[str], root: Path, until: float) -> int:
         "figure_epochs": outcomes[0].epochs,
         "planned_seconds": round(epochs * epoch, 1),
         "seconds_left": round(left, 1),
-        "at_once": crew.size,
+        "at_once": workers.size,
         "epoch_seconds": {folder: round(seconds, 3) for folder, seconds in taken.items()},
         "settings": settings,
     }
@@ -238,13 +238,13 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
 
 
 @contextlib.contextmanager
-def _crew(size: int) -> Iterator[Crew]:
+def _workers(size: int) -> Iterator[Workers]:
     if size == 1:
-        yield Crew(1, None)
+        yield Workers(1, None)
         return
     with ProcessPoolExecutor(size, multiprocessing.get_context("spawn")) as pool:
         try:
-            yield Crew(size, pool)
+            yield Workers(size, pool)
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():  # they would finish their runs first
                 process.kill()
@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser("python -m samgap.gpu_evidence", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="fig8 or fig7 (default: both), or an override, key=value"
+        "arguments", nargs="*", metavar="WORD", help="fig8 or fig7 (default: both), or an override, key=value"
     )
     parser.add_argument("--minutes", type=float, default=10, help="after which everything stops (default: 10)")
     parser.add_argument("--images", help="the folder with train/<class>/ and test/<class>/ for fig8")
@@ -267,8 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--commit", help="of these sources, where they came without git")
     parser.add_argument("--rehearse", action="store_true", help="the same on the CPU, tiny: the numbers mean nothing")
     given = parser.parse_args(arguments)
-    overrides = [word for word in given.words if "=" in word]
-    named = [word for word in given.words if "=" not in word]
+    typed = [word for word in given.arguments if "=" in word]
+    named = [word for word in given.arguments if "=" not in word]
     if wrong := [word for word in named if word not in PARTS]:
         parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
     parts = [part for part in PARTS if part in (named or PARTS)]
@@ -280,7 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     began, root = time.monotonic(), Path(given.root)
     try:
         with cli.sentences():
-            cli.refuse(overrides)
+            cli.refuse(typed)
             if not given.rehearse and not torch.cuda.is_available():
                 raise SettingError(
                     "Evidence wants a CUDA device and torch finds none here: go to a machine with a GPU, or see by "
@@ -292,9 +292,11 @@ def main(arguments: list[str] | None = None) -> int:
             for part in parts:
                 share = 1 if part == parts[-1] else FIRST
                 try:
-                    with _crew(given.at_once) as crew:
-                        words = [*_words(part, given), *overrides]
-                        {"fig8": images, "fig7": mlp}[part](crew, words, root, began + 60 * share * given.minutes)
+                    with _workers(given.at_once) as workers:
+                        overrides = [*_overrides(part, given), *typed]
+                        {"fig8": images, "fig7": mlp}[part](
+                            workers, overrides, root, began + 60 * share * given.minutes
+                        )
                 except SettingError as error:  # the other part does not depend on it
                     problems.append(f"{part}: {error}")
             if problems:
@@ -307,21 +309,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _words(part: str, given: argparse.Namespace) -> list[str]:
+def _overrides(part: str, given: argparse.Namespace) -> list[str]:
     """Return the overrides of a part."""
-    words, folder = [f"root={_quoted(given.root)}"], given.images if part == "fig8" else given.mnist
+    overrides, folder = [f"root={_quoted(given.root)}"], given.images if part == "fig8" else given.mnist
     if folder:
-        words.append(f"data_dir={_quoted(folder)}")
+        overrides.append(f"data_dir={_quoted(folder)}")
     if part == "fig8":
-        words.append(f"precision={given.precision or ('32-true' if given.rehearse else 'tf32')}")
+        overrides.append(f"precision={given.precision or ('32-true' if given.rehearse else 'tf32')}")
     if given.rehearse:
-        words += [*TINY, f"model.width={'2,4' if part == 'fig8' else '0.1,0.2'}"]
-        words += [] if folder else ["data=digits", "data.name=digits"]
-    return words
+        overrides += [*TINY, f"model.width={'2,4' if part == 'fig8' else '0.1,0.2'}"]
+        overrides += [] if folder else ["data=digits", "data.name=digits"]
+    return overrides
 
 
-def _scale(words: Sequence[str]) -> str:
-    return next((word.removeprefix("scale=") for word in words if word.startswith("scale=")), "gpu")
+def _scale(overrides: Sequence[str]) -> str:
+    return next((word.removeprefix("scale=") for word in overrides if word.startswith("scale=")), "gpu")
 
 
 def _quoted(path: str) -> str:

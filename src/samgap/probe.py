@@ -39,7 +39,7 @@ def probe(config: DictConfig) -> None:
     from samgap.training.run import probe as look  # imports torch and Lightning, which is slow; an error comes sooner
 
     given = naming.plain(config, "root", "run", *MACHINE, *(["probe"] if "probe" in config else []))
-    if not measurements.asked(given):
+    if not measurements.requested(given):
         raise SettingError("probe must name what to measure, such as probe=[hessian,moments,landscape].")
     typed = {override.lstrip("+~").partition("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
     if strange := typed - {"root", "run", "probe", *MACHINE}:
@@ -60,7 +60,7 @@ def probe(config: DictConfig) -> None:
     if not Path(own["data_dir"]).exists():
         typed.add("data_dir")  # the run came from another machine
     look(RunPlan.of(own | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings), folder)
-    for name in measurements.asked(given):
+    for name in measurements.requested(given):
         print(folder / measurements.FOLDER / f"{name}.json")
 
 
@@ -92,8 +92,8 @@ def find(named: Any, runs: Path) -> Path:
         return Path(named)
     fitting = sorted(path for path in runs.glob("*") if named in path.name)
     if len(fitting) != 1:
-        few = ", ".join(path.name for path in fitting[:3]) + (", ..." if len(fitting) > 3 else "")
-        raise SettingError(f"run={named} must name one run in {runs}, and {len(fitting)} fit: {few or 'none'}.")
+        names = ", ".join(path.name for path in fitting[:3]) + (", ..." if len(fitting) > 3 else "")
+        raise SettingError(f"run={named} must name one run in {runs}, and {len(fitting)} fit: {names or 'none'}.")
     return fitting[0]
 
 

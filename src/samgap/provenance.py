@@ -38,8 +38,8 @@ def commit() -> tuple[str, bool]:
 
     SAMGAP_COMMIT takes precedence over git.
     """
-    if told := os.environ.get(COMMIT):
-        return told, False
+    if stated := os.environ.get(COMMIT):
+        return stated, False
     try:
         return _checkout()
     except (OSError, subprocess.CalledProcessError):
@@ -50,8 +50,8 @@ def commit() -> tuple[str, bool]:
 def _checkout() -> tuple[str, bool]:
     here = Path(__file__).parent
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout
 
     return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())
 

@@ -12,11 +12,11 @@ class Rule(NamedTuple):
     """A test of a value, and a description of valid values for the error."""
 
     right: Callable[[Any], bool]
-    wanted: str
+    expected: str
 
     def or_null(self, meaning: str = "") -> "Rule":
         """Return a rule that also accepts null."""
-        return Rule(lambda value: value is None or self.right(value), f"{self.wanted}, or null{meaning}")
+        return Rule(lambda value: value is None or self.right(value), f"{self.expected}, or null{meaning}")
 
 
 def is_number(value: Any) -> bool:
@@ -34,14 +34,16 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def number(wanted: str, holds: Callable[[float], bool]) -> Rule:
-    """Return a rule for a number for which `holds` is true."""
-    return Rule(lambda value: is_number(value) and holds(value), wanted)
+def number(expected: str, is_valid: Callable[[float], bool]) -> Rule:
+    """Return a rule for a number for which `is_valid` is true."""
+    return Rule(lambda value: is_number(value) and is_valid(value), expected)
 
 
-def numbers(wanted: str, holds: Callable[[float], bool] = lambda _: True) -> Rule:
-    """Return a rule for a list of numbers for each of which `holds` is true."""
-    return Rule(lambda value: isinstance(value, list) and all(is_number(one) and holds(one) for one in value), wanted)
+def numbers(expected: str, is_valid: Callable[[float], bool] = lambda _: True) -> Rule:
+    """Return a rule for a list of numbers for each of which `is_valid` is true."""
+    return Rule(
+        lambda value: isinstance(value, list) and all(is_number(one) and is_valid(one) for one in value), expected
+    )
 
 
 def at_least(least: float) -> Rule:
@@ -56,13 +58,13 @@ def whole(least: int) -> Rule:
 
 def count(least: int, most: float = float("inf")) -> Rule:
     """Return a rule for an integer from `least` to `most`; floats are wrong."""
-    wanted = f"a whole number from {least}" + ("" if most == float("inf") else f" to {most}")
-    return Rule(lambda value: type(value) is int and least <= value <= most, wanted)
+    expected = f"a whole number from {least}" + ("" if most == float("inf") else f" to {most}")
+    return Rule(lambda value: type(value) is int and least <= value <= most, expected)
 
 
-def one_of(*words: Any, wanted: str = "") -> Rule:
+def one_of(*options: Any, expected: str = "") -> Rule:
     """Return a rule for one of these values."""
-    return Rule(lambda value: value in words, wanted or f"one of {', '.join(words)}")
+    return Rule(lambda value: value in options, expected or f"one of {', '.join(options)}")
 
 
 ABOVE_0 = number("a number above 0", lambda value: value > 0)
@@ -75,9 +77,9 @@ def check(values: Any, rules: Mapping[str, Rule], prefix: str = "") -> None:
     Raises:
         SettingError: a value is not valid for its key, which the error calls `prefix` and name.
     """
-    for name, (right, wanted) in rules.items() if isinstance(values, Mapping) else ():
+    for name, (right, expected) in rules.items() if isinstance(values, Mapping) else ():
         if name in values and not right(value := values[name]):
             quotable = isinstance(value, int | float) and right(str(value))
             quoted = f"; for a text put it in quotes, \"{prefix}{name}='{value}'\"" if quotable else ""
             got = json.dumps(value, ensure_ascii=False)
-            raise SettingError(f"{prefix}{name} must be {wanted}, got {got}{quoted}.")
+            raise SettingError(f"{prefix}{name} must be {expected}, got {got}{quoted}.")

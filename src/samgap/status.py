@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.runs import sweeps
-from samgap.runs.sweeps import Watch, clock
+from samgap.runs.sweeps import Watch, format_duration
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="status")
@@ -32,7 +32,7 @@ def show(root: Path) -> None:
         progress = watch.look()
         line = f"{name}/{scale}: {progress.text()}"
         if progress.cost_left and (left := progress.seconds_left) is not None:
-            line += f", about {clock(left)} of one worker left"
+            line += f", about {format_duration(left)} of one worker left"
         print(line)
         for folder in watch.running:
             if epoch := sweeps.epoch(watch.runs / folder):

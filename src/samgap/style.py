@@ -8,6 +8,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from samgap.errors import SettingError, said
+
 
 class Look(NamedTuple):
     """Color and marker of a series; no two series share either."""
@@ -16,12 +18,13 @@ class Look(NamedTuple):
     marker: str
 
 
-# The Okabe-Ito palette, for readers without color vision; ordered so that neighbors also differ in gray.
+# The Okabe-Ito palette, for readers without color vision. SGD and SAM have one color each in all figures, published
+# numbers are gray, and series have the other colors; ordered so that neighbors also differ in gray.
 SERIES = [
-    Look("#0072B2", "o"), Look("#E69F00", "^"), Look("#000000", "v"), Look("#56B4E9", "P"), Look("#009E73", "D"),
-    Look("#CC79A7", "*"),
+    Look("#000000", "o"), Look("#009E73", "^"), Look("#CC79A7", "v"), Look("#56B4E9", "P"), Look("#E69F00", "D"),
+    Look("#7F3C8D", "*"),
 ]  # fmt: skip
-SGD = Look("#D55E00", "s")
+SGD, SAM = "#D55E00", "#0072B2"
 PUBLISHED = "#7A7A7A"
 Place = Literal["outside lower left", "outside lower right"]
 
@@ -31,9 +34,32 @@ def looks(count: int) -> list[Look]:
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
+# For a column of a paper: vector fonts that go with LaTeX's Times, and lines for a small panel. `figure.figsize` is
+# the size of a panel in inches.
+PAPER: dict[Any, Any] = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "figure.figsize": (2.5, 2.3),
+}
+
+
 @contextmanager
-def style() -> Iterator[None]:
-    """Apply the style to figures drawn inside the `with` block; the backend needs no screen."""
+def style(name: str = "talk") -> Iterator[None]:
+    """Apply a style to figures drawn inside the `with` block; the backend needs no screen.
+
+    Args:
+        name: talk, or paper for figures as wide as a column for each panel, without a title.
+
+    Raises:
+        SettingError: there is no such style.
+    """
+    if name not in ("talk", "paper"):
+        raise SettingError(f"style must be talk or paper, got {said(name)}.")
     matplotlib.use("Agg")
     settings: dict[Any, Any] = {
         "font.size": 11,
@@ -49,8 +75,9 @@ def style() -> Iterator[None]:
         "legend.fontsize": 9,
         "pdf.fonttype": 42,
         "savefig.dpi": 160,
+        "figure.figsize": (4.6, 4.4),
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings | (PAPER if name == "paper" else {})):
         yield
 
 
@@ -71,7 +98,7 @@ def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> 
     figure.set_size_inches(width, height + 0.19 * rows)
 
 
-def short(count: float) -> str:
+def compact(count: float) -> str:
     """Return a number in short form: 45,000 as 45k, 11,200,000 as 11.2M."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= unit:

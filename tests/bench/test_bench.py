@@ -23,6 +23,7 @@ from samgap.bench import commands, curvature, jax_step, scheduling, sweeps, torc
 from samgap.check_gpu import bed, jax_peer
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
+from samgap.models.resnet50 import ResNet50
 from samgap.optim.sam import SAM
 from tests.processes import LIMIT
 
@@ -153,14 +154,15 @@ def test_the_jax_step_takes_our_steps(rho: float) -> None:
     assert ours(net, rho, 20) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_the_jax_net_has_our_size() -> None:
+@pytest.mark.parametrize(("model", "ours"), [("resnet18", ResNet18), ("resnet50", ResNet50)])
+def test_the_jax_net_has_our_size(model: str, ours: type[ResNet18] | type[ResNet50]) -> None:
     # Shapes alone: to compile what draws the weights takes half a minute.
-    x = np.zeros((2, 3, 8, 8), np.float32)
+    x = np.zeros((2, 3, 32, 32), np.float32)
     variables = jax_step.jax.eval_shape(
-        lambda x: jax_step.stepper("resnet18", 4, x, np.zeros(2, np.int64), rho=0.1, **STEP)[1], x
+        lambda x: jax_step.stepper(model, 4, x, np.zeros(2, np.int64), rho=0.1, **STEP)[1], x
     )
     sizes = sorted(leaf.size for leaf in jax_step.jax.tree.leaves(variables["params"]))
-    assert sizes == sorted(w.numel() for w in ResNet18((3, 8, 8), 10, 4).parameters())
+    assert sizes == sorted(w.numel() for w in ours((3, 32, 32), 10, 4).parameters())
 
 
 def test_the_jax_step_is_timed_beside_ours_in_each_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from samgap.check_gpu.bed import Bed, Check, LeftOut, Net, Row
 from samgap.errors import SettingError
 from tests.conftest import called
 
-Told = Callable[[], tuple[str, str]]
+Reported = Callable[[], tuple[str, str]]
 
 
 class Threads:
@@ -135,9 +135,9 @@ def killed(_: Bed) -> Iterator[Row]:
     raise KeyboardInterrupt
 
 
-def carried_out(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str, **parts: check_gpu.Part) -> int:
+def carried_out(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str, **parts: check_gpu.Part) -> int:
     monkeypatch.setattr(check_gpu, "PARTS", {name: (9.0, part) for name, part in parts.items()})
-    return check_gpu.main(["--rehearse", "--out", str(folder), *words])
+    return check_gpu.main(["--rehearse", "--out", str(folder), *options])
 
 
 @pytest.mark.parametrize(("part", "code"), [(good, 0), (wrong, 1), (broken, 1)])
@@ -147,8 +147,8 @@ def test_a_part_that_fails_is_told_and_the_next_goes_on(
     assert carried_out(monkeypatch, tmp_path, first=part, second=good) == code
     parts = written(tmp_path)["parts"]
     assert len(parts["first"]["rows"]) == len(parts["second"]["rows"]) == 1
-    told = ("failed", "RuntimeError: CUDA error: an illegal address") if part is broken else ("done", "")
-    assert (parts["first"]["status"], parts["first"]["said"]) == told
+    reported = ("failed", "RuntimeError: CUDA error: an illegal address") if part is broken else ("done", "")
+    assert (parts["first"]["status"], parts["first"]["said"]) == reported
 
 
 def test_a_killed_check_leaves_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,8 +88,8 @@ def test_a_peer_s_verdicts() -> None:
     # As the page about the step has it.
     page = " ".join(Path("docs/sam.md").read_text().split())
     holds = sum(row.verdict == "holds" for row in rows)
-    told = f"pytorch_optimizer {PEER_VERSION}'s SAM, {holds} of {len(rows)} properties hold and {len(PEER_FAILS)} do"
-    assert told in page
+    heading = f"pytorch_optimizer {PEER_VERSION}'s SAM, {holds} of {len(rows)} properties hold and {len(PEER_FAILS)} do"
+    assert heading in page
 
 
 def test_the_peer_by_its_closure() -> None:

@@ -84,8 +84,8 @@ def test_ranks_have_consecutive_parts_of_the_same_batches(ranks: int) -> None:
     # The last batch has 44 images: with four ranks of 32, the second has 12 and the others none.
     data = make(train_size=300, crop=1, flip=True)
     parts = [[batch for block in batches(data, 128, 0, CPU, rank, ranks) for batch in block] for rank in range(ranks)]
-    for whole, *dealt in zip(epoch(data, 0), *parts, strict=True):
-        assert torch.equal(whole.images, torch.cat([part.images for part in dealt]))
-        assert torch.equal(whole.labels, torch.cat([part.labels for part in dealt]))
-        assert {part.size for part in dealt} == {whole.size}
+    for whole, *shards in zip(epoch(data, 0), *parts, strict=True):
+        assert torch.equal(whole.images, torch.cat([part.images for part in shards]))
+        assert torch.equal(whole.labels, torch.cat([part.labels for part in shards]))
+        assert {part.size for part in shards} == {whole.size}
     assert [len(part[-1].labels) for part in parts] == ([44, 0] if ranks == 2 else [32, 12, 0, 0])

@@ -63,7 +63,7 @@ def small(tmp_path: Path) -> Path:
 
 def test_the_tree_holds_the_digits(folder: Path) -> None:
     raw, source = trees.load_digits(folder, (0.08, 1), 0.875), digits.load(folder)
-    assert (len(raw.train), len(raw.test), raw.levels) == (1200, 597, 255)
+    assert (len(raw.train), len(raw.test), raw.max_pixel) == (1200, 597, 255)
     for part, original in ((raw.train, source.train), (raw.test, source.test)):
         assert isinstance(part.images, ImageFiles)
         numbers = torch.tensor([int(Path(name).stem) for name in part.images.names])

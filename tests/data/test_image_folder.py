@@ -41,7 +41,7 @@ def test_images_are_those_of_the_files_and_classes_go_by_their_names(place: Path
     assert raw.test.labels.tolist() == [0, 1]
     wanted = np.stack([pixels(number) for number in range(6)]).transpose(0, 3, 1, 2)
     assert torch.equal(torch.cat([raw.train.images[:], raw.test.images[:]]), torch.from_numpy(wanted))
-    assert raw.levels == 255
+    assert raw.max_pixel == 255
 
 
 def test_the_test_part_may_be_called_as_of_imagenet(place: Path) -> None:
@@ -66,7 +66,7 @@ def test_gray_images_have_one_channel_unless_some_are_in_color(place: Path) -> N
 
 
 def test_the_folder_is_no_part_of_the_identity_and_its_content_is_in_the_digest(place: Path, tmp_path: Path) -> None:
-    def told(folder: Path, name: str) -> tuple[str, str]:
+    def hashes(folder: Path, name: str) -> tuple[str, str]:
         values = config("data=image_folder", f"data.name={name}", "data.classes=2") | {"data_dir": str(folder)}
         plan = RunPlan.of(values)
         data = build.data(plan)
@@ -74,12 +74,12 @@ def test_the_folder_is_no_part_of_the_identity_and_its_content_is_in_the_digest(
         return plan.identity, data.sha256()
 
     shutil.copytree(place, tmp_path / "copy")
-    first = told(place, "mine")
-    assert told(tmp_path / "copy", "mine") == first
-    assert told(place, "other")[0] != first[0]
+    first = hashes(place, "mine")
+    assert hashes(tmp_path / "copy", "mine") == first
+    assert hashes(place, "other")[0] != first[0]
     shutil.copytree(place, tmp_path / "changed")
     save(tmp_path / "changed" / "test" / "c2" / "0.png", pixels(8))
-    assert told(tmp_path / "changed", "mine")[1] != first[1]
+    assert hashes(tmp_path / "changed", "mine")[1] != first[1]
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {

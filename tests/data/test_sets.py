@@ -9,7 +9,7 @@ from torch import nn
 
 from samgap.cli import explain
 from samgap.data import digits, factorization
-from samgap.data.sets import Data, Raw, Scale, Split, add_noise, assemble
+from samgap.data.sets import Data, Normalize, Raw, Split, add_noise, assemble
 from samgap.errors import SettingError
 
 OPTIONS: dict[str, Any] = {"channels": 1, "classes": 10, "size": 8, "mean": [0], "std": [1]}
@@ -32,7 +32,7 @@ def test_digits_are_all_there_and_split_once_for_all() -> None:
     assert (len(raw.train), len(raw.test)) == (1200, 597)
     assert same(raw.train, digits.load(Path()).train)
     assert len(rows(raw.train) | rows(raw.test)) == 1797
-    assert raw.train.images.max() == raw.levels == 16
+    assert raw.train.images.max() == raw.max_pixel == 16
 
 
 def test_parts_do_not_overlap_and_leave_the_test_alone() -> None:
@@ -108,8 +108,8 @@ def test_resizing_averages() -> None:
 
 def test_scaling_standardizes_by_channel() -> None:
     split = Split(torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8), torch.tensor([0]))
-    scale = Scale(255, mean=(0.5, 0.2), std=(0.5, 0.1))
-    assert torch.allclose(scale(split.images), torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), atol=1e-6)
+    normalize = Normalize(255, mean=(0.5, 0.2), std=(0.5, 0.1))
+    assert torch.allclose(normalize(split.images), torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), atol=1e-6)
 
 
 def test_a_data_set_that_is_another_is_refused() -> None:
@@ -137,7 +137,7 @@ def test_a_size_beyond_the_machine_is_one_sentence(large: Callable[[], object], 
     with pytest.raises((MemoryError, OverflowError, RuntimeError, TypeError, ValueError)) as error:
         large()
     assert explain(error.value) == (
-        f"This machine has too little memory for what was asked{at_once}: lower what is large, such as model.width, "
+        f"This machine has too little memory{at_once}: lower what is large, such as model.width, "
         "data.size, data.train_size, batch_size, trainer.micro_batch or trainer.workers."
     )
 
@@ -160,7 +160,7 @@ def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> Non
     assert data.regression
     assert not make().regression
     assert (len(data.train), len(data.test), data.shape) == (1000, 1000, (6, 1, 1))
-    x = data.scale(data.train.images).flatten(1)
+    x = data.normalize(data.train.images).flatten(1)
     torch.testing.assert_close(data.train.labels, x.double() @ factorization.matrix(100).T)
     assert x.mean().abs() < 0.05
     assert x.std() == pytest.approx(1, abs=0.05)

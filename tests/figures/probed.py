@@ -27,8 +27,8 @@ def setting(stop: float | None, rho: float, seed: int) -> dict[str, Any]:
     return settings
 
 
-def probe(folder: Path, name: str, found: dict[str, Any], whose: str, settings: dict[str, Any] | None = None) -> None:
-    measurements.write(folder, name, {"probe": name, "settings": settings or {}, "found": found, "identity": whose})
+def probe(folder: Path, name: str, found: dict[str, Any], owner: str, settings: dict[str, Any] | None = None) -> None:
+    measurements.write(folder, name, {"probe": name, "settings": settings or {}, "found": found, "identity": owner})
 
 
 def bowl(steepness: float, hole: bool = False) -> list[list[float | None]]:
@@ -60,16 +60,16 @@ def write(
     for stop, rho, seed in [(stop, rho, seed) for stop in stops for rho in rhos for seed in seeds]:
         settings = setting(stop, rho, seed)
         change(settings)
-        whose, name = identity(settings), folder(settings)
+        owner, name = identity(settings), folder(settings)
         axes: dict[str, Any] = {"ascent.rho": rho, "seed": seed}
         if len(stops) > 1:
             axes["stop_loss"] = "null" if stop is None else stop
-        members.append(Member(whose, name, axes, 1.0))
+        members.append(Member(owner, name, axes, 1.0))
         if (rho, seed) in missing:
             continue
         path = sweeps.runs(root) / name
         path.mkdir(parents=True, exist_ok=True)
-        fields = {**vars(base()), "identity": whose, "folder": name, "settings": settings}
+        fields = {**vars(base()), "identity": owner, "folder": name, "settings": settings}
         if (rho, seed) in diverged:
             records.write(RunRecord(**fields | {"status": "diverged", "train_loss_final": None}), path)
             continue
@@ -78,13 +78,13 @@ def write(
         if (rho, seed) in unseen:
             continue
         sure = (rho, seed) not in not_converged
-        probe(path, "hessian", {"n": 500, "eigenvalues": [top(rho, seed)], "converged": sure}, whose)
+        probe(path, "hessian", {"n": 500, "eigenvalues": [top(rho, seed)], "converged": sure}, owner)
         value = s_2(rho, seed)
         s = {str(k): {"value": None if value is None else value + k - 2, "converged": True} for k in (2, 3, 4)}
         n = examples(seed)
-        probe(path, "moments", {"n": n, "s": s}, whose, {"examples": n})
+        probe(path, "moments", {"n": n, "s": s}, owner, {"examples": n})
         surfaces = {name: {"losses": bowl(1 if rho else 9, hole and rho > 0)} for name in ("raw", "filter")}
-        probe(path, "landscape", {"n": 500, "steps": STEPS, "surfaces": surfaces}, whose)
+        probe(path, "landscape", {"n": 500, "steps": STEPS, "surfaces": surfaces}, owner)
     keys = ["stop_loss"] * (len(stops) > 1) + ["ascent.rho", "seed"]
     sweeps.write(Sweep("mine", "own", keys, "", "", "", members), root)
     return root

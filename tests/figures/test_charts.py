@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from samgap import cli, style
 from samgap.figures import kind
-from samgap.figures.chart import Axis, Chart, Line, Map, gap_axis, points, words
+from samgap.figures.chart import Axis, Chart, Line, Map, gap_axis, point_labels, points
 from samgap.report import vega
 from samgap.style import Look
 from samgap.training import run
@@ -43,13 +43,13 @@ def of_picture(axes: Axes) -> tuple[Shown, list[str]]:
 def of_page(spec: dict[str, Any]) -> tuple[Shown, list[str]]:
     layers = [layer for layer in spec["layer"] if "transform" in layer]
     legend = next(layer["encoding"]["stroke"]["legend"] for layer in layers if "stroke" in layer["encoding"])
-    labels = [" ".join(words) for words in json.loads(legend["labelExpr"].removesuffix("[datum.value]"))]
+    labels = [" ".join(lines) for lines in json.loads(legend["labelExpr"].removesuffix("[datum.value]"))]
     of = {layer["mark"]["type"]: layer["transform"][0]["filter"]["oneOf"] for layer in layers}
     lines: dict[int, tuple[str, Any]] = {n: (labels[n], []) for n in {*of.get("line", []), *of["point"]}}
     for row in spec["data"]["values"]:
         lines[row["line"]][1].append((row["x"], row["y"]))
     noted = {n for layer in layers if layer["mark"]["type"] == "text" for n in layer["transform"][0]["filter"]["oneOf"]}
-    return shown(lines), sorted(row["note"] for row in spec["data"]["values"] if row["line"] in noted)
+    return shown(lines), sorted(row["note"] for row in spec["data"]["values"] if row["line"] in noted and row["note"])
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -69,7 +69,7 @@ def test_picture_page_and_kept_result_show_the_same(
     charts = drawn.charts(study.frame(), study.statistics())
     kept = drawn.charts(pd.read_csv(path.with_suffix(".csv")), report)
     with style.style():
-        panels = drawn.draw(study, charts).axes
+        panels = drawn.draw(study.frame(), report).axes
     specs = [vega.spec(chart) for chart in charts]
     assert specs == [vega.spec(chart) for chart in kept]
     assert json.dumps(specs, allow_nan=False)
@@ -94,7 +94,7 @@ def test_a_point_is_said_with_its_interval_and_what_its_axis_counts() -> None:
     sizes = Axis("parameters, biases included", "parameters", "log", "parameters")
     mine = line([0.25, np.nan], spread="± s.e.")
     chart = Chart("gains", sizes, Axis("gap", "gap"), [mine])
-    assert words(chart, mine) == ["1k parameters: 0.25 [0.15, 0.35] (± s.e.), n = 3, ρ*=0.1", ""]
+    assert point_labels(chart, mine) == ["1k parameters: 0.25 [0.15, 0.35] (± s.e.), n = 3, ρ*=0.1", ""]
     rhos = Axis("ρ", "rho", ticks=((1e3, "SGD"), (45e3, "0.1\n45k")))
     assert [rhos.text(x) for x in (1e3, 45e3, 7.0)] == ["rho SGD", "rho 0.1, 45k", "rho 7"]
 

@@ -46,8 +46,8 @@ def made_up(config: dict[str, Any], folder: Path) -> RunRecord:
         "moments": {"n": 50, "s": {str(k): {"value": top + k, "converged": True} for k in (2, 3, 4)}},
         "landscape": {"n": 500, "steps": STEPS, "surfaces": {"raw": {"losses": bowl(1)}}},
     }
-    for name, asked in measurements.asked(config).items():
-        kept = {"probe": name, "settings": asked, "found": found[name], "identity": record.identity}
+    for name, requested in measurements.requested(config).items():
+        kept = {"probe": name, "settings": requested, "found": found[name], "identity": record.identity}
         measurements.write(folder, name, kept)
     records.write(record, folder)
     return record

@@ -22,7 +22,7 @@ from tests.pruning.nets import EXAMPLES
 sizes_and_weights = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=8)
 
 
-def dealt_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[int]:
+def shared_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[int]:
     """Webster's method as it is told: one after the other to the layer with the largest weight / (given + 1/2)."""
     given_ = [0] * len(sizes)
     for _ in range(live):
@@ -36,11 +36,11 @@ def dealt_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[in
 def test_shares_are_dealt_by_webster_s_method(layers: list[tuple[int, int]], data: st.DataObject) -> None:
     sizes, weights = [size for size, _ in layers], [weight for _, weight in layers]
     live = data.draw(st.integers(0, sum(sizes)))
-    found, told = mask.shares(weights, live, sizes), dealt_one_by_one(weights, live, sizes)
+    found, expected = mask.shares(weights, live, sizes), shared_one_by_one(weights, live, sizes)
     assert sum(found) == live
     assert all(0 <= have <= size for have, size in zip(found, sizes, strict=True))
     # Layers of equal weight may swap the last weight between them.
-    assert sorted(zip(weights, found, strict=True)) == sorted(zip(weights, told, strict=True))
+    assert sorted(zip(weights, found, strict=True)) == sorted(zip(weights, expected, strict=True))
 
 
 @given(sizes_and_weights, st.data())
@@ -107,15 +107,15 @@ def test_equal_scores_keep_the_exact_count() -> None:
 
 
 def test_layers_of_one_score_are_not_dealt_out_by_position() -> None:
-    told_apart = torch.arange(1.0, 401)
-    for scores in ({"a": torch.zeros(5), "b": told_apart}, {"b": told_apart, "a": torch.zeros(5)}):
+    distinct = torch.arange(1.0, 401)
+    for scores in ({"a": torch.zeros(5), "b": distinct}, {"b": distinct, "a": torch.zeros(5)}):
         for live in (1, 400, 405):  # none of the layer, none, all
             assert sum(int(layer.sum()) for layer in mask.globally(scores, live).values()) == live
         with pytest.raises(SettingError, match=r"All 5 weights of a have the same score \(0\)"):
             mask.globally(scores, 402)
     # Up to a share of what is kept, and ties inside a layer, may go by position.
-    few = {"a": torch.zeros(4), "b": told_apart}
-    assert int(mask.globally(few, 402)["a"].sum()) == 2
+    tied = {"a": torch.zeros(4), "b": distinct}
+    assert int(mask.globally(tied, 402)["a"].sum()) == 2
     half = {"a": torch.tensor([0.0, 1] * 200), "b": torch.tensor([0.0, 0, 0, 2])}
     assert [int(layer.sum()) for layer in mask.globally(half, 300).values()] == [299, 1]
 
@@ -145,11 +145,11 @@ def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) ->
         ascents.append({name: second[name] - first[name] for name in first})
     for name, weight in model.named_parameters():
         if name in masks:
-            dead = ~masks[name]
-            assert dead.any()
+            pruned = ~masks[name]
+            assert pruned.any()
             for tensor in (weight, weight.grad, optimizer.state[weight]["momentum_buffer"]):
-                assert not tensor[dead].any()
-            assert not any(ascent[name][dead].any() for ascent in ascents)
+                assert not tensor[pruned].any()
+            assert not any(ascent[name][pruned].any() for ascent in ascents)
     if variant in (SAM, GSAM):
         lengths = [torch.cat([eps.flatten() for eps in ascent.values()]).norm().item() for ascent in ascents]
         assert lengths == pytest.approx([0.5] * 5, rel=1e-4)

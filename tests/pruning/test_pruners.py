@@ -29,7 +29,7 @@ def mlp(width: float = 0.1) -> MLP:
 
 
 def double(source: Examples) -> Examples:
-    return Examples(source.images.double(), source.labels, source.scale, source.loss)
+    return Examples(source.images.double(), source.labels, source.normalize, source.loss)
 
 
 def resnet() -> ResNet18:

@@ -74,7 +74,7 @@ def driver(root: Path) -> Iterator[webdriver.Chrome]:
     browser.set_window_size(*DESK)
     browser.set_script_timeout(120)
     browser.get((root / "report" / "index.html").as_uri())
-    drawn = "const told = arguments[0]; Promise.all(places.map(draw)).then(() => told(''), told);"
+    drawn = "const done = arguments[0]; Promise.all(places.map(draw)).then(() => done(''), done);"
     assert browser.execute_async_script(drawn) == ""
     yield browser
     browser.quit()
@@ -111,9 +111,9 @@ def test_charts_render_without_a_word_on_the_console_and_no_request_leaves(
                 assert driver.execute_script(marks, place) == points, (study.anchor, chart.title)
     assert driver.get_log("browser") == []
     sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
-    assert {url for url in asked if url.startswith("file:")} == {(root / "report" / "index.html").as_uri()}
-    assert not [url[:80] for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+    requests = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
+    assert {url for url in requests if url.startswith("file:")} == {(root / "report" / "index.html").as_uri()}
+    assert not [url[:80] for url in requests if not url.startswith(("file:", "data:", "blob:"))]
 
 
 @browsed
@@ -127,10 +127,10 @@ def test_a_tooltip_says_n_and_the_interval(driver: webdriver.Chrome) -> None:
         shown = driver.find_elements(By.CSS_SELECTOR, "#vg-tooltip-element.visible")
         return shown[0].text if shown and "0.516" in shown[0].text else ""
 
-    told = WebDriverWait(driver, 60).until(tip)
+    tooltip = WebDriverWait(driver, 60).until(tip)
     # Of two points at one place the later drawn is told of.
-    assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ*=0.2" in told
-    assert "ours with 95 % interval, ρ* chosen on held-out images" in told
+    assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ=0.2" in tooltip
+    assert "ours with 95 % interval, ρ* chosen on held-out images" in tooltip
 
 
 @browsed
@@ -140,8 +140,8 @@ def test_points_and_parts_are_reached_by_keyboard(driver: webdriver.Chrome) -> N
     driver.execute_script("arguments[0].focus()", first)
     ActionChains(driver).send_keys(Keys.TAB).perform()
     assert driver.switch_to.active_element == second
-    told = chart.find_element(By.XPATH, "..").find_element(By.CSS_SELECTOR, ".told")
-    assert "n = 8" in told.text
+    announced = chart.find_element(By.XPATH, "..").find_element(By.CSS_SELECTOR, ".announced")
+    assert "n = 8" in announced.text
     details = article(driver, "fig10-cpu-reference").find_elements(By.TAG_NAME, "details")[-1]
     summary = details.find_element(By.TAG_NAME, "summary")
     driver.execute_script("arguments[0].open = false", details)  # what was printed before is open
@@ -161,7 +161,7 @@ def test_a_phone_need_not_scroll_sideways(driver: webdriver.Chrome, root: Path) 
     )
     try:
         driver.get((root / "report" / "index.html").as_uri())
-        driver.execute_async_script("const told = arguments[0]; Promise.all(places.map(draw)).then(() => told(''));")
+        driver.execute_async_script("const done = arguments[0]; Promise.all(places.map(draw)).then(() => done(''));")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
         widths = driver.execute_script(
             "return [...document.querySelectorAll('.chart svg.marks')].map((svg) => svg.getBoundingClientRect().width)"

@@ -10,7 +10,7 @@ from samgap.figures import published
 from samgap.figures.table import collect, refuse_stray
 from samgap.runs import records, sweeps
 from samgap.runs.display import Display
-from samgap.runs.sweeps import Member, Sweep, Watch, clock
+from samgap.runs.sweeps import Member, Sweep, Watch, format_duration
 from tests.runs.test_records import make
 
 
@@ -25,9 +25,9 @@ def sweep(root: Path, *overrides: str, axes: tuple[str, ...] = ("ascent.rho", "s
 
 
 def test_a_sweep_comes_back_as_written(tmp_path: Path) -> None:
-    asked = sweep(tmp_path, "seed=0", "seed=1")
-    assert sweeps.write(asked, tmp_path) == tmp_path / "mine" / "own" / "sweep.yaml"
-    assert sweeps.read(tmp_path, "mine", "own") == asked
+    planned = sweep(tmp_path, "seed=0", "seed=1")
+    assert sweeps.write(planned, tmp_path) == tmp_path / "mine" / "own" / "sweep.yaml"
+    assert sweeps.read(tmp_path, "mine", "own") == planned
     assert sweeps.find(tmp_path) == [("mine", "own")]
 
 
@@ -41,15 +41,15 @@ def test_a_damaged_sweep_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "runs", "None", "with space", "."])
 def test_a_name_must_be_a_folder_of_its_own(tmp_path: Path, name: str) -> None:
-    asked = dataclasses.replace(sweep(tmp_path, "seed=0"), name=name)
+    planned = dataclasses.replace(sweep(tmp_path, "seed=0"), name=name)
     with pytest.raises(SettingError, match="name must be a word"):
-        sweeps.write(asked, tmp_path)
+        sweeps.write(planned, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_state_is_seen(tmp_path: Path) -> None:
-    asked = sweep(tmp_path, *(f"seed={seed}" for seed in range(7)))
-    folders = [sweeps.runs(tmp_path) / member.folder for member in asked.members]
+    planned = sweep(tmp_path, *(f"seed={seed}" for seed in range(7)))
+    folders = [sweeps.runs(tmp_path) / member.folder for member in planned.members]
     for folder in folders[:6]:
         folder.mkdir(parents=True)
     records.write(make("seed=0", seconds=4.0), folders[0])
@@ -57,23 +57,23 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
     (folders[2] / "error.txt").write_text("Traceback\nsamgap.errors.SettingError: wanted this: got that.\n")
     (folders[3] / "record.json").write_text("{")
     (folders[4] / "last.ckpt").write_text("")
-    watch = Watch(asked, tmp_path)
+    watch = Watch(planned, tmp_path)
     with FileLock(folders[5] / ".lock"):
         progress = watch.look()
     assert dict(progress.counts) == {
         "done": 1, "diverged": 1, "failed": 1, "damaged": 1, "unfinished": 1, "running": 1, "missing": 1,
     }  # fmt: skip
     assert progress.text() == "2/7 done, 1 running, 1 failed, 1 damaged, 1 diverged, 1 unfinished, 1 missing"
-    assert watch.problems[asked.members[2].folder] == "wanted this: got that."
+    assert watch.problems[planned.members[2].folder] == "wanted this: got that."
     # 4 + 1.5 seconds for two runs of cost 2, five such left.
     assert progress.seconds_left == pytest.approx(5.5 / 4 * 10)
     assert watch.look().counts["running"] == 0
 
 
 def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = sweep(tmp_path, "seed=0", "seed=1")
-    with Display(Watch(asked, tmp_path)) as display:
-        for seed, member in enumerate(asked.members):
+    planned = sweep(tmp_path, "seed=0", "seed=1")
+    with Display(Watch(planned, tmp_path)) as display:
+        for seed, member in enumerate(planned.members):
             records.write(make(f"seed={seed}"), sweeps.runs(tmp_path) / member.folder)
         assert display.thread.is_alive()
     assert "mine/own: 2/2 done, 0 running, 0 failed, 0:00 left" in capsys.readouterr().err
@@ -81,19 +81,19 @@ def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")])
 def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_the_table_has_only_what_the_sweep_asked_for(tmp_path: Path) -> None:
-    asked = sweep(tmp_path, "ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.2")
+    planned = sweep(tmp_path, "ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.2")
     for override in ("ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.5"):
         record = make(override)
         records.write(record, sweeps.runs(tmp_path) / record.folder)
-    table = collect(asked, tmp_path)
+    table = collect(planned, tmp_path)
     assert table.runs["ascent.rho"].tolist() == [0, 0.1, 0.2]
     assert table.runs["status"].tolist() == ["done", "done", "missing"]
     assert len(table.records) == 2
-    assert table.missing == {asked.members[2].folder: "missing"}
+    assert table.missing == {planned.members[2].folder: "missing"}
 
 
 def test_a_sweep_without_records(tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_a_sweep_without_records(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_varies_and_is_no_axis_is_refused(tmp_path: Path) -> None:
-    asked = sweep(tmp_path, "epochs=10", "epochs=20")
+    planned = sweep(tmp_path, "epochs=10", "epochs=20")
     for override in ("epochs=10", "epochs=20"):
         record = make(override)
         records.write(record, sweeps.runs(tmp_path) / record.folder)
     with pytest.raises(SettingError, match=r"epochs varies among the runs \(10 and 20\) and is no axis"):
-        collect(asked, tmp_path)
+        collect(planned, tmp_path)
 
 
 def test_a_swept_group_brings_its_own_keys() -> None:

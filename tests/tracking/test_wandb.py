@@ -130,7 +130,7 @@ class FakeApi:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a sweep with logger=wandb."""
     root = tmp_path_factory.mktemp("told")
     with pytest.MonkeyPatch.context() as patch:
@@ -146,8 +146,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def api(told: Path) -> FakeApi:
-    return FakeApi(folders(told))
+def api(logged: Path) -> FakeApi:
+    return FakeApi(folders(logged))
 
 
 def folders(root: Path) -> list[Path]:
@@ -176,13 +176,13 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     session.end_process()
 
 
-def test_a_run_tells_its_settings_its_whole_record_its_curve_and_its_probes(told: Path) -> None:
-    done = {record["identity"]: record for record in lasting(told).values()}
+def test_a_run_tells_its_settings_its_whole_record_its_curve_and_its_probes(logged: Path) -> None:
+    done = {record["identity"]: record for record in lasting(logged).values()}
     assert len(done) == 8
-    for folder in set(folders(told)) - set(gap_runs(told)):
+    for folder in set(folders(logged)) - set(gap_runs(logged)):
         seen = inspect(folder)
         record = done.pop(folder.name.rpartition("-")[2])
-        own = told / "runs" / record["folder"]
+        own = logged / "runs" / record["folder"]
         assert seen["name"] == record["folder"]
         assert seen["config"]["model"] == record["settings"]["model"]
         assert seen["config"]["ascent"]["rho"] == record["settings"]["ascent"]["rho"]
@@ -198,14 +198,14 @@ def test_a_run_tells_its_settings_its_whole_record_its_curve_and_its_probes(told
     assert not done
 
 
-def test_the_gap_run_holds_grid_gaps_verdict_figure_and_files(told: Path) -> None:
-    first, drawn_ = gap_runs(told)
-    sweep = sweeps.read(told, NAME, "own")
+def test_the_gap_run_holds_grid_gaps_verdict_figure_and_files(logged: Path) -> None:
+    first, drawn_ = gap_runs(logged)
+    sweep = sweeps.read(logged, NAME, "own")
     assert gap_run.grid(inspect(first)["config"]["grid"]) == sweep
     seen = inspect(drawn_)
     assert seen["run_id"] == f"gaps-{NAME}-own"
     assert gap_run.grid(seen["config"]["grid"]) == sweep
-    report = json.loads((told / NAME / "own" / f"{NAME}.json").read_text())
+    report = json.loads((logged / NAME / "own" / f"{NAME}.json").read_text())
     for cell in report["cells"]:
         name = f"model.width={cell['model.width']:g}"
         for key, column in (("gap", "gap"), ("low", "low"), ("high", "high"), ("rho*", "rho")):
@@ -221,9 +221,9 @@ def test_the_gap_run_holds_grid_gaps_verdict_figure_and_files(told: Path) -> Non
     )
 
 
-def test_drawing_again_tells_the_same_run(command: Command, told: Path, tmp_path: Path) -> None:
-    shutil.copytree(told / "runs", tmp_path / "runs")
-    shutil.copytree(told / NAME, tmp_path / NAME)
+def test_drawing_again_tells_the_same_run(command: Command, logged: Path, tmp_path: Path) -> None:
+    shutil.copytree(logged / "runs", tmp_path / "runs")
+    shutil.copytree(logged / NAME, tmp_path / NAME)
     for how in ((), CURVES):
         code, _, err = command("draw", f"name={NAME}", f"root={tmp_path}", "logger=wandb", *how)
         assert code == 0, err
@@ -234,18 +234,18 @@ def test_drawing_again_tells_the_same_run(command: Command, told: Path, tmp_path
     assert "training loss: SGD_table" in other["summary"]
 
 
-def test_no_secret_and_no_path_of_this_machine_is_sent(told: Path) -> None:
-    told_of = [str(told), str(Path.home()), sys.executable, str(Path(__file__).parents[2]), KEY]
-    sent = [path for folder in folders(told) for path in (folder / "files").rglob("*.*") if path.suffix != ".png"]
+def test_no_secret_and_no_path_of_this_machine_is_sent(logged: Path) -> None:
+    secrets = [str(logged), str(Path.home()), sys.executable, str(Path(__file__).parents[2]), KEY]
+    sent = [path for folder in folders(logged) for path in (folder / "files").rglob("*.*") if path.suffix != ".png"]
     # A gap run's log also says where its files wait to be sent.
-    sent += [log for folder in folders(told) if folder not in gap_runs(told) for log in folder.glob("*.wandb")]
+    sent += [log for folder in folders(logged) if folder not in gap_runs(logged) for log in folder.glob("*.wandb")]
     assert len(sent) > 30
     for path in sent:
         content = path.read_bytes()
-        assert not [word for word in told_of if word.encode() in content], path
-    for folder in gap_runs(told):
+        assert not [word for word in secrets if word.encode() in content], path
+    for folder in gap_runs(logged):
         seen = inspect(folder)
-        assert not [word for word in told_of if word in json.dumps([seen["config"], seen["summary"]])]
+        assert not [word for word in secrets if word in json.dumps([seen["config"], seen["summary"]])]
 
 
 @pytest.fixture
@@ -265,11 +265,13 @@ def read_back(
     return call
 
 
-def test_a_sweep_that_is_read_back_gives_the_same_gaps(read_back: Callable[..., Any], api: FakeApi, told: Path) -> None:
+def test_a_sweep_that_is_read_back_gives_the_same_gaps(
+    read_back: Callable[..., Any], api: FakeApi, logged: Path
+) -> None:
     store, out, err = read_back(api)
     assert "8 of 8 runs have their record in W&B." in err
-    assert lasting(store) == lasting(told)
-    assert drawn(store) == drawn(told)
+    assert lasting(store) == lasting(logged)
+    assert drawn(store) == drawn(logged)
     assert "model.width=0.1" not in out  # no note of anything missing
     assert api.queries == 1
 
@@ -278,13 +280,13 @@ def test_curves_and_probes_are_read_back_where_a_figure_wants_them(
     command: Command,
     read_back: Callable[..., Any],
     api: FakeApi,
-    told: Path,
+    logged: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = tmp_path / "own"
-    shutil.copytree(told / "runs", own / "runs")
-    shutil.copytree(told / NAME, own / NAME)
+    shutil.copytree(logged / "runs", own / "runs")
+    shutil.copytree(logged / NAME, own / NAME)
     assert command("draw", f"name={NAME}", f"root={own}", *CURVES)[0] == 0
     store, _, _ = read_back(api, *CURVES)
     assert drawn(store)["csv"] == drawn(own)["csv"]
@@ -295,7 +297,7 @@ def test_curves_and_probes_are_read_back_where_a_figure_wants_them(
 
 
 def test_what_is_missing_or_not_over_is_named_and_doubles_count_once(
-    read_back: Callable[..., Any], api: FakeApi, told: Path
+    read_back: Callable[..., Any], api: FakeApi, logged: Path
 ) -> None:
     runs = [run for run in api.all if not run.id.startswith("gaps-")]
     gone, crashed, doubled = runs[:3]
@@ -312,16 +314,18 @@ def test_what_is_missing_or_not_over_is_named_and_doubles_count_once(
     api.all += [older, wrong]
     store, out, err = read_back(api)
     assert "6 of 8 runs have their record in W&B; 1 " in err
-    names = {record["identity"]: record["folder"] for record in lasting(told).values()}
+    names = {record["identity"]: record["folder"] for record in lasting(logged).values()}
     assert f"{names[gone.id]} (missing)" in err
     assert f"{names[crashed.id]} (crashed)" in err
     assert "Not in the table: 2 missing run(s)." in out
     assert lasting(store) == {
-        name: record for name, record in lasting(told).items() if record["identity"] not in (gone.id, crashed.id)
+        name: record for name, record in lasting(logged).items() if record["identity"] not in (gone.id, crashed.id)
     }
 
 
-def test_many_runs_are_read_in_pages(told: Path, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_runs_are_read_in_pages(
+    logged: Path, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(restore, "CHUNK", 5)
     first = next(run for run in api.all if not run.id.startswith("gaps-"))
     record = records.parse(first.summary["record"])
@@ -457,7 +461,7 @@ def test_a_wandb_that_refuses_or_is_not_there_stops_no_sweep(
     assert len(gap_runs(tmp_path)) == (0 if missing else 2)
 
 
-def test_a_wandb_whose_process_dies_stops_no_run(told: Path, tmp_path: Path, fresh: None) -> None:
+def test_a_wandb_whose_process_dies_stops_no_run(logged: Path, tmp_path: Path, fresh: None) -> None:
     def kill() -> None:
         # W&B's own handle, so that the process is waited for: no other process of this one is alive.
         (core,) = [thing for thing in gc.get_objects() if type(thing) is subprocess.Popen and thing.poll() is None]
@@ -465,7 +469,7 @@ def test_a_wandb_whose_process_dies_stops_no_run(told: Path, tmp_path: Path, fre
         core.wait(LIMIT)
 
     def tell() -> None:
-        folder = min((told / "runs").iterdir())
+        folder = min((logged / "runs").iterdir())
         record = records.read(folder)
         assert record is not None
         config = {"root": tmp_path, "name": "mine", "scale": "own"}
@@ -557,8 +561,8 @@ def test_names_are_cut_to_what_wandb_takes_and_stay_different(tmp_path: Path, fr
     assert {key: len(seen[key]) for key in ("run_id", "display_name", "run_group", "job_type")} == {
         "run_id": 128, "display_name": 128, "run_group": 128, "job_type": 64,
     }  # fmt: skip
-    short, *cut = seen["tags"]
-    assert short == "short"
+    whole, *cut = seen["tags"]
+    assert whole == "short"
     assert [len(tag) for tag in cut] == [64, 64]
     assert len(set(cut)) == 2
     assert len(gap_run.id_of(300 * "x", "own")) == 128  # also the name of its artifact
@@ -598,11 +602,11 @@ def test_disabled_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not [*tmp_path.iterdir()]
 
 
-def test_panels_show_what_runs_log(told: Path) -> None:
+def test_panels_show_what_runs_log(logged: Path) -> None:
     parts = panels.parts(NAME, "own", DRAW, SHOWN)
     wanted = {*panels.used(parts, SHOWN["columns"])}
     assert {kind for kind, _ in wanted} == {"history", "summary", "config"}
-    runs = [inspect(folder) for folder in set(folders(told)) - set(gap_runs(told))]
+    runs = [inspect(folder) for folder in set(folders(logged)) - set(gap_runs(logged))]
     run = next(run for run in runs if run["config"]["arm"] == "SAM")
     for kind, key in wanted:
         value = run["config"] if kind == "config" else run["summary"]
@@ -616,8 +620,8 @@ def test_panels_show_what_runs_log(told: Path) -> None:
     assert repr(run["tags"][-1]) in str(view.runset_settings.filters)
 
 
-def test_panels_show_what_the_gap_run_logs(told: Path) -> None:
-    run = inspect(gap_runs(told)[-1])
+def test_panels_show_what_the_gap_run_logs(logged: Path) -> None:
+    run = inspect(gap_runs(logged)[-1])
     parts = panels.parts(NAME, "own", DRAW, SHOWN)
     table, chart, image = parts[0].panels
     shown = {table.table_name, chart.query["summaryTable"]["tableKey"], *image.media_keys, panels.VERDICT}

@@ -61,14 +61,14 @@ def train(folder: Path, devices: int, case: str) -> None:
 
     GapTask.on_train_epoch_start, GapTask.on_train_end = note, keep  # type: ignore[method-assign]
     evaluate.blocks = count  # type: ignore[attr-defined]
-    words = case.split()
+    options = case.split()
     values = composed(devices, case) | {"data_dir": f"{folder.parent}/data"}
-    if "stop" in words:
+    if "stop" in options:
         GapTask.training_step = stop  # type: ignore[method-assign]
         with contextlib.suppress(Stop):
             run(values, folder / "run")
         GapTask.training_step = STEP  # type: ignore[method-assign]
-    if "apart" in words and rank():
+    if "apart" in options and rank():
         mask.globally = lambda scores, live: {name: ~kept for name, kept in GLOBALLY(scores, live).items()}
     run(values, folder / "run")
     mask.globally = GLOBALLY
@@ -89,8 +89,8 @@ def stop(self: GapTask, batch: Any, index: int) -> None:
 
 def work(rank: int, count: int, port: int, folder: Path, cases: list[str]) -> None:
     """All cases in one of `count` processes, told of the others as torchrun would."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
-    os.environ |= {name: str(value) for name, value in told.items()}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
+    os.environ |= {name: str(value) for name, value in variables.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for number, case in enumerate(cases):
         train(folder / str(number), count, case)

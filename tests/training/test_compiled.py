@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from samgap import losses
 from samgap.data.batches import Batch
-from samgap.data.sets import Scale
+from samgap.data.sets import Normalize
 from samgap.models.mlp import MLP
 from samgap.optim.asam import ASAM
 from samgap.optim.gsam import GSAM
@@ -86,7 +86,7 @@ def train(
     mask.apply(net, masks)
     optimizer = ARMS[arm](SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-2), net)
     schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
-    scale, layout = Scale(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
+    scale, layout = Normalize(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
     stepper = EagerStepper(net, losses.cross_entropy, Cover(optimizer), Tensor.backward, scale, layout, clip_norm)
     if kind == "compiled":
         stepper = compiled.CompiledStepper(stepper, masks, "onednn")  # of float32; it has no products of float64
@@ -191,8 +191,8 @@ SHORT = ("batch_size=24", "epochs=6", "precision=64-true", "trainer.checkpoint_s
 def test_one_goes_on_where_the_other_stopped(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str, ascent: str
 ) -> None:
-    words = (*SHORT, *ascent.split(), "pruner.sparsity=0.5", "schedule=cosine")
-    whole = run(tiny(*words, f"trainer.stepper={first}"), tmp_path / "whole")
+    overrides = (*SHORT, *ascent.split(), "pruner.sparsity=0.5", "schedule=cosine")
+    whole = run(tiny(*overrides, f"trainer.stepper={first}"), tmp_path / "whole")
     original = GapTask.training_step
 
     def stop(self: GapTask, block: Any, index: int) -> None:
@@ -202,9 +202,9 @@ def test_one_goes_on_where_the_other_stopped(
 
     monkeypatch.setattr(GapTask, "training_step", stop)
     with pytest.raises(Stop):
-        run(tiny(*words, f"trainer.stepper={first}"), tmp_path / "stopped")
+        run(tiny(*overrides, f"trainer.stepper={first}"), tmp_path / "stopped")
     monkeypatch.setattr(GapTask, "training_step", original)
-    again = run(tiny(*words, f"trainer.stepper={second}"), tmp_path / "stopped")
+    again = run(tiny(*overrides, f"trainer.stepper={second}"), tmp_path / "stopped")
     assert (whole.stepper, again.stepper) == (first, first if second == "auto" else second)
     assert again.steps == whole.steps == 24
     if second == "auto":  # goes on as it began, and bit for bit
@@ -224,21 +224,21 @@ def test_one_goes_on_where_the_other_stopped(
     ],
 )
 def test_what_is_not_covered_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, settings: str, reason: str) -> None:
-    words = settings.replace("optimizer.nesterov", "+optimizer.nesterov").split()
-    eager = run(tiny(*words, "trainer.stepper=eager"), tmp_path / "eager")
+    overrides = settings.replace("optimizer.nesterov", "+optimizer.nesterov").split()
+    eager = run(tiny(*overrides, "trainer.stepper=eager"), tmp_path / "eager")
     with pytest.warns(UserWarning, match=f"The step is not compiled and runs slower: {reason}"):
-        record = run(tiny(*words, "trainer.stepper=compiled"), tmp_path / "compiled")
+        record = run(tiny(*overrides, "trainer.stepper=compiled"), tmp_path / "compiled")
     assert lasting(record) == lasting(eager)
 
 
 @pytest.mark.parametrize("net", ["Dropping", "Deciding"])
 def test_what_cannot_be_compiled_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, net: str) -> None:
     # A net may draw or decide wherever it likes; that is seen only when the step is traced.
-    words = (f"model.code=tests.training.nets.{net}", "model.width=2")
-    eager = run(tiny(*words, "trainer.stepper=eager"), tmp_path / "eager")
+    overrides = (f"model.code=tests.training.nets.{net}", "model.width=2")
+    eager = run(tiny(*overrides, "trainer.stepper=eager"), tmp_path / "eager")
     reason = "the net draws random numbers" if net == "Dropping" else ""
     with pytest.warns(UserWarning, match=f"The step could not be compiled and runs slower: {reason}"):
-        record = run(tiny(*words, "trainer.stepper=compiled"), tmp_path / "compiled")
+        record = run(tiny(*overrides, "trainer.stepper=compiled"), tmp_path / "compiled")
     assert lasting(record) == lasting(eager)
 
 
@@ -286,9 +286,9 @@ def test_auto_compiles_long_runs_alone(tiny: Tiny, tmp_path: Path, monkeypatch: 
 def test_a_resumed_run_keeps_the_library_of_its_products(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("batch_size=24", "epochs=3", "trainer.checkpoint_seconds=0", "trainer.stepper=compiled")
+    overrides = ("batch_size=24", "epochs=3", "trainer.checkpoint_seconds=0", "trainer.stepper=compiled")
     by_onednn = lambda product: {"mkl": 2.0, "onednn": 1.0}  # noqa: E731
-    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", by_onednn)
     original = GapTask.training_step
 
@@ -298,21 +298,21 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
         original(self, block, index)
 
     with fresh_cache():
-        whole = run(tiny(*words), tmp_path / "whole")
+        whole = run(tiny(*overrides), tmp_path / "whole")
         monkeypatch.setattr(GapTask, "training_step", stop)
         with pytest.raises(Stop):
-            run(tiny(*words), tmp_path / "stopped")
+            run(tiny(*overrides), tmp_path / "stopped")
     monkeypatch.setattr(GapTask, "training_step", original)
     # Elsewhere MKL would be taken.
-    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "onednn": 2.0})
     monkeypatch.setattr(compiled, "_kept", {})
     with fresh_cache():
-        again = run(tiny(*words), tmp_path / "stopped")
-        other = run(tiny(*words), tmp_path / "other")
-        asked = run(tiny(*words, "trainer.products=onednn"), tmp_path / "asked")
-    assert lasting(again) == lasting(whole) == lasting(asked)
-    assert [record.stepper for record in (whole, again, other, asked)] == [
+        again = run(tiny(*overrides), tmp_path / "stopped")
+        other = run(tiny(*overrides), tmp_path / "other")
+        forced = run(tiny(*overrides, "trainer.products=onednn"), tmp_path / "asked")
+    assert lasting(again) == lasting(whole) == lasting(forced)
+    assert [record.stepper for record in (whole, again, other, forced)] == [
         *["compiled, oneDNN"] * 2,
         "compiled",
         "compiled, oneDNN",
@@ -320,7 +320,7 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
 
 
 def test_one_process_at_a_time_compiles_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = []
+    stems = []
 
     def compile_(graph: GraphModule, *_: Any, **__: Any) -> GraphModule:
         for path in (tmp_path / "cache" / "samgap").glob("*.lock"):
@@ -328,17 +328,17 @@ def test_one_process_at_a_time_compiles_a_function(tiny: Tiny, tmp_path: Path, m
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    held.append(path.stem)
+                    stems.append(path.stem)
         return graph
 
     monkeypatch.setattr(compiled, "_kept", {})
     monkeypatch.setattr(_inductor, "compile", compile_)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    words = ("trainer.stepper=compiled", "trainer.products=mkl")
+    overrides = ("trainer.stepper=compiled", "trainer.products=mkl")
     for width in ("0.1", "0.2", "0.1"):
         monkeypatch.setattr(compiled, "_kept", {})  # as another process would start
-        run(tiny(*words, f"model.width={width}"), tmp_path / f"{len(held)}")
-    assert held[0] == held[2] != held[1]
+        run(tiny(*overrides, f"model.width={width}"), tmp_path / f"{len(stems)}")
+    assert stems[0] == stems[2] != stems[1]
 
 
 def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,18 +346,18 @@ def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypa
     original = _inductor.compile
     monkeypatch.setattr(_inductor, "compile", lambda *args, **keys: (made.append(1), original(*args, **keys))[1])
     monkeypatch.setattr(compiled, "_kept", {})
-    words = ("batch_size=24", "trainer.stepper=compiled")
+    overrides = ("batch_size=24", "trainer.stepper=compiled")
     for number, more in enumerate(
         ("seed=0", "seed=1 ascent.rho=0.3", "seed=2 optimizer.lr=0.01 optimizer.weight_decay=0")
     ):
-        run(tiny(*words, *more.split()), tmp_path / str(number))
+        run(tiny(*overrides, *more.split()), tmp_path / str(number))
     assert len(made) == 1
     # What was traced for one run is right for another: rho, learning rate and decay are no constants in it.
     eager = run(tiny("batch_size=24", "trainer.stepper=eager", "seed=1", "ascent.rho=0.3"), tmp_path / "eager")
-    shared = run(tiny(*words, "seed=1", "ascent.rho=0.3"), tmp_path / "shared")
+    shared = run(tiny(*overrides, "seed=1", "ascent.rho=0.3"), tmp_path / "shared")
     assert shared.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-4)
     assert len(made) == 1
     # Another shape wants another, which need not be made here.
     monkeypatch.setattr(_inductor, "compile", lambda *args, **keys: 1 / 0)
     with pytest.warns(UserWarning, match="could not be compiled and runs slower: division by zero"):
-        run(tiny(*words, "model.width=0.2"), tmp_path / "wide")
+        run(tiny(*overrides, "model.width=0.2"), tmp_path / "wide")

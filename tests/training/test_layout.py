@@ -53,21 +53,21 @@ def test_ranks_deal_the_groups_of_one_process(k: int, ranks: int, m: int, data: 
     # Each example has its place in one group and counts once in the average, whatever the number of ranks.
     size = 4 * k * ranks
     try:
-        dealt, whole = make(size, m, ranks), make(size, m, 1)
+        shards, whole = make(size, m, ranks), make(size, m, 1)
     except SettingError:
         return
     batch = data.draw(st.integers(1, size))
     wanted = {example: (g.start, g.size) for g in whole.groups(batch, 0) for example in range(g.start, g.stop)}
     local, found, shares = size // ranks, {}, 0.0
     for rank in range(ranks):
-        for group in dealt.groups(batch, rank):
+        for group in shards.groups(batch, rank):
             first = rank * local + group.start
-            start = first if dealt.span == 1 else rank // dealt.span * dealt.m
+            start = first if shards.span == 1 else rank // shards.span * shards.m
             found |= {example: (start, group.size) for example in range(first, rank * local + group.stop)}
             shares += group.share
     assert found == wanted
     # Where all ranks share one group, each has the whole gradient and none is summed again.
-    assert shares == pytest.approx(ranks if dealt.span == ranks else 1)
+    assert shares == pytest.approx(ranks if shards.span == ranks else 1)
 
 
 def test_a_rank_without_examples_has_a_part_of_its_group_or_none() -> None:

@@ -75,22 +75,22 @@ def test_an_object_of_lightnings_is_made_of_its_target(tiny: Tiny, tmp_path: Pat
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self.profiler = trainer.profiler
 
-    asked = tiny(
+    planned = tiny(
         "+trainer.profiler._target_=pytorch_lightning.profilers.SimpleProfiler",
         f"+trainer.profiler.dirpath={tmp_path}", "+trainer.profiler.filename=times",
         "callbacks=[model_summary]", "+callbacks.mine._target_=pytorch_lightning.callbacks.LambdaCallback",
     )  # fmt: skip
     sees = Sees()
-    assert run(asked, tmp_path / "run", callbacks=[sees]).identity == identity(resolve(tiny()))
+    assert run(planned, tmp_path / "run", callbacks=[sees]).identity == identity(resolve(tiny()))
     assert isinstance(sees.profiler, SimpleProfiler)
     assert "Profiler Report" in (tmp_path / "fit-times.txt").read_text()
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end"])
 def test_a_run_that_a_callback_cuts_short_has_no_record(tiny: Tiny, tmp_path: Path, hook: str) -> None:
-    asked = tiny("+callbacks.mine._target_=tests.training.test_lightning.Stops", f"+callbacks.mine.hook={hook}")
+    planned = tiny("+callbacks.mine._target_=tests.training.test_lightning.Stops", f"+callbacks.mine.hook={hook}")
     with pytest.raises(SettingError, match=r"ended this run after 3 of 6 steps, and no record is written"):
-        run(asked, tmp_path)
+        run(planned, tmp_path)
     assert not (tmp_path / "record.json").exists()
 
 
@@ -107,10 +107,10 @@ def test_a_run_that_a_callback_cuts_short_has_no_record(tiny: Tiny, tmp_path: Pa
     ],
 )
 def test_what_lightning_cannot_take_is_one_sentence(tiny: Tiny, tmp_path: Path, override: str, part: str) -> None:
-    with pytest.raises(SettingError) as told:
+    with pytest.raises(SettingError) as error:
         run(tiny(override), tmp_path / "run")
-    assert str(told.value).startswith(part)
-    assert str(told.value).endswith(".")
+    assert str(error.value).startswith(part)
+    assert str(error.value).endswith(".")
     assert not (tmp_path / "run" / "record.json").exists()
 
 

@@ -57,7 +57,7 @@ def test_probes_are_of_the_net_that_the_run_ends_with(tiny: Tiny, tmp_path: Path
     data = build.data(RunPlan.of(config))
     net = MLP(data.shape, 10, 0.03).double()
     net.load_state_dict(torch.load(tmp_path / "weights.pt"))
-    inputs, labels = data.scale(data.train.images).double(), data.train.labels
+    inputs, labels = data.normalize(data.train.images).double(), data.train.labels
     matrix = explicit(net, inputs, labels)
     assert found(tmp_path, "hessian")["eigenvalues"][0] == pytest.approx(
         float(torch.linalg.eigvalsh(matrix)[-1]), rel=1e-3
@@ -109,9 +109,9 @@ def test_a_run_without_weights_cannot_be_probed_later(tiny: Tiny, tmp_path: Path
 def test_weights_of_another_run_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     one, other = (tiny("epochs=1", f"seed={seed}", "trainer.keep_weights=true") for seed in (0, 1))
     run(one, tmp_path / "one")
-    whose = run(other, tmp_path / "other").identity
+    owner = run(other, tmp_path / "other").identity
     (tmp_path / "other" / "weights.pt").replace(tmp_path / "one" / "weights.pt")
-    with pytest.raises(SettingError, match=rf"one/weights\.pt is of another run \({whose}\)"):
+    with pytest.raises(SettingError, match=rf"one/weights\.pt is of another run \({owner}\)"):
         run(tiny("epochs=1", "probe=hessian"), tmp_path / "one")
     # A file that does not say whose it is was written before files did.
     torch.save(dict(torch.load(tmp_path / "one" / "weights.pt")), tmp_path / "one" / "weights.pt")

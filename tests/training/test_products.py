@@ -21,7 +21,7 @@ def traced(dtype: torch.dtype = torch.float32) -> tuple[GraphModule, list[torch.
     def step(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, g: torch.Tensor) -> list[torch.Tensor]:
         return [torch.addmm(b, x, w.t()), g.t() @ x, x[:, ::2] @ w[:, ::2].t()]
 
-    return make_fx(step, {torch.ops.aten.addmm.default: products.apart}, tracing_mode="fake")(*inputs), inputs
+    return make_fx(step, {torch.ops.aten.addmm.default: products.unfused_addmm}, tracing_mode="fake")(*inputs), inputs
 
 
 NAMES = ["8x6x5 nt", "5x8x6 tn"]
@@ -52,7 +52,7 @@ def test_each_product_is_timed_once_on_a_machine(monkeypatch: pytest.MonkeyPatch
     expected = dict(zip(NAMES, ("mkl", "onednn"), strict=True))
     with fresh_cache():
         for _ in range(2):
-            monkeypatch.setattr(products, "_found", {})  # as another process would start
+            monkeypatch.setattr(products, "_choices", {})  # as another process would start
             assert products.place(traced()[0], "auto", {}) == expected
         assert timed == NAMES
         monkeypatch.setattr(torch, "get_num_threads", lambda: 64)  # another machine
@@ -65,7 +65,7 @@ def test_where_nothing_can_be_kept_a_process_times_for_itself(tmp_path: Path, mo
     first, second = traced()[0], traced()[0]
     assert products.lacking() is None  # what is imported now has found its folder
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
-    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "_choices", {})
     chosen = products.place(first, "auto", {})
     monkeypatch.setattr(products, "seconds", lambda product: 1 / 0)
     assert products.place(second, "auto", {}) == chosen
@@ -74,7 +74,7 @@ def test_where_nothing_can_be_kept_a_process_times_for_itself(tmp_path: Path, mo
 
 def test_a_damaged_file_of_choices_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(products, "_found", {})
+    monkeypatch.setattr(products, "_choices", {})
     path = tmp_path / "samgap" / "products.json"
     path.parent.mkdir()
     path.write_text("{")

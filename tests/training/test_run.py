@@ -353,7 +353,7 @@ class _WatchSteps(Callback):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["ascent=none"],
         ["ascent.rho=0.1", "ascent.m=16"],
@@ -362,9 +362,9 @@ class _WatchSteps(Callback):
         ["pruner=random", "pruner.sparsity=0.5"],
     ],
 )
-def test_no_step_waits_for_the_device(tiny: Tiny, tmp_path: Path, words: list[str]) -> None:
+def test_no_step_waits_for_the_device(tiny: Tiny, tmp_path: Path, overrides: list[str]) -> None:
     watch = _WatchSteps()
-    run(tiny("trainer.stepper=eager", "clip_norm=1", *words), tmp_path, callbacks=[watch])
+    run(tiny("trainer.stepper=eager", "clip_norm=1", *overrides), tmp_path, callbacks=[watch])
     assert watch.waits.steps
     assert not watch.waits.found
     with watch.waits:

@@ -162,7 +162,7 @@ class WorkerPool:
         self.queue = deque(jobs)
         self.slots: dict[Any, Slot] = {}  # by the pending answer of their worker
         self.kills: Counter[int] = Counter()  # by number of the job
-        self.told: dict[int, RunOutcome] = {}  # by number of the job
+        self.outcomes: dict[int, RunOutcome] = {}  # by number of the job
         self.problem = "the cluster has no GPU any more"
         self.path = Path(work.config.root, work.config.name, work.config.scale, GPUS)
 
@@ -183,7 +183,7 @@ class WorkerPool:
                 self.ray.kill(slot.worker)
                 if slot.job is not None:
                     self._record(slot, slot.job, "stopped")
-        return [self.told.get(job.number) or lost(job, self.problem) for job in self.jobs]
+        return [self.outcomes.get(job.number) or lost(job, self.problem) for job in self.jobs]
 
     def _start_worker(self, failed_starts: int = 0) -> None:
         worker: Any = self.actor.remote(self.work)
@@ -199,7 +199,7 @@ class WorkerPool:
             slot.place, slot.failed_starts = result, 0
         else:
             self._record(slot, slot.job, result.status)
-            self.told[slot.job.number] = result
+            self.outcomes[slot.job.number] = result
         if self.queue:
             slot.job, slot.start = self.queue.popleft(), _now()
             self.slots[slot.worker.carry_out.remote(slot.job)] = slot
@@ -217,7 +217,7 @@ class WorkerPool:
             if (times := self.kills[slot.job.number]) <= self.retries:
                 self.queue.appendleft(slot.job)
             else:
-                self.told[slot.job.number] = lost(
+                self.outcomes[slot.job.number] = lost(
                     slot.job,
                     f"its process was killed or crashed {times} time{'s' * (times > 1)}, last on {slot.place[0]} "
                     f"(hydra.launcher.retries={self.retries}); if memory is short, raise hydra.launcher.gpus_per_run",

@@ -91,7 +91,7 @@ class SlurmLauncher(JobLauncher):
         # A later driver finds the jobs of this sweep by their name.
         place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
         queue = Queue(f"samgap-{self.config.name}-{self.config.scale}-{place}", folder, self.conf.late_seconds)
-        told: dict[int, RunOutcome] = {}
+        outcomes: dict[int, RunOutcome] = {}
         try:
             queue.adopt(jobs)
             if queue.active:
@@ -101,12 +101,12 @@ class SlurmLauncher(JobLauncher):
                 tasks = [Task(job, work) for job in array]
                 queue.submit(array, tasks, self.conf.timeouts, _parameters(self.conf, array[0].devices))
             while queue.active:
-                told |= {job.number: result for job, result in queue.ended()}
+                outcomes |= {job.number: result for job, result in queue.ended()}
                 time.sleep(self.conf.poll_seconds)
         except KeyboardInterrupt:
             queue.cancel()
             raise
-        return [told[job.number] for job in jobs]
+        return [outcomes[job.number] for job in jobs]
 
 
 def _refuse(conf: SlurmConf, jobs: list[Job]) -> None:

@@ -20,7 +20,7 @@ from samgap.errors import SettingError, said
 from samgap.runs import identity, measurements, sweeps
 from samgap.runs.display import Display
 from samgap.runs.records import RunOutcome
-from samgap.runs.sweeps import Member, Progress, Sweep, clock
+from samgap.runs.sweeps import Member, Progress, Sweep, format_duration
 from samgap.training.machine import LIMIT
 from samgap.training.plan import RunPlan
 from samgap.training.settings import GROUPS, PLACES, SCALARS
@@ -65,7 +65,7 @@ class ResumeSweeper(BasicSweeper):
             raise SettingError(
                 f"hydra.sweeper.stop_after must be a number of runs from 1, or null, got {said(stop_after)}."
             )
-        self.skip, self.dry_run, self.words = skip, dry_run, sys.argv[1:]
+        self.skip, self.dry_run, self.typed = skip, dry_run, sys.argv[1:]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
@@ -86,11 +86,11 @@ class ResumeSweeper(BasicSweeper):
             name=place["name"],
             scale=place["scale"],
             axes=self._axes(arguments),
-            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.words)]),
+            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.typed)]),
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=[member for member, _ in jobs],
-            probes=measurements.asked(naming.plain(self.config, "probe")) if "probe" in self.config else {},
+            probes=measurements.requested(naming.plain(self.config, "probe")) if "probe" in self.config else {},
         )
         watch = sweeps.Watch(grid, root.absolute())  # a run may change the working directory
         before = watch.look()
@@ -103,7 +103,7 @@ class ResumeSweeper(BasicSweeper):
             return []
         dropped = _no_more(grid, root)
         path = sweeps.write(grid, root)
-        self._tell(grid, root)
+        self._log(grid, root)
         print(f"{path}: {before.text()}{_time(before)}", file=sys.stderr)
         if dropped:
             print(f"{dropped} runs of the grid before are not in this one; their records stay.", file=sys.stderr)
@@ -132,7 +132,7 @@ class ResumeSweeper(BasicSweeper):
             )
         return [returns]
 
-    def _tell(self, grid: Sweep, root: Path) -> None:
+    def _log(self, grid: Sweep, root: Path) -> None:
         """Send the grid to the logger, so that even an unfinished sweep can be read back from there."""
         if target := self.config.logger.get("_gaps_"):
             from samgap.targets import locate, options
@@ -212,12 +212,16 @@ class ResumeSweeper(BasicSweeper):
 def _planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:
     """Return what a sweep would do: a summary, and a line for each run in the order of their start."""
     scale = before.seconds_per_cost
-    lines = [f"  {member.folder}  {clock(member.cost * scale)}" for member in left]
+    lines = [f"  {member.folder}  {format_duration(member.cost * scale)}" for member in left]
     return "\n".join([f"{grid.name}/{grid.scale}: {before.text()}{_time(before)}", *lines])
 
 
 def _time(before: Progress) -> str:
-    return f"; about {clock(before.cost_left * before.seconds_per_cost)} of one worker" if before.cost_left else ""
+    return (
+        f"; about {format_duration(before.cost_left * before.seconds_per_cost)} of one worker"
+        if before.cost_left
+        else ""
+    )
 
 
 def _no_more(grid: Sweep, root: Path) -> int:

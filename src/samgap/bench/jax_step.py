@@ -33,40 +33,55 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions, or a bottleneck of three, and a shortcut."""
 
     channels: int
     stride: int
+    bottleneck: bool
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, h, w, c) to (B, h / stride, w / stride, channels)."""
+        """(B, h, w, c) to (B, h / stride, w / stride, channels), four times as many channels after a bottleneck."""
         norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
         layer = partial(conv, dtype=self.dtype)
-        y = nn.relu(norm()(layer(self.channels, (3, 3), strides=self.stride)(x)))
-        y = norm()(layer(self.channels, (3, 3))(y))
-        if self.stride > 1:
-            x = norm()(layer(self.channels, (1, 1), strides=self.stride)(x))
+        if self.bottleneck:
+            outputs = 4 * self.channels
+            y = nn.relu(norm()(layer(self.channels, (1, 1))(x)))
+            y = nn.relu(norm()(layer(self.channels, (3, 3), strides=self.stride)(y)))
+            y = norm(scale_init=nn.initializers.zeros)(layer(outputs, (1, 1))(y))
+        else:
+            outputs = self.channels
+            y = nn.relu(norm()(layer(self.channels, (3, 3), strides=self.stride)(x)))
+            y = norm()(layer(self.channels, (3, 3))(y))
+        if x.shape[-1] != outputs:
+            x = norm()(layer(outputs, (1, 1), strides=self.stride)(x))
         return nn.relu(x + y)
 
 
-class ResNet18(nn.Module):
-    """A stem of f filters, four stages of two blocks, a mean over pixels, and a linear layer."""
+class ResNet(nn.Module):
+    """A stem of f filters, four stages of blocks, a mean over pixels, and a linear layer.
+
+    ResNet-18 has two plain blocks a stage and a 3x3 stem. ResNet-50 has 3, 4, 6, 3 bottlenecks and a 7x7 stem with
+    pooling, which divides height and width by four.
+    """
 
     width: int
+    fifty: bool
     dtype: Any = None
     classes: int = 10
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """(B, h, w, c) to logits (B, C)."""
-        x = conv(self.width, (3, 3), dtype=self.dtype)(images)
-        x = nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=self.dtype)(x)
-        x = nn.relu(x)
-        for stage in range(4):
-            for block in range(2):
-                x = Block(self.width * 2**stage, 2 if stage and not block else 1, self.dtype)(x)
+        kernel, stride = ((7, 7), 2) if self.fifty else ((3, 3), 1)
+        x = conv(self.width, kernel, strides=stride, dtype=self.dtype)(images)
+        x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=self.dtype)(x))
+        if self.fifty:
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # type: ignore[no-untyped-call]
+        for stage, blocks in enumerate((3, 4, 6, 3) if self.fifty else (2, 2, 2, 2)):
+            for block in range(blocks):
+                x = Block(self.width * 2**stage, 2 if stage and not block else 1, self.fifty, self.dtype)(x)
         return nn.Dense(self.classes, dtype=self.dtype)(x.mean(axis=(1, 2)))
 
 
@@ -81,21 +96,23 @@ def stepper(
     momentum: float,
     weight_decay: float,
     dtype: Any = None,
+    classes: int = 10,
 ) -> tuple[Callable[[], Any], Any]:
     """A function that starts one step on a fixed batch, without waiting for its end.
 
     Args:
-        model: mlp or resnet18.
+        model: mlp, resnet18 or resnet50.
         width: p or f.
         images, labels: numpy arrays (B, c, h, w) and (B,).
         rho: radius of the ascent; 0 is SGD with one pass.
         lr, momentum, weight_decay: of SGD.
         dtype: of the layers; None is float32.
+        classes: C.
 
     Returns:
         The function, which returns the loss () before the step, and the initial variables.
     """
-    net = MLP(width, dtype) if model == "mlp" else ResNet18(int(width), dtype)
+    net = MLP(width, dtype, classes) if model == "mlp" else ResNet(int(width), model == "resnet50", dtype, classes)
     x, y = jnp.asarray(images).transpose(0, 2, 3, 1), jnp.asarray(labels)
     variables = net.init(jax.random.PRNGKey(0), x)
     # Weight decay acts on the final gradient and not on the ascent, as in ours.

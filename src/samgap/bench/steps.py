@@ -25,7 +25,7 @@ from samgap.training import products
 from samgap.training.products import Product
 from samgap.training.run import run
 
-SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 RHO = 0.1
 Peer = Callable[[], object]  # one step
 Compose = Callable[..., dict[str, Any]]
@@ -124,10 +124,10 @@ def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
 
 def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
     """Train, and return seconds per step for ours and each peer, by epoch from the second on."""
-    clock = StepTimer(peers)
+    timer = StepTimer(peers)
     with tempfile.TemporaryDirectory() as folder:
-        run(config, Path(folder) / "run", callbacks=[clock])
-    return clock.seconds
+        run(config, Path(folder) / "run", callbacks=[timer])
+    return timer.seconds
 
 
 @contextmanager

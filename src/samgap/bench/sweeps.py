@@ -50,11 +50,11 @@ def _further_run(runs: int) -> Row:
     return bounded("a further run in a sweep, basic launcher", (taken[1] - taken[0]) / runs, 0.5, "s")
 
 
-def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
-    """A restart with `few` records (5 rho, 5 widths); status and drawing with `many` (also 5 sparsities)."""
+def _many_records(compose: Compose, small: int, large: int) -> Iterator[Row]:
+    """A restart with `small` records (5 rho, 5 widths); status and drawing with `large` (also 5 sparsities)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for records_, sparsities in ((few, SPARSITIES[:1]), (many, SPARSITIES)):
+        for records_, sparsities in ((small, SPARSITIES[:1]), (large, SPARSITIES)):
             seeds = records_ // (len(RHOS) * len(WIDTHS) * len(sparsities))
             _forge(compose, root, sparsities, seeds)
             axes = {"ascent.rho": RHOS, "model.width": WIDTHS, "pruner.sparsity": sparsities}
@@ -62,11 +62,11 @@ def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
             took, stderr = seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
             if f"{records_}/{records_} done" not in stderr:
                 raise SettingError(f"The sweep of {records_} records should be done, but it printed: {stderr}")
-            if records_ == few:
-                yield bounded(f"a finished sweep of {few} runs, started again", took, 15, "s")
+            if records_ == small:
+                yield bounded(f"a finished sweep of {small} runs, started again", took, 15, "s")
                 for command, arguments, goal in (("status", [], 0.5), ("draw", ["name=bench"], 2.5)):
                     took = statistics.median(seconds(command, *arguments, f"root={root}")[0] for _ in range(3))
-                    yield bounded(f"{command} over {few} records, as a command", took, goal, "s", n=3)
+                    yield bounded(f"{command} over {small} records, as a command", took, goal, "s", n=3)
         # matplotlib imports its PDF writer on first use.
         late = ", matplotlib.backends.backend_agg, matplotlib.backends.backend_pdf, fontTools.subset"
         for command, arguments, more in (("status", [], ""), ("draw", ["name=bench"], late)):
@@ -74,7 +74,7 @@ def _many_records(compose: Compose, few: int, many: int) -> Iterator[Row]:
                 seconds(command, *arguments, f"root={root}")[0] - seconds(None, f"import samgap.{command}{more}")[0]
                 for _ in range(3)
             ]
-            yield bounded(f"{command} over {many:,} records, after imports", statistics.median(taken), 3, "s", n=3)
+            yield bounded(f"{command} over {large:,} records, after imports", statistics.median(taken), 3, "s", n=3)
 
 
 def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: int) -> None:

@@ -16,12 +16,12 @@ PRODUCTS = {"tf32": "tensorfloat32", "32-true": "float32", "bf16-mixed": "float3
 RHOS = (0.1, 0.0)
 NETS = (  # model, width, pixels; the most informative first
     ("mlp", 1, 28), ("resnet18", 16, 32), ("resnet18", 64, 32), ("mlp", 0.1, 28), ("mlp", 10, 28), ("resnet18", 4, 32),
-    ("resnet18", 128, 32),
+    ("resnet18", 128, 32), ("resnet50", 64, 224),
 )  # fmt: skip
 
 
 def jax(bed: Bed) -> Iterator[Row]:
-    """Time as many steps as fit, since compiling one takes from seconds to a minute. There is no ResNet-50."""
+    """Time as many steps as fit, since compiling one takes from seconds to a minute."""
     if missing := [name for name in ("jax", "flax", "optax") if importlib.util.find_spec(name) is None]:
         raise LeftOut(f"no {missing[0]} is installed here")
     with optional("JAX"):
@@ -44,7 +44,7 @@ def _steps(bed: Bed) -> Iterator[Speed]:
         dtype: Any = jnp.bfloat16 if precision == "bf16-mixed" else None
         with jax.default_matmul_precision(PRODUCTS[precision]):
             once, _ = jax_step.stepper(net.model, net.width, x, y, rho=rho, lr=0.01, momentum=0.9, weight_decay=1e-4,
-                                       dtype=dtype)  # fmt: skip
+                                       dtype=dtype, classes=net.classes)  # fmt: skip
             last: list[Any] = [None]
 
             def call(once: Any = once, last: list[Any] = last) -> None:

@@ -79,9 +79,9 @@ class Excess:
         along = coordinates.split(torch.tensor(vector).to(like))
         total = torch.zeros(self.shape[0], dtype=torch.float64, device=like.device)
         with frozen(hessian.net):
-            short = not coordinates.live and outer.applies(hessian.net, hessian.examples.inputs[:1].to(like))
-            for inputs, labels in hessian.examples.blocks(hessian.block if short else self.chunk, like):
-                if short:
+            shortcut = not coordinates.live and outer.applies(hessian.net, hessian.examples.inputs[:1].to(like))
+            for inputs, labels in hessian.examples.blocks(hessian.block if shortcut else self.chunk, like):
+                if shortcut:
                     powers = outer.powers(hessian.net, hessian.loss, inputs, labels, along, self.order)
                 else:
                     powers = self._by_copies(inputs, labels, along)

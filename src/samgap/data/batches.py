@@ -32,7 +32,7 @@ TIMEOUT = 600  # seconds for a batch of files; a worker that hangs must not stop
 class Batch(NamedTuple):
     """The images and labels of one process in one step."""
 
-    images: Tensor  # (B, c, h, w), as stored; `Data.scale` normalizes them
+    images: Tensor  # (B, c, h, w), as stored; `Data.normalize` normalizes them
     labels: Tensor  # (B,), int64
     size: int  # of the batch over all processes
 

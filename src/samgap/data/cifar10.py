@@ -29,7 +29,7 @@ def load(folder: Path) -> Raw:
             f"CIFAR-10 is not (or not intact) in {folder / CIFAR10.base_folder} and could not be downloaded "
             f"({line(error)}): unpack {CIFAR10.filename} in {folder}, or set data_dir."
         ) from error
-    return Raw(train=train, test=test, levels=255)
+    return Raw(train=train, test=test, max_pixel=255)
 
 
 def _parts(folder: Path, *, download: bool) -> list[Split]:

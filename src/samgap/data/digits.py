@@ -24,4 +24,4 @@ def load(folder: Path) -> Raw:
     images = torch.from_numpy(rows[:, :-1].astype(np.uint8)).view(-1, 1, 8, 8)
     whole = Split(images, torch.from_numpy(rows[:, -1].astype(np.int64)))
     order = torch.randperm(len(whole), generator=seeds.generator(0, "digits", "test"))
-    return Raw(train=whole.take(order[TEST:]), test=whole.take(order[:TEST]), levels=16)
+    return Raw(train=whole.take(order[TEST:]), test=whole.take(order[:TEST]), max_pixel=16)

@@ -29,7 +29,7 @@ def load(folder: Path, condition: float = 10) -> Raw:
         # Inputs are float32, as in all data sets. Targets are exact for the rounded inputs, else no net interpolates.
         return Split(x.float()[:, :, None, None], x.float().double() @ a.T)
 
-    return Raw(split(), split(), levels=1)
+    return Raw(split(), split(), max_pixel=1)
 
 
 def matrix(condition: float) -> Tensor:

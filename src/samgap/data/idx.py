@@ -34,7 +34,7 @@ def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: 
         _download(kind, home)
         place = home
     train_images, train_labels, test_images, test_labels = (_read(place, name, checksums[name]) for name in NAMES)
-    return Raw(train=_split(train_images, train_labels), test=_split(test_images, test_labels), levels=255)
+    return Raw(train=_split(train_images, train_labels), test=_split(test_images, test_labels), max_pixel=255)
 
 
 def _split(images: bytes, labels: bytes) -> Split:

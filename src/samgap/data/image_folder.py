@@ -28,4 +28,4 @@ def load(folder: Path) -> Raw:
             f"Wanted images of one size, all gray or all in color, in {folder}, and those of training are {shapes[0]}, "
             f"those of the test {shapes[1]}: convert them, or set data_dir."
         )
-    return Raw(train, test, levels=255)
+    return Raw(train, test, max_pixel=255)

@@ -69,7 +69,7 @@ def tree(place: Path, area: Sequence[float], center: float, test: Sequence[str] 
             f"Wanted the same classes in both parts of {place}, and {len(odd)} are in one alone, such as {odd[0]}: "
             "set data_dir to a whole tree."
         )
-    return Raw(train=parts[0], test=parts[1], levels=255)
+    return Raw(train=parts[0], test=parts[1], max_pixel=255)
 
 
 def _find(place: Path, names: Sequence[str]) -> Path | None:

@@ -1,9 +1,9 @@
 """From a data set on disk to the fixed parts of a study: training subset, holdout, test.
 
-The path of an image: `load` reads it as stored, with pixel values from 0 to `levels`. `assemble` resizes it, puts it
+The path of an image: `load` reads it as stored, with pixel values from 0 to `max_pixel`. `assemble` resizes it, puts it
 into a part and may replace its label, all by `data.seed` alone, so that all runs of a study see the same data. `Data`
-holds it as a tensor. `batches` gathers, crops and flips it anew in each epoch, and `Scale` normalizes it. Images that
-do not fit in memory stay in their files (`ImageFiles`), which `batches` reads, crops and resizes.
+holds it as a tensor. `batches` gathers, crops and flips it anew in each epoch, and `Normalize` normalizes it. Images
+that do not fit in memory stay in their files (`ImageFiles`), which `batches` reads, crops and resizes.
 
 N images of a part, c channels, h by w pixels.
 """
@@ -29,7 +29,7 @@ from samgap.targets import call, locate
 class Split:
     """Images and labels of one part, as stored."""
 
-    images: Tensor | ImageFiles  # (N, c, h, w), uint8, or float32 after resizing; values 0 to `levels`
+    images: Tensor | ImageFiles  # (N, c, h, w), uint8, or float32 after resizing; values 0 to `max_pixel`
     labels: Tensor  # (N,), int64; or (N, C), floating point, for a regression
 
     def __len__(self) -> int:
@@ -57,18 +57,18 @@ class Raw:
 
     train: Split
     test: Split
-    levels: int  # largest possible value of a pixel
+    max_pixel: int  # largest possible value of a pixel
 
 
-class Scale(NamedTuple):
+class Normalize(NamedTuple):
     """Normalizes images: pixel values to [0, 1], then standardized by channel."""
 
-    levels: int
+    max_pixel: int
     mean: tuple[float, ...]  # by channel, of values in [0, 1]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return images (B, c, h, w) with values 0 to `levels` as float32 input of a net."""
+        """Return images (B, c, h, w) with values 0 to `max_pixel` as float32 input of a net."""
         return self.standardize(images, *self.moments(images.device))
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -82,13 +82,13 @@ class Scale(NamedTuple):
 
     def standardize(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Do the same with `moments` that are already on the device of the images."""
-        return (images.float() / self.levels - mean) / std
+        return (images.float() / self.max_pixel - mean) / std
 
 
 @functools.cache
-def _on(scale: Scale, device: torch.device) -> Callable[[Tensor], Tensor]:
-    mean, std = scale.moments(device)
-    return lambda images: scale.standardize(images, mean, std)
+def _on(normalize: Normalize, device: torch.device) -> Callable[[Tensor], Tensor]:
+    mean, std = normalize.moments(device)
+    return lambda images: normalize.standardize(images, mean, std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Data:
     holdout: Split | None
     test: Split
     classes: int  # or number of outputs of a regression
-    scale: Scale
+    normalize: Normalize
     crop: int  # zero padding of the random crop in pixels, 0 = no crop
     flip: bool  # random horizontal flip
 
@@ -203,7 +203,7 @@ def assemble(
         holdout=_resize(raw.train.take(order[pool - holdout :]), size) if holdout else None,
         test=_resize(raw.test, size),
         classes=classes,
-        scale=Scale(raw.levels, tuple(mean), tuple(std)),
+        normalize=Normalize(raw.max_pixel, tuple(mean), tuple(std)),
         crop=crop,
         flip=flip,
     )

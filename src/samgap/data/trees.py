@@ -56,21 +56,21 @@ def _write(raw: Raw, place: Path, enlargement: int) -> None:
             return
         with files.workspace(place) as temporary:
             for name, part in (("train", raw.train), ("val", raw.test)):
-                _write_part(part, temporary / name, raw.levels, enlargement)
+                _write_part(part, temporary / name, raw.max_pixel, enlargement)
             temporary.rename(place)
 
 
-def _write_part(part: Split, folder: Path, levels: int, enlargement: int) -> None:
+def _write_part(part: Split, folder: Path, max_pixel: int, enlargement: int) -> None:
     labels = part.labels.tolist()
     for label in sorted(set(labels)):
         (folder / str(label)).mkdir(parents=True)
     for number, label in enumerate(labels):
-        image = _picture(part.images[number : number + 1], levels, enlargement)
+        image = _picture(part.images[number : number + 1], max_pixel, enlargement)
         image.save(folder / str(label) / f"{number:05}.jpeg", quality=QUALITY)
 
 
-def _picture(images: Tensor, levels: int, enlargement: int) -> Image.Image:
-    """Convert a gray image (1, 1, h, w) with values 0 to `levels` to 8 bits per pixel, and enlarge it."""
-    pixels = (images[0, 0].float() * (255 / levels)).round().to(torch.uint8)
+def _picture(images: Tensor, max_pixel: int, enlargement: int) -> Image.Image:
+    """Convert a gray image (1, 1, h, w) with values 0 to `max_pixel` to 8 bits per pixel, and enlarge it."""
+    pixels = (images[0, 0].float() * (255 / max_pixel)).round().to(torch.uint8)
     image = Image.fromarray(pixels.numpy())
     return image.resize((image.width * enlargement, image.height * enlargement), Image.Resampling.BICUBIC)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from samgap.style import Look, short
+from samgap.style import Look, compact
 
 Dash = tuple[float, ...]  # lengths of strokes and gaps, in widths of the line
 SOLID: Dash = ()
@@ -31,7 +31,7 @@ class Axis:
     def text(self, value: float) -> str:
         """Return a value with the name of its quantity: "45k parameters", "rho 0.1"."""
         if self.unit == "parameters":
-            return f"{short(value)} {self.name}"
+            return f"{compact(value)} {self.name}"
         return f"{self.name} {dict(self.ticks).get(value, f'{value:g}')}".replace("\n", ", ")
 
 
@@ -54,6 +54,12 @@ class Line:
     def weighted(self) -> bool:
         """Whether weights set the areas of the points."""
         return bool(self.points["weight"].notna().any())
+
+    @property
+    def written(self) -> "pd.Series[Any]":
+        """The notes to write in the chart: a note that repeats the one before it is left out."""
+        notes = self.points["note"]
+        return notes.where(notes != notes.shift(), "") if self.notes else notes.map(lambda _: "")
 
     @property
     def spreads(self) -> bool:
@@ -115,7 +121,7 @@ def gap_axis(lines: Sequence[Line]) -> Axis:
     return Axis("SAM minus SGD (percentage points)", "gap", unit="points")
 
 
-def words(chart: Chart, line: Line) -> list[str]:
+def point_labels(chart: Chart, line: Line) -> list[str]:
     """Return a text for each point: numbers, interval, number of runs and note. It is empty if y is nan."""
     texts = []
     for point in line.points.to_dict("records"):

@@ -83,11 +83,19 @@ class Kind(ABC):
             facts: its statistics, or the json.
         """
 
-    def draw(self, study: Any, charts: Sequence[Any]) -> "Figure":
-        """The picture of what `evaluate` and `charts` gave."""
+    def draw(self, frame: pd.DataFrame, report: Mapping[str, Any], *, titled: bool = True) -> "Figure":
+        """Draw a study of now or a kept result.
+
+        Args:
+            frame: see `charts`.
+            report: its json.
+            titled: False leaves title and footnote to a caption.
+        """
         from samgap.figures import picture
 
-        return picture.draw(charts, f"{self.title}\n{output.where(study)}")
+        charts: Any = self.charts(frame, report)
+        head, foot = (f"{self.title}\n{output.answer(report)}", output.footnote(report)) if titled else ("", "")
+        return picture.draw(charts, head, foot)
 
 
 def made(settings: Mapping[str, Any]) -> Kind:

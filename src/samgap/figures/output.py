@@ -70,26 +70,41 @@ def data(table: Table) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def where(study: Evaluated) -> str:
-    """Data set, number of seeds (of the cells), scale, and whether anything is missing: the second line of a title."""
-    table, seeds = study.table, [cell["n"] for cell in study.statistics()["cells"]]
+def footnote(report: Mapping[str, Any]) -> str:
+    """Return data set, number of seeds (of the cells), scale, and the numbers of runs that are missing or diverged."""
+    seeds = [int(cell["n"]) for cell in report["cells"] if not pd.isna(cell["n"])]
     least, most = min(seeds), max(seeds)
     count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
-    scale = "smoke scale, no evidence" if table.sweep.scale == "smoke" else f"{table.sweep.scale} scale"
-    missing = f", {len(table.missing)} runs missing" if table.missing else ""
-    diverged = sum(record.status == "diverged" for record in table.records)
-    return f"{data(table)}, {count}, {scale}{missing}" + (f", {diverged} runs diverged" if diverged else "")
+    scale = "smoke scale, no evidence" if report["scale"] == "smoke" else f"{report['scale']} scale"
+    lost = [(report["runs"][key], f"runs {key}") for key in ("missing", "diverged")]
+    return ", ".join([report["data"], count, scale, *(f"{len(some)} {text}" for some, text in lost if some)])
 
 
-def says(table: Table, verdict: Judgment) -> str:
+def answer(report: Mapping[str, Any]) -> str:
+    """Return the verdicts of a study in one line for its picture: up to two with their p, of more their numbers.
+
+    The second question, at equal rho, is left out.
+    """
+    first = [verdict for verdict in report["verdicts"] if "at equal rho" not in verdict["series"]]
+    if len(first) > 2:
+        return ", ".join(f"{count} {text}" for text, count in Counter(verdict["answer"] for verdict in first).items())
+    texts = []
+    for verdict in first:
+        p = next((verdict[key] for key in ("p_up", "p") if verdict.get(key) is not None), None)
+        text = f"{verdict['series']}: " * bool(verdict["series"]) + verdict["answer"]
+        texts.append(text + (f" (p = {p:.2g})" if p is not None else ""))
+    return "; ".join(texts)
+
+
+def verdict_line(table: Table, verdict: Judgment) -> str:
     """The verdict in one line, always with scale and data set."""
-    return told(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
+    return format_verdict(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
 
 
-def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
+def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
     """The same of a study of which the numbers alone are known."""
-    where = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
-    text = f"{verdict.answer.upper()}: {where}: {verdict.reason}."
+    place = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
+    text = f"{verdict.answer.upper()}: {place}: {verdict.reason}."
     if missing:
         text += f" Provisional: {missing} runs are missing."
     if scale == "smoke":
@@ -100,7 +115,7 @@ def told(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> s
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
     """A kept report with other verdicts, and by which sources they were given."""
     known = report["name"], report["scale"], report["data"]
-    judged = [_plain(each, told(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
+    judged = [_plain(each, format_verdict(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
     by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
     changed: dict[str, Any] = clean(report | {"verdicts": judged, "provenance": by})
     return changed
@@ -116,7 +131,7 @@ def remarks(study: Evaluated) -> list[str]:
     return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
 
 
-def printed(study: Evaluated) -> str:
+def as_text(study: Evaluated) -> str:
     """Table and verdicts as text."""
     table = study.table
     lines = [
@@ -130,26 +145,22 @@ def printed(study: Evaluated) -> str:
         states = pd.Series(list(table.missing.values())).value_counts()
         lines.append(f"Not in the table: {', '.join(f'{count} {state}' for state, count in states.items())} run(s).")
     for verdict in study.verdicts:
-        lines.append(says(table, verdict))
+        lines.append(verdict_line(table, verdict))
         if rows := verdict.detail():
             lines += ["", pd.DataFrame(rows).to_string(index=False), ""]
     return "\n".join(lines)
 
 
-def write(study: Evaluated, folder: Path, settings: Mapping[str, Any]) -> None:
-    """<name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
+def write(frame: pd.DataFrame, report: Mapping[str, Any], folder: Path) -> None:
+    """Write <name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
 
     Args:
-        study: what was drawn.
+        frame: see `Evaluated.frame`.
+        report: see `report`, with the groups `draw`, so that the same can be drawn again, and `about`.
         folder: of the sweep.
-        settings: kept beside them: the `draw` group, so that the same can be drawn again, and `about`.
     """
-    name = study.table.sweep.name
-    replace(folder / f"{name}.csv", lambda path: study.frame().to_csv(path, index=False))
-    replace_text(
-        folder / f"{name}.json",
-        json.dumps(clean({**report(study), **settings}), indent=1, allow_nan=False) + "\n",
-    )
+    replace(folder / f"{report['name']}.csv", lambda path: frame.to_csv(path, index=False))
+    replace_text(folder / f"{report['name']}.json", json.dumps(clean(report), indent=1, allow_nan=False) + "\n")
 
 
 def report(study: Evaluated) -> dict[str, Any]:
@@ -163,7 +174,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "title": study.title,
         "data": data(table),
         "command": table.sweep.command,
-        "verdicts": [_plain(verdict, says(table, verdict)) for verdict in study.verdicts],
+        "verdicts": [_plain(verdict, verdict_line(table, verdict)) for verdict in study.verdicts],
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
         **study.statistics(),

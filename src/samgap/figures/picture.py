@@ -7,6 +7,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from samgap import style
 from samgap.figures.chart import Axis, Chart, Line
@@ -14,8 +15,14 @@ from samgap.figures.chart import Axis, Chart, Line
 MANY = 30  # a line with more points has markers on some of them only
 
 
-def draw(charts: Sequence[Chart], title: str) -> Figure:
-    """Return a figure with a panel for each chart, side by side. Each legend is below its panel."""
+def draw(charts: Sequence[Chart], title: str, below: str) -> Figure:
+    """Return a figure with a panel for each chart, side by side. Each legend is below its panel.
+
+    Args:
+        charts: at least one.
+        title: above the panels.
+        below: a line in small gray letters below the legends.
+    """
     alike = len({chart.y for chart in charts}) == 1
     figure, panels = plt.subplots(1, len(charts), sharey=alike, squeeze=False, layout="constrained")
     rows = 0
@@ -29,13 +36,20 @@ def draw(charts: Sequence[Chart], title: str) -> Figure:
         axes.margins(x=0.08, y=0 if chart.y.zero else 0.12)  # depends on the scale, which must be set before
         axes.set_title(chart.title)
         rows = max(rows, _legend(axes, chart, wide=not alike))
-    figure.set_size_inches(1.5 + (4.6 if alike else 5.5) * len(charts), 4.8 + 0.19 * rows)
+    (width, height), letters = plt.rcParams["figure.figsize"], plt.rcParams["legend.fontsize"]
+    wide = width * ((1 if alike else 1.2) * len(charts) + 0.3)
+    figure.set_size_inches(wide, height + letters / 47 * rows + letters / 12 * bool(title))
     figure.suptitle(title, fontweight="bold")
+    figure.supxlabel(below, fontsize=letters, color=style.PUBLISHED)
+    figure.draw_without_rendering()  # computes the layout, and so where notes are
+    for axes in panels[0]:
+        hide_overlapping(axes)
     return figure
 
 
 def _line(axes: Axes, line: Line) -> None:
     (color, marker), points, many = line.look, line.points, len(line.points) > MANY
+    wide, size = plt.rcParams["lines.linewidth"], line.size * plt.rcParams["lines.markersize"] / 6
     x, y = points["x"] + line.aside, points["y"]
     if line.weighted:
         axes.scatter(
@@ -44,25 +58,36 @@ def _line(axes: Axes, line: Line) -> None:
         return
     if line.bars and line.spreads:
         ends = y - points["low"], points["high"] - y
-        axes.errorbar(x, y, ends, fmt="none", ecolor=color, elinewidth=1.4, capsize=3)
+        axes.errorbar(x, y, ends, fmt="none", ecolor=color, elinewidth=0.8 * wide, capsize=3)
     elif line.spreads:
         axes.fill_between(x, points["low"], points["high"], color=color, alpha=0.2, linewidth=0)
     axes.plot(
-        x, y, color=color, marker=marker, markersize=line.size, markerfacecolor=color if line.filled else "white",
+        x, y, color=color, marker=marker, markersize=size, markerfacecolor=color if line.filled else "white",
         markevery=len(points) // 10 if many else None, linestyle="none" if line.dash is None else (0, line.dash or ()),
-        linewidth=1.1 if line.bars and not line.filled else 1.8, label=line.label, zorder=3 if line.filled else 2.5,
+        linewidth=wide * (0.6 if line.bars and not line.filled else 1), label=line.label,
+        zorder=3 if line.filled else 2.5,
     )  # fmt: skip
     if line.notes:
         below = line.notes == "below"
-        for text, *place in zip(points["note"], x, points["low" if below else "high"].fillna(y), strict=True):
-            _note(axes, text, *place, below=below)
+        for text, *place in zip(line.written, x, points["low" if below else "high"].fillna(y), strict=True):
+            if text:
+                _note(axes, text, *place, below=below)
 
 
 def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
     # A white halo keeps the text readable on top of lines.
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
     place = (4, -11 if below else 3)
-    axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=9, path_effects=halo, zorder=5)
+    axes.annotate(text, (x, y), place, textcoords="offset points", fontsize="small", path_effects=halo, zorder=5)
+
+
+def hide_overlapping(axes: Axes) -> None:
+    """Hide each note that would cover an earlier one."""
+    shown: list[Bbox] = []
+    for text in axes.texts:
+        box = text.get_window_extent()
+        text.set_visible(not any(box.overlaps(other) for other in shown))
+        shown += [box] * text.get_visible()
 
 
 def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
@@ -75,7 +100,7 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
         side.set_minor_locator(NullLocator())
     elif axis.unit == "parameters":
         side.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
-        side.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
+        side.set_major_formatter(FuncFormatter(lambda value, _: style.compact(value)))
         side.set_minor_formatter(NullFormatter())
     elif axis.scale == "symlog":
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -59,7 +59,7 @@ def collect(sweep: Sweep, root: Path) -> Table:
     if not found:
         raise SettingError(
             f"No run of {sweep.name}/{sweep.scale} in {root} has a record yet: carry out the sweep with "
-            f"python -m samgap.train -m {sweeps.hint(sweep.name, sweep.scale)}."
+            f"python -m samgap.train -m {sweeps.override_for(sweep.name, sweep.scale)}."
         )
     refuse_stray(sweep.axes, [record.settings for record in found.values()])
     alike.refuse_other_data([*found.values()], sweeps.runs(root))
@@ -115,7 +115,7 @@ def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
     return known
 
 
-def words(cell: Mapping[str, Any]) -> str:
+def cell_label(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
     return ", ".join(f"{axis}={_text(value)}" for axis, value in cell.items())
 
@@ -124,7 +124,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else format(value, "g")
 
 
-def short(axis: str) -> str:
+def axis_label(axis: str) -> str:
     """An axis without its group, "width", where that tells it from others."""
     last = axis.split(".")[-1]
     return axis if last in ("name", "seed") else last

@@ -30,7 +30,7 @@ class Examples:
 
     images: Images  # (N, c, h, w), as stored
     labels: Tensor  # (N,)
-    scale: Callable[[Tensor], Tensor]  # stored images to the net's input
+    normalize: Callable[[Tensor], Tensor]  # stored images to the net's input
     loss: Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels (B,), mean over the batch
 
     def draw(self, batches: int, batch_size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -51,7 +51,7 @@ class Examples:
             )
         order = torch.randperm(len(self.labels), generator=seeds.generator(seed, "pruner", "examples"))
         picks = torch.split(order[: batches * batch_size], batch_size)
-        return [(self.scale(self.images[pick]), self.labels[pick]) for pick in picks]
+        return [(self.normalize(self.images[pick]), self.labels[pick]) for pick in picks]
 
 
 def set_mode(net: nn.Module, mode: str) -> None:

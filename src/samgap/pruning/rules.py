@@ -10,7 +10,7 @@ RULES = {
     # Of those that look at images:
     "batches": whole(1),
     "batch_size": whole(1),
-    "mode": one_of("train", "eval", wanted="train or eval"),
+    "mode": one_of("train", "eval", expected="train or eval"),
     "temperature": ABOVE_0,  # of grasp
     "iterations": whole(1),  # of synflow
 }

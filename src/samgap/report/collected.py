@@ -93,7 +93,7 @@ class Collected:
         scale, and those that have no single p value, are none.
         """
         places: dict[tuple[Any, ...], list[tuple[str, int]]] = {}
-        asked: dict[tuple[Any, ...], float] = {}
+        p_values: dict[tuple[Any, ...], float] = {}
         for study in self.studies:
             for place, verdict in enumerate(
                 study.report["verdicts"] if study.report and study.scale != "smoke" else ()
@@ -102,10 +102,10 @@ class Collected:
                 if p is not None:
                     numbers = tuple(value for value in verdict.values() if isinstance(value, int | float))
                     question = (verdict.get("claim"), *numbers)
-                    asked[question] = p
+                    p_values[question] = p
                     places.setdefault(question, []).append((study.anchor, place))
-        corrected = zip(asked, holm([*asked.values()]), strict=True)
-        return {place: p for question, p in corrected for place in places[question]}, len(asked)
+        corrected = zip(p_values, holm([*p_values.values()]), strict=True)
+        return {place: p for question, p in corrected for place in places[question]}, len(p_values)
 
 
 def collect(root: Path) -> Collected:

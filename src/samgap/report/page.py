@@ -10,7 +10,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from samgap import provenance
-from samgap.figures.chart import Chart, Map, words
+from samgap.figures.chart import Chart, Map, point_labels
 from samgap.report import vega
 from samgap.report.collected import Collected, Shown
 
@@ -82,8 +82,8 @@ def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
     if isinstance(chart, Map):
         return []
     marked = [line for line in chart.lines if line.look.marker]
-    told = [(line.label, text) for line in marked for text in words(chart, line) if text]
-    return told if len(told) <= LISTED else []
+    labels = [(line.label, text) for line in marked for text in point_labels(chart, line) if text]
+    return labels if len(labels) <= LISTED else []
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from samgap.figures.chart import Axis, Chart, Line, Map, words
+from samgap.figures.chart import Axis, Chart, Line, Map, point_labels
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 320
@@ -48,8 +48,8 @@ def _lines(chart: Chart) -> dict[str, Any]:
         transform = [{"filter": {"field": "line", "oneOf": of}}]
         return {"transform": transform, "mark": mark, "encoding": {"x": x, "y": y, "opacity": shown} | encoding}
 
-    def where(holds: Callable[[Line], bool]) -> list[int]:
-        return [number for number, line in enumerate(lines) if holds(line)]
+    def numbers_of(condition: Callable[[Line], bool]) -> list[int]:
+        return [number for number, line in enumerate(lines) if condition(line)]
 
     x, y = _axis("x", chart.x), _axis("y", chart.y)
     colors = [line.look.color for line in lines]
@@ -57,19 +57,19 @@ def _lines(chart: Chart) -> dict[str, Any]:
     dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
     fills = [("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines]
     ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}, "color": plain, "detail": {"field": "line"}}
-    told = [{"field": "label", "title": "series"}, {"field": "told", "title": "point"}]
+    tooltip = [{"field": "label", "title": "series"}, {"field": "text", "title": "point"}]
     layers = [
-        layer({"type": "area"}, where(lambda line: line.spreads and not line.bars), 0.2, **ends),
-        layer({"type": "rule", "strokeWidth": 1.5}, where(lambda line: line.spreads and line.bars), 0.6, **ends),
+        layer({"type": "area"}, numbers_of(lambda line: line.spreads and not line.bars), 0.2, **ends),
+        layer({"type": "rule", "strokeWidth": 1.5}, numbers_of(lambda line: line.spreads and line.bars), 0.6, **ends),
         layer(
-            {"type": "line", "strokeWidth": 2}, where(lambda line: line.dash is not None),
+            {"type": "line", "strokeWidth": 2}, numbers_of(lambda line: line.dash is not None),
             stroke=stroke, strokeDash=by_line(*dashes),
         ),
         layer(
-            {"type": "point", "strokeWidth": 1.5}, where(lambda line: bool(line.look.marker)),
+            {"type": "point", "strokeWidth": 1.5}, numbers_of(lambda line: bool(line.look.marker)),
             stroke=stroke, fill=by_line(*fills), shape=by_line(*(SHAPES[line.look.marker] for line in lines)),
             size={"field": "size", "type": "quantitative", "scale": None},
-            tooltip=told, description={"field": "told"},
+            tooltip=tooltip, description={"field": "text"},
         ),
     ]  # fmt: skip
     layers[-1]["params"] = [{"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}]
@@ -90,8 +90,11 @@ def _rows(chart: Chart) -> list[Any]:
     rows: list[Any] = []
     for number, line in enumerate(chart.lines):
         area = 36 * line.points["weight"] if line.weighted else 2 * line.size**2 if len(line.points) < MANY else 12
-        found = line.points.assign(line=number, x=line.points["x"] + line.aside, size=area, told=words(chart, line))
+        found = line.points.assign(
+            line=number, x=line.points["x"] + line.aside, size=area, text=point_labels(chart, line)
+        )
         if line.notes:
+            found["note"] = line.written
             found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
         found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
         rows += found.where(found.notna(), None).to_dict("records")
@@ -124,14 +127,14 @@ def _map(plane: Map) -> dict[str, Any]:
     points = plane.points.dropna(subset="loss")
     steps = sorted(points["x"].unique())
     half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 1.0
-    told = [f"({x:.3g}, {y:.3g}): loss {loss:.4g}" for x, y, loss in points[["x", "y", "loss"]].to_numpy()]
+    captions = [f"({x:.3g}, {y:.3g}): loss {loss:.4g}" for x, y, loss in points[["x", "y", "loss"]].to_numpy()]
     ends = {f"{axis}{end}": points[axis] + side * half for axis in "xy" for end, side in (("0", -1), ("1", 1))}
     scale = {"type": "log" if points["loss"].min() > 0 else "linear", "scheme": "viridis"}
     encoding = {
         "x": {"field": "x0", "type": "quantitative", "title": plane.x}, "x2": {"field": "x1"},
         "y": {"field": "y0", "type": "quantitative", "title": plane.y}, "y2": {"field": "y1"},
         "color": {"field": "loss", "type": "quantitative", "scale": scale, "title": "training loss"},
-        "tooltip": [{"field": "told", "title": "point"}], "description": {"field": "told"},
+        "tooltip": [{"field": "text", "title": "point"}], "description": {"field": "text"},
     }  # fmt: skip
-    values = points.assign(told=told, **ends).to_dict("records")
+    values = points.assign(text=captions, **ends).to_dict("records")
     return {"data": {"values": values}, "mark": "rect", "encoding": encoding}

@@ -8,7 +8,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from samgap.runs.sweeps import Progress, Watch, clock
+from samgap.runs.sweeps import Progress, Watch, format_duration
 
 POLL_SECONDS = 1.0
 SHOWN_FAILURES = 3  # while the sweep runs
@@ -47,7 +47,7 @@ class Display:
         text = f"{progress.finished}/{progress.total} done, {counts['running']} running, {counts['failed']} failed"
         if counts["diverged"]:
             text += f", {counts['diverged']} diverged"
-        return text + (f", {clock(left)} left" if left is not None else "")
+        return text + (f", {format_duration(left)} left" if left is not None else "")
 
     def _follow(self) -> None:
         label = f"{self.watch.sweep.name}/{self.watch.sweep.scale}"

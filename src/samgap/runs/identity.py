@@ -37,15 +37,15 @@ def identity(settings: Mapping[str, Any]) -> str:
 def folder(settings: Mapping[str, Any]) -> str:
     """Return `<readable>-<identity>`, the run's folder below multirun/runs/. Only the identity makes it unique."""
     data, model = settings["data"], settings["model"]
-    words = [data["name"], model["name"], f"w{model['width']:g}"]
+    parts = [data["name"], model["name"], f"w{model['width']:g}"]
     if data.get("label_noise"):
-        words.append(f"noise{data['label_noise']:g}")
+        parts.append(f"noise{data['label_noise']:g}")
     if _get(settings, "pruner", "sparsity"):
-        words.append(f"{settings['pruner']['name']}{settings['pruner']['sparsity']:.4g}")
+        parts.append(f"{settings['pruner']['name']}{settings['pruner']['sparsity']:.4g}")
     rho = _get(settings, "ascent", "rho")
-    words.append(f"{settings['ascent']['name']}{rho:g}" if rho else "sgd")
-    words.append(f"seed{settings['seed']}")
-    return "-".join([*words, identity(settings)])
+    parts.append(f"{settings['ascent']['name']}{rho:g}" if rho else "sgd")
+    parts.append(f"seed{settings['seed']}")
+    return "-".join([*parts, identity(settings)])
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

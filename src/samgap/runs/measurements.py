@@ -15,7 +15,7 @@ from samgap.targets import options
 FOLDER = "probes"
 
 
-def asked(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def requested(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the probes that a composed config requests: name to settings, without what names it.
 
     A figure's settings of a probe that is not chosen do not count.

@@ -76,12 +76,12 @@ def write(record: RunRecord, folder: Path) -> None:
     replace_text(folder / RECORD, text + "\n")
 
 
-def read(folder: Path, wanted: str = "") -> RunRecord | None:
+def read(folder: Path, expected: str = "") -> RunRecord | None:
     """Return the record in a run's folder, None if there is none yet.
 
     Args:
         folder: of the run.
-        wanted: identity that the record must have, "" for any.
+        expected: identity that the record must have, "" for any.
 
     Raises:
         SettingError: the file is damaged, or is the record of another run.
@@ -97,7 +97,7 @@ def read(folder: Path, wanted: str = "") -> RunRecord | None:
         record = parse(text)
     except ValueError as error:
         raise SettingError(_damaged(path, str(error))) from error
-    if wanted and record.identity != wanted:
+    if expected and record.identity != expected:
         raise SettingError(_damaged(path, f"it is that of {record.folder}"))
     return record
 

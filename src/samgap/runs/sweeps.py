@@ -115,9 +115,9 @@ def write(sweep: Sweep, root: Path) -> Path:
     Raises:
         SettingError: name or scale cannot be the name of a folder below `root`.
     """
-    for key, value, right, wanted in (("name", sweep.name, is_name, A_NAME), ("scale", sweep.scale, is_word, A_WORD)):
+    for key, value, right, expected in (("name", sweep.name, is_name, A_NAME), ("scale", sweep.scale, is_word, A_WORD)):
         if not right(value):
-            raise SettingError(f"{key} must be {wanted}, got {said(value)}.")
+            raise SettingError(f"{key} must be {expected}, got {said(value)}.")
     path = sweep.folder(root) / SWEEP
     replace_text(path, yaml.safe_dump(dataclasses.asdict(sweep), sort_keys=False, allow_unicode=True))
     return path
@@ -137,13 +137,13 @@ def read(root: Path, name: str, scale: str) -> Sweep:
     except FileNotFoundError:
         raise SettingError(
             f"No runs of {name}/{scale} in {root}: start the sweep first "
-            f"(python -m samgap.train -m {hint(name, scale)}), or set root to where it was done."
+            f"(python -m samgap.train -m {override_for(name, scale)}), or set root to where it was done."
         ) from None
     except (yaml.YAMLError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is damaged ({type(error).__name__}): start the same sweep again.") from error
 
 
-def hint(name: str, scale: str) -> str:
+def override_for(name: str, scale: str) -> str:
     """Return the override that selects a sweep on the command line."""
     return f"name={name}" if scale == "own" else f"figure={name}/{scale}"
 
@@ -153,15 +153,15 @@ def find(root: Path) -> list[tuple[str, str]]:
     return sorted((path.parent.parent.name, path.parent.name) for path in root.glob(f"*/*/{SWEEP}"))
 
 
-def state(folder: Path, wanted: str = "") -> tuple[State, RunRecord | None, str]:
+def state(folder: Path, expected: str = "") -> tuple[State, RunRecord | None, str]:
     """Return (state, record, sentence about the failure) of a run folder.
 
     Args:
         folder: of the run.
-        wanted: identity that the record must have, "" for any.
+        expected: identity that the record must have, "" for any.
     """
     try:
-        record = records.read(folder, wanted)
+        record = records.read(folder, expected)
     except SettingError as error:
         return "damaged", None, str(error)
     if record is not None:
@@ -223,7 +223,7 @@ class Watch:
         return progress
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Such as "1:02:03", or "4:05" below an hour."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)

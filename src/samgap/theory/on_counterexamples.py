@@ -131,14 +131,12 @@ def no_second(setup: Setup) -> Row:
     """(7b) with eta <= 2 rho."""
     bounds = [1 / (1 - 2 * rho) if rho != 0.5 else np.inf for rho in (0.5, 0.6, 1)]
     stable = [instances.sometimes_flat(1, 1, rho, 0.9) for rho in (0.5, 0.6, 1)]
-    says_nothing = all(bound == np.inf or bound < 0 for bound in bounds)
+    vacuous = all(bound == np.inf or bound < 0 for bound in bounds)
     supported = max(map(linear.spectral_radius, stable)) < 1 and min(linear.spread(each, 2) for each in stable) > 0
     evidence = (
         f"eta 1, rho 0.5, 0.6, 1: bound {', '.join(f'{b:.3g}' for b in bounds)}, yet stable minima with s_2 > 0 exist"
     )
-    return Row(
-        "(7b), eta <= 2 rho", "(7b) for eta <= 2 rho", "poster", void(says_nothing, supported), 0, None, evidence
-    )
+    return Row("(7b), eta <= 2 rho", "(7b) for eta <= 2 rho", "poster", void(vacuous, supported), 0, None, evidence)
 
 
 def indefinite(setup: Setup) -> Row:

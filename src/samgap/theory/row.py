@@ -57,9 +57,9 @@ def refuted(margin: float, supported: bool) -> Verdict:
     return "fails as stated" if margin < -ROUNDING else "holds"
 
 
-def void(says_nothing: bool, supported: bool) -> Verdict:
+def void(vacuous: bool, supported: bool) -> Verdict:
     """The verdict on a statement outside its assumptions."""
-    return "void" if says_nothing and supported else "unsettled"
+    return "void" if vacuous and supported else "unsettled"
 
 
 def shown(minimum: Minimum) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def write(
     ) as run:  # fmt: skip
         if run is not None and study is not None:
             with session.forgiving():
-                _tell(run, study, charts, root)
+                _log(run, study, charts, root)
     session.end_process()  # a sweep may take days, and its workers start their own W&B processes
 
 
@@ -57,14 +57,14 @@ def grid(text: str) -> Sweep:
     return Sweep(**{**values, "members": [Member(**member) for member in values["members"]]})
 
 
-def _tell(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path) -> None:
+def _log(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path) -> None:
     import wandb
 
     sweep = study.table.sweep
     drawn = sweep.folder(root) / sweep.name
     run.summary.update(
         {key: value for key, value in study.headline().items() if math.isfinite(value)}
-        | {"verdict": "\n".join(output.says(study.table, verdict) for verdict in study.verdicts)}
+        | {"verdict": "\n".join(output.verdict_line(study.table, verdict) for verdict in study.verdicts)}
         | {"answers": [verdict.answer for verdict in study.verdicts]}
         | {"runs": len(sweep.unique()), "runs missing": len(study.table.missing)}
     )
@@ -76,9 +76,9 @@ def _tell(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path)
     for chart in charts:
         if isinstance(chart, Chart):
             points = pd.concat([line.points.assign(series=line.label) for line in chart.lines])[["x", "y", "series"]]
-            told = wandb.Table(dataframe=points.dropna().astype({"x": float, "y": float}))
+            points_table = wandb.Table(dataframe=points.dropna().astype({"x": float, "y": float}))
             title = f"{chart.title}: {chart.y.title} over {chart.x.title}"
-            shown[chart.name] = wandb.plot.line(told, "x", "y", stroke="series", title=title)
+            shown[chart.name] = wandb.plot.line(points_table, "x", "y", stroke="series", title=title)
     run.log(shown)
     files = wandb.Artifact(id_of(sweep.name, sweep.scale), type="figure", description=study.title)
     for ending in ("csv", "json", "pdf", "png"):

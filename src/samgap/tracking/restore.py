@@ -86,8 +86,8 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
             reason = str(error).splitlines()[0]
             raise SettingError(
                 f"{path} in W&B has no gap run of {name}/{scale} ({reason}): set logger.entity and logger.project, or "
-                f"send one by python -m samgap.draw {sweeps.hint(name, scale)} logger=wandb where the sweep was "
-                "carried out."
+                f"send one by python -m samgap.draw {sweeps.override_for(name, scale)} logger=wandb where the sweep "
+                "was carried out."
             ) from error
 
 
@@ -99,8 +99,8 @@ def _records(api: Any, path: str, wanted: Sequence[str]) -> tuple[dict[str, tupl
     found: dict[str, tuple[RunRecord, Any]] = {}
     states: dict[str, str] = {}
     for start in range(0, len(wanted), CHUNK):
-        asked = [*wanted[start : start + CHUNK]]
-        either = {"$or": [{"name": {"$in": asked}}, {"config.identity": {"$in": asked}}]}
+        chunk = [*wanted[start : start + CHUNK]]
+        either = {"$or": [{"name": {"$in": chunk}}, {"config.identity": {"$in": chunk}}]}
         # Not lazy: else each summary would need its own query.
         for run in api.runs(path, filters=either, per_page=CHUNK, lazy=False):
             mine = str(run.config.get("identity", run.id))

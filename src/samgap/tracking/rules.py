@@ -8,11 +8,11 @@ NAME = Rule(
     "a text of at most 128 characters without / \\ # ? % :",
 )
 RULES = {
-    "mode": one_of(*MODES, wanted="online, offline or disabled, or null (its default is WANDB_MODE)"),
+    "mode": one_of(*MODES, expected="online, offline or disabled, or null (its default is WANDB_MODE)"),
     "project": NAME,
     "entity": Rule(
         lambda value: value in (None, "") or NAME.right(value),
-        f"{NAME.wanted}, or null for the account's own (its default is WANDB_ENTITY)",
+        f"{NAME.expected}, or null for the account's own (its default is WANDB_ENTITY)",
     ),
     "start_seconds": ABOVE_0,
     "end_seconds": ABOVE_0,

@@ -31,7 +31,7 @@ def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
     """Return the initialized and pruned net of a run, and its masks (empty if dense)."""
     seeds.seed_globals(plan.settings["seed"], "init")
     net: nn.Module = _part(plan, "model", data.shape, data.classes)
-    examples = Examples(data.train.images, data.train.labels, data.scale.__call__, loss(plan))
+    examples = Examples(data.train.images, data.train.labels, data.normalize.__call__, loss(plan))
     masks: mask.Masks = _part(plan, "pruner", net, examples)
     mask.apply(net, masks)
     return net, masks

@@ -24,7 +24,7 @@ from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
 from samgap.data.batches import Batch
-from samgap.data.sets import Scale
+from samgap.data.sets import Normalize
 from samgap.errors import SettingError
 from samgap.losses import correct
 from samgap.optim.asam import ASAM, adaptive
@@ -34,7 +34,7 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
 from samgap.training.machine import COMPILED_FROM
-from samgap.training.products import MKL, ONEDNN, Chosen, alone, apart, lacking, place
+from samgap.training.products import MKL, ONEDNN, Chosen, alone, lacking, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
 
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and NUMBERS
@@ -174,7 +174,7 @@ class CompiledStepper(EagerStepper):
             self.lr, self.flat = self.state.numbers["lr"], pytree.tree_leaves(self.state)
         ascent = cast(type[SAM], type(self.wrapper)) if rises else None
         clips = self.clip_norm is not None
-        parts = Parts(self.net, self.loss, self.scale, ascent, clips, self.choice, self.known)
+        parts = Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
         whole, products = _compiled(parts, batch.images, batch.labels, self.state)
         self._take(self.products | products if self.whole else products)
         self.whole[rises] = whole
@@ -185,7 +185,7 @@ class Parts(NamedTuple):
 
     net: nn.Module
     loss: Loss
-    scale: Scale | None  # None: images are standardized already
+    normalize: Normalize | None  # None: images are normalized already
     ascent: type[SAM] | None
     clips: bool
     choice: str = MKL  # library of matrix products: auto, mkl or onednn
@@ -242,7 +242,7 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
             codecache.triton_key.set(None)  # type: ignore[attr-defined]
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # else it warns that there is no CUDA
         with torch.no_grad(), config.patch(compile_threads=1):
-            graph = traced(parts, images, labels, state, {torch.ops.aten.addmm.default: apart})
+            graph = traced(parts, images, labels, state, {torch.ops.aten.addmm.default: unfused_addmm})
             chosen = place(graph, parts.choice, parts.known or {})
             # If several processes need this step, one compiles it, and the others read it from disk.
             with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
@@ -257,7 +257,7 @@ def traced(
 
     Args:
         parts: with a net on the meta device.
-        images: (B, c, h, w), in levels if parts have a scale, else standardized.
+        images: (B, c, h, w), as stored if parts normalize them, else normalized.
         labels: (B,).
         state: of one run.
         instead: functions in place of operators.
@@ -268,9 +268,9 @@ def traced(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     flat, spec = pytree.tree_flatten((images, labels, state))
-    held = _held(parts.net)
+    frozen = _frozen(parts.net)
     graph = make_fx(
-        lambda *flat: _whole(parts, held, *pytree.tree_unflatten(flat, spec)),
+        lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
         {torch.ops.aten._foreach_norm.Scalar: _norms, **instead},
         tracing_mode="fake",
     )(*flat)
@@ -280,15 +280,15 @@ def traced(
     return graph
 
 
-def _whole(parts: Parts, held: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
+def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
     """Take one step; change the state; return loss (), correct () and, if it measures, `AscentMetrics`.
 
     Args:
         parts, images, labels, state: as for `traced`.
-        held: the net of the second pass, see `_held`.
+        frozen: the net of the second pass, see `_frozen`.
     """
     weights, numbers = state.weights, state.numbers
-    x = (parts.scale(images) if parts.scale else images).to(numbers["lr"].dtype)
+    x = (parts.normalize(images) if parts.normalize else images).to(numbers["lr"].dtype)
     half = torch.autocast(x.device.type, torch.bfloat16, enabled=parts.half, cache_enabled=False)
 
     def gradients(net: nn.Module, at: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -309,12 +309,12 @@ def _whole(parts: Parts, held: nn.Module, images: Tensor, labels: Tensor, state:
     if parts.ascent is not None:
         sam, first = _rule(parts.ascent, state), g
         eps = sam.ascent([weights[name] for name in first], list(first.values()))
-        risen = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
-        perturbed, _, g = gradients(held, risen)
+        perturbed = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
+        loss_there, _, g = gradients(frozen, perturbed)
         if parts.measures:
-            rounded = [risen[name] - weights[name] for name in first]
+            rounded = [perturbed[name] - weights[name] for name in first]
             second = [g[name] if name in g else torch.zeros_like(weights[name]) for name in first]
-            at = [weights[name] for name in first], list(first.values()), second, rounded, perturbed - loss
+            at = [weights[name] for name in first], list(first.values()), second, rounded, loss_there - loss
             measured = sam.measure(*at)
         if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
             found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
@@ -338,7 +338,7 @@ def _rule(ascent: type[SAM], state: State) -> SAM:
     return rule
 
 
-def _held(net: nn.Module) -> nn.Module:
+def _frozen(net: nn.Module) -> nn.Module:
     """Return a copy of a net for SAM's second pass, which does not update running statistics (batch norm)."""
     net = copy.deepcopy(net)
     for part in net.modules():

@@ -17,7 +17,7 @@ def captured(call: Callable[[], object], changed: list[Tensor]) -> Callable[[], 
         changed: the tensors that it changes; they end as they were.
     """
     before = [tensor.clone() for tensor in changed]
-    here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    here, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(here)
     with torch.cuda.stream(side):
         for _ in range(2):  # libraries choose kernels and allocate, which a capture must not

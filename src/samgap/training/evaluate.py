@@ -58,9 +58,9 @@ def evaluate(
     net.eval()
     try:
         total, right = 0.0, 0
-        scale = data.scale.on(weight.device)
+        normalize = data.normalize.on(weight.device)
         for images, labels in blocks(split, BATCH, weight.device, workers):
-            logits = net(scale(images).to(weight.dtype))
+            logits = net(normalize(images).to(weight.dtype))
             total += float(loss(logits, labels)) * len(labels)
             right += int(correct(logits, labels))
     finally:

@@ -107,7 +107,7 @@ class Feed(NamedTuple):
 
     images: Tensor  # (N, c, H, W), as stored and padded
     labels: Tensor  # (N, ...)
-    moments: tuple[Tensor, Tensor]  # of the scale
+    moments: tuple[Tensor, Tensor]  # of the normalization
     drawn: dict[str, Tensor]  # (S, R, B, ...) each: positions, and offsets and flips if images are augmented
     rates: Tensor  # (S, R), learning rates
     at: Tensor  # (1,), the number of the step
@@ -184,7 +184,7 @@ class Program:
         drawn |= {"offsets": zeros((*table, 2), dtype=torch.int64)} if images.data.crop else {}
         drawn |= {"flips": zeros(table, dtype=torch.bool)} if images.data.flip else {}
         self.feed = Feed(
-            images.images, images.labels, images.data.scale.moments(device), drawn, zeros(table[:2], dtype=dtype),
+            images.images, images.labels, images.data.normalize.moments(device), drawn, zeros(table[:2], dtype=dtype),
             zeros(1, dtype=torch.int64), zeros(count, dtype=torch.float64), zeros(count, dtype=torch.int64),
             zeros(len(AscentMetrics._fields), count, dtype=dtype),
         )  # fmt: skip
@@ -214,7 +214,7 @@ class Program:
             tables = {name: table.index_select(0, feed.at)[0, :, :size] for name, table in feed.drawn.items()}
             drawn = {name: table.flatten(0, 1) for name, table in tables.items()}
             images, labels = gathered(data, feed.images, feed.labels, **drawn)
-            batch = data.scale.standardize(images, *feed.moments), labels
+            batch = data.normalize.standardize(images, *feed.moments), labels
             numbers = state.numbers | {"lr": feed.rates.index_select(0, feed.at)[0]}
             inputs = [part.view(-1, size, *part.shape[1:]) for part in batch]
             inputs += pytree.tree_leaves(state._replace(numbers=numbers))

@@ -31,7 +31,7 @@ COMPILED_FROM = 2_000  # number of steps from which compiling saves time
 LIMIT = "limit_train_batches"  # the only accepted keyword of Lightning's Trainer that changes results
 TRAINER = {"name", *(field.name for field in fields(Machine))}
 RULES = {
-    "accelerator": one_of("cpu", "gpu", "auto", wanted="cpu, gpu or auto"),
+    "accelerator": one_of("cpu", "gpu", "auto", expected="cpu, gpu or auto"),
     "benchmark": FLAG,
     "deterministic": Rule(lambda value: value == "warn" or isinstance(value, bool), "true, false or warn"),
     "keep_weights": FLAG,

@@ -35,12 +35,12 @@ class RunPlan:
             SettingError: a value is not valid for its key.
         """
         settings = resolve(config) if settings is None else settings
-        trainer, asked = config["trainer"], measurements.asked(config)
+        trainer, requested = config["trainer"], measurements.requested(config)
         return cls(
             settings=settings,
             machine=Machine(**{field.name: trainer[field.name] for field in fields(Machine)}),
             choices={group: _resolved(config[group], settings[group]) for group in GROUPS},
-            probes={name: config["probe"][name] for name in asked},
+            probes={name: config["probe"][name] for name in requested},
             logger=config["logger"],
             callbacks=config.get("callbacks"),
             keywords={key: value for key, value in trainer.items() if key not in {*TRAINER, LIMIT}},
@@ -75,9 +75,9 @@ class RunPlan:
         return self.choices["model"]["code"], self.settings["model"]["width"], shape, data["classes"]
 
     @property
-    def asked(self) -> dict[str, dict[str, Any]]:
+    def requested(self) -> dict[str, dict[str, Any]]:
         """The settings of each probe."""
-        return measurements.asked({"probe": self.probes})
+        return measurements.requested({"probe": self.probes})
 
     def epoch_steps(self, images: int) -> int:
         """Return the number of steps in an epoch over so many images."""

@@ -26,7 +26,7 @@ WEIGHTS = "weights.pt"
 def subject(plan: RunPlan, net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
     """Return a trained net with its training part, in order and not augmented; all on one device."""
     part = data.train.to(device)
-    images = data.scale(part.images[:].to(device))  # reads files once; probes use all images many times
+    images = data.normalize(part.images[:].to(device))  # reads files once; probes use all images many times
     masks = {name: mask.to(device) for name, mask in masks.items()}
     return Subject(net.to(device), build.loss(plan), Examples(images, part.labels), masks)
 
@@ -66,31 +66,31 @@ def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.devic
         net.load_state_dict(weights)
     except Exception as error:
         raise SettingError(f"{folder / WEIGHTS} does not hold this net ({type(error).__name__}).") from error
-    whose = getattr(weights, "_metadata", {}).get("", {}).get("identity", record.identity)  # older files lack it
-    if whose != record.identity:
+    owner = getattr(weights, "_metadata", {}).get("", {}).get("identity", record.identity)  # older files lack it
+    if owner != record.identity:
         raise SettingError(
-            f"{folder / WEIGHTS} is of another run ({whose}): move the folder away and start the run again."
+            f"{folder / WEIGHTS} is of another run ({owner}): move the folder away and start the run again."
         )
     return subject(plan, net, data, masks, device)
 
 
-def carry_out(plan: RunPlan, names: list[str], looked_at: Subject, record: RunRecord, folder: Path) -> None:
+def carry_out(plan: RunPlan, names: list[str], trained: Subject, record: RunRecord, folder: Path) -> None:
     """Carry out the probes one by one, and write each result with its origin to probes/<name>.json.
 
     Raises:
         SettingError: a probe's settings are wrong.
     """
-    asked = plan.asked
+    requested = plan.requested
     for name in names:
         started = time.monotonic()
-        found = call(f"probe.{name}", build.made(f"probe.{name}", plan.probes[name]), looked_at)
+        found = call(f"probe.{name}", build.made(f"probe.{name}", plan.probes[name]), trained)
         commit, dirty = provenance.commit()
         measurements.write(
             folder,
             name,
             {
                 "probe": name,
-                "settings": asked[name],
+                "settings": requested[name],
                 "found": found,
                 "identity": record.identity,
                 "loss": record.settings["loss"]["name"],
@@ -98,7 +98,7 @@ def carry_out(plan: RunPlan, names: list[str], looked_at: Subject, record: RunRe
                 "seconds": round(time.monotonic() - started, 3),
                 "measured": provenance.now(),
                 "host": provenance.host(),
-                "device": looked_at.examples.labels.device.type,
+                "device": trained.examples.labels.device.type,
                 "commit": commit,
                 "dirty": dirty,
                 "versions": provenance.versions(),

@@ -57,7 +57,7 @@ _ours.impl("product", lambda a, b, library: WAYS[library](a, b), "CPU")
 _ours.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]), "Meta")
 
 
-def apart(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def unfused_addmm(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Replace `addmm` in a trace by product and sum: Inductor fuses the sum, which is faster than addmm's copy."""
     return a @ b + bias
 
@@ -66,7 +66,7 @@ def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
     """Assign each float32 product of a traced step to a library.
 
     Args:
-        graph: traced with fake tensors and with `apart` in place of addmm; changed in place.
+        graph: traced with fake tensors and with `unfused_addmm` in place of addmm; changed in place.
         choice: mkl, onednn, or auto, which times both and takes the faster.
         known: the choice in an earlier part of the run, which auto keeps.
 
@@ -106,11 +106,11 @@ def seconds(product: Product) -> dict[str, float]:
     least = {}
     for name, way in both.items():
         for _ in range(2):  # the first call creates the kernel
-            least[name] = _clock(way, 1)
+            least[name] = _measure(way, 1)
     started, tries = time.perf_counter(), 0
     while tries < 3 or (tries < 10 and time.perf_counter() - started < 0.02):
         for name, way in both.items():
-            least[name] = min(least[name], _clock(way, max(1, int(1e-4 / least[name]))))
+            least[name] = min(least[name], _measure(way, max(1, int(1e-4 / least[name]))))
         tries += 1
     return least
 
@@ -174,14 +174,14 @@ def _lower() -> None:
     lowering.register_lowering(torch.ops.samgap.product.default, type_promotion_kind=None)(product)
 
 
-def _clock(way: Callable[[], Tensor], times: int) -> float:
+def _measure(way: Callable[[], Tensor], times: int) -> float:
     started = time.perf_counter()
     for _ in range(times):
         way()
     return (time.perf_counter() - started) / times
 
 
-_found: dict[str, Chosen] = {}  # machine -> choice; for this process, if the disk cannot keep it
+_choices: dict[str, Chosen] = {}  # machine -> choice; for this process, if the disk cannot keep it
 
 
 def _fastest(products: dict[str, Product]) -> Chosen:
@@ -189,13 +189,13 @@ def _fastest(products: dict[str, Product]) -> Chosen:
     with alone("products") as folder:
         path = folder / "products.json" if folder else None
         with contextlib.suppress(OSError, ValueError):  # no file yet, or not a valid one
-            _found.update(json.loads(path.read_text()) if path else {})
-        here = _found.setdefault(machine, {})
+            _choices.update(json.loads(path.read_text()) if path else {})
+        here = _choices.setdefault(machine, {})
         new = [name for name in products if name not in here]
         for name in new:
             taken = seconds(products[name])
             here[name] = ONEDNN if taken[ONEDNN] < GAIN * taken[MKL] else MKL
         if path and new:
             with contextlib.suppress(OSError):  # a full disk
-                files.replace_text(path, json.dumps(_found, indent=1) + "\n")
+                files.replace_text(path, json.dumps(_choices, indent=1) + "\n")
     return {name: here[name] for name in products}

@@ -31,7 +31,7 @@ from samgap.training.curve import CurveFile
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
 from samgap.training.probing import WEIGHTS
-from samgap.training.task import GapTask, told
+from samgap.training.task import GapTask, logged
 
 
 class Busy(SettingError):
@@ -100,7 +100,7 @@ def probe(plan: RunPlan, folder: Path) -> None:
 
 
 def _look(plan: RunPlan, record: RunRecord, folder: Path) -> None:
-    if names := measurements.missing(plan.asked, folder):
+    if names := measurements.missing(plan.requested, folder):
         torch.set_num_threads(plan.machine.threads)
         with _mirror(plan) as mirror, numerics(plan.settings["precision"]):
             probing.carry_out(plan, names, probing.restored(plan, record, folder, _device(plan)), record, folder)
@@ -138,14 +138,14 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
             fit(mirror.logger)
         elif mirror.logger is not None:  # one run of a process at a time is open in W&B
             for row in task.curve:
-                mirror.logger.log_metrics(*told(row))
+                mirror.logger.log_metrics(*logged(row))
         record = _record(plan, task, last.elapsed, started, device)
         if ranks.rank():
             return record
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
-        if record.status == "done" and (names := measurements.missing(plan.asked, folder)):
+        if record.status == "done" and (names := measurements.missing(plan.requested, folder)):
             probing.carry_out(
                 plan, names, probing.subject(plan, task.net, task.data, task.masks, device), record, folder
             )

@@ -73,24 +73,24 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         settings[group] = {key: _plain(value) for key, value in config[group].items() if not _names_code(key)}
     data_rules.check_channels(settings["data"])
     trainer = config.get("trainer", {})
-    dealt = layout(settings, trainer.get("devices") or 1, trainer.get("micro_batch"))
+    shards = layout(settings, trainer.get("devices") or 1, trainer.get("micro_batch"))
     ascent = settings["ascent"]
-    if ascent.get("m") and dealt.m == dealt.batch_size:
+    if ascent.get("m") and shards.m == shards.batch_size:
         ascent["m"] = None
     if ascent.get("interval") == 1:
         ascent["interval"] = None
     if limit := trainer.get(LIMIT):
         settings["trainer"] = {LIMIT: limit}
-    _resolve_model(settings, config["model"]["code"], dealt)
+    _resolve_model(settings, config["model"]["code"], shards)
     _resolve_pruner(settings, config["model"]["code"])
     return settings
 
 
-def _resolve_model(settings: dict[str, Any], code: str, dealt: Layout) -> None:
+def _resolve_model(settings: dict[str, Any], code: str, shards: Layout) -> None:
     model = settings["model"]
     if norm := model.pop("batch_norm", None):
-        size = dealt.batch_norm_size(norm)
-        model["batch_norm_size"] = size if size < dealt.batch_size else None
+        size = shards.batch_norm_size(norm)
+        model["batch_norm_size"] = size if size < shards.batch_size else None
     if (params := model.pop("params", None)) is not None:
         from samgap.models import count  # imports torch, which is slow; only model.params needs it
 
@@ -136,7 +136,7 @@ def _refuse_no_part(group: str, part: Any) -> None:
             f"paths, got {json.dumps(found)}."
         )
     if lacking := [key for key in NEEDED.get(group, ()) if key not in part]:
-        raise SettingError(f"{group}.{lacking[0]} is missing: it must be {RULES[group][lacking[0]].wanted}.")
+        raise SettingError(f"{group}.{lacking[0]} is missing: it must be {RULES[group][lacking[0]].expected}.")
 
 
 def _names_code(key: str) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from samgap.data.batches import Batch
-from samgap.data.sets import Scale
+from samgap.data.sets import Normalize
 from samgap.losses import correct
 from samgap.optim.wrapper import Wrapper
 from samgap.training.layout import Group, Layout
@@ -40,7 +40,7 @@ class EagerStepper:
         loss: Callable[[Tensor, Tensor], Tensor],
         optimizer: Any,
         backward: Callable[[Tensor], None],
-        scale: Scale,
+        normalize: Normalize,
         layout: Layout,
         clip_norm: float | None = None,
     ) -> None:
@@ -49,12 +49,12 @@ class EagerStepper:
             net, loss: the net, and a function from logits (B, C) and labels (B,) to the mean loss, a scalar.
             optimizer: a `samgap.optim.wrapper.Wrapper`, or Lightning's wrapper around one.
             backward: computes gradients of a loss; Lightning's `manual_backward`.
-            scale: converts images in levels to input.
+            normalize: converts stored images to input.
             layout: determines which examples share an ascent and a forward pass.
             clip_norm: largest L2 norm of the final gradient; None does not clip.
         """
         self.net, self.loss, self.optimizer, self.backward = net, loss, optimizer, backward
-        self.scale, self.layout, self.clip_norm = scale, layout, clip_norm
+        self.normalize, self.layout, self.clip_norm = normalize, layout, clip_norm
         self.wrapper: Wrapper = getattr(optimizer, "optimizer", optimizer)
         self.ranks = Ranks(layout.span)
         self.products: dict[str, str] = {}  # library of each matrix product, if compiled
@@ -100,7 +100,7 @@ class EagerStepper:
         for x, y in zip(*(torch.split(part, self.layout.forward) for part in (images, labels)), strict=True):
             if not len(y):  # this rank has no examples of the group
                 continue
-            logits = self.net(self.scale.on(x.device)(x).to(self.weights[0].dtype))
+            logits = self.net(self.normalize.on(x.device)(x).to(self.weights[0].dtype))
             loss = self.loss(logits, y)
             part = loss if len(y) == group.size else loss * (len(y) / group.size)
             self.backward(part)

@@ -58,11 +58,13 @@ class GapTask(LightningModule):
 
     def on_fit_start(self) -> None:
         """Choose the stepper, and move the data for evaluation to the device once."""
-        optimizer, scale, clip_norm = self.optimizers(), self.data.scale, self.plan.settings["clip_norm"]
-        eager = EagerStepper(self.net, self.loss, optimizer, self.manual_backward, scale, self.plan.layout, clip_norm)
+        optimizer, normalize, clip_norm = self.optimizers(), self.data.normalize, self.plan.settings["clip_norm"]
+        eager = EagerStepper(
+            self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm
+        )
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = stacked.choose(self.plan, self.steps, self.masks, eager, lambda: compiled.choose(*how))
-        scale.on(self.device)  # cached for all steps
+        normalize.on(self.device)  # cached for all steps
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
         self.parts = {"test": self._share(self.data.test)}
@@ -128,7 +130,7 @@ class GapTask(LightningModule):
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
         self.curve.append(row)
         if self.trainer.logger is not None:
-            self.trainer.logger.log_metrics(*told(row))
+            self.trainer.logger.log_metrics(*logged(row))
         if self.diverged or self.reached:  # never set False: a callback may have set True
             self.trainer.should_stop = True
 
@@ -205,6 +207,6 @@ class GapTask(LightningModule):
         return float(scheduler.base_lrs[0])
 
 
-def told(row: Row) -> tuple[dict[str, float], int]:
+def logged(row: Row) -> tuple[dict[str, float], int]:
     """Return an epoch as a logger takes it: its numbers, and the step."""
     return {key: value for key, value in row.items() if value is not None}, int(row["step"] or 0)

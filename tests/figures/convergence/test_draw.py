@@ -33,14 +33,14 @@ def drawn() -> tuple[Figure, Convergence]:
     runs.records.append(make())
     study = Convergence(runs, KEYS, curves, fits, _cells(fits, KEYS, reference("fig1")), reference("fig1"), [])
     with style.style():
-        return KIND.draw(study, KIND.charts(study.frame(), study.statistics())), study
+        return KIND.draw(study.frame(), output.report(study)), study
 
 
 def test_a_panel_a_rule_with_the_loss_on_a_logarithmic_axis() -> None:
     figure, _ = drawn()
     assert [axes.get_title() for axes in figure.axes] == ["SGD", "SAM, ρ = 0.05"]
     assert all(axes.get_yscale() == "log" for axes in figure.axes)
-    assert figure.get_suptitle() == "Figure 1: convergence\ndigits, 3 seeds, own scale"
+    assert figure.get_supxlabel() == "digits, 3 seeds, own scale"
 
 
 def test_curves_are_means_and_lines_have_their_rate() -> None:
@@ -64,6 +64,6 @@ def test_published_curves_stand_in_the_panel_of_sam_alone() -> None:
     assert gray[1][0].get_label() == "width=4, published on another matrix"
     assert gray[1][1].get_ydata()[-1] == pytest.approx(0.0073)
     assert study.cells["published_rate"].isna().tolist() == [True, True, False, False]
-    text = output.printed(study)
+    text = output.as_text(study)
     assert "0.0264" in text
     assert set(study.frame()["who"]) == {"ours", "published"}

@@ -108,12 +108,12 @@ def test_what_cannot_be_told_is_inconclusive() -> None:
     assert (one.answer, one.reason) == ("inconclusive", "a test wants 2 seeds in every cell, and one has 1")
 
 
-@pytest.mark.parametrize("short", [10, 20])
-def test_a_cell_with_one_seed_decides_nothing_and_hides_nothing(short: int) -> None:
-    right = judged({4: power(0.5), 10: exponential(0.08), 20: exponential(0.1)}, only_one={short})
+@pytest.mark.parametrize("width", [10, 20])
+def test_a_cell_with_one_seed_decides_nothing_and_hides_nothing(width: int) -> None:
+    right = judged({4: power(0.5), 10: exponential(0.08), 20: exponential(0.1)}, only_one={width})
     assert (right.answer, math.isnan(right.linear_p), right.seeds) == ("inconclusive", True, 1)
-    other = 30 - short
-    wrong = judged({4: power(0.5), short: exponential(0.1), other: power(2)}, only_one={short})
+    other = 30 - width
+    wrong = judged({4: power(0.5), width: exponential(0.1), other: power(2)}, only_one={width})
     assert wrong.answer == "not reproduced"
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 from samgap import style
 from samgap.errors import SettingError
-from samgap.figures import published
+from samgap.figures import output, published
 from samgap.figures.gap import best_rho
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.kinds import BestRho
@@ -69,14 +69,14 @@ def test_without_ties_it_is_page_s_test() -> None:
 
 
 def test_the_figure_marks_the_best_and_draws_the_published() -> None:
-    asked = runs(GROWS)
-    asked.records.append(make())
-    known = gaps(asked)
+    full_table = runs(GROWS)
+    full_table.records.append(make())
+    known = gaps(full_table)
     theirs = published.load("fig7")
     judged = best_rho.verdicts(known, "params_total", None, theirs)
-    study = Study(asked, known, judged, theirs, "params_total", None, "paper")
+    study = Study(full_table, known, judged, theirs, "params_total", None, "paper")
     with style.style():
-        left, right = KIND.draw(study, KIND.charts(study.frame(), study.statistics())).axes
+        left, right = KIND.draw(study.frame(), output.report(study)).axes
     (stars,) = (line for line in left.lines if line.get_marker() == "*")
     assert [RHOS[1:][int(at)] for at in stars.get_xdata()] == list(GROWS.values())  # type: ignore[union-attr]
     # What the best rho of the mean over seeds gains is the gap.

@@ -72,10 +72,10 @@ def test_a_fixed_rho_is_the_same_in_all_cells() -> None:
 
 def test_leaving_one_seed_out_widens_the_interval() -> None:
     cell = gaps(table(hand, widths=[1])).cells.iloc[0]
-    reach = (cell["loso_high"] - cell["loso_low"]) / 2 / cell["loso_se"]
+    half_width = (cell["loso_high"] - cell["loso_low"]) / 2 / cell["loso_se"]
     # Student's t would be 4.30 for three independent seeds; these are not.
-    assert reach == pytest.approx(null.reach_of_gaps(3, 2))
-    assert 4.4 < reach < 7
+    assert half_width == pytest.approx(null.gap_half_width(3, 2))
+    assert 4.4 < half_width < 7
 
 
 def test_choosing_on_the_test_set_is_biased_upward_and_the_others_are_less() -> None:
@@ -147,8 +147,8 @@ def collapsing(noise: float = 0.0) -> Gaps:
     At width 3 even SGD has learned little.
     """
     fits = {(1, 0.1, 2): 0.45, (2, 0.2, 1): 0.12, (3, 0.1, 0): 0.1}
-    asked = table(hand, train=lambda w, rho, seed: fits.get((w, rho, seed), 0.4 if w == 3 else 0.95))
-    return gaps(Table(asked.sweep, asked.runs.assign(rightly=1 - noise), [], {}), 0.1)
+    full_table = table(hand, train=lambda w, rho, seed: fits.get((w, rho, seed), 0.4 if w == 3 else 0.95))
+    return gaps(Table(full_table.sweep, full_table.runs.assign(rightly=1 - noise), [], {}), 0.1)
 
 
 def test_a_collapsed_run_counts_as_lost_and_is_kept_out_of_choice_and_slopes() -> None:

@@ -13,7 +13,7 @@ from samgap.figures.gap.power import answered
 from samgap.figures.gap.series import published_for, series
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.gap.trend import Verdict, finds, judge, page, verdicts
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 from tests.figures.tables import PARAMS, table
 
 X = np.log10([1e3, 1e4, 1e5])
@@ -49,14 +49,14 @@ def test_what_independence_would_have_promised(seeds: int, error: float, covered
     p = 1 - np.searchsorted(independent, l_values) / len(independent)
     assert (p < 0.05).mean() == pytest.approx(error, abs=0.01)
     gaps = null.gaps(seeds, 1, 5)[..., 0]
-    reach = stats.t.ppf(0.975, seeds - 1) * gaps.std(axis=1, ddof=1) / math.sqrt(seeds)
-    assert (np.abs(gaps.mean(axis=1)) <= reach).mean() == pytest.approx(covered, abs=0.01)
+    half_width = stats.t.ppf(0.975, seeds - 1) * gaps.std(axis=1, ddof=1) / math.sqrt(seeds)
+    assert (np.abs(gaps.mean(axis=1)) <= half_width).mean() == pytest.approx(covered, abs=0.01)
 
 
 def test_with_one_rho_there_is_nothing_to_choose_and_seeds_are_independent() -> None:
     studies = page(null.gaps(3, 4, 1))
     assert studies.var() == pytest.approx(3 * 16 * 25 * 3 / 144, rel=0.03)
-    assert null.reach_of_gaps(3, 1) == pytest.approx(stats.t.ppf(0.975, 2), rel=0.03)
+    assert null.gap_half_width(3, 1) == pytest.approx(stats.t.ppf(0.975, 2), rel=0.03)
 
 
 def test_the_slope_is_weighted_by_the_cells_variances() -> None:
@@ -77,9 +77,9 @@ def test_the_slope_is_by_decade_with_an_interval() -> None:
     rows = [[0.1, 0.2, 0.3], [0.0, 0.45, 0.9], [1.0, 1.1, 1.2]]
     found, mine = verdict(rows), slopes(X, np.array(rows))
     assert found.slope == pytest.approx(mine.mean())
-    reach = (found.slope_high - found.slope_low) / 2 / (mine.std(ddof=1) / math.sqrt(3))
+    half_width = (found.slope_high - found.slope_low) / 2 / (mine.std(ddof=1) / math.sqrt(3))
     # More than Student's t, since the seeds choose for each other and tell the weights.
-    assert stats.t.ppf(0.975, 2) < reach < 2 * stats.t.ppf(0.975, 2)
+    assert stats.t.ppf(0.975, 2) < half_width < 2 * stats.t.ppf(0.975, 2)
 
 
 def test_a_falling_gap_is_not_reproduced() -> None:
@@ -226,7 +226,7 @@ def rising(width: float, rho: float, seed: int) -> float:
 
 
 def names(found: Gaps, x: str, over: list[str] | None = None) -> list[str]:
-    return [words(axes) for axes, _ in series(found, x, over)]
+    return [cell_label(axes) for axes, _ in series(found, x, over)]
 
 
 def test_series_are_made_of_what_the_horizontal_axis_does_not_stand_for() -> None:
@@ -335,9 +335,9 @@ THIN = {1: 0.0, 2: 0.5, 3: 0.9}
 
 def thin(extra: dict[str, Any] | None = None, missing: Any = ()) -> Gaps:
     """Three widths, each with the sparsity that leaves as many parameters as the first has."""
-    asked = table(rising, extra={"pruner.sparsity": [0], **(extra or {})}, missing=missing)
-    asked.runs["pruner.sparsity"] = asked.runs["model.width"].map(THIN)
-    return gaps(asked)
+    whole = table(rising, extra={"pruner.sparsity": [0], **(extra or {})}, missing=missing)
+    whole.runs["pruner.sparsity"] = whole.runs["model.width"].map(THIN)
+    return gaps(whole)
 
 
 def test_widths_thinned_out_to_one_count_are_one_series_on_every_axis() -> None:
@@ -356,11 +356,11 @@ def test_two_budgets_are_two_series() -> None:
 
 def test_a_grid_of_sparsities_is_not_taken_for_one_while_it_fills_up() -> None:
     grid = {"pruner.sparsity": [0, 0.5]}
-    asked = table(rising, extra=grid)
-    asked.runs.loc[(asked.runs["model.width"] == 2) & (asked.runs["pruner.sparsity"] == 0), "status"] = "missing"
-    asked.runs.loc[(asked.runs["model.width"] != 2) & (asked.runs["pruner.sparsity"] > 0), "status"] = "missing"
-    assert len(gaps(asked).cells) == 3
-    assert names(gaps(asked), "params_total") == ["pruner.sparsity=0", "pruner.sparsity=0.5"]
+    whole = table(rising, extra=grid)
+    middle = whole.runs["model.width"] == 2
+    whole.runs.loc[middle != (whole.runs["pruner.sparsity"] > 0), "status"] = "missing"
+    assert len(gaps(whole).cells) == 3
+    assert names(gaps(whole), "params_total") == ["pruner.sparsity=0", "pruner.sparsity=0.5"]
 
 
 def test_thinned_nets_are_not_held_against_dense_ones() -> None:

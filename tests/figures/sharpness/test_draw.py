@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from samgap import style
+from samgap.figures import output
 from samgap.figures.sharpness import draw_surfaces as surface
 from samgap.figures.sharpness import study as flatness
 from samgap.figures.sharpness import surfaces
@@ -25,14 +26,14 @@ def flat(root: Path, **changes: Any) -> Figure:
     study = flatness.evaluate(root, "mine", "own", SETTINGS)
     kind = Sharpness(**SETTINGS)
     with style.style():
-        return kind.draw(study, kind.charts(study.frame(), study.statistics()))
+        return kind.draw(study.frame(), output.report(study))
 
 
 def around(root: Path, **changes: Any) -> tuple[Figure, Surfaces]:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
     study = surfaces.evaluate(root, "mine", "own", SETTINGS)
     with style.style():
-        figure = surface.draw(study, SETTINGS)
+        figure = surface.draw(study.frame(), output.report(study), SETTINGS, titled=True)
         figure.canvas.draw()
     return figure, study
 
@@ -48,9 +49,9 @@ def test_two_panels_over_evenly_spaced_rhos(tmp_path: Path) -> None:
         assert axes.get_xticks().tolist() == [0, 1, 2]
         assert [tick.get_text() for tick in axes.get_xticklabels()] == ["SGD", "0.02", "0.2"]
         assert axes.get_ylim()[0] == 0
-    assert figure.get_suptitle() == "Figure 6\ndigits (500 images), 3 seeds, own scale"
+    assert figure.get_supxlabel() == "digits (500 images), 3 seeds, own scale"
     equal = "equal training loss (stop_loss=0.01)"
-    assert {"equal epochs: ours", f"{equal}: ours", "published on other images: SGD"} <= {*labels(left)}
+    assert {"equal epochs: ours", f"{equal}: ours", "published, other images: SGD"} <= {*labels(left)}
     assert {f"{equal}: {name}" for name in ("s₂", "s₃", "s₄")} <= {*labels(right)}
     assert all(axes.get_legend() for axes in (left, right))
 
@@ -85,12 +86,10 @@ def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:
     figure, study = around(tmp_path, rhos=(0, 0.05, 0.2))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:2] == [
-        "SGD: $λ_{max}$ = 16, loss 0.01\npublished on other images: 16.05",
-        "SAM, ρ = 0.2: $λ_{max}$ = 8, loss 0.01\npublished on other images: 3.71",
+        "SGD: $λ_{max}$ = 16, loss 0.01\npublished, other images: 16.05",
+        "SAM, ρ = 0.2: $λ_{max}$ = 8, loss 0.01\npublished, other images: 3.71",
     ]  # fmt: skip
-    assert figure.get_suptitle() == (
-        "Figure 6\ntraining loss of 500 examples, seed 0; digits (500 images), 3 seeds, own scale"
-    )
+    assert figure.get_supxlabel() == "digits (500 images), 3 seeds, own scale, drawn: seed 0"
     meshes = [axes.collections[0] for axes in figure.axes if axes.get_title().startswith("random directions")]
     assert [axes.get_title() for axes in figure.axes if axes.get_title().startswith("random directions")] == [
         *["random directions of length 1"] * 2, *["random directions of the filters' lengths"] * 2,

@@ -95,7 +95,7 @@ def test_bounds_are_roots_and_void_where_they_say_nothing(tmp_path: Path) -> Non
     assert limit(4, 0.1, 0.02) == pytest.approx((0.1 * 0.02) ** -0.5)
     assert math.isnan(limit(3, 0.1, 0))
     assert all(math.isnan(limit(order, 0.1, rho)) for order in (2, 3, 4) for rho in (0.05, 0.2))
-    text = output.printed(study(tmp_path))
+    text = output.as_text(study(tmp_path))
     assert "void" in text
     assert (
         "bounds those of its batches of one example; these runs have ascent sam, momentum 0 and batches of 32" in text
@@ -104,15 +104,15 @@ def test_bounds_are_roots_and_void_where_they_say_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "part"),
     [
         (lambda settings: settings["optimizer"].update(momentum=0.9), "no momentum, and here it is 0.9"),
         (lambda settings: settings["schedule"].update(name="cosine"), "and here the schedule is cosine"),
     ],
 )
-def test_the_limit_is_not_asked_of_other_steps(tmp_path: Path, change: Any, words: str) -> None:
+def test_the_limit_is_not_asked_of_other_steps(tmp_path: Path, change: Any, part: str) -> None:
     allowed = verdicts(tmp_path, change=change)[2]
-    assert (allowed.answer, words in allowed.reason) == ("inconclusive", True)
+    assert (allowed.answer, part in allowed.reason) == ("inconclusive", True)
 
 
 def test_a_stop_rule_is_a_series_of_its_own(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_number_that_was_not_found_decides_nothing(tmp_path: Path) -> None:
 def test_a_seed_that_lacks_a_run_waits(tmp_path: Path) -> None:
     found = study(tmp_path, missing={(0.05, 0)})
     assert [one.seeds for one in found.verdicts[:2]] == [2, 2]
-    assert "Provisional: 1 runs are missing" in output.says(found.table, found.verdicts[0])
+    assert "Provisional: 1 runs are missing" in output.verdict_line(found.table, found.verdicts[0])
     flatter, falling, _ = verdicts(tmp_path / "b", missing={(0.05, 0), (0.05, 1)})
     assert [one.answer for one in (flatter, falling)] == ["inconclusive"] * 2
     assert "wants 2 seeds that lack no run and no s_2, and there is 1" in falling.reason
@@ -180,7 +180,7 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
     # All of them: nothing was looked at, and nothing breaks.
     every = study(tmp_path / "b", diverged={(rho, seed) for rho in (0, 0.05, 0.2) for seed in range(3)})
     assert {one.diverged for one in every.verdicts} == {9}
-    output.write(every, tmp_path, {})
+    output.write(every.frame(), output.report(every), tmp_path)
 
 
 def test_too_few_rhos_have_no_trend_and_no_pairs(tmp_path: Path) -> None:
@@ -218,12 +218,12 @@ def test_published_numbers_stand_beside(tmp_path: Path) -> None:
 def test_everything_is_written(tmp_path: Path) -> None:
     found = study(tmp_path, stops=(None, 0.01))
     assert isinstance(dataclasses.asdict(found.verdicts[0]), dict)
-    output.write(found, tmp_path, {})
+    output.write(found.frame(), output.report(found), tmp_path)
     report = json.loads((tmp_path / "mine.json").read_text())
     assert {"cells", "measured", "notes", "verdicts", "provenance"} <= report.keys()
     assert len(report["measured"]) == 18
     assert report["measured"][0]["lambda_max"] == 16
-    assert output.printed(found).count("mine/own on digits (500 images), equal") == 6
+    assert output.as_text(found).count("mine/own on digits (500 images), equal") == 6
 
 
 def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     assert len(frame) == 2 * 2 * 9
     row = frame[(frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)]
     assert row["loss"].tolist() == pytest.approx([0.1])
-    output.write(found, tmp_path, {})
+    output.write(found.frame(), output.report(found), tmp_path)
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})
     with pytest.raises(SettingError, match="No seed of mine/own has its SGD run and that of the largest rho done"):
         surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None})

@@ -9,7 +9,7 @@ import pandas as pd
 from samgap import style
 from samgap.figures.chart import DASHDOT, DOTTED, Axis, Chart, Line, points
 from samgap.figures.convergence.curves import RULES, settled
-from samgap.figures.table import short, words
+from samgap.figures.table import axis_label, cell_label
 from samgap.runs.sweeps import RHO
 from samgap.style import Look
 
@@ -40,8 +40,8 @@ def convergence(frame: pd.DataFrame, facts: Mapping[str, Any], settings: Mapping
 
 
 def _curve(cell: Mapping[str, Any], curve: pd.DataFrame, keys: list[str], look: Look) -> list[Line]:
-    named = words({short(axis): cell[axis] for axis in keys[2:-1]}) or style.short(cell["params_total"])
-    text = f"{named} ({style.short(cell['params_total'])}{', interpolates' if cell['interpolates'] else ''})"
+    named = cell_label({axis_label(axis): cell[axis] for axis in keys[2:-1]}) or style.compact(cell["params_total"])
+    text = f"{named} ({style.compact(cell['params_total'])}{', interpolates' if cell['interpolates'] else ''})"
     late, rate = settled(curve), cell["rate"]
     ends = late.iloc[[0, -1]][["epoch"]]
     ends["loss"] = np.exp(np.log(late["loss"]).mean() - rate * (ends["epoch"] - late["epoch"].mean()))

@@ -18,7 +18,7 @@ import pandas as pd
 from samgap.errors import SettingError, said
 from samgap.figures import published
 from samgap.figures.significance import INTERPOLATES
-from samgap.figures.table import Table, curve, words
+from samgap.figures.table import Table, cell_label, curve
 from samgap.runs import sweeps
 from samgap.runs.records import METRICS
 from samgap.runs.sweeps import RHO, SEED
@@ -98,7 +98,7 @@ def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) 
         late = settled(run)
         if (late["loss"] <= 0).any():
             raise SettingError(
-                f"The loss of a run ({words(row)}) reached 0, which has no logarithm: lower epochs, or set "
+                f"The loss of a run ({cell_label(row)}) reached 0, which has no logarithm: lower epochs, or set "
                 "precision=64-true."
             )
         row["rate"], row["straightness"] = (f(late["epoch"], late["loss"]) for f in (rate, straightness))

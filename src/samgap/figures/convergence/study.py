@@ -17,10 +17,10 @@ from samgap.errors import SettingError, said
 from samgap.figures.convergence.curves import WARM_UP, fit, load, rate, reference, settled, straightness, swept
 from samgap.figures.convergence.verdict import Verdict, all_diverged, diverged, judge
 from samgap.figures.significance import above
-from samgap.figures.table import Table, collect, short, shown, words
+from samgap.figures.table import Table, axis_label, cell_label, collect, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO
-from samgap.style import short as count
+from samgap.style import compact
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Convergence:
     def headline(self) -> dict[str, Any]:
         """Return the rate and straightness of each cell."""
         return {
-            f"{name}/{words({key: cell[key] for key in self.keys[:-1]})}": cell[name]
+            f"{name}/{cell_label({key: cell[key] for key in self.keys[:-1]})}": cell[name]
             for _, cell in self.cells.iterrows()
             for name in ("rate", "straightness")
         }
@@ -130,9 +130,9 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
     keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in keys}
+        row = {axis_label(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in keys}
         row |= {
-            "parameters": count(cell["params_total"]),
+            "parameters": compact(cell["params_total"]),
             "n": str(cell["n"]),
             "loss, last": f"{cell['loss_last']:.3g}",
             "interpolates": "yes" if cell["interpolates"] else "no",

@@ -12,7 +12,7 @@ from samgap.figures.gap.series import matrix, position, series
 from samgap.figures.gap.slopes import Published, coefficients, published_slope
 from samgap.figures.gap.trend import Verdict
 from samgap.figures.significance import LEVEL
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 
 
 def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
@@ -40,7 +40,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         values = np.log10(matrix(found.best, "rho", found.axes, ordered).to_numpy())
         decades = None if published is None else published.assign(decades=np.log10(published["best_rho"]))
         theirs = published_slope(decades, found, axes, x, ordered, np.ones(len(ordered)), "decades")
-        result.append(_judge(words(axes), values, position(x, ordered[x]), x, theirs))
+        result.append(_judge(cell_label(axes), values, position(x, ordered[x]), x, theirs))
     return result
 
 

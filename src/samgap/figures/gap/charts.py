@@ -10,15 +10,15 @@ from matplotlib import colormaps, colors
 
 from samgap import style
 from samgap.figures.chart import DASHDOT, DASHED, DOTTED, Axis, Chart, Line, gap_axis, points
-from samgap.figures.gap.gaps import thinned
-from samgap.figures.gap.series import apart, default_x
-from samgap.figures.table import short, words
+from samgap.figures.gap.gaps import have_equal_parameters
+from samgap.figures.gap.series import default_x, series_axes
+from samgap.figures.table import axis_label, cell_label
 from samgap.style import Look
 
 RULES = {
-    "paper": "ρ* best on the test set (as in the paper)",
-    "holdout": "ρ* chosen on held-out images of the other seeds",
-    "loso": "ρ* chosen on the other seeds",
+    "paper": "best ρ on the test set, as published",
+    "holdout": "ρ chosen on held-out images",
+    "loso": "ρ chosen on the other seeds",
 }
 SIZES = {"params_total": "parameters", "params_live": "live parameters"}
 GAP, BEST = "what SAM gains", "the best ρ"  # titles
@@ -34,33 +34,33 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
     acc: list[Line] = []
     for number, ((named, cells), look) in enumerate(zip(series, style.looks(len(series)), strict=True)):
         prefix, ours, alone = label(named), cells[cells["n"].notna()], len(series) == 1
-        found = points(ours, x, f"{drawn}_gap", f"{drawn}_se", note="ρ*=" + ours[f"{drawn}_rho"].map("{:g}".format))
-        text = f"{prefix}ours ± s.e., {RULES[drawn]}"
+        found = points(ours, x, f"{drawn}_gap", f"{drawn}_se", note="ρ=" + ours[f"{drawn}_rho"].map("{:g}".format))
+        text = f"{prefix}{RULES[drawn]} (± s.e.)"
         gap.append(Line(text, found, look, spread="± s.e.", notes="below" if number % 2 else "above"))
         if unbiased != drawn and f"{unbiased}_gap" in ours:
             found = points(ours, x, f"{unbiased}_gap", ends=(f"{unbiased}_low", f"{unbiased}_high"),
-                           note="ρ*=" + ours[f"{unbiased}_rho"].map("{:g}".format))  # fmt: skip
-            text = f"{prefix}ours with 95 % interval, {RULES[unbiased]}"
+                           note="ρ=" + ours[f"{unbiased}_rho"].map("{:g}".format))  # fmt: skip
+            text = f"{prefix}{RULES[unbiased]} (95 % interval)"
             gap.append(Line(text, found, look, DOTTED, filled=False, bars=True, spread="95 % interval"))
-        # One series has room for a color an arm; several keep theirs and tell the arms apart by dash and filling.
-        arms = (("SGD", "sgd", f"SGD ({_fitting(ours, x)})", style.SGD if alone else look), ("SAM", drawn, "SAM", look))
-        for arm, key, text, mine in arms:
+        arms = (("SGD", "sgd", f"SGD ({_fitting(ours, x)})", style.SGD), ("SAM", drawn, "SAM", style.SAM))
+        for arm, key, text, color in arms:  # markers tell the series apart
+            mine = Look(color, look.marker)
             note = "training accuracy " + ours[f"{arm.lower()}_train_acc"].map("{:.1f} %".format)
-            line = Line(f"{prefix}{text}, ours ± s.d.", points(ours, x, f"{key}_acc", f"{key}_std", note=note), mine)
+            line = Line(f"{prefix}{text}", points(ours, x, f"{key}_acc", f"{key}_std", note=note), mine)
             acc.append(replace(line, dash=DASHED if arm == "SGD" else (), filled=arm == "SAM", spread="± s.d."))
         if len(theirs := _published(cells, named, x, "gap")):
             gray, place = Look(style.PUBLISHED, "x" if alone else look.marker), _place(x)
-            text = f"{prefix}published on {settings['published_data']}"
-            band = ", band as drawn in the paper" * ("published_gap_band" in theirs)
+            text = f"{prefix}published, {settings['published_data']}"
             found = points(theirs, place, "published_gap", "published_gap_band")
-            gap.append(Line(text + band, found, gray, DASHDOT, spread="as drawn in the paper"))
-            for arm, dash in (("SGD", DOTTED), ("SAM", DASHDOT)):
+            gap.append(Line(text, found, gray, DASHDOT, spread="as drawn in the paper"))
+            # Accuracies on other data would only squeeze ours.
+            for arm, dash in (("SGD", DOTTED), ("SAM", DASHDOT)) if settings["replicates"] else ():
                 key = f"published_{arm.lower()}"
-                text = f"{prefix}{arm}, published on {settings['published_data']}"
+                text = f"{prefix}{arm}, published"
                 acc.append(Line(text, points(theirs, place, f"{key}_acc", f"{key}_std"), gray, dash, spread="± s.d."))
     across = _across(frame, x)
     return [Chart(GAP, across, gap_axis(gap), gap),
-            Chart("both arms", across, Axis("test accuracy (%)", "test accuracy"), acc)]  # fmt: skip
+            Chart("SGD and SAM", across, Axis("test accuracy (%, ± s.d.)", "test accuracy"), acc)]  # fmt: skip
 
 
 def best_rho(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart]:
@@ -77,7 +77,7 @@ def best_rho(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[C
             lines.append(Line(f"{prefix}ours, seeds alone; area is their number", found, look, None))
         if len(theirs := _published(cells, named, x, "best_rho")):
             gray = Look(style.PUBLISHED, "x" if len(series) == 1 else look.marker)
-            text = f"{prefix}published on {settings['published_data']}"
+            text = f"{prefix}published, {settings['published_data']}"
             lines.append(Line(text, points(theirs, _place(x), "published_best_rho"), gray, DASHDOT))
     rhos = sorted({*(gains if len(gains) else frame.assign(rho=frame["paper_rho"]))["rho"].dropna()})
     y = Axis("best ρ", "rho", "log", ticks=tuple((rho, f"{rho:g}") for rho in rhos))
@@ -93,7 +93,7 @@ def _gains(gains: pd.DataFrame, rhos: list[float], x: str) -> Chart:
     lines, stars = [], []
     for (_, cell), shade in zip(cells, shades, strict=True):
         others = {axis: cell[axis].iloc[0] for axis in axes if axis != "model.width"}
-        text = ", ".join(filter(None, (style.short(cell[x].iloc[0]), words(others))))
+        text = ", ".join(filter(None, (style.compact(cell[x].iloc[0]), cell_label(others))))
         whole = cell.set_index("rho").reindex(rhos).reset_index().assign(at=range(len(rhos)))
         look = Look(colors.to_hex(shade), "o")
         lines.append(Line(text, points(whole, "at", "gain", "se"), look, size=3, bars=True, spread="± s.e."))
@@ -105,7 +105,9 @@ def _gains(gains: pd.DataFrame, rhos: list[float], x: str) -> Chart:
 
 def label(named: Mapping[str, Any]) -> str:
     """What the legend calls a series before it says more of it: "snip: ", "label_noise=0.5: "."""
-    parts = [value if axis.endswith(".name") else words({short(axis): value}) for axis, value in named.items()]
+    parts = [
+        value if axis.endswith(".name") else cell_label({axis_label(axis): value}) for axis, value in named.items()
+    ]
     return ", ".join(parts) + ": " * bool(parts)
 
 
@@ -113,9 +115,15 @@ def _series(frame: pd.DataFrame, facts: Settings, settings: Settings) -> tuple[s
     """What stands on the horizontal axis, and (axes, cells) of each series, with the published beside."""
     axes = [str(axis) for axis in frame.columns[: frame.columns.get_loc("params_total")]]
     x = settings["x"] if settings["x"] in frame else default_x(frame, axes)
-    thin = facts.get("thinned", thinned(frame, axes))  # results of before do not say it, and are whole
+    equal_parameters = facts.get(
+        "thinned", have_equal_parameters(frame, axes)
+    )  # results of before do not say it, and are whole
     over = settings["series"]
-    over = apart(axes, x, thinned=thin) if over is None else [axis for axis in over if axis in axes]
+    over = (
+        series_axes(axes, x, equal_parameters=equal_parameters)
+        if over is None
+        else [axis for axis in over if axis in axes]
+    )
     groups = frame.groupby(over, sort=False) if over else [((), frame)]
     return x, [(dict(zip(over, values, strict=True)), cells.sort_values(x)) for values, cells in groups]
 
@@ -123,8 +131,8 @@ def _series(frame: pd.DataFrame, facts: Settings, settings: Settings) -> tuple[s
 def _published(cells: pd.DataFrame, named: Mapping[str, Any], x: str, value: str) -> pd.DataFrame:
     """The published among the cells of a series; none where the series mixes cells that they are not all beside."""
     axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
-    mixed = any(cells[axis].nunique() > 1 for axis in axes if axis not in (*named, x, "model.width"))
-    known = f"published_{value}" in cells and _place(x) in cells and not mixed
+    collapsed = any(cells[axis].nunique() > 1 for axis in axes if axis not in (*named, x, "model.width"))
+    known = f"published_{value}" in cells and _place(x) in cells and not collapsed
     return cells.dropna(subset=f"published_{value}").drop(columns="n").sort_values(_place(x)) if known else cells[:0]
 
 
@@ -139,7 +147,7 @@ def _fitting(cells: pd.DataFrame, x: str) -> str:
         return "all interpolate"
     if not yes.any():
         return "none interpolates"
-    places = [style.short(place) if x.startswith("params") else f"{place:.3g}" for place in cells[x]]
+    places = [style.compact(place) if x.startswith("params") else f"{place:.3g}" for place in cells[x]]
     first = int(yes.argmax())
     if yes[first:].all():
         return f"interpolates from {places[first]}"
@@ -155,8 +163,10 @@ def _across(frame: pd.DataFrame, x: str) -> Axis:
         return Axis(x, x)
     totals = cells.groupby(x)["params_total"].first()
     ticks = tuple(
-        (place, f"{place:.3g}\n{style.short(total)}") for place, total in zip(totals.index, totals, strict=True)
+        (place, f"{place:.3g}\n{style.compact(total)}") for place, total in zip(totals.index, totals, strict=True)
     )
-    live = " to ".join(style.short(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()}))
+    live = " to ".join(
+        style.compact(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()})
+    )
     title = "sparsity: share of kernel weights removed; parameters before it"
     return Axis(f"{title}\n({live} live, biases and batch norm included)", x, ticks=ticks)

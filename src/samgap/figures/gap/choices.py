@@ -97,11 +97,11 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, theirs:
     chance = (np.random.default_rng(0).standard_t(2 * (n - 1), (STUDIES, len(n))) ** 2).sum(axis=1)
     p_first, p_second = (float((1 + (chance >= each).sum()) / (1 + STUDIES)) for each in far)
     fits = [p >= LEVEL for p in (p_first, p_second)]
-    words = [
+    parts = [
         f"{name} {'fits' if fit else 'does not fit'} the {len(theirs)} published accuracies (p = {p:.2g})"
         for name, fit, p in zip(named, fits, (p_first, p_second), strict=True)
     ]
-    reason = ", ".join(words)
+    reason = ", ".join(parts)
     answer: Answer = "inconclusive"
     if fits[0] != fits[1]:
         answer = "reproduced" if fits[0] else "not reproduced"

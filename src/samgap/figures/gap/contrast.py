@@ -14,7 +14,7 @@ from samgap.figures.gap.slopes import Published, published_slope, slopes, spread
 from samgap.figures.gap.trend import STUDIES, Verdict
 from samgap.figures.gap.trend import verdicts as of_each
 from samgap.figures.significance import LEVEL
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 
 
 def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
@@ -35,9 +35,9 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         of = "one series against another"
         return [*each, Verdict(of, "inconclusive", reason, found.unbiased, 0, 0)]
     axes = [*groups[0][0]]
-    typed = [words(dict(zip(axes, row, strict=True))) for row in found.by_seed[axes].itertuples(index=False)]
-    groups.sort(key=lambda group: typed.index(words(group[0])))
-    named = [words(axes) for axes, _ in groups]
+    typed = [cell_label(dict(zip(axes, row, strict=True))) for row in found.by_seed[axes].itertuples(index=False)]
+    groups.sort(key=lambda group: typed.index(cell_label(group[0])))
+    named = [cell_label(axes) for axes, _ in groups]
     values, places, cells = zip(*[by_seed(found, cells, x, found.unbiased) for _, cells in groups], strict=True)
     theirs = [
         published_slope(published, found, axes, x, ordered, spreads(gaps.to_numpy()))
@@ -82,11 +82,11 @@ def _judge(
         parts = zip(places, gaps, ([*each.shared] for each in published), strict=True)
         first, second = (slopes(place[shared], each[:, shared]) for place, each, shared in parts)
         below = line.below(second - first, theirs)
-    limit, few = np.quantile(null.standardized(without), 1 - LEVEL), without[:STUDIES]
+    limit, sample = np.quantile(null.standardized(without), 1 - LEVEL), without[:STUDIES]
     said = "the gap grows more", "the gap grows less", "no difference either way", "difference of slopes"
     return Verdict.of(
         named, known, math.nan, tail, line, theirs,
-        lambda slope: float((null.standardized(few + slope) > limit).mean()), said, below=below,
+        lambda slope: float((null.standardized(sample + slope) > limit).mean()), said, below=below,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from scipy import special
 from samgap.errors import SettingError
 from samgap.figures.gap import null
 from samgap.figures.significance import INTERPOLATES
-from samgap.figures.table import Table, words
+from samgap.figures.table import Table, cell_label
 from samgap.runs.sweeps import FINISHED, RHO, SEED
 
 Protocol = Literal["paper", "holdout", "loso", "fixed"]
@@ -50,7 +50,7 @@ class Gaps:
     rhos: int  # how many of them SAM could choose from
     fixed_rho: float
     notes: list[str]
-    thinned: bool  # every width has a sparsity of its own (pruner.live_params)
+    equal_parameters: bool  # every width has a sparsity of its own (pruner.live_params)
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ def gaps(table: Table, fixed_rho: float | None = None) -> Gaps:
         notes.append("no unbiased gap, no interval and no verdict, which want two seeds")
     seeds, own_best, gained = map(pd.DataFrame, (by_seed, best, gains))
     # Of all that was asked for, so that a study does not change its lines while it fills up.
-    thin = thinned(table.runs, table.cell_axes)
+    equal_parameters = have_equal_parameters(table.runs, table.cell_axes)
     return Gaps(
-        frame, seeds, own_best, gained, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, thin
+        frame, seeds, own_best, gained, table.cell_axes, unbiased, len(rhos), float(fixed_rho), notes, equal_parameters
     )  # fmt: skip
 
 
-def thinned(rows: pd.DataFrame, axes: list[str]) -> bool:
+def have_equal_parameters(rows: pd.DataFrame, axes: list[str]) -> bool:
     """Whether every width has a sparsity of its own."""
     if not {"model.width", "pruner.sparsity"} <= {*axes} or rows["pruner.sparsity"].nunique() == 1:
         return False
@@ -164,19 +164,19 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
     A seed that lacks a run would be compared under fewer rhos than the others, so it waits. A rho at which a run
     diverged has no mean and cannot be chosen, nor one at which it collapsed; a diverged SGD run takes its seed out.
     """
-    name = words(axes) or "the one cell"
+    name = cell_label(axes) or "the one cell"
     runs = pd.concat([sam, sgd])
     open_ = set(runs[SEED][~runs["status"].isin(FINISHED)]) | (set(sam[SEED]) ^ set(sgd[SEED]))
     if open_:
         notes.append(f"{name}: seed {_list(open_)} left out, runs are missing")
-    if dead := set(sgd[SEED][sgd["status"] == "diverged"]) - open_:
-        notes.append(f"{name}: seed {_list(dead)} left out, SGD diverged")
-    sam, sgd = (arm[~arm[SEED].isin(open_ | dead)] for arm in (_told(sam, sgd), sgd))
+    if diverged := set(sgd[SEED][sgd["status"] == "diverged"]) - open_:
+        notes.append(f"{name}: seed {_list(diverged)} left out, SGD diverged")
+    sam, sgd = (arm[~arm[SEED].isin(open_ | diverged)] for arm in (_mark_collapsed(sam, sgd), sgd))
     sgd, tried, lost = sgd.sort_values(SEED), len(sam), int(sam["status"].isin(LOST).sum())
     for state in LOST:
-        if wild := set(sam[RHO][sam["status"] == state]):
-            notes.append(f"{name}: rho {_list(wild)} cannot be chosen, SAM {state}")
-            sam = sam[~sam[RHO].isin(wild)]
+        if excluded := set(sam[RHO][sam["status"] == state]):
+            notes.append(f"{name}: rho {_list(excluded)} cannot be chosen, SAM {state}")
+            sam = sam[~sam[RHO].isin(excluded)]
     if sam.empty:
         notes.append(f"{name}: left out, no seed has both arms")
         return None
@@ -189,7 +189,7 @@ def _whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: li
     return _Cell(axes, sgd, sam, sgd_acc, by_rho("test_acc_final"), holdout, lost, tried)
 
 
-def _told(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
+def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
     """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD's run of the
     seed has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
     fits less than half of the right labels, so that little was learned at all.
@@ -222,17 +222,17 @@ def _summary(protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray
     """Mean over seeds, standard error and 95 % interval of the gap; nan where one seed gives none."""
     n, mean = len(differences), float(differences.mean())
     error = _std(differences) / math.sqrt(n)
-    reach = math.nan
+    half_width = math.nan
     if n > 1:
         independent = protocol in ("paper", "fixed")
-        reach = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.reach_of_gaps(n, rhos))
+        half_width = error * (float(special.stdtrit(n - 1, 0.975)) if independent else null.gap_half_width(n, rhos))
     return {
         f"{protocol}_acc": float(accuracies.mean()),
         f"{protocol}_std": _std(accuracies),
         f"{protocol}_gap": mean,
         f"{protocol}_se": error,
-        f"{protocol}_low": mean - reach,
-        f"{protocol}_high": mean + reach,
+        f"{protocol}_low": mean - half_width,
+        f"{protocol}_high": mean + half_width,
     }
 
 

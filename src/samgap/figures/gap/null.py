@@ -67,7 +67,7 @@ def tails(statistic: float, studies: Callable[[int], np.ndarray]) -> Tail:
     return Tail(up, down, error)
 
 
-def reach(values: np.ndarray, share: float = 0.95) -> float:
+def half_width(values: np.ndarray, share: float = 0.95) -> float:
     """How many standard errors an interval reaches that holds the truth in this share of studies, where Student's t
     would be for independent seeds.
 
@@ -85,6 +85,6 @@ def standardized(values: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def reach_of_gaps(seeds: int, rhos: int) -> float:
-    """`reach` for the gaps of one cell."""
-    return reach(gaps(seeds, 1, rhos)[..., 0])
+def gap_half_width(seeds: int, rhos: int) -> float:
+    """`half_width` for the gaps of one cell."""
+    return half_width(gaps(seeds, 1, rhos)[..., 0])

@@ -23,13 +23,13 @@ class Line:
     low: float  # 95 %
     high: float
     excluded: float  # slopes from here on, by the one-sided 95 % interval (TOST)
-    reach: float  # of that, in standard errors
+    half_width: float  # of that, in standard errors
 
     @classmethod
     def of(cls, slopes: np.ndarray, nothing: np.ndarray) -> "Line":
         """From slopes (seeds,) and those of studies without effect (studies, seeds)."""
         middle, error = float(slopes.mean()), float(slopes.std(ddof=1) / math.sqrt(len(slopes)))
-        both, one = (null.reach(nothing, share) for share in (1 - LEVEL, 1 - 2 * LEVEL))
+        both, one = (null.half_width(nothing, share) for share in (1 - LEVEL, 1 - 2 * LEVEL))
         return cls(middle, error, middle - both * error, middle + both * error, middle + one * error, one)
 
     def below(self, slopes: np.ndarray, theirs: Published) -> bool:
@@ -37,7 +37,7 @@ class Line:
         allow, one-sided p < .05.
         """
         error = math.hypot(slopes.std(ddof=1) / math.sqrt(len(slopes)), theirs.error)
-        return bool(slopes.mean() + self.reach * error < theirs.slope)
+        return bool(slopes.mean() + self.half_width * error < theirs.slope)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from scipy import special
 from samgap.figures.gap.gaps import Gaps
 from samgap.figures.output import Judgment
 from samgap.figures.significance import LEVEL
-from samgap.figures.table import Table, short, words
+from samgap.figures.table import Table, axis_label, cell_label
 from samgap.runs.sweeps import RHO, SEED
 
 PUBLISHED_SEEDS = 3
@@ -64,7 +64,7 @@ def _shown(point: dict[str, Any]) -> dict[str, str]:
     axes = {
         key: f"{value:g}" if not isinstance(value, str) else value for key, value in point.items() if key not in KEYS
     }
-    row = {short(axis): text for axis, text in axes.items()} | {"": point["quantity"]}
+    row = {axis_label(axis): text for axis, text in axes.items()} | {"": point["quantity"]}
     if "agrees" not in point:
         theirs = f"{point['published']:g}"
         return (
@@ -95,20 +95,22 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     for cell, axes, sgd, sam in _cells(table, found, beside):
         cells.append(len(sgd))
         centers, errors_of_cell = _predicted(sgd.to_numpy(), sam.to_numpy())
-        reaches = special.stdtrit(len(sgd) - 1, 1 - LEVEL / 2) * errors_of_cell
+        half_widths = special.stdtrit(len(sgd) - 1, 1 - LEVEL / 2) * errors_of_cell
         theirs = [float(cell[f"published_{key}"]) for key in ("sgd_acc", "sam_acc", "gap")]
         bands = [float(cell.get(f"published_{key}", math.nan)) for key in ("sgd_std", "sam_std", "gap_band")]
-        for quantity, value, band, center, reach in zip(QUANTITIES, theirs, bands, centers, reaches, strict=True):
+        for quantity, value, band, center, half_width in zip(
+            QUANTITIES, theirs, bands, centers, half_widths, strict=True
+        ):
             back = special.stdtrit(PUBLISHED_SEEDS - 1, 1 - LEVEL / 2) * band * math.sqrt(2 / PUBLISHED_SEEDS)
             points.append(
                 axes | {"quantity": quantity, "published": value, "band": band, "center": center}
-                | {"low": center - reach, "high": center + reach, "difference": value - center}
-                | {"agrees": bool(abs(value - center) <= reach)}
+                | {"low": center - half_width, "high": center + half_width, "difference": value - center}
+                | {"agrees": bool(abs(value - center) <= half_width)}
                 | {"ours_in_sd": bool(abs(value - center) <= back)}
                 | {"ours_in_se": bool(abs(value - center) <= back * math.sqrt(PUBLISHED_SEEDS))}
             )  # fmt: skip
         nothing = [theirs[0], theirs[0], 0.0]
-        missed_without += int((np.abs(np.array(nothing) - centers) > reaches).sum())
+        missed_without += int((np.abs(np.array(nothing) - centers) > half_widths).sum())
         errors.append(errors_of_cell[-1])
         if pd.notna(cell.get("published_best_rho")):
             points.append(axes | {"quantity": "best rho"} | _best_rho(sam, float(cell["published_best_rho"])))
@@ -122,16 +124,17 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     )
     differences = [point["difference"] for point in numbers if point["quantity"] == "gap"]
     middle = float(np.mean(differences))
-    reach = float(
+    half_width = float(
         special.stdtrit(sum(cells) - len(cells), 1 - LEVEL / 2)
         * math.sqrt(sum(error**2 for error in errors))
         / len(errors)
     )
-    gap = f"published gaps are {middle:+.3f} points above ours [{middle - reach:+.3f}, {middle + reach:+.3f}]"
+    gap = f"published gaps are {middle:+.3f} points above ours [{middle - half_width:+.3f}, {middle + half_width:+.3f}]"
     count = f"{agree} of {len(numbers)} published accuracies and gaps lie where our runs expect a study of three seeds"
     if p < LEVEL:
         missing = ", ".join(
-            f"{point['quantity']} at {words({axis: point[axis] for axis in found.axes})} by {point['difference']:+.2f}"
+            f"{point['quantity']} at {cell_label({axis: point[axis] for axis in found.axes})} by "
+            f"{point['difference']:+.2f}"
             for point in numbers
             if not point["agrees"]
         )
@@ -146,7 +149,7 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     return [
         Replication(
             "the published numbers", answer, reason, min(cells), len(numbers), agree, p, p_without, middle,  # type: ignore[arg-type]
-            middle - reach, middle + reach, points,
+            middle - half_width, middle + half_width, points,
         )
     ]  # fmt: skip
 

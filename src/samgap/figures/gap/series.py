@@ -20,22 +20,22 @@ def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, 
             of its own (pruner.live_params), each of the three stands for the other two.
     """
     if over is None:
-        over = apart(found.axes, x, thinned=found.thinned)
+        over = series_axes(found.axes, x, equal_parameters=found.equal_parameters)
     if not over:
         return [({}, found.cells)]
     groups = found.cells.groupby(over, sort=False)
     return [(dict(zip(over, values, strict=True)), cells) for values, cells in groups]
 
 
-def apart(axes: list[str], x: str, *, thinned: bool) -> list[str]:
+def series_axes(axes: list[str], x: str, *, equal_parameters: bool) -> list[str]:
     """The axes for which `x` does not stand, see `series`."""
-    thinned = thinned and (x.startswith("params") or x == "pruner.sparsity")
-    stands = {x} | ({"model.width"} if x.startswith("params") or thinned else set())
-    stands |= {"pruner.sparsity"} if x == "params_live" or thinned else set()
+    equal_parameters = equal_parameters and (x.startswith("params") or x == "pruner.sparsity")
+    stands = {x} | ({"model.width"} if x.startswith("params") or equal_parameters else set())
+    stands |= {"pruner.sparsity"} if x == "params_live" or equal_parameters else set()
     return [axis for axis in axes if axis not in stands]
 
 
-def mixed(found: Gaps, axes: Mapping[str, Any], x: str) -> dict[str, Any]:
+def collapsed_axes(found: Gaps, axes: Mapping[str, Any], x: str) -> dict[str, Any]:
     """The axes of a series, with those that its cells differ in without being told apart by them as "several"."""
     hidden = {*found.axes} - {*axes, x, "model.width"}
     return dict(axes) | {axis: "several" for axis in hidden if found.cells[axis].nunique() > 1}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.series import mixed, position, published_for
+from samgap.figures.gap.series import collapsed_axes, position, published_for
 
 
 def spreads(gaps: np.ndarray) -> np.ndarray:
@@ -82,9 +82,11 @@ def published_slope(
         spread: theirs, (cells,).
         value: the column of `published` that is meant; the error of "gap" is its gap_band, taken as a standard error.
     """
-    if published is None or len(theirs := published_for(published, mixed(found, axes, x), x)) < 2:
+    if published is None or len(theirs := published_for(published, collapsed_axes(found, axes, x), x)) < 2:
         return Published()
-    keys = {"model.width": "width"} | ({x: "x"} if x in found.axes and not found.thinned else {})  # as in the table
+    keys = {"model.width": "width"} | (
+        {x: "x"} if x in found.axes and not found.equal_parameters else {}
+    )  # as in the table
     rows = {}
     for place, (_, cell) in enumerate(cells.iterrows() if "model.width" in cells else ()):
         same = np.all([(theirs[column] - cell[key]).round(2) == 0 for key, column in keys.items()], axis=0)

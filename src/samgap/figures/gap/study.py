@@ -14,9 +14,9 @@ from samgap.figures.gap.gaps import Gaps, Protocol, gaps
 from samgap.figures.gap.replication import replication
 from samgap.figures.gap.series import default_x, published_for
 from samgap.figures.output import Judgment
-from samgap.figures.table import Table, collect, short, shown, words
+from samgap.figures.table import Table, axis_label, cell_label, collect, shown
 from samgap.runs import identity, sweeps
-from samgap.style import short as count
+from samgap.style import compact
 
 Verdicts = Callable[[Gaps, str, list[str] | None, pd.DataFrame | None], Sequence[Judgment]]
 
@@ -49,7 +49,7 @@ class Study:
             "cells": self.gaps.cells.to_dict("records"),
             "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
             "gains": self.gaps.gains.to_dict("records"),
-            "thinned": self.gaps.thinned,
+            "thinned": self.gaps.equal_parameters,
             "notes": self.gaps.notes,
         }
 
@@ -79,7 +79,7 @@ class Study:
         cells = self.gaps.cells
         chosen = self.gaps.unbiased if f"{self.gaps.unbiased}_gap" in cells else self.protocol
         return {
-            f"{name}/{words({axis: cell[axis] for axis in self.gaps.axes}) or 'all'}": cell[f"{chosen}_{column}"]
+            f"{name}/{cell_label({axis: cell[axis] for axis in self.gaps.axes}) or 'all'}": cell[f"{chosen}_{column}"]
             for _, cell in cells.iterrows()
             for name, column in (("gap", "gap"), ("low", "low"), ("high", "high"), ("rho*", "rho"))
         }
@@ -147,9 +147,11 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     for _, row in by_seed[(by_seed["protocol"] == "fixed") & (by_seed["gap"] < -sgd / 2)].iterrows():
         cells.loc[(cells[axes] == row[axes]).all(axis=1), "fixed_gap"] = math.nan
     others = [axis for axis in axes if axis != "pruner.sparsity"]
-    thinned = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
+    equal_parameters = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
     unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
-    found = Gaps(cells, by_seed, pd.DataFrame(), pd.DataFrame(), axes, unbiased, report["rhos"], fixed, [], thinned)
+    found = Gaps(
+        cells, by_seed, pd.DataFrame(), pd.DataFrame(), axes, unbiased, report["rhos"], fixed, [], equal_parameters
+    )
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
     return verdicts(found, x, over, reference)
@@ -191,8 +193,8 @@ def _axes(
         raise SettingError(f"draw.x must be null or one of {', '.join(known)}, got {said(x)}.")
     axes = [*found.axes, *settings]
     if over is not None and not (isinstance(over, list) and all(axis in axes for axis in over)):
-        few = ", ".join(found.axes) or "none here"
-        raise SettingError(f"draw.series must be null or a list of swept keys ({few}), got {said(over)}.")
+        swept = ", ".join(found.axes) or "none here"
+        raise SettingError(f"draw.series must be null or a list of swept keys ({swept}), got {said(over)}.")
     return x or default, over if over is None else [axis for axis in over if axis in found.axes]
 
 
@@ -211,7 +213,7 @@ def side_by_side(study: Study) -> pd.DataFrame:
         theirs = theirs.rename(columns={"published_width": "model.width", "published_x": f"published_{study.x}"})
         theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
         keys = ["model.width"]
-        if study.x in study.gaps.axes and not study.gaps.thinned:  # the published place is rounded
+        if study.x in study.gaps.axes and not study.gaps.equal_parameters:  # the published place is rounded
             keys.append("place")
             mine["place"], theirs["place"] = mine[study.x].round(2), theirs[f"published_{study.x}"].round(2)
         both = mine.merge(theirs, on=keys, how="outer", sort=True).fillna(axes)
@@ -231,10 +233,10 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
     axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {short(axis): _text(cell, axis, "g") for axis in axes}
+        row = {axis_label(axis): _text(cell, axis, "g") for axis in axes}
         ours = pd.notna(cell.get("n"))
         row |= {
-            "parameters": count(cell["params_live" if ours else "published_params"]),
+            "parameters": compact(cell["params_live" if ours else "published_params"]),
             "n": _text(cell, "n", ".0f"),
             "SGD %": _text(cell, "sgd_acc", ".2f"),
             "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
@@ -252,7 +254,7 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
         if "published_gap" in cells:
             row |= {
                 "published": _text(cell, "published_gap", "+.2f"),
-                "at": count(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
+                "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)
     return shown(rows)

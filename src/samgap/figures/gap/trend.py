@@ -15,7 +15,7 @@ from samgap.figures.gap.series import by_seed, series
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
 from samgap.figures.significance import LEVEL
-from samgap.figures.table import words
+from samgap.figures.table import cell_label
 
 STUDIES = 4_000  # simulated for the power
 
@@ -50,7 +50,7 @@ class Verdict(Judgment):
     @classmethod
     def of(
         cls, named: str, known: tuple[str, int, int], statistic: float, tail: null.Tail, line: Line, theirs: Published,
-        finds: Callable[[float], float], words: tuple[str, str, str, str], *, below: bool = False,
+        finds: Callable[[float], float], phrases: tuple[str, str, str, str], *, below: bool = False,
     ) -> "Verdict":  # fmt: skip
         """From all that was found.
 
@@ -60,10 +60,10 @@ class Verdict(Judgment):
             statistic, tail: of the test.
             line, theirs: our slope and the published one.
             finds: see `power`.
-            words: rise, fall, neither, and the test's name, see `answered`.
+            phrases: rise, fall, neither, and the test's name, see `answered`.
             below: our slope of the sizes in common excludes the published one.
         """
-        answer, reason = answered(tail, *words, f"slopes like the published {theirs}" if below else "")
+        answer, reason = answered(tail, *phrases, f"slopes like the published {theirs}" if below else "")
         could = power(finds, theirs.slope, known[1], line)
         return cls(
             named, answer, f"{reason}; {said(could, theirs, known[1])}", *known, statistic, tail.up, tail.down,
@@ -85,10 +85,10 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     for protocol, rhos in ((found.unbiased, found.rhos), ("fixed", 1)):
         if protocol == "fixed" and ("fixed_gap" not in found.cells or found.rhos == 1):
             break
-        told = {} if protocol == found.unbiased else {f"at equal rho ({found.fixed_rho:g})": None}
+        suffix = "" if protocol == found.unbiased else f"at equal rho ({found.fixed_rho:g})"
         for axes, cells in series(found, x, over):
             values, places, ordered = by_seed(found, cells, x, protocol)
-            named = ", ".join(filter(None, (words(axes), *told)))
+            named = ", ".join(filter(None, (cell_label(axes), suffix)))
             theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
             result.append(judge(named, values, places, x, protocol, rhos, theirs))
     return result
@@ -142,8 +142,8 @@ def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
     """
     without = np.sort(page(nothing))
     common = without[-math.ceil(LEVEL * len(without))]  # the largest L that 5 % still reach
-    few, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
-    return lambda slope: float((page(few + np.float32(slope) * rise) > common).mean())
+    sample, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
+    return lambda slope: float((page(sample + np.float32(slope) * rise) > common).mean())
 
 
 def page(values: np.ndarray) -> np.ndarray:

@@ -55,14 +55,14 @@ def _published(top: list[Line], moments: list[Line], cells: pd.DataFrame, data: 
     level = cells.dropna(subset="published_lambda_max")
     sgd, sam = level[level[RHO] == 0], level[level[RHO] > 0]
     if len(sgd):
-        top.append(Line(f"published on {data}: SGD", points(sgd, "at", "published_lambda_max"), marks, None))
+        top.append(Line(f"published, {data}: SGD", points(sgd, "at", "published_lambda_max"), marks, None))
     if len(sam):  # the paper states no rho, so draw a horizontal line
         ends = sam.iloc[[0, -1]].assign(at=[sam["at"].min() - 0.3, sam["at"].max() + 0.3])
-        text = f"published on {data}: SAM, its ρ is not stated"
+        text = f"published, {data}: SAM, its ρ is not stated"
         top.append(Line(text, points(ends, "at", "published_lambda_max"), Look(style.PUBLISHED, ""), DASHDOT))
     if "published_s_2" in cells and len(theirs := cells.dropna(subset="published_s_2").sort_values(RHO)):
         found = points(theirs, "at", "published_s_2", "published_s_2_half")
-        moments.append(Line(f"published on {data}: {TEXT['s_2']}", found, marks, None, bars=True, spread="their bar"))
+        moments.append(Line(f"published, {data}: {TEXT['s_2']}", found, marks, None, bars=True, spread="their bar"))
 
 
 def surfaces(frame: pd.DataFrame) -> list[Map]:

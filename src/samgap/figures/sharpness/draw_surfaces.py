@@ -1,20 +1,25 @@
 """Draws the loss on planes through the nets of SGD and SAM, side by side (poster figures 4 and 5)."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
 
 from samgap.figures import output
-from samgap.figures.sharpness.surfaces import Array, Surface, Surfaces
+from samgap.figures.sharpness.probed import TOP
+from samgap.runs.sweeps import RHO, SEED
 
+Array = NDArray[np.float64]
 LEVELS = (0.01, 0.05, 0.10)  # contour levels of the poster
+FLAT = 1.05  # largest : smallest loss of a plane that is not worth a panel
 RAISED = "eigen"
 KINDS = {
     "eigen": "its largest eigenvalues' directions",
@@ -25,36 +30,79 @@ MAP = "viridis"
 PLAIN = FuncFormatter(lambda value, _: f"{value:.3g}")
 
 
-def draw(study: Surfaces, settings: Mapping[str, Any]) -> Figure:
+@dataclass(frozen=True, eq=False)
+class Net:
+    """A net with the losses around it."""
+
+    title: str
+    steps: Array  # (P,), along both directions
+    losses: dict[str, Array]  # kind of directions -> (P, P), at steps[i] and steps[j]; nan = not finite
+
+
+def draw(frame: pd.DataFrame, report: Mapping[str, Any], settings: Mapping[str, Any], *, titled: bool) -> Figure:
     """Return a figure with a column for each net: on top in three dimensions, below as contours, a row for each kind.
 
-    All panels of a row have the same scale of colors and heights. The kinds of directions are in `KINDS`.
+    All panels of a row have the same scale of colors and heights. The kinds of directions are in `KINDS`. A kind along
+    which no net's loss changes by `FLAT` is left out, and the footnote says so.
 
     Args:
-        study: the surfaces.
+        frame, report, titled: see `kind.Kind.draw`.
         settings: the `draw` group; `title` and `published_data` are used.
     """
-    drawn = study.surfaces
-    names = [name for name in drawn[0].losses if all(name in one.losses for one in drawn)]
+    nets = [_net(part, report, settings["published_data"]) for part in _parts(frame)]
+    known = [name for name in nets[0].losses if all(name in one.losses for one in nets)]
+    names = [name for name in known if any(_changes(one.losses[name]) for one in nets)] or known
     raised = RAISED if RAISED in names else names[0]
-    figure = plt.figure(figsize=(1.6 + 4.6 * len(drawn), 1.4 + 4.1 * (len(names) + 1)), layout="constrained")
-    grid = figure.add_gridspec(len(names) + 1, len(drawn))
-    for column, one in enumerate(drawn):
+    width, height = plt.rcParams["figure.figsize"]
+    figure = plt.figure(figsize=(width * (len(nets) + 0.35), height * 0.95 * (len(names) + 1)), layout="constrained")
+    grid = figure.add_gridspec(len(names) + 1, len(nets))
+    for column, one in enumerate(nets):
         axes = figure.add_subplot(grid[0, column], projection="3d")
-        _raised(axes, one, one.losses[raised], limits([other.losses[raised] for other in drawn]))
-        axes.set_title(_title(one, study.published, settings["published_data"]))
+        _raised(axes, one.steps, one.losses[raised], limits([other.losses[raised] for other in nets]))
+        axes.set_title(one.title)
     for row, name in enumerate(names, start=1):
-        span = limits([one.losses[name] for one in drawn])
-        panels = [figure.add_subplot(grid[row, column]) for column in range(len(drawn))]
-        for axes, one in zip(panels, drawn, strict=True):
-            mesh = _contours(axes, one, one.losses[name], span)
+        span = limits([one.losses[name] for one in nets])
+        panels = [figure.add_subplot(grid[row, column]) for column in range(len(nets))]
+        for axes, one in zip(panels, nets, strict=True):
+            mesh = _contours(axes, one.steps, one.losses[name], span)
             axes.set(xlabel="along $d_1$", ylabel="along $d_2$", title=KINDS.get(name, name), aspect="equal")
         bar = figure.colorbar(mesh, ax=panels, label="training loss", format=PLAIN)
         bar.ax.yaxis.set_minor_formatter(PLAIN if span[1] < 10 * span[0] else NullFormatter())
-    seed = " and ".join(dict.fromkeys(str(one.seed) for one in drawn))
-    head = f"training loss of {drawn[0].n:,} examples, seed {seed}"
-    figure.suptitle(f"{settings['title']}\n{head}; {output.where(study)}", fontweight="bold")
+    if titled:
+        seeds = "seed " + " and ".join(dict.fromkeys(f"{seed:g}" for seed in frame[SEED]))
+        flat = [f"flat along {KINDS.get(name, name)}" for name in known if name not in names]
+        figure.suptitle(f"{settings['title']}\n{output.answer(report)}", fontweight="bold")
+        small = plt.rcParams["legend.fontsize"]
+        figure.supxlabel(
+            ", ".join([output.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
+        )
     return figure
+
+
+def _parts(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The rows of each net, in the order of the frame; in a CSV file, the cell of a series without a name is empty."""
+    named = frame.assign(series=frame["series"].astype(object).where(frame["series"].notna(), ""))
+    yield from (part for _, part in named.groupby(["series", RHO, SEED], sort=False))
+
+
+def _net(part: pd.DataFrame, report: Mapping[str, Any], data: str) -> Net:
+    series, rho, seed = (part[key].iloc[0] for key in ("series", RHO, SEED))
+    run = next(run for run in report["measured"] if (run["series"] or "", run[RHO], run[SEED]) == (series, rho, seed))
+    theirs = report["published_lambda_max"].get("sam" if rho else "sgd")
+    top = "" if pd.isna(run[TOP]) else f"$λ_{{max}}$ = {run[TOP]:.3g}, "
+    title = f"{f'SAM, ρ = {rho:g}' if rho else 'SGD'}: {top}loss {run['train_loss']:.2g}"
+    title += f"\npublished, {data}: {theirs:g}" if theirs is not None else ""
+    planes = {
+        str(name): plane.pivot(index="x", columns="y", values="loss")
+        for name, plane in part.groupby("directions", sort=False)
+    }
+    steps = next(iter(planes.values())).index.to_numpy()
+    return Net(f"{series}\n{title}" if series else title, steps, {name: one.to_numpy() for name, one in planes.items()})
+
+
+def _changes(losses: Array) -> bool:
+    low, high = limits([losses])
+    return high > FLAT * low or not np.isfinite(losses).all()
 
 
 def limits(losses: Sequence[Array]) -> tuple[float, float]:
@@ -65,36 +113,27 @@ def limits(losses: Sequence[Array]) -> tuple[float, float]:
     return low, max(high, low * 1.001)  # a flat surface needs a scale too
 
 
-def _title(one: Surface, published: Mapping[str, float], data: str) -> str:
-    rule = f"SAM, ρ = {one.rho:g}" if one.rho else "SGD"
-    theirs = published.get("sam" if one.rho else "sgd")
-    top = "" if math.isnan(one.lambda_max) else f"$λ_{{max}}$ = {one.lambda_max:.3g}, "
-    text = f"{rule}: {top}loss {one.train_loss:.2g}"
-    text += f"\npublished on {data}: {theirs:g}" if theirs is not None else ""
-    return f"{one.series}\n{text}" if one.series else text
-
-
-def _contours(axes: Axes, one: Surface, losses: Array, span: tuple[float, float]) -> Any:
+def _contours(axes: Axes, steps: Array, losses: Array, span: tuple[float, float]) -> Any:
     """Draw the losses in color with the poster's levels; points with a loss that is not finite stay white."""
     shown = np.ma.masked_invalid(losses.T)  # rows are y
     colors = np.ma.maximum(shown, span[0])
-    mesh = axes.pcolormesh(one.steps, one.steps, colors, norm=LogNorm(*span), cmap=MAP, shading="nearest")
+    mesh = axes.pcolormesh(steps, steps, colors, norm=LogNorm(*span), cmap=MAP, shading="gouraud")
     inside = [level for level in LEVELS if shown.min() < level < shown.max()]
     if inside:
-        lines = axes.contour(one.steps, one.steps, shown, levels=inside, colors="white", linewidths=1.6)
+        lines = axes.contour(steps, steps, shown, levels=inside, colors="white", linewidths=1.6)
         axes.clabel(lines, fmt="%.2f", fontsize=8)
     axes.plot(0, 0, marker="+", color="white", markersize=9)
     axes.grid(False)
     return mesh
 
 
-def _raised(axes: Any, one: Surface, losses: Array, span: tuple[float, float]) -> None:
-    x, y = np.meshgrid(one.steps, one.steps, indexing="ij")
+def _raised(axes: Any, steps: Array, losses: Array, span: tuple[float, float]) -> None:
+    x, y = np.meshgrid(steps, steps, indexing="ij")
     top = span[1]
     # plot_surface has no masks, so losses that are not finite are drawn at the top.
     heights = np.where(np.isfinite(losses), losses, top)
     axes.plot_surface(x, y, heights, norm=LogNorm(*span), cmap=MAP, rstride=1, cstride=1, linewidth=0)
     axes.set(zlim=(0, top), xlabel="$d_1$", ylabel="$d_2$", zlabel="training loss")
-    ends = [one.steps[0], 0, one.steps[-1]]
+    ends = [steps[0], 0, steps[-1]]
     axes.set(xticks=ends, yticks=ends)
     axes.tick_params(labelsize=8)

@@ -1,6 +1,6 @@
 """The kinds of figures that show sharpness."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +39,11 @@ class Surfaces(Kind):
         """Evaluate a sweep by `surfaces.evaluate`, which draws SGD and the largest rho."""
         return surfaces.evaluate(root, name, scale, self.settings)
 
-    def draw(self, study: Any, charts: Sequence[Any]) -> "Figure":
+    def draw(self, frame: pd.DataFrame, report: Mapping[str, Any], *, titled: bool = True) -> "Figure":
         """Draw the planes in three dimensions and as contours; Vega-Lite can do neither."""
         from samgap.figures.sharpness.draw_surfaces import draw
 
-        return draw(study, self.settings)
+        return draw(frame, report, self.settings, titled=titled)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Map]:
         """Return a map of the loss on a plane through each net."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from samgap.errors import SettingError, said
 from samgap.figures import published
-from samgap.figures.table import Table, curve, words
+from samgap.figures.table import Table, cell_label, curve
 from samgap.runs import measurements, sweeps
 from samgap.runs.records import METRICS, RunRecord
 from samgap.runs.sweeps import RHO, SEED, Sweep
@@ -24,7 +24,7 @@ Probes = Mapping[str, dict[str, Any]]  # name of a probe -> content of probes/<n
 
 def series(axes: Mapping[str, Any]) -> str:
     """Return the name of a series: "equal epochs", "equal training loss (stop_loss=0.01), model.width=4", or ""."""
-    parts = [words({axis: value}) for axis, value in axes.items() if axis != STOP]
+    parts = [cell_label({axis: value}) for axis, value in axes.items() if axis != STOP]
     if STOP in axes:
         value = axes[STOP]
         parts.insert(0, "equal epochs" if value == "null" else f"equal training loss ({STOP}={value:g})")
@@ -51,10 +51,10 @@ def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -
     kept = {record.folder: _kept(folder, names) for record, folder in done}
     known = {*table.sweep.probes}.union(*kept.values())
     names = [name for name in names if name in known] if known & {*least} else names
-    asked = {name: settings for name, settings in table.sweep.probes.items() if name in names}
+    requested = {name: settings for name, settings in table.sweep.probes.items() if name in names}
     for record, folder in done:
         mine = kept[record.folder]
-        if len(mine) < len(names) or measurements.missing(asked, folder):
+        if len(mine) < len(names) or measurements.missing(requested, folder):
             lacking.append(record.folder)
             continue
         for name, one in mine.items():
@@ -65,7 +65,7 @@ def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -
     if lacking:
         raise SettingError(_unseen(table.sweep, names, lacking))
     for name in names:
-        _refuse_mixed(name, [one[name]["settings"] for one in found.values()])
+        _refuse_different(name, [one[name]["settings"] for one in found.values()])
     return found
 
 
@@ -80,15 +80,15 @@ def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
 
 
 def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
-    hint = sweeps.hint(sweep.name, sweep.scale)
+    override = sweeps.override_for(sweep.name, sweep.scale)
     return (
         f"{len(lacking)} run(s) of {sweep.name}/{sweep.scale}, {lacking[0]} the first, were not looked at by the "
         f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
-        f"(python -m samgap.train -m {hint} ...)."
+        f"(python -m samgap.train -m {override} ...)."
     )
 
 
-def _refuse_mixed(name: str, settings: list[dict[str, Any]]) -> None:
+def _refuse_different(name: str, settings: list[dict[str, Any]]) -> None:
     for key in settings[0] if settings else ():
         several = list(dict.fromkeys(said(one.get(key)) for one in settings))
         if len(several) > 1:
@@ -131,17 +131,17 @@ def _missed(record: RunRecord, root: Path) -> bool:
 
 def _numbers(probes: Probes, rho: float, eta: float) -> dict[str, Any]:
     values: dict[str, float] = {}
-    poor = []
+    not_converged = []
     if "hessian" in probes:
         found = probes["hessian"]["found"]
         values[TOP] = _float(found["eigenvalues"][0])
-        poor += [] if found["converged"] else [TOP]
+        not_converged += [] if found["converged"] else [TOP]
     for order, one in probes.get("moments", {}).get("found", {}).get("s", {}).items():
         values[f"s_{order}"] = _float(one["value"])
-        poor += [] if one.get("converged", True) else [f"s_{order}"]
+        not_converged += [] if one.get("converged", True) else [f"s_{order}"]
     top = values.get(TOP, math.nan)
     within = None if math.isnan(top) else bool(top * (1 + rho * top) <= 2 / eta)
-    return values | {"within": within, "not_converged": poor}
+    return values | {"within": within, "not_converged": not_converged}
 
 
 def _float(value: Any) -> float:

@@ -15,7 +15,7 @@ import pandas as pd
 from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import TOP
 from samgap.figures.sharpness.verdict import Verdict, allowed, falling, flatter
-from samgap.figures.table import Table, collect, short, shown, words
+from samgap.figures.table import Table, axis_label, cell_label, collect, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO
 
@@ -58,7 +58,7 @@ class Measured:
     def headline(self) -> dict[str, Any]:
         """Return the numbers of each cell, as means over seeds."""
         return {
-            f"{name}/{words({axis: cell[axis] for axis in [*self.axes, RHO]})}": cell[name]
+            f"{name}/{cell_label({axis: cell[axis] for axis in [*self.axes, RHO]})}": cell[name]
             for _, cell in self.cells.iterrows()
             for name in (name for names in probed.NAMES.values() for name in names if name in self.cells)
         }
@@ -94,7 +94,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
     cells = probed.summary(runs, table.cell_axes, by_rho)
     verdicts = []
     for named in dict.fromkeys(runs["series"]):
-        mine, rhos = runs[runs["series"] == named], asked(table, named)
+        mine, rhos = runs[runs["series"] == named], requested_rhos(table, named)
         verdicts += [flatter(mine, rhos), falling(mine, rhos), allowed(mine, _settings(table, mine))]
     examples = [one["moments"]["found"]["n"] for one in found.values() if "moments" in one][:1]
     notes = [
@@ -106,7 +106,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
     return Flatness(table, table.cell_axes, runs, cells, tops, notes, verdicts)
 
 
-def asked(table: Table, named: str) -> list[float]:
+def requested_rhos(table: Table, named: str) -> list[float]:
     """Return all rhos of the named series in ascending order, those of unfinished runs included."""
     members = table.sweep.members
     mine = {member.axes[RHO] for member in members if probed.series(_beside(table, member.axes)) == named}
@@ -125,7 +125,7 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return the cells as texts for a table: mean ± standard error over seeds."""
     rows, known = [], cells.dropna(axis="columns", how="all")
     for _, cell in cells.iterrows():
-        row = {short(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
+        row = {axis_label(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
         row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"])}
         for name in (name for names in probed.NAMES.values() for name in names if name in known):
@@ -166,15 +166,19 @@ def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list
         theirs = ", ".join(f"{name.upper()} {value:g}" for name, value in tops.items())
         notes.append(f"Published lambda_max: {theirs}; the rho of SAM's is not said.")
     if missed := runs["folder"][runs["missed"].astype(bool)].tolist():
-        notes.append(f"{len(missed)} run(s) ended without reaching stop_loss, so their loss is larger: {_few(missed)}.")
-    poor = [f"{name} of {run['folder']}" for _, run in runs.iterrows() for name in run["not_converged"]]
-    if poor:
-        notes.append(f"{len(poor)} number(s) are not converged, and used as they are: {_few(poor)}.")
+        notes.append(
+            f"{len(missed)} run(s) ended without reaching stop_loss, so their loss is larger: {_first_names(missed)}."
+        )
+    not_converged = [f"{name} of {run['folder']}" for _, run in runs.iterrows() for name in run["not_converged"]]
+    if not_converged:
+        notes.append(
+            f"{len(not_converged)} number(s) are not converged, and used as they are: {_first_names(not_converged)}."
+        )
     if diverged := runs["folder"][runs["status"] == "diverged"].tolist():
-        notes.append(f"{len(diverged)} run(s) diverged and have no numbers: {_few(diverged)}.")
+        notes.append(f"{len(diverged)} run(s) diverged and have no numbers: {_first_names(diverged)}.")
     return notes
 
 
-def _few(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     names = list(dict.fromkeys(names))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

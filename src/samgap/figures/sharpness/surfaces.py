@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from samgap.errors import SettingError
 from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import TOP, Probes
-from samgap.figures.sharpness.study import Measured, asked, remarks
+from samgap.figures.sharpness.study import Measured, remarks, requested_rhos
 from samgap.figures.sharpness.verdict import flatter
 from samgap.figures.table import collect
 from samgap.runs import sweeps
@@ -74,8 +74,10 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
     runs = probed.load(table, root, found, PROBES)
     cells = probed.summary(runs, table.cell_axes, by_rho)
     series = list(dict.fromkeys(runs["series"]))
-    verdicts = [flatter(runs[runs["series"] == named], asked(table, named)) for named in series]
-    drawn = [one for named in series for one in choose(runs[runs["series"] == named], found, asked(table, named))]
+    verdicts = [flatter(runs[runs["series"] == named], requested_rhos(table, named)) for named in series]
+    drawn = [
+        one for named in series for one in choose(runs[runs["series"] == named], found, requested_rhos(table, named))
+    ]
     if not drawn:
         sweep = f"{table.sweep.name}/{table.sweep.scale}"
         raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")

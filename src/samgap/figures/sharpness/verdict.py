@@ -42,9 +42,9 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
     whole, left_out = blocks(runs, TOP, rhos)
     sam = [rho for rho in rhos if rho > 0]
     if problem := _problem(runs, len(whole), TOP):
-        return _untold(runs, claim, problem, len(whole))
+        return _inconclusive(runs, claim, problem, len(whole))
     if 0 not in rhos or not sam:
-        return _untold(runs, claim, "it wants runs with rho 0 and with rho above 0", len(whole))
+        return _inconclusive(runs, claim, "it wants runs with rho 0 and with rho above 0", len(whole))
     gains = whole[0] - whole[sam].mean(axis=1)
     p, other_p = above(gains), above(-gains)
     mean, beside = gains.mean(), f"in the mean over rho and {len(whole)} seeds{left_out}"
@@ -53,7 +53,7 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
         "not reproduced": f"SAM's lambda_max is larger, by {-mean:.3g} {beside} (p = {other_p:.2g})",
         "inconclusive": f"SGD's lambda_max minus SAM's is {mean:+.3g} {beside}, which may be chance (p = {p:.2g})",
     }
-    return _told(runs, claim, reasons, p, other_p, len(whole))
+    return _tested(runs, claim, reasons, p, other_p, len(whole))
 
 
 def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
@@ -66,9 +66,9 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
     claim = "s_2 falls as rho grows"
     whole, left_out = blocks(runs, "s_2", rhos)
     if problem := _problem(runs, len(whole), "s_2"):
-        return _untold(runs, claim, problem, len(whole))
+        return _inconclusive(runs, claim, problem, len(whole))
     if len(rhos) < 3:
-        return _untold(runs, claim, f"a trend wants 3 values of rho, and there are {len(rhos)}", len(whole))
+        return _inconclusive(runs, claim, f"a trend wants 3 values of rho, and there are {len(rhos)}", len(whole))
     values = whole[list(rhos)].to_numpy()
     p, other_p = (float(stats.page_trend_test(way, method="exact").pvalue) for way in (values[:, ::-1], values))
     first, last = values[:, 0].mean(), values[:, -1].mean()
@@ -78,7 +78,7 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
         "not reproduced": f"s_2 rises as rho grows, {beside} (p = {other_p:.2g})",
         "inconclusive": f"no trend of s_2 over rho is proved, {beside} (p = {p:.2g} for a fall)",
     }
-    return _told(runs, claim, reasons, p, other_p, len(whole))
+    return _tested(runs, claim, reasons, p, other_p, len(whole))
 
 
 def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
@@ -92,9 +92,9 @@ def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
     known = runs["within"].dropna().astype(bool)
     within, seeds = int(known.sum()), int(runs[SEED].nunique())
     if problem := _problem(runs, 2, TOP) or _not_meant(settings):
-        return _untold(runs, claim, problem, seeds)
+        return _inconclusive(runs, claim, problem, seeds)
     if len(known) < len(runs):
-        return _untold(runs, claim, f"{len(runs) - len(known)} run(s) have no {TOP}", seeds)
+        return _inconclusive(runs, claim, f"{len(runs) - len(known)} run(s) have no {TOP}", seeds)
     answer: Answer = "inconclusive"
     if within == len(known):
         answer = "reproduced"
@@ -129,14 +129,16 @@ def _problem(runs: pd.DataFrame, seeds: int, name: str) -> str:
     return f"a test wants 2 seeds that lack no run and no {name}, and there is {seeds}" if seeds < 2 else ""
 
 
-def _told(runs: pd.DataFrame, claim: str, reasons: Mapping[str, str], p: float, other_p: float, seeds: int) -> Verdict:
+def _tested(
+    runs: pd.DataFrame, claim: str, reasons: Mapping[str, str], p: float, other_p: float, seeds: int
+) -> Verdict:
     answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
     missed = int(runs["missed"].sum())
     unequal = f", though {missed} of {len(runs)} runs did not come down to that loss" if missed else ""
     return Verdict(str(runs["series"].iloc[0]), answer, reasons[answer] + unequal, claim, seeds, 0, p, other_p)
 
 
-def _untold(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Verdict:
+def _inconclusive(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Verdict:
     diverged = int((runs["status"] == "diverged").sum())
     reason = f"whether {claim}: {problem}"
     return Verdict(

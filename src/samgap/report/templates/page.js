@@ -13,11 +13,11 @@ function draw(place) {
 // The points of a chart of few of them can be walked through by keyboard; what is at hand is said below the chart.
 function reachable(place) {
   const points = [...place.querySelectorAll('.role-mark [role="graphics-symbol"][aria-label]')];
-  const told = place.closest("figure").querySelector(".told");
+  const announced = place.closest("figure").querySelector(".announced");
   for (const point of points.length > 80 ? [] : points) {
     point.setAttribute("tabindex", "0");
-    point.addEventListener("focus", () => { told.textContent = point.getAttribute("aria-label"); });
-    point.addEventListener("blur", () => { told.textContent = ""; });
+    point.addEventListener("focus", () => { announced.textContent = point.getAttribute("aria-label"); });
+    point.addEventListener("blur", () => { announced.textContent = ""; });
   }
 }
 
