@@ -350,7 +350,7 @@ def test_protocols(command: Command, mine: Path) -> None:
     code, _, err = command("draw", *drawn, "protocol=holdout")
     assert code == 1
     assert "protocol=holdout wants two seeds or more with data.holdout above 0" in err
-    assert "protocol must be paper, holdout or loso" in command("draw", *drawn, "protocol=best")[2]
+    assert "protocol must be paper, holdout, loso or quadratic" in command("draw", *drawn, "protocol=best")[2]
 
 
 def test_one_seed_and_one_cell_still_give_a_table(command: Command, mine: Path) -> None:
@@ -602,6 +602,7 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
             "draw.published wants tables of gaps by width and parameters, and 'fig1' is none.",
         ),
         ("draw.published=3", "draw.published must be null or one of"),
+        ("draw.rule=fixed", "draw.rule must be null, holdout, loso or quadratic, got 'fixed'."),
         ("draw.fixed_rho=foo", "draw.fixed_rho must be a number, or null for the median of those swept, got 'foo'."),
     ],
 )
@@ -610,3 +611,30 @@ def test_a_drawing_that_cannot_be(command: Command, carried_out: Path, override:
     assert code == 1
     assert err.startswith(f"samgap: {message}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["train", "draw", "status", "restore", "probe", "dashboard"])
+def test_help_is_a_screen_with_three_examples(name: str, command: Command) -> None:
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert len(out.splitlines()) <= 40
+    examples = [line for line in out.splitlines() if line.startswith(("  python -m ", "  make ", "  watch "))]
+    assert len(examples) == 3
+    assert "$" not in out  # no list is left to fill
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("modle=mlp", "model"), ("sed=1", "seed"), ("optimizer.lrr=1", "optimizer.lr"), ("figure=fig77/cpu", "fig7"),
+     ("data=mnst", "mnist")],
+)  # fmt: skip
+def test_a_name_that_does_not_exist_comes_with_the_nearest(typed: str, meant: str, command: Command) -> None:
+    code, _, err = command("train", typed)
+    assert (code, f"Did you mean {meant}?" in err) == (1, True), err
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m samgap.train --help | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, timeout=LIMIT)
+    assert done.stdout.startswith("Train one run")
+    assert done.stderr == ""

@@ -5,15 +5,18 @@ import errno
 import gc
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, Sweep
 from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samgap.errors import SettingError, shortage
@@ -49,7 +52,12 @@ def command(main: Callable[[], object]) -> None:
                 raise SettingError(f"{CONF} does not exist: install samgap in place (pip install --editable .).")
             _refuse_strange_ranks()
             refuse(get_args_parser().parse_known_args()[0].overrides)
+            OmegaConf.register_new_resolver("conf", choices, replace=True)  # for --help
             main()
+            sys.stdout.flush()
+    except BrokenPipeError:  # what read the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
 
@@ -86,6 +94,8 @@ def sentences() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except Exception as error:
         sentence = None if tracebacks else explain(error)
         if sentence is None:
@@ -181,7 +191,9 @@ def _there_is(missing: str) -> list[str]:
     folder = missing
     while folder and not choices(folder):
         folder = folder.rpartition("/")[0]
-    return [f"In conf/{folder} there are {choices(folder)}."] if folder else []
+    near = get_close_matches(missing[len(folder) + 1 :].split("/")[0], choices(folder).split(", "), 1)
+    meant = [f"Did you mean {near[0]}?"] if near else []
+    return [*meant, f"In conf/{folder} there are {choices(folder)}."] if folder else []
 
 
 def _raised_by_hydra(error: BaseException) -> str:
@@ -225,6 +237,22 @@ def _homes(chain: list[BaseException]) -> Iterator[str]:
                 yield f"It is a key of {', '.join(options[key])}."
             elif options:
                 yield f"There is {', '.join(options)}."
+            elif near := get_close_matches(key, _keys(), 1, cutoff=0.7):
+                yield f"Did you mean {near[0]}? All keys: docs/settings.md."
+            else:
+                yield "All keys: docs/settings.md."
+
+
+def _keys() -> set[str]:
+    """Return all keys of conf/ as they are typed, such as seed and optimizer.lr."""
+    files = [(path, "") for path in Path(CONF).glob("*.yaml")]
+    files += [(path, f"{path.parent.name}.") for path in Path(CONF).glob("*/*.yaml")]
+    groups = {path.parent.name for path, group in files if group}
+    return groups | {
+        f"{group}{key}"
+        for path, group in files
+        for key in re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
 
 
 def _heirs(base: Path) -> list[str]:

@@ -50,6 +50,16 @@ def mean_squared(logits: Tensor, labels: Tensor) -> Tensor:
     return squared(logits, labels) / logits.shape[1]
 
 
+def hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return whether the largest logit of an example is that of its class, (B,) bool.
+
+    Args:
+        logits: (B, C).
+        labels: (B,) class numbers.
+    """
+    return logits.argmax(dim=1) == labels
+
+
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the number of examples whose largest logit is that of their class, () int64; 0 in a regression.
 
@@ -59,4 +69,4 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
     """
     if labels.is_floating_point():
         return torch.zeros((), dtype=torch.int64, device=logits.device)
-    return (logits.argmax(dim=1) == labels).sum()
+    return hits(logits, labels).sum()

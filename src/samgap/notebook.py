@@ -1,12 +1,14 @@
 """A figure's numbers as pandas frames, for a notebook."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from samgap import cli, draw, naming
 from samgap.figures import kind
+from samgap.figures.gap import images
 from samgap.figures.output import Evaluated
 
 
@@ -18,6 +20,11 @@ class Loaded:
     gaps: pd.DataFrame  # the plotted numbers, one row per cell, ours beside the published ones
     verdicts: pd.DataFrame  # one row per series
     study: Evaluated  # the whole evaluation
+    root: Path  # of the runs
+
+    def noise(self) -> pd.DataFrame:
+        """Return how much of each gap's noise is of seeds and of test images; see `samgap.figures.gap.images.noise`."""
+        return images.noise(self.study.table, self.root)
 
 
 def load(figure: str, *overrides: str, source: str = "records", root: str = "multirun") -> Loaded:
@@ -38,6 +45,7 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
         config = compose("draw", [named, *overrides])
     values = naming.plain(config, "name", "scale", "draw", "protocol", "logger")
     values |= {"root": root, "source": source}
-    study = kind.made(values["draw"]).evaluate(draw.store(values), values["name"], values["scale"], values["protocol"])
+    place = draw.store(values)
+    study = kind.made(values["draw"]).evaluate(place, values["name"], values["scale"], values["protocol"])
     verdicts = pd.DataFrame([asdict(verdict) for verdict in study.verdicts])
-    return Loaded(study.table.runs, study.frame(), verdicts, study)
+    return Loaded(study.table.runs, study.frame(), verdicts, study, place)

@@ -48,12 +48,34 @@ def commit() -> tuple[str, bool]:
 
 @functools.cache  # does not cache an error
 def _checkout() -> tuple[str, bool]:
+    return _git("rev-parse", "HEAD").strip(), bool(_git("status", "--porcelain").strip())
+
+
+def _git(*arguments: str) -> str:
     here = Path(__file__).parent
+    return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout
 
-    return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())
+def history(path: str) -> list[tuple[str, str, str]] | None:
+    """Return (commit, time in UTC, text) for each commit that changed a file, newest first.
+
+    Args:
+        path: of the file, from the top of the checkout.
+
+    Returns:
+        None outside a checkout, and in a shallow clone, whose oldest commit seems to make every file.
+    """
+    try:
+        if _git("rev-parse", "--is-shallow-repository").strip() != "false":
+            return None
+        lines = _git("log", "--format=%H %ct", "--no-renames", "--diff-filter=AM", "--", f":/{path}").splitlines()
+        found = []
+        for commit, seconds in map(str.split, lines):
+            time = datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
+            found.append((commit, time, _git("show", f"{commit}:{path}")))
+        return found
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 @functools.cache

@@ -7,6 +7,8 @@ as in two processes. 0 is a seed like any other.
 
 import hashlib
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,12 @@ def derive(seed: int, *names: str | int) -> int:
     """Return a 63-bit seed for the stream `names` of `seed`: a hash, so that similar names get unrelated seeds."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def of_run(settings: Mapping[str, Any]) -> int:
+    """Return the seed of initialization, order and augmentation: `seed`, or for a replicate another one of its own."""
+    seed, replicate = settings["seed"], settings.get("replicate")
+    return derive(seed, "replicate", replicate) if replicate else seed
 
 
 def generator(seed: int, *names: str | int) -> torch.Generator:

@@ -64,6 +64,28 @@ def test_parts_that_do_not_fit_are_refused(train_size: int | None, holdout: int)
         make(train_size=train_size, holdout=holdout)
 
 
+def test_unused_images_are_all_the_others_with_clean_labels() -> None:
+    data, asked = make(train_size=100, holdout=500, label_noise=0.5), make(
+        train_size=100, holdout=500, label_noise=0.5, score_unused=True
+    )  # fmt: skip
+    assert data.unused is None
+    assert asked.unused is not None
+    assert asked.holdout is not None
+    assert len(asked.unused) == 600
+    assert not rows(asked.unused) & (rows(asked.train) | rows(asked.holdout) | rows(asked.test))
+    raw = digits.load(Path()).train
+    labels = {image.numpy().tobytes(): int(label) for image, label in zip(raw.images, raw.labels, strict=True)}
+    assert [labels[image.numpy().tobytes()] for image in asked.unused.images] == asked.unused.labels.tolist()
+    assert same(asked.train, data.train)
+    assert asked.sha256() != data.sha256()
+
+
+@pytest.mark.parametrize("settings", [{}, {"train_size": 1000, "holdout": 200}])
+def test_to_score_unused_images_wants_some(settings: dict[str, int]) -> None:
+    with pytest.raises(SettingError, match=r"set it to false, or lower data\.train_size"):
+        make(score_unused=True, **settings)
+
+
 @pytest.mark.parametrize("rate", [0, 0.1, 0.25, 0.5, 0.75, 1])
 @pytest.mark.parametrize("count", [10, 997])
 def test_noise_replaces_exactly_its_share(rate: float, count: int) -> None:

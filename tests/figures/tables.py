@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from samgap.figures.table import Table
-from samgap.runs.sweeps import RHO, SEED, Member, Sweep
+from samgap.runs.sweeps import REPLICATE, RHO, SEED, Member, Sweep
 
 Accuracy = Callable[[float, float, int], float | None]  # (width, rho, seed) -> fraction; None = diverged
 PARAMS: Mapping[float, int] = {1: 1_000, 2: 10_000, 3: 100_000, 4: 1_000_000, 5: 10_000_000}
@@ -31,11 +31,12 @@ def table(
         axes = {"model.width": width} | point | {RHO: rho, SEED: seed}
         name = "-".join(map(str, axes.values()))
         members.append(Member(name, name, axes, 1.0))
-        row: dict[str, Any] = axes | {"status": "missing", "rightly": 1.0}
+        row: dict[str, Any] = {REPLICATE: 0} | axes | {"status": "missing", "rightly": 1.0}
         if (width, rho, seed) not in missing:
             acc = test(width, rho, seed)
             row |= {
                 "test_acc_final": acc,
+                "scored_acc_final": acc,
                 "holdout_acc_final": holdout(width, rho, seed) if holdout and acc is not None else None,
                 "train_acc_final": None if acc is None else train(width, rho, seed),
                 "seconds": 1.0 + (rho > 0),
@@ -45,5 +46,5 @@ def table(
             }
         rows.append(row)
     sweep = Sweep("mine", "own", ["model.width", *extra, RHO, SEED], "", "", "", members)
-    columns = ["test_acc_final", "holdout_acc_final", "train_acc_final"]
+    columns = ["test_acc_final", "scored_acc_final", "holdout_acc_final", "train_acc_final"]
     return Table(sweep, pd.DataFrame(rows).reindex(columns=list(dict.fromkeys([*rows[0], *columns]))), [], {})

@@ -131,6 +131,14 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     pd.testing.assert_frame_equal(
         loaded.gaps, samgap.load("fig7/smoke", source="reference", root=f"{tmp_path}/drawn").gaps
     )
+    noise = loaded.noise()
+    for rho, cell in noise.groupby("ascent.rho"):
+        by_seed = loaded.runs.pivot(index=["seed", "model.width"], columns="ascent.rho", values="test_acc_final")
+        gaps = 100 * (by_seed[rho] - by_seed[0]).unstack()
+        assert cell["gap"].tolist() == pytest.approx(gaps.mean().tolist())
+        assert cell["sd"].tolist() == pytest.approx(gaps.std().tolist())
+    with pytest.raises(SettingError, match=r"without the hits\.npz of two seeds' runs, which neither restored"):
+        samgap.load("fig7/smoke", root=f"{tmp_path}/again").noise()
     # What docs/analysis.md shows.
     (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)
     exec(code.replace("fig7/cpu", "fig7/smoke").replace("multirun", str(tmp_path / "first")), found := {})

@@ -19,6 +19,8 @@ KNOWN = {
     ("figure=fig7/paper", "model.width=10"): "f442d651366d",
     ("figure=fig8/smoke", "model.width=8", "seed=2"): "5db6dd5df97e",
     ("figure=fig8/paper", "model.width=256", "ascent.rho=0.005"): "fcd0410d15cc",
+    ("replicate=1",): "88680ba20f4c",
+    ("data.score_unused=true", "data.train_size=500"): "a9444f48eec8",
 }
 
 
@@ -45,7 +47,7 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
         "trainer.micro_batch=16", "trainer.devices=2", "ascent.m=128", "ascent.m=1000", "ascent.interval=1",
         "name=mine", "scale=cpu", "draw.title=x", "loss._target_=my.loss", "loss.code=my.loss",
         "+trainer.profiler=simple", "+trainer.limit_train_batches=null", "callbacks=[model_summary]",
-        "model.width=1.0", "epochs=30.0",
+        "model.width=1.0", "epochs=30.0", "replicate=0", "replicate=null", "data.score_unused=false",
     ],
     ids=str,
 )  # fmt: skip
@@ -65,6 +67,7 @@ def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
         "optimizer.weight_decay=0", "data.size=7", "data.train_size=100", "data.holdout=10", "data.label_noise=0.1",
         "ascent.m=64", "ascent.interval=2", "ascent=asam", "ascent=gsam", "clip_norm=1",
         "+trainer.limit_train_batches=1",
+        "replicate=1", "data.score_unused=true",
         "data.seed=1", "data.crop=1", "data.flip=true", "pruner.sparsity=0.5", "data.mean=[0.1]",
     ],
 )  # fmt: skip
@@ -129,6 +132,7 @@ def test_one_spelling_a_meaning() -> None:
 def test_folders_are_readable() -> None:
     assert folder(settings()) == "digits-mlp-w1-sam0.05-seed0-b97cb181eb42"
     assert folder(settings("ascent=none", "seed=3")).startswith("digits-mlp-w1-sgd-seed3-")
+    assert folder(settings("ascent=none", "replicate=2")).startswith("digits-mlp-w1-sgd-seed0-replicate2-")
     noisy = settings("data.label_noise=0.5", "pruner.sparsity=0.9", "ascent=sam_unnormalized")
     assert folder(noisy).startswith("digits-mlp-w1-noise0.5-random0.9-sam_unnormalized0.05-seed0-")
 

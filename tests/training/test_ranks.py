@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from samgap.errors import SettingError
-from samgap.runs import records
+from samgap.runs import hits, records
 from samgap.training import ranks
 from samgap.training.run import run
 from samgap.training.task import GapTask
@@ -112,6 +112,7 @@ def test_every_image_is_scored_once_over_all_ranks(
     train(tmp_path / "alone", 1, case)
     ranks_ = [torch.load(folder / f"{rank}.pt", weights_only=False)["scored"] for rank in range(count)]
     assert sum(ranks_, Counter()) == torch.load(tmp_path / "alone" / "0.pt", weights_only=False)["scored"]
+    assert hits.read(folder / "run").tolist() == hits.read(tmp_path / "alone" / "run").tolist()
     assert min(sum(scored.values()) for scored in ranks_) > 0.9 * max(sum(scored.values()) for scored in ranks_)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -19,10 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from samgap.errors import SettingError
 from samgap.optim.sam import SAM
 from samgap.pruning import mask
-from samgap.runs import records
+from samgap.runs import hits, records
 from samgap.runs.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
+from samgap.training.evaluate import evaluate
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
 from samgap.training.run import Busy, run
@@ -115,6 +117,60 @@ def test_runs_in_one_process_do_not_touch_each_other(tiny: Tiny, tmp_path: Path)
 def test_seeds_differ_and_zero_is_one(tiny: Tiny, tmp_path: Path) -> None:
     losses = [run(tiny(f"seed={seed}"), tmp_path / str(seed)).train_loss_final for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_replicate_differs_in_init_and_order_and_has_the_data_and_mask_of_its_seed(tiny: Tiny) -> None:
+    plans = [RunPlan.of(tiny("pruner.sparsity=0.5", f"replicate={number}")) for number in (0, 1, 2)]
+    data = [build.data(plan) for plan in plans]
+    assert data[0] is data[1] is data[2]
+    (first, masks), (second, others), (third, _) = (build.net(plan, data[0]) for plan in plans)
+    assert all(torch.equal(mask_, others[name]) for name, mask_ in masks.items())
+    ends = [next(net.parameters()) for net in (first, second, third)]
+    assert not torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[1], ends[2])
+
+
+def test_unused_images_are_scored_beside_the_test(tiny: Tiny, tmp_path: Path) -> None:
+    settings = ("data.train_size=96", "data.holdout=700", "epochs=5", "trainer.keep_weights=true")
+    plain, record = (
+        run(tiny(*settings, f"data.score_unused={on}"), tmp_path / on) for on in ("false", "true")
+    )  # fmt: skip
+    assert plain.scored_acc_final is None
+    assert plain.test_acc_final == record.test_acc_final
+    assert plain.train_loss_final == record.train_loss_final
+    plan = RunPlan.of(tiny(*settings, "data.score_unused=true"))
+    data = build.data(plan)
+    net, _ = build.net(plan, data)
+    net.load_state_dict(torch.load(tmp_path / "true" / "weights.pt", weights_only=True))
+    unused = evaluate(net, build.loss(plan), data, data.unused).acc
+    assert record.scored_acc_final == pytest.approx((597 * record.test_acc_final + 404 * unused) / 1001)
+    assert unused != record.test_acc_final
+    # Which images these are, and those of the other parts.
+    right = {part: hits.read(tmp_path / "true", part) for part in ("test", "holdout", "unused")}
+    assert {part: len(found) for part, found in right.items()} == {"test": 597, "holdout": 700, "unused": 404}
+    accuracies = [found.mean() for found in right.values()]
+    assert accuracies == pytest.approx([record.test_acc_final, record.holdout_acc_final, unused])
+    assert hits.read(tmp_path / "false", "unused") is None
+    logits = net.eval()(data.normalize(data.test.images))
+    assert (logits.argmax(dim=1) == data.test.labels).tolist() == right["test"].tolist()
+
+
+def test_a_run_that_is_stopped_after_its_last_epoch_has_its_hits_too(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("ascent.rho=0.1", "trainer.checkpoint_seconds=0")
+    whole = run(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_record", lambda *_: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            run(config, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "hits.npz").exists()
+    assert lasting(run(config, tmp_path / "stopped")) == lasting(whole)
+    for part in ("test", "holdout"):
+        assert np.array_equal(*(hits.read(tmp_path / name, part) for name in ("whole", "stopped")))
+    (tmp_path / "whole" / "hits.npz").write_bytes(b"PK half of it")
+    with pytest.raises(SettingError, match=r"hits\.npz is damaged \(\w+\): move it away"):
+        hits.read(tmp_path / "whole")
 
 
 def test_arms_start_from_the_same_net_and_see_the_same_batches(tiny: Tiny, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hydra.types import HydraContext
 from samgap import cli, naming, provenance
 from samgap.composer import Composer
 from samgap.errors import SettingError, said
-from samgap.runs import identity, measurements, sweeps
+from samgap.runs import identity, measurements, registered, sweeps
 from samgap.runs.display import Display
 from samgap.runs.records import RunOutcome
 from samgap.runs.sweeps import Member, Progress, Sweep, format_duration
@@ -98,6 +98,9 @@ class ResumeSweeper(BasicSweeper):
         runs = {member.folder: (member, job) for member, job in reversed(jobs)}
         left = [(member, job) for member, job in runs.values() if member.folder not in watch.records]
         left.sort(key=lambda pair: -pair[0].cost)
+        if block := place["draw"].get("registered"):
+            departs = registered.departures(block, grid)
+            print(f"Departs from what was registered: {departs}." if departs else "As registered.", file=sys.stderr)
         if self.dry_run:
             print(_planned(grid, before, [member for member, _ in left]))
             return []

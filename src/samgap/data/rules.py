@@ -11,6 +11,7 @@ RULES = {
     "train_size": whole(1).or_null(" for all"),
     "holdout": whole(0),
     "label_noise": number("a share from 0 to 1", lambda share: 0 <= share <= 1),
+    "score_unused": FLAG,
     "channels": whole(1),
     "classes": whole(2),
     "mean": numbers("a list of numbers, one a channel"),

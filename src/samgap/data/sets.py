@@ -102,6 +102,7 @@ class Data:
     normalize: Normalize
     crop: int  # zero padding of the random crop in pixels, 0 = no crop
     flip: bool  # random horizontal flip
+    unused: Split | None = None  # training images outside of both, with clean labels; None unless they are scored
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,7 +118,7 @@ class Data:
     def sha256(self) -> str:
         """Return a digest of all images (of files, their names and sizes) and labels of all parts."""
         digest = hashlib.sha256()
-        for split in (self.train, self.holdout, self.test):
+        for split in (self.train, self.holdout, self.test, self.unused):
             if split is not None:
                 if isinstance(split.images, ImageFiles):
                     split.images.update(digest)
@@ -147,6 +148,7 @@ def assemble(
     train_size: int | None = None,
     holdout: int = 0,
     label_noise: float = 0.0,
+    score_unused: bool = False,
     seed: int = 0,
     **own: Any,
 ) -> Data:
@@ -162,6 +164,7 @@ def assemble(
         train_size: number of training images; None takes all that are not held out.
         holdout: number of images of the training part that are kept to choose rho and never trained on, without noise.
         label_noise: share of the training labels that are replaced, see `add_noise`.
+        score_unused: keep the training images that are neither trained on nor held out, to be scored beside the test.
         seed: of the split and of the noise.
         own: other settings of `load`.
 
@@ -195,6 +198,11 @@ def assemble(
             f"Training on {train} images beside a holdout of {holdout} needs more than the {pool} that the training "
             "part has: lower data.train_size or data.holdout."
         )
+    if score_unused and (regression or train + holdout == pool):
+        raise SettingError(
+            "data.score_unused wants classes, and training images that are neither trained on nor held out: set it to "
+            "false, or lower data.train_size."
+        )
     order = torch.randperm(pool, generator=seeds.generator(seed, "deal"))
     chosen = raw.train.take(order[:train])
     labels = chosen.labels if regression else add_noise(chosen.labels, label_noise, classes, seed)
@@ -206,6 +214,7 @@ def assemble(
         normalize=Normalize(raw.max_pixel, tuple(mean), tuple(std)),
         crop=crop,
         flip=flip,
+        unused=_resize(raw.train.take(order[train : pool - holdout]), size) if score_unused else None,
     )
 
 

@@ -54,7 +54,7 @@ class Kind(ABC):
         Args:
             root: where results lie.
             name, scale: of the sweep.
-            protocol: paper, holdout or loso: whose rho is drawn, where one is chosen.
+            protocol: paper, holdout, loso or quadratic: whose rho is drawn, where one is chosen.
 
         Raises:
             SettingError: there are no such runs, or not of what this kind shows.

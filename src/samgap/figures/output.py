@@ -77,7 +77,8 @@ def footnote(report: Mapping[str, Any]) -> str:
     count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
     scale = "smoke scale, no evidence" if report["scale"] == "smoke" else f"{report['scale']} scale"
     lost = [(report["runs"][key], f"runs {key}") for key in ("missing", "diverged")]
-    return ", ".join([report["data"], count, scale, *(f"{len(some)} {text}" for some, text in lost if some)])
+    known = [report["registered"]["short"]] if "registered" in report else []
+    return ", ".join([report["data"], count, scale, *known, *(f"{len(some)} {text}" for some, text in lost if some)])
 
 
 def answer(report: Mapping[str, Any]) -> str:
@@ -98,13 +99,14 @@ def answer(report: Mapping[str, Any]) -> str:
 
 def verdict_line(table: Table, verdict: Judgment) -> str:
     """The verdict in one line, always with scale and data set."""
-    return format_verdict(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing))
+    registered = str(table.registered) if table.registered else ""
+    return format_verdict(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing), registered)
 
 
-def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing: int) -> str:
+def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing: int, registered: str) -> str:
     """The same of a study of which the numbers alone are known."""
     place = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
-    text = f"{verdict.answer.upper()}: {place}: {verdict.reason}."
+    text = f"{verdict.answer.upper()}: {place}: {verdict.reason}. {registered}".rstrip()
     if missing:
         text += f" Provisional: {missing} runs are missing."
     if scale == "smoke":
@@ -115,7 +117,10 @@ def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing:
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
     """A kept report with other verdicts, and by which sources they were given."""
     known = report["name"], report["scale"], report["data"]
-    judged = [_plain(each, format_verdict(*known, each, len(report["runs"]["missing"]))) for each in verdicts]
+    registered = report.get("registered", {}).get("text", "")
+    judged = [
+        _plain(each, format_verdict(*known, each, len(report["runs"]["missing"]), registered)) for each in verdicts
+    ]
     by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
     changed: dict[str, Any] = clean(report | {"verdicts": judged, "provenance": by})
     return changed
@@ -128,7 +133,8 @@ def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
 def remarks(study: Evaluated) -> list[str]:
     """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
     sweep = study.table.sweep
-    return [swept(sweep), *study.remarks(), *alike.unequal(sweep, study.table.records)]
+    known = [str(study.table.registered)] if study.table.registered else []
+    return [swept(sweep), *known, *study.remarks(), *alike.unequal(sweep, study.table.records)]
 
 
 def as_text(study: Evaluated) -> str:
@@ -178,6 +184,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
         **study.statistics(),
+        **({"registered": table.registered.facts()} if table.registered else {}),
         "runs": {
             "asked": len(table.sweep.unique()),
             "with_record": len(records),

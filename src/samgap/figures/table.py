@@ -9,28 +9,31 @@ from typing import Any
 import pandas as pd
 
 from samgap.errors import SettingError, said
-from samgap.runs import alike, identity, sweeps
+from samgap.runs import alike, identity, registered, sweeps
 from samgap.runs.records import RunRecord
-from samgap.runs.sweeps import RHO, SEED, Sweep
+from samgap.runs.registered import Registration
+from samgap.runs.sweeps import REPLICATE, RHO, SEED, Sweep
 
-NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "seconds", "params_total",
-           "params_live")  # fmt: skip
+NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_final", "scored_acc_final", "seconds",
+           "params_total", "params_live")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Table:
     """The runs of one sweep.
 
-    `runs` has a row a point of the grid: a column for each axis, ascent.rho and seed always among them; `status`, the
-    state of the run; and the numbers of its record, nan where there is none; `rightly`, the share of training labels
-    that are right. Two points may share a run: the SGD arm does not know the ascent, the dense net not the pruner. A
-    diverged run has no accuracies.
+    `runs` has a row a point of the grid: a column for each axis, ascent.rho, seed and replicate always among them; the
+    `folder` of its run and the `status`; the numbers of its record, nan where there is none; `rightly`, the share of
+    training labels that are right. Gaps are of `scored_acc_final`, the test accuracy unless data.score_unused is on.
+    Two points may share a run: the SGD arm does not know the ascent, the dense net not the pruner. A diverged run has
+    no accuracies.
     """
 
     sweep: Sweep
     runs: pd.DataFrame
     records: list[RunRecord]  # each once
     missing: dict[str, str]  # folder of a run without a record -> its state
+    registered: Registration | None = None  # None where nothing was
 
     @property
     def cell_axes(self) -> list[str]:
@@ -38,8 +41,13 @@ class Table:
         return [axis for axis in self.sweep.axes if axis not in (RHO, SEED)]
 
 
-def collect(sweep: Sweep, root: Path) -> Table:
+def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) -> Table:
     """Read the records that `sweep` asked for, and no others.
+
+    Args:
+        sweep: whose records.
+        root: where results lie.
+        block: draw.registered, None where nothing was.
 
     Raises:
         SettingError: there is no record at all, one is damaged or belongs to other settings, a setting that is no
@@ -68,9 +76,15 @@ def collect(sweep: Sweep, root: Path) -> Table:
         record = found.get(member.folder)
         status = record.status if record else missing[member.folder]
         numbers = {name: getattr(record, name, None) for name in NUMBERS}
+        if numbers["scored_acc_final"] is None:
+            numbers["scored_acc_final"] = numbers["test_acc_final"]
         rightly = 1 - record.settings["data"].get("label_noise", 0) if record else math.nan
-        rows.append(member.axes | {"status": status} | numbers | {"rightly": rightly})
-    return Table(sweep, pd.DataFrame(rows), list(found.values()), missing)
+        rows.append(
+            {REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | numbers | {"rightly": rightly}
+        )
+    several = [*found.values()]
+    known = registered.look(block, sweep, min(record.started for record in several)) if block else None
+    return Table(sweep, pd.DataFrame(rows), several, missing, known)
 
 
 def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:

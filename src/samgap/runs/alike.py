@@ -9,7 +9,7 @@ from typing import Any
 from samgap.errors import SettingError
 from samgap.runs import identity
 from samgap.runs.records import RunRecord
-from samgap.runs.sweeps import RHO, SEED, Sweep
+from samgap.runs.sweeps import REPLICATE, RHO, SEED, Sweep
 
 
 def refuse_other_data(records: Sequence[RunRecord], runs: Path) -> None:
@@ -43,7 +43,7 @@ def unequal(sweep: Sweep, records: Sequence[RunRecord]) -> list[str]:
     Hosts do not matter. A swept setting of the ascent concerns SAM only: each of its values shares the SGD runs.
     """
     by_folder = {record.folder: record for record in records}
-    shared = [axis for axis in (*sweep.axes, SEED) if not axis.startswith("ascent.")]
+    shared = [axis for axis in (*sweep.axes, SEED) if axis != REPLICATE and not axis.startswith("ascent.")]
     arms: dict[tuple[Any, ...], tuple[dict[str, RunRecord], dict[str, RunRecord]]] = defaultdict(lambda: ({}, {}))
     for member in sweep.members:
         if member.folder in by_folder:

@@ -45,6 +45,8 @@ def folder(settings: Mapping[str, Any]) -> str:
     rho = _get(settings, "ascent", "rho")
     parts.append(f"{settings['ascent']['name']}{rho:g}" if rho else "sgd")
     parts.append(f"seed{settings['seed']}")
+    if settings.get("replicate"):
+        parts.append(f"replicate{settings['replicate']}")
     return "-".join([*parts, identity(settings)])
 
 

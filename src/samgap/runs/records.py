@@ -53,6 +53,7 @@ class RunRecord:
     # Compute capability of the GPU, versions of CUDA and cuDNN; empty on a CPU.
     cuda: dict[str, str] = dataclasses.field(default_factory=dict)
     restored: bool = False  # put back from an archived result; weights and curve may be missing
+    scored_acc_final: float | None = None  # on test and unused images together; None unless data.score_unused
     format: int = FORMAT
 
     @property
@@ -132,6 +133,8 @@ def _problem(record: RunRecord) -> str | None:
         classifies = record.settings.get("loss", {}).get("name") == "cross_entropy"
         if not classifies and not any(value is not None for value in accuracies.values()):
             return None  # a regression
+        if record.settings["data"].get("score_unused"):
+            accuracies["scored_acc_final"] = record.scored_acc_final
         for name, value in accuracies.items():
             if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
                 return f"{name} is {said(value)}, wanted a fraction from 0 to 1"

@@ -20,7 +20,7 @@ FINISHED: tuple[State, ...] = ("done", "diverged")
 SWEEP = "sweep.yaml"
 A_WORD = "a word of letters, digits, _, - and ."
 A_NAME = f"{A_WORD}, and not runs or wandb"
-RHO, SEED = "ascent.rho", "seed"
+RHO, SEED, REPLICATE = "ascent.rho", "seed", "replicate"
 
 
 @dataclass(frozen=True)

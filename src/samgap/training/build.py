@@ -29,7 +29,7 @@ def data(plan: RunPlan) -> Data:
 
 def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
     """Return the initialized and pruned net of a run, and its masks (empty if dense)."""
-    seeds.seed_globals(plan.settings["seed"], "init")
+    seeds.seed_globals(seeds.of_run(plan.settings), "init")
     net: nn.Module = _part(plan, "model", data.shape, data.classes)
     examples = Examples(data.train.images, data.train.labels, data.normalize.__call__, loss(plan))
     masks: mask.Masks = _part(plan, "pruner", net, examples)

@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 from samgap.data.batches import blocks
 from samgap.data.sets import Data, Split
-from samgap.losses import correct
+from samgap.losses import hits
 
 BATCH = 500  # images at a time; limits memory, changes results only by rounding
 
 
 class Score(NamedTuple):
-    """Mean loss in the loss's unit, and accuracy from 0 to 1, which is None in a regression."""
+    """Mean loss in the loss's unit, accuracy from 0 to 1, and which images are right. A regression has a loss alone."""
 
     loss: float
-    acc: float | None
+    acc: float | None  # None in a regression
+    hits: Tensor  # (N,) bool on the CPU, of this rank's images; empty in a regression
 
 
 Sums = Callable[..., list[float]]  # from values of this rank to their sums over all ranks
@@ -57,13 +58,15 @@ def evaluate(
     mode = net.training
     net.eval()
     try:
-        total, right = 0.0, 0
+        total, right = 0.0, [torch.zeros(0, dtype=torch.bool, device=weight.device)]
         normalize = data.normalize.on(weight.device)
         for images, labels in blocks(split, BATCH, weight.device, workers):
             logits = net(normalize(images).to(weight.dtype))
             total += float(loss(logits, labels)) * len(labels)
-            right += int(correct(logits, labels))
+            if not data.regression:
+                right.append(hits(logits, labels))
     finally:
         net.train(mode)
-    total, correct_, count = sums(total, right, len(split))
-    return Score(total / count, None if data.regression else correct_ / count)
+    found = torch.cat(right).cpu()
+    total, correct, count = sums(total, int(found.sum()), len(split))
+    return Score(total / count, None if data.regression else correct / count, found)

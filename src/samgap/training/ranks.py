@@ -5,7 +5,7 @@ over m examples needs the sum of the first pass over all ranks, over some, or no
 """
 
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from samgap.errors import SettingError
 from samgap.pruning import mask
 from samgap.pruning.mask import Masks
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -121,11 +123,11 @@ class Ranks:
                     dist.all_reduce(buffer)
                     buffer /= self.count
 
-    def gather(self, value: object) -> list[object]:
+    def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in order."""
         if not self.joined:
             return [value]
-        values: list[object] = [None] * self.count
+        values: list[Any] = [None] * self.count
         dist.all_gather_object(values, value)
         return values
 

@@ -4,6 +4,7 @@ Only this module determines the order of these steps.
 """
 
 import contextlib
+import operator
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from samgap import files, provenance, seeds
 from samgap.data.batches import batches
 from samgap.errors import SettingError
 from samgap.pruning import mask
-from samgap.runs import measurements, records
+from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
@@ -145,6 +146,8 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
+        if record.status == "done" and not task.data.regression:
+            hits.write({name: part.numpy() for name, part in task.hits.items()}, folder)
         if record.status == "done" and (names := measurements.missing(plan.requested, folder)):
             probing.carry_out(
                 plan, names, probing.subject(plan, task.net, task.data, task.masks, device), record, folder
@@ -167,7 +170,7 @@ def _task(plan: RunPlan) -> GapTask:
 
 def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, folder: Path) -> None:
     """Train from the start or from last.ckpt."""
-    rank, seed = ranks.rank(), plan.settings["seed"]
+    rank, seed = ranks.rank(), seeds.of_run(plan.settings)
     process = rank, plan.machine.devices, plan.machine.workers
     whole = stacked.whole_epochs(plan, device.type)
     loader = batches(task.data, plan.settings["batch_size"], seed, device, *process, plan.limit, whole)
@@ -221,6 +224,10 @@ def _scores(task: GapTask) -> dict[str, Any]:
     scores = {f"{key}_final": final.get(key) for key in ("test_acc", "test_loss", "holdout_acc")}
     scores |= {f"{key}_best": best(key) for key in ("test_acc", "holdout_acc")}
     scores |= {"train_acc_final": task.train_score.acc, "train_loss_final": task.train_score.loss}
+    if task.unused_score is not None:
+        sizes = len(task.data.test), len(task.data.unused or ())
+        accuracies = final.get("test_acc") or 0, task.unused_score.acc or 0
+        scores["scored_acc_final"] = sum(map(operator.mul, sizes, accuracies)) / sum(sizes)
     return dict.fromkeys(scores) if task.diverged else scores
 
 

@@ -15,6 +15,7 @@ from samgap.optim import rules as optim_rules
 from samgap.pruning import rules as pruner_rules
 from samgap.rules import ABOVE_0, FLAG, Rule, is_text, one_of, whole
 from samgap.rules import check as refuse
+from samgap.runs import registered
 from samgap.runs.sweeps import A_NAME, A_WORD, is_name, is_word
 from samgap.tracking import rules as logger_rules
 from samgap.training.layout import Layout, layout
@@ -25,6 +26,7 @@ GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
 PRECISIONS = ("32-true", "tf32", "64-true", "bf16-mixed")
 SCALARS = {
     "seed": whole(0),
+    "replicate": whole(0).or_null(" for 0"),
     "epochs": whole(1),
     "batch_size": whole(1),
     "eval_every": whole(1),
@@ -122,6 +124,7 @@ def check(values: Mapping[str, Any]) -> None:
         if not isinstance(values.get(group, {}), Mapping):
             came = json.dumps(values[group])
             raise SettingError(f"{group} must be set key by key, such as {group}.key=value, got {came}.")
+    registered.check(values.get("draw", {}).get("registered"))
     if (trainer := values.get("trainer")) is not None:
         check_trainer(trainer)
 

@@ -48,6 +48,7 @@ class GapTask(LightningModule):
         # With auto, a resumed run keeps the choice of its start.
         self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()
         self.curve: list[Row] = []
+        self.hits: dict[str, Tensor] = {}  # of each part, at the last evaluation
         self.diverged = self.reached = False
         self._random: list[dict[str, Tensor]] = []
 
@@ -128,6 +129,7 @@ class GapTask(LightningModule):
             for name, part in self.parts.items():
                 score = self.score(part)
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
+                self.hits[name] = score.hits
         self.curve.append(row)
         if self.trainer.logger is not None:
             self.trainer.logger.log_metrics(*logged(row))
@@ -135,8 +137,16 @@ class GapTask(LightningModule):
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Score the training part while the net is still on its device."""
+        """Score what is scored once, while the net is still on its device."""
         self.train_score = self.score(self._share(self.data.train))
+        unused = self.data.unused
+        self.unused_score = None if unused is None else self.score(self._share(unused))
+        for name, part in self.parts.items():
+            if name not in self.hits:  # the run went on after its last epoch
+                self.hits[name] = self.score(part).hits
+        if self.unused_score is not None:
+            self.hits["unused"] = self.unused_score.hits
+        self.hits = {name: torch.cat(self.ranks.gather(part)) for name, part in self.hits.items()}
 
     def score(self, part: Split) -> Score:
         """Return loss and accuracy on a part, given this rank's share. If the loss is not finite, set `diverged`."""

@@ -36,7 +36,7 @@ def last(
             if row["pruner.sparsity"] == 0:  # one run for both
                 acc = dense.setdefault((row["ascent.rho"], row["seed"]), acc)
             gain = rise[number] / 100 * row["pruner.sparsity"] if row["ascent.rho"] else 0
-            part.loc[label, "test_acc_final"] = acc + gain
+            part.loc[label, "scored_acc_final"] = acc + gain
         rows.append(part)
     runs = pd.concat(rows, ignore_index=True)
     axes = ["model.width", "pruner.sparsity", "pruner.name"]

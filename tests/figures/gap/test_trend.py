@@ -99,6 +99,16 @@ def test_a_flat_gap_whose_interval_excludes_the_published_slope_is_not_reproduce
     assert verdict(FLAT, target=0.2, error=0.1).answer == "inconclusive"
 
 
+@pytest.mark.parametrize(("effect", "answer"), [(0.2, "not reproduced"), (0.001, "inconclusive")])
+def test_where_a_smallest_slope_of_interest_was_registered_it_decides_in_place_of_the_published(
+    effect: float, answer: str
+) -> None:
+    found = judge("", pd.DataFrame(FLAT), X, "params_total", "loso", 3, Published(0.3, 0.5, (0, 1, 2)), 1, effect)
+    assert found.answer == answer
+    assert (f"slopes of {effect:g}, the smallest of interest, are excluded" in found.reason) == (effect == 0.2)
+    assert f", the smallest of interest, {effect:g}, in {'100' if effect == 0.2 else ''}" in found.reason
+
+
 def test_a_flat_gap_whose_interval_holds_the_published_slope_is_inconclusive() -> None:
     assert verdict(FLAT, target=0.0).answer == "inconclusive"
     assert verdict(FLAT).answer == "inconclusive"

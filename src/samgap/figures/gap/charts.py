@@ -1,5 +1,6 @@
 """The charts of gaps: over size, and of the best rho."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,8 @@ from matplotlib import colormaps, colors
 from samgap import style
 from samgap.figures.chart import DASHDOT, DASHED, DOTTED, Axis, Chart, Line, gap_axis, points
 from samgap.figures.gap.gaps import have_equal_parameters
-from samgap.figures.gap.series import default_x, series_axes
+from samgap.figures.gap.series import default_x, matrix, position, series_axes
+from samgap.figures.gap.slopes import slopes
 from samgap.figures.table import axis_label, cell_label
 from samgap.style import Look
 
@@ -19,6 +21,7 @@ RULES = {
     "paper": "best ρ on the test set, as published",
     "holdout": "ρ chosen on held-out images",
     "loso": "ρ chosen on the other seeds",
+    "quadratic": "ρ by a parabola through the other seeds",
 }
 SIZES = {"params_total": "parameters", "params_live": "live parameters"}
 GAP, BEST = "what SAM gains", "the best ρ"  # titles
@@ -61,6 +64,31 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
     across = _across(frame, x)
     return [Chart(GAP, across, gap_axis(gap), gap),
             Chart("SGD and SAM", across, Axis("test accuracy (%, ± s.d.)", "test accuracy"), acc)]  # fmt: skip
+
+
+def doses(facts: Settings, settings: Settings) -> Chart:
+    """How steeply the gap grows with size, over the number that tells the series apart, see `kind.Kind.charts`."""
+    x, series = _series(pd.DataFrame(facts["cells"]), facts, settings)
+    unbiased, dose = facts["protocol_verdict"], next(iter(series[0][0]), "dose")
+    lines, rows = [], pd.DataFrame(facts["gaps_by_seed"])
+    axes = [str(axis) for axis in rows if axis not in ("protocol", "seed", "rho", "gap")]
+    texts = {unbiased: RULES[unbiased], "fixed": f"ρ = {facts['fixed_rho'] or 0:g} for all"}
+    for (protocol, text), look in zip(texts.items(), style.looks(2), strict=True):
+        found = []
+        for named, cells in series if f"{protocol}_gap" in series[0][1] else ():
+            known = cells[cells[f"{protocol}_gap"].notna()]
+            gaps = matrix(rows[rows["protocol"] == protocol], "gap", axes, known).to_numpy()
+            if dose in named and len(known) > 1 and len(gaps):
+                each = slopes(position(x, known[x]), gaps)
+                error = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+                found.append({dose: named[dose], "slope": each.mean(), "se": error, "n": len(each)})
+        if found:
+            line = points(pd.DataFrame(found).sort_values(dose), dose, "slope", "se")
+            lines.append(Line(f"ours ± s.e., {text}", line, look, bars=True, spread="± s.e."))
+    unit = "a decade of parameters" if x.startswith("params") else f"from 0 to 1 of {x}"
+    return Chart(
+        "how steeply it grows with size", Axis(dose, axis_label(dose)), Axis(f"slope (points {unit})", "slope"), lines
+    )
 
 
 def best_rho(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart]:

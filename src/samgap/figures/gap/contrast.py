@@ -93,7 +93,7 @@ def _judge(
 def _nothing(found: Gaps, x: str, gaps: list[np.ndarray], cells: tuple[pd.DataFrame, ...], part: int) -> np.ndarray:
     """Differences of slopes (studies, seeds) where there is no effect; the dense net is in both series."""
     first, second = cells
-    drawn = null.gaps(len(gaps[0]), len(first) + len(second), found.rhos, part)
+    drawn = null.gaps(len(gaps[0]), len(first) + len(second), found.choice, part, found.sgd_runs)
     one, other = drawn[..., : len(first)], drawn[..., len(first) :].copy()
     if "pruner.sparsity" in found.axes:
         same = [axis for axis in found.axes if axis in ("model.width", "pruner.sparsity")]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from samgap.errors import SettingError, said
 from samgap.figures.chart import Chart
-from samgap.figures.gap import best_rho, charts, choices, contrast, study, trend
-from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
+from samgap.figures.gap.gaps import UNBIASED, Gaps, Protocol
 from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment
@@ -23,8 +24,14 @@ class Gap(Kind):
     x: str | None = None
     series: list[str] | None = None
     fixed_rho: float | None = None
+    rule: Protocol | None = None
+    registered: Mapping[str, Any] | None = None  # see `runs.registered`
 
     main = f"gap: {charts.GAP}"
+
+    def __post_init__(self) -> None:
+        if self.rule is not None and self.rule not in UNBIASED:
+            raise SettingError(f"draw.rule must be null, holdout, loso or quadratic, got {said(self.rule)}.")
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """See `study.evaluate`."""
@@ -53,6 +60,20 @@ class Contrast(Gap):
     ) -> Sequence[Judgment]:
         """See `contrast.verdicts`."""
         return contrast.verdicts(found, x, over, published)
+
+
+class Doses(Gap):
+    """Does the gap grow the more with size, the larger a dose is?"""
+
+    def verdicts(
+        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
+    ) -> Sequence[Judgment]:
+        """See `doses.verdicts`."""
+        return doses.verdicts(found, x, over, published)
+
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
+        """Gap and accuracies, and the slope over the dose."""
+        return [*super().charts(frame, facts), charts.doses(facts, self.settings)]
 
 
 class Choices(Gap):

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from samgap.figures.gap import parabola
 from samgap.figures.significance import LEVEL
 
 STUDIES = 20_000  # of a part
 PARTS = 20  # at most, for a p value near the level
 BLOCKS = 20  # drawn one after the other, to bound memory
+
+# How many rhos there are to choose from; or these themselves, where a parabola goes through their accuracies.
+Rhos = int | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,30 @@ class Tail:
 
 
 @functools.lru_cache(maxsize=24)
-def gaps(seeds: int, cells: int, rhos: int, part: int = 0) -> np.ndarray:
+def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1) -> np.ndarray:
     """Gaps (studies, seeds, cells), each with a standard deviation of about 1; each seed's rho is the best of the other
-    seeds' mean. Another part is other studies.
+    seeds' mean.
+
+    Args:
+        seeds, cells: how many.
+        rhos: see `Rhos`.
+        part: another one is other studies.
+        sgd_runs: SGD's noise is that of a mean over so many for each one of SAM.
     """
+    several = rhos if isinstance(rhos, int) else len(rhos)
     random = np.random.default_rng(part)
     parts = []
     for _ in range(BLOCKS):
-        sam = random.standard_normal((STUDIES // BLOCKS, seeds, cells, rhos), dtype=np.float32)
+        sam = random.standard_normal((STUDIES // BLOCKS, seeds, cells, several), dtype=np.float32)
         sgd = random.standard_normal((STUDIES // BLOCKS, seeds, cells), dtype=np.float32)
-        chosen = (sam.sum(axis=1, keepdims=True) - sam).argmax(axis=-1)
-        parts.append(np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0] - sgd)
-    found: np.ndarray = np.concatenate(parts) / np.float32(math.sqrt(2))
+        if isinstance(rhos, int):
+            chosen = (sam.sum(axis=1, keepdims=True) - sam).argmax(axis=-1)
+            best = np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0]
+        else:
+            best = np.swapaxes(parabola.left_out(rhos, np.swapaxes(sam, 1, 2))[1], 1, 2)
+        parts.append(best - sgd * np.float32(sgd_runs**-0.5))
+    found: np.ndarray = np.concatenate(parts)
+    found /= np.float32(math.sqrt(1 + 1 / sgd_runs)) if isinstance(rhos, int) else found.std()
     return found
 
 
@@ -85,6 +101,6 @@ def standardized(values: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def gap_half_width(seeds: int, rhos: int) -> float:
+def gap_half_width(seeds: int, rhos: Rhos, sgd_runs: float = 1) -> float:
     """`half_width` for the gaps of one cell."""
-    return half_width(gaps(seeds, 1, rhos)[..., 0])
+    return half_width(gaps(seeds, 1, rhos, sgd_runs=sgd_runs)[..., 0])

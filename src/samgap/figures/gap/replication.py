@@ -25,7 +25,7 @@ from samgap.figures.gap.gaps import Gaps
 from samgap.figures.output import Judgment
 from samgap.figures.significance import LEVEL
 from samgap.figures.table import Table, axis_label, cell_label
-from samgap.runs.sweeps import RHO, SEED
+from samgap.runs.sweeps import REPLICATE, RHO, SEED
 
 PUBLISHED_SEEDS = 3
 QUANTITIES = ("SGD", "SAM", "gap")
@@ -158,7 +158,8 @@ def _cells(
     table: Table, found: Gaps, beside: pd.DataFrame
 ) -> Iterator[tuple[pd.Series, dict[str, Any], pd.Series, pd.DataFrame]]:
     """(row, axes, SGD by seed, SAM by seed and rho) in percent, of each cell that was published and can be compared."""
-    done = table.runs[table.runs["status"] == "done"].assign(acc=100 * table.runs["test_acc_final"])
+    own = (table.runs["status"] == "done") & (table.runs[REPLICATE] == 0)  # a published seed has one run
+    done = table.runs[own].assign(acc=100 * table.runs["test_acc_final"])
     for _, cell in beside.iterrows():
         if pd.isna(cell.get("n")) or pd.isna(cell.get("published_gap")):
             continue

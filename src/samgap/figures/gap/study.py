@@ -10,7 +10,8 @@ import pandas as pd
 
 from samgap.errors import SettingError, said
 from samgap.figures import published
-from samgap.figures.gap.gaps import Gaps, Protocol, gaps
+from samgap.figures.gap import parabola
+from samgap.figures.gap.gaps import UNBIASED, Gaps, Protocol, gaps
 from samgap.figures.gap.replication import replication
 from samgap.figures.gap.series import default_x, published_for
 from samgap.figures.output import Judgment
@@ -46,6 +47,8 @@ class Study:
             "protocol_verdict": self.gaps.unbiased,
             "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
             "rhos": self.gaps.rhos,
+            "sgd_runs": self.gaps.sgd_runs,
+            "rhos_swept": self.gaps.swept,
             "cells": self.gaps.cells.to_dict("records"),
             "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
             "gains": self.gaps.gains.to_dict("records"),
@@ -69,7 +72,13 @@ class Study:
         lost = (
             "; SAM lost: its runs that diverged or collapsed, at all rhos" if self.gaps.cells["sam_lost"].any() else ""
         )
+        scored = any(record.scored_acc_final is not None for record in self.table.records)
+        images = ["Accuracies are on test images and unused training images (data.score_unused)."] if scored else []
+        sgd = self.gaps.sgd_runs
+        runs = [f"SGD of a seed is the mean of {sgd:g} runs for each of SAM (replicate)."] if sgd != 1 else []
         return [
+            *images,
+            *runs,
             "; ".join([*known, "train: SGD's final training accuracy" + lost + "."]),
             *(f"Note: {note}." for note in self.gaps.notes),
         ]
@@ -93,8 +102,8 @@ def evaluate(
     Args:
         root: where results lie.
         name, scale: of the sweep.
-        settings: of the kind of figure: x, series, published, fixed_rho, replicates.
-        protocol: paper, holdout or loso: whose rho is drawn. The verdict does not depend on it.
+        settings: of the kind of figure: x, series, published, fixed_rho, rule, replicates.
+        protocol: paper, or one of `UNBIASED`: whose rho is drawn. The verdict does not depend on it.
         verdicts: what is asked of the gaps, such as `trend.verdicts`.
 
     Raises:
@@ -104,12 +113,15 @@ def evaluate(
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
         wanted = "a number, or null for the median of those swept"
         raise SettingError(f"draw.fixed_rho must be {wanted}, got {said(fixed)}.")
-    table = collect(sweeps.read(root, name, scale), root)
-    found = gaps(table, fixed)
-    if protocol not in ("paper", "holdout", "loso"):
-        raise SettingError(f"protocol must be paper, holdout or loso, got {said(protocol)}.")
+    block = settings["registered"] or {}
+    table = collect(sweeps.read(root, name, scale), root, block)
+    found = gaps(table, block.get("equal_rho", fixed), block.get("rule", settings["rule"]))
+    found = replace(found, effect=block.get("effect"))
+    if protocol not in ("paper", *UNBIASED):
+        raise SettingError(f"protocol must be paper, holdout, loso or quadratic, got {said(protocol)}.")
     if f"{protocol}_gap" not in found.cells:
-        need = "two seeds or more" + (" with data.holdout above 0" if protocol == "holdout" else "")
+        also = {"holdout": " with data.holdout above 0", "quadratic": f" and {parabola.LEAST} radii"}
+        need = "two seeds or more" + also.get(protocol, "")
         raise SettingError(f"protocol={protocol} wants {need}, and {name}/{scale} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
     # A dense run does not say which pruner it had.
@@ -118,7 +130,7 @@ def evaluate(
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers beside ours, since model.width was not swept")
     found_verdicts = verdicts(found, x, over, reference)
-    study = Study(table, found, [*found_verdicts], reference, x, over, protocol)  # type: ignore[arg-type]
+    study = Study(table, found, [*found_verdicts], reference, x, over, protocol)
     if reference is None or not settings["replicates"]:
         return study
     return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(study))])
@@ -149,9 +161,9 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     others = [axis for axis in axes if axis != "pruner.sparsity"]
     equal_parameters = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
     unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
-    found = Gaps(
-        cells, by_seed, pd.DataFrame(), pd.DataFrame(), axes, unbiased, report["rhos"], fixed, [], equal_parameters
-    )
+    choice = unbiased, report["rhos"], fixed
+    none, sgd_runs, swept = pd.DataFrame(), report.get("sgd_runs", 1), tuple(report.get("rhos_swept", ()))
+    found = Gaps(cells, by_seed, none, none, axes, *choice, [], equal_parameters, sgd_runs, swept)
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
     return verdicts(found, x, over, reference)
@@ -236,7 +248,7 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
         row = {axis_label(axis): _text(cell, axis, "g") for axis in axes}
         ours = pd.notna(cell.get("n"))
         row |= {
-            "parameters": compact(cell["params_live" if ours else "published_params"]),
+            "params": compact(cell["params_live" if ours else "published_params"]),
             "n": _text(cell, "n", ".0f"),
             "SGD %": _text(cell, "sgd_acc", ".2f"),
             "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
@@ -257,6 +269,8 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
                 "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)
+    if all(row.get("at", "") in ("", row["params"]) for row in rows):  # the published nets have our sizes
+        rows = [row | {"at": ""} for row in rows]
     return shown(rows)
 
 

@@ -51,6 +51,7 @@ class Verdict(Judgment):
     def of(
         cls, named: str, known: tuple[str, int, int], statistic: float, tail: null.Tail, line: Line, theirs: Published,
         finds: Callable[[float], float], phrases: tuple[str, str, str, str], *, below: bool = False,
+        effect: float | None = None,
     ) -> "Verdict":  # fmt: skip
         """From all that was found.
 
@@ -62,12 +63,18 @@ class Verdict(Judgment):
             finds: see `power`.
             phrases: rise, fall, neither, and the test's name, see `answered`.
             below: our slope of the sizes in common excludes the published one.
+            effect: the smallest slope of interest, which decides in place of the published one where it is known.
         """
-        answer, reason = answered(tail, *phrases, f"slopes like the published {theirs}" if below else "")
+        excluded = f"slopes like the published {theirs}" if below else ""
+        if effect:
+            excluded = f"slopes of {effect:g}, the smallest of interest," if line.excluded < effect else ""
+        answer, reason = answered(tail, *phrases, excluded)
         could = power(finds, theirs.slope, known[1], line)
+        of_interest = f", the smallest of interest, {effect:g}, in {100 * finds(effect):.0f} %" if effect else ""
         return cls(
-            named, answer, f"{reason}; {said(could, theirs, known[1])}", *known, statistic, tail.up, tail.down,
-            tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error, len(theirs.shared), **vars(could),
+            named, answer, f"{reason}; {said(could, theirs, known[1])}{of_interest}", *known, statistic,
+            tail.up, tail.down, tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error,
+            len(theirs.shared), **vars(could),
         )  # fmt: skip
 
 
@@ -82,7 +89,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         published: a table of gaps, or None.
     """
     result = []
-    for protocol, rhos in ((found.unbiased, found.rhos), ("fixed", 1)):
+    for protocol, rhos in ((found.unbiased, found.choice), ("fixed", 1)):
         if protocol == "fixed" and ("fixed_gap" not in found.cells or found.rhos == 1):
             break
         suffix = "" if protocol == found.unbiased else f"at equal rho ({found.fixed_rho:g})"
@@ -90,13 +97,15 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
             values, places, ordered = by_seed(found, cells, x, protocol)
             named = ", ".join(filter(None, (cell_label(axes), suffix)))
             theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
-            result.append(judge(named, values, places, x, protocol, rhos, theirs))
+            judged = judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs, found.effect)
+            result.append(judged)
     return result
 
 
 def judge(
-    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: int, theirs: Published
-) -> Verdict:
+    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: null.Rhos, theirs: Published,
+    sgd_runs: float = 1, effect: float | None = None, what: str = "gap",
+) -> Verdict:  # fmt: skip
     """The verdict for gaps by seed and cell.
 
     Args:
@@ -105,24 +114,29 @@ def judge(
         places: position of each cell, see `position`.
         x: what the cells are in order of.
         protocol: how rho was chosen.
-        rhos: how many there were to choose from, leaving one seed out.
+        rhos: those to choose from, leaving one seed out.
         theirs: the published slope.
+        sgd_runs: see `Gaps`.
+        effect: the smallest slope of interest, where one was registered.
+        what: the values are.
     """
     (seeds, cells), gaps, places = values.shape, values.to_numpy(), np.asarray(places)
     if seeds < 2 or cells < 3:
         reason = f"a trend wants 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(named, "inconclusive", reason, protocol, seeds, cells)
-    nothing = null.gaps(seeds, cells, rhos) * spreads(gaps).astype(np.float32)
-    statistic, tail = trend(gaps, rhos)
+    nothing = null.gaps(seeds, cells, rhos, 0, sgd_runs) * spreads(gaps).astype(np.float32)
+    statistic, tail = trend(gaps, rhos, sgd_runs)
     line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
     below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
     along = "size" if x.startswith("params") else x
-    said = f"the gap grows with {along}", f"the gap shrinks with {along}", "no trend either way", "trend test"
+    said = f"the {what} grows with {along}", f"the {what} shrinks with {along}", "no trend either way", "trend test"
     known = protocol, seeds, cells
-    return Verdict.of(named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below)
+    return Verdict.of(
+        named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below, effect=effect
+    )  # fmt: skip
 
 
-def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
+def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.Tail]:
     """Page's L of gaps (seeds, cells), with the one-sided p values of a rise and of a fall.
 
     Page's own null distribution takes seeds as independent and cells as equally noisy. Leaving one seed out makes seeds
@@ -130,7 +144,7 @@ def trend(gaps: np.ndarray, rhos: int) -> tuple[float, null.Tail]:
     """
     spread = spreads(gaps).astype(np.float32)
     found = float(page(gaps))
-    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part) * spread))
+    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
 
 
 def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:

@@ -1,0 +1,131 @@
+"""What a figure's file fixes before the first run, draw.registered, and whether it did so beforehand."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from samgap import provenance
+from samgap.errors import SettingError, said
+from samgap.rules import ABOVE_0, Rule, is_text, is_whole, numbers, one_of
+from samgap.rules import check as refuse
+from samgap.runs.sweeps import RHO, SEED, Sweep
+
+TEXT = Rule(is_text, "a text")
+RULES = {
+    "question": TEXT,
+    "rule": one_of("holdout", "loso", "quadratic"),  # the unbiased choices of rho
+    "equal_rho": ABOVE_0,  # of the second question
+    "effect": ABOVE_0,  # the smallest slope of interest, in points a decade
+    "cells": Rule(
+        lambda value: isinstance(value, Mapping) and all(isinstance(each, list) and each for each in value.values()),
+        "a list of values for each key that makes a cell",
+    ),
+    "rhos": numbers("a list of numbers from 0", lambda rho: rho >= 0),
+    "seeds": Rule(
+        lambda value: isinstance(value, list) and all(is_whole(each) and each >= 0 for each in value),
+        "a list of whole numbers from 0",
+    ),
+    "exclusions": TEXT,
+    "pilot": TEXT,
+    "runs": Rule(is_text, "the digest of all runs, which hydra.sweeper.dry_run=true prints"),
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Of one study. Times are ISO 8601 in UTC."""
+
+    commit: str | None  # that fixed the block; None if none did
+    committed: str | None
+    first_run: str
+    known: bool  # whether the history of the sources was here to be read
+    departs: str  # from what was registered; "" where it does not
+
+    @property
+    def beforehand(self) -> bool | None:
+        """Whether the commit is older than the first run; None where nobody can tell."""
+        return self.committed is not None and self.committed < self.first_run if self.known else None
+
+    @property
+    def short(self) -> str:
+        """In a few words, for a title."""
+        words = {True: "registered beforehand", False: "not registered beforehand", None: "registered, unchecked"}
+        return words[self.beforehand] + ", departed from" * bool(self.departs)
+
+    def __str__(self) -> str:
+        if self.beforehand is None:
+            text = "Whether it was registered before the first run cannot be told without the history of the sources"
+        elif self.commit is None:
+            text = "Not registered beforehand: no commit has this draw.registered"
+        else:
+            text = "Registered before" if self.beforehand else "Not registered beforehand: registered after"
+            text += f" the first run (commit {self.commit[:7]}, {_minute(self.committed)}"
+            text += f", first run {_minute(self.first_run)})"
+        return f"{text}." + f" Departs from what was registered: {self.departs}." * bool(self.departs)
+
+    def facts(self) -> dict[str, Any]:
+        """For the json."""
+        return asdict(self) | {"beforehand": self.beforehand, "short": self.short, "text": str(self)}
+
+
+def check(block: Any) -> None:
+    """Check draw.registered; null is none.
+
+    Raises:
+        SettingError: a key is missing, unknown or wrong.
+    """
+    if block is None:
+        return
+    if not isinstance(block, Mapping) or {*block} != {*RULES}:
+        got = ", ".join(map(str, block)) if isinstance(block, Mapping) else said(block)
+        raise SettingError(f"draw.registered must have the keys {', '.join(RULES)}, got {got}.")
+    refuse(block, RULES, "draw.registered.")
+
+
+def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration:
+    """When a block was fixed, and whether the sweep keeps to it.
+
+    The commit is the one from which on the figure's file has had this block.
+
+    Args:
+        block: draw.registered.
+        sweep: of the study.
+        first_run: when it started, ISO 8601 in UTC.
+    """
+    path, commit, committed = f"conf/figure/{sweep.name}/{sweep.scale}.yaml", None, None
+    history = provenance.history(path)
+    for sha, time, text in history or ():
+        if ((yaml.safe_load(text) or {}).get("draw") or {}).get("registered") != block:
+            break
+        commit, committed = sha, time
+    return Registration(commit, committed, first_run, history is not None, departures(block, sweep))
+
+
+def departures(block: Mapping[str, Any], sweep: Sweep) -> str:
+    """In what a sweep departs from what was registered, "" where in nothing."""
+    parts = []
+    for axis, wanted in {**block["cells"], RHO: block["rhos"], SEED: block["seeds"]}.items():
+        came = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))
+        if {*came} != {*wanted}:
+            parts.append(f"{axis} {_listed(came)} and not {_listed(wanted)}")
+    if not parts and (found := digest(member.identity for member in sweep.members)) != block["runs"]:
+        parts.append(f"other runs (their digest is {found} and not {block['runs']})")
+    return "; ".join(parts)
+
+
+def digest(identities: Iterable[str]) -> str:
+    """A hash of all settings of all runs of a sweep, whose identities these are."""
+    return hashlib.sha256(" ".join(sorted({*identities})).encode()).hexdigest()[:12]
+
+
+def _minute(time: str | None) -> str:
+    return (time or "")[:16].replace("T", " ")
+
+
+def _listed(values: Sequence[Any]) -> str:
+    if len(values) > 2 and all(value == values[0] + place for place, value in enumerate(values)):
+        return f"{values[0]} to {values[-1]}"
+    return ", ".join(value if isinstance(value, str) else said(value) for value in values)
