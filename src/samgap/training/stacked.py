@@ -174,7 +174,16 @@ def whole_epochs(plan: RunPlan, device: str) -> bool:
 
 
 # Settings in which stacked runs may differ, and those of which they must agree whether they are on.
-FREE = ("seed", "optimizer.lr", "optimizer.weight_decay", "ascent.eta", "ascent.alpha", "eval_every", "stop_loss")
+FREE = (
+    "seed",
+    "replicate",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "ascent.eta",
+    "ascent.alpha",
+    "eval_every",
+    "stop_loss",
+)
 SWITCHES = ("ascent.rho", "optimizer.momentum", "clip_norm", "pruner.sparsity")
 
 
