@@ -8,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
+from samgap import provenance
+from samgap.figures import archive
 from samgap.style import compact
 from samgap.theory.suite import PUBLISHED
 
@@ -150,6 +153,22 @@ def test_reference_results_are_whole(figure: str) -> None:
     assert report["command"].startswith("python -m samgap.train -m figure=")
     for ending in ("csv", "png"):
         assert (RESULTS / figure / "cpu" / f"{figure}.{ending}").stat().st_size > 1000
+
+
+REGISTERED = [path for path in RESULTS.glob("*/*/*.json") if '"registered": {' in path.read_text()]
+
+
+@pytest.mark.parametrize("path", REGISTERED, ids=lambda path: f"{path.stem}/{path.parent.name}")
+def test_a_registered_result_is_of_runs_that_began_after_its_commit(path: Path) -> None:
+    report, file = json.loads(path.read_text()), f"conf/figure/{path.stem}/{path.parent.name}.yaml"
+    found, block, (_, runs) = report["registered"], report["draw"]["registered"], archive.read(path.parent)
+    assert (found["beforehand"], found["departs"]) == (True, "")
+    assert found["committed"] < min(record.started for record in runs)
+    assert yaml.safe_load((TOP / file).read_text())["draw"]["registered"] == block
+    history = provenance.history(file)
+    if history is not None:  # not in a shallow clone
+        ((time, text),) = [(time, text) for commit, time, text in history if commit == found["commit"]]
+        assert (time, yaml.safe_load(text)["draw"]["registered"]) == (found["committed"], block)
 
 
 def test_the_readme_s_table_of_convergence_is_that_of_the_reference_results() -> None:

@@ -68,9 +68,11 @@ def history(path: str) -> list[tuple[str, str, str]] | None:
     try:
         if _git("rev-parse", "--is-shallow-repository").strip() != "false":
             return None
-        lines = _git("log", "--format=%H %ct", "--no-renames", "--diff-filter=AM", "--", f":/{path}").splitlines()
+        # A merge counts where its file is none of its parents'; deletions do not.
+        only = "--no-renames", "--diff-filter=AM", "--diff-merges=first-parent", "--no-patch"
         found = []
-        for commit, seconds in map(str.split, lines):
+        for line in _git("log", "--format=%H %ct", *only, "--", f":/{path}").splitlines():
+            commit, seconds = line.split()
             time = datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
             found.append((commit, time, _git("show", f"{commit}:{path}")))
         return found

@@ -64,7 +64,31 @@ def test_the_commit_is_the_one_that_fixed_the_block(commits: list[str], tmp_path
     assert f"Registered before the first run (commit {commits[1][:7]}, 2026-11-27 10:00, first" in str(found)
     late = registered.look(BLOCK, SWEEP, "2026-11-27T10:00:00+00:00")
     assert (late.beforehand, late.short) == (False, "not registered beforehand")
+    away = registered.look(BLOCK, dataclasses.replace(SWEEP, members=MEMBERS[1:]), "2026-11-27T10:00:01+00:00")
+    assert str(away).endswith("). Departs from what was registered.")
+    assert away.details == f"{str(away)[:-1]}: {away.departs}."
     assert str(late).startswith("Not registered beforehand: registered after the first run (commit")
+
+
+def test_a_block_that_a_merge_made_is_of_the_merge_and_one_that_it_brought_is_not(
+    commits: list[str], tmp_path: Path
+) -> None:
+    top = tmp_path / "checkout"
+    path = top / "conf/figure/mine/own.yaml"
+    git(top, "checkout", "--quiet", "-b", "side", commits[1])
+    git(top, "merge", "--quiet", "--no-commit", "--no-ff", "-s", "ours", commits[3])
+    block = BLOCK | {"effect": 0.3}
+    path.write_text(yaml.safe_dump({"draw": {"registered": block}}))
+    git(top, "commit", "--quiet", "--all", "--message=a merge", hour=15)
+    merge = git(top, "rev-parse", "HEAD")
+    git(top, "checkout", "--quiet", "-b", "main2", commits[0])
+    git(top, "merge", "--quiet", "--no-ff", "-m", "brought", "side", hour=18)
+    git(top, "rm", "--quiet", str(path))
+    git(top, "commit", "--quiet", "--message=gone", hour=19)
+    git(top, "revert", "--quiet", "--no-edit", "HEAD", hour=20)
+    found = registered.look(block, SWEEP, "2026-11-27T23:00:00+00:00")
+    assert found.commit == merge
+    assert found.committed == "2026-11-27T14:00:00+00:00"
 
 
 def test_a_block_that_no_commit_ends_with_was_not_registered(commits: list[str]) -> None:

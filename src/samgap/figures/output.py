@@ -133,7 +133,7 @@ def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
 def remarks(study: Evaluated) -> list[str]:
     """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
     sweep = study.table.sweep
-    known = [str(study.table.registered)] if study.table.registered else []
+    known = [study.table.registered.details] if study.table.registered else []
     return [swept(sweep), *known, *study.remarks(), *alike.unequal(sweep, study.table.records)]
 
 

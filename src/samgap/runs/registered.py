@@ -64,7 +64,12 @@ class Registration:
             text = "Registered before" if self.beforehand else "Not registered beforehand: registered after"
             text += f" the first run (commit {self.commit[:7]}, {_minute(self.committed)}"
             text += f", first run {_minute(self.first_run)})"
-        return f"{text}." + f" Departs from what was registered: {self.departs}." * bool(self.departs)
+        return f"{text}." + " Departs from what was registered." * bool(self.departs)
+
+    @property
+    def details(self) -> str:
+        """The same, with what it departs in."""
+        return str(self).removesuffix(".") + f": {self.departs}." if self.departs else str(self)
 
     def facts(self) -> dict[str, Any]:
         """For the json."""
