@@ -108,7 +108,7 @@ def graphs_resnet18(bed: Bed) -> Iterator[Speed]:
     found: list[Speed] = []
     for (rho, precision), seconds in bed.each([(0.0, names[0]), (RHO, names[0]), (RHO, names[1])]):
         found.append(graphed(bed, net, rho, precision, 1, seconds))
-        against = {1: ("SGD's step", 2.05), 2: ("tf32", 0.7)}.get(len(found) - 1)
+        against = {1: ("SGD's step", 2.05), 2: (names[0], 0.7)}.get(len(found) - 1)
         if against:
             ratio = found[-1].seconds / found[-2].seconds
             found[-1] = replace(found[-1], against=against[0], ratio=ratio, goal=against[1])
