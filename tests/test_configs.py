@@ -111,7 +111,8 @@ def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str
     values, grid = config(f"figure={figure}"), sweep(figure)
     assert type(kind.made(values["draw"])) is Convergence
     assert values["schedule"]["name"] == "constant"
-    assert grid["ascent"] == ["sam", "sam_unnormalized"]
+    # How straight long curves are is asked of the theory's rule alone.
+    assert grid["ascent"] == ["sam", "sam_unnormalized"][figure.endswith("long") :]
     theirs = published.load(figure.split("/")[0])
     if figure.endswith("paper"):
         assert grid["model.width"] == theirs["width"].unique().tolist()

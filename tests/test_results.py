@@ -20,12 +20,13 @@ RESULTS = TOP / "src/samgap/reference/results"
 FIGURES = sorted((path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json")), key=lambda name: (len(name), name))
 
 
-def load(figure: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / figure / "cpu" / f"{figure}.json").read_text())
+def load(figure: str, scale: str = "cpu") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / figure / scale / f"{figure}.json").read_text())
     return found
 
 
 RATES = [figure for figure in FIGURES if "fits" in load(figure)]
+CONVERGENCE = [(figure, scale) for figure in RATES for scale in ("cpu", "long") if (RESULTS / figure / scale).exists()]
 CURVED = [figure for figure in FIGURES if "published_lambda_max" in load(figure)]
 GAPS = [figure for figure in FIGURES if figure not in (*RATES, *CURVED, "rho")]
 HEAD = """\
@@ -34,9 +35,9 @@ HEAD = """\
 """
 
 CURVES = """\
-| command | step | sizes | the loss halves in | straightness | verdict |
-|---|---|---|---|---|---|
-"""
+| command | step | sizes | the loss halves in | interpolating to others | published | found in | grows with size | linear or faster |
+|---|---|---|---|---|---|---|---|---|
+"""  # noqa: E501
 
 
 CURVATURE = """\
@@ -77,20 +78,27 @@ def rows(figure: str) -> list[str]:
     return made
 
 
-def curve_rows(figure: str) -> list[str]:
+def curve_rows(figure: str, scale: str) -> list[str]:
     """A row of the README's table of convergence for each rule of the step."""
-    report = load(figure)
-    cells = pd.DataFrame(report["cells"])
+    report = load(figure, scale)
+    cells, verdicts = pd.DataFrame(report["cells"]).groupby(["rule", "ascent.rho"], sort=False), report["verdicts"]
     made = []
-    for verdict, (_, mine) in zip(report["verdicts"], cells.groupby(["rule", "ascent.rho"], sort=False), strict=True):
+    for grows, linear, (_, mine) in zip(verdicts[::2], verdicts[1::2], cells, strict=True):
         sizes = " ".join(
             compact(params) + "*" * inside for params, inside in mine[["params_total", "interpolates"]].to_numpy()
         )
         halves = " ".join(f"{math.log(2) / rate:.1f}" if rate > 0 else "never" for rate in mine["rate"])
-        straight = " ".join(f"{value:+.1f}" for value in mine["straightness"])
+        names = ("ratio", "ratio_low", "ratio_high", "published_ratio")
+        known = {name: "" if grows[name] is None else f"{grows[name]:.2g}" for name in names}
+        ratio = f"{known['ratio']} [{known['ratio_low']}, {known['ratio_high']}]" if known["ratio"] else ""
+        power = "" if grows["power"] is None else f"{100 * grows['power']:.0f} %"
+        answers = (
+            verdict["answer"] + (f", p = {verdict['p']:.2g}" if verdict["p"] is not None else "")
+            for verdict in (grows, linear)
+        )
         made.append(
-            f"| `make reproduce-{figure} SCALE=cpu` | {verdict['series']} | {sizes} | {halves} | {straight} | "
-            f"{verdict['answer']} |"
+            f"| `make reproduce-{figure} SCALE={scale}` | {grows['series']} | {sizes} | {halves} | {ratio} | "
+            f"{known['published_ratio']} | {power} | {' | '.join(answers)} |"
         )
     return made
 
@@ -125,9 +133,10 @@ def test_the_readme_s_table_of_curvature_is_that_of_the_reference_results() -> N
 
 
 def test_the_readme_names_the_rules_that_gave_each_verdict() -> None:
-    by = {load(figure)["provenance"].get("judged_by_commit") for figure in GAPS}
-    (commit,) = by
-    assert f"by the rules of commit {commit[:7]}" in (TOP / "README.md").read_text().replace("\n", " ")
+    readme = (TOP / "README.md").read_text().replace("\n", " ")
+    for figures in (GAPS, RATES):
+        (commit,) = {load(figure)["provenance"].get("judged_by_commit") for figure in figures} - {None}
+        assert f"by the rules of commit {commit[:7]}" in readme
 
 
 @pytest.mark.parametrize("figure", GAPS)
@@ -142,9 +151,9 @@ def test_the_readme_s_table_is_that_of_the_reference_results() -> None:
     assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_reference_results_are_whole(figure: str) -> None:
-    report = load(figure)
+@pytest.mark.parametrize(("figure", "scale"), [*((figure, "cpu") for figure in FIGURES), ("fig1", "long")])
+def test_reference_results_are_whole(figure: str, scale: str) -> None:
+    report = load(figure, scale)
     assert report["runs"]["missing"] == {}
     assert report["runs"]["with_record"] == report["runs"]["asked"]
     provenance = report["provenance"]
@@ -152,7 +161,7 @@ def test_reference_results_are_whole(figure: str) -> None:
     assert datetime.fromisoformat(provenance["first_started"]) < datetime.fromisoformat(provenance["last_finished"])
     assert report["command"].startswith("python -m samgap.train -m figure=")
     for ending in ("csv", "png"):
-        assert (RESULTS / figure / "cpu" / f"{figure}.{ending}").stat().st_size > 1000
+        assert (RESULTS / figure / scale / f"{figure}.{ending}").stat().st_size > 1000
 
 
 REGISTERED = [path for path in RESULTS.glob("*/*/*.json") if '"registered": {' in path.read_text()]
@@ -172,7 +181,7 @@ def test_a_registered_result_is_of_runs_that_began_after_its_commit(path: Path) 
 
 
 def test_the_readme_s_table_of_convergence_is_that_of_the_reference_results() -> None:
-    table = CURVES + "\n".join(row for figure in RATES for row in curve_rows(figure)) + "\n"
+    table = CURVES + "\n".join(row for which in CONVERGENCE for row in curve_rows(*which)) + "\n"
     assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 

@@ -124,8 +124,8 @@ def judge_again(came: Path, config: Mapping[str, Any]) -> None:
     )
     drawn = kind.made(report["draw"])
     try:
-        report = output.judged_again(report, drawn.judge_again(report))
-        by = "its gaps by seed are judged by today's rules"
+        report = output.judged_again(report, drawn.judge_again(report, frame))
+        by = "what it has of them is judged by today's rules"
     except SettingError as error:
         by = str(error)
     folder = Path(config["root"]) / "reference" / name / scale

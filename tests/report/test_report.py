@@ -227,7 +227,7 @@ def test_the_page_has_the_numbers_that_draw_prints(
 def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected) -> None:
     folders = {path.parent for path in collected.REFERENCE.glob("*/*/*.json")}
     assert {study.folder for study in shown.studies if not study.own} == folders
-    assert [*shown.figures()][:4] == ["fig1", "fig2", "fig4", "fig6"]
+    assert [*shown.figures()][:5] == ["fig1", "fig2", "fig3", "fig4", "fig6"]
     page = (shown.studies[0].folder.parents[1] / "report" / "index.html").read_text()
     assert len(re.findall(r"By the rules of commit [0-9a-f]{7}, 20", page)) == sum(
         bool(s.report) for s in shown.studies

@@ -60,11 +60,11 @@ class Kind(ABC):
             SettingError: there are no such runs, or not of what this kind shows.
         """
 
-    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+    def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """The verdicts of a result that was kept without its runs, by today's rules, where its numbers are enough.
 
         Args:
-            report: its json.
+            report, frame: its json and csv.
 
         Raises:
             SettingError: they are not.

@@ -16,7 +16,7 @@ from samgap.figures.table import Table, swept
 from samgap.files import replace, replace_text
 from samgap.runs import alike
 
-Answer = Literal["reproduced", "not reproduced", "inconclusive", "replicated", "differs", "too few"]
+Answer = Literal["reproduced", "not reproduced", "inconclusive", "void", "replicated", "differs", "too few"]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""Reads curves of the training loss into one table, and measures their rate and straightness.
+"""Reads curves of the training loss into one table, and measures their rate and whether it stays.
 
-Both numbers are computed from the losses of the epochs after the first quarter of training:
-
-- rate: minus the slope of log(loss), by least squares. The loss halves in log(2) / rate epochs.
-- straightness: log(P / L). P and L are residual sums of squares: P of the power law log(loss) = a - b log(epoch), L of
-  the line log(loss) = a - b epoch. Above 0 the line fits better; a loss that falls like 1/t^b is below 0. A loss that
-  falls faster and faster is above 0 too. The theory allows this, since its rate is a bound.
+- rate: minus the slope of log(loss), by least squares, over the epochs after the first quarter of training. The loss
+  halves in log(2) / rate epochs.
+- late: how many times as fast the loss falls late as in the middle. Of the epochs between a hundredth and a millionth
+  of a run's first loss it is the rate of the last quarter over that of the second: 1 of an exponential, .42 of 1/t. A
+  sum of exponentials comes to 1 when the slowest is left.
 """
 
 import math
@@ -23,7 +22,9 @@ from samgap.runs import sweeps
 from samgap.runs.records import METRICS
 from samgap.runs.sweeps import RHO, SEED
 
-WARM_UP = 0.25  # share of the epochs that fits leave out
+WARM_UP = 0.25  # share of the epochs that rates leave out
+ABOVE, BELOW = 1e-2, 1e-6  # of a run's first loss: between them `late` looks
+MOST = 1_000  # about as many epochs of a curve are kept
 RULES = {"sgd": "SGD", "sam": "SAM", "sam_unnormalized": "un-normalized SAM (the theory's)"}
 
 
@@ -32,18 +33,47 @@ def rate(epochs: Any, losses: Any) -> float:
     return -float(np.polyfit(np.asarray(epochs, dtype=float), np.log(np.asarray(losses, dtype=float)), 1)[0])
 
 
-def straightness(epochs: Any, losses: Any) -> float:
-    """Return how much better a linear rate fits than a power law, see above; 0 if both fit exactly."""
-    x, y = np.asarray(epochs, dtype=float), np.log(np.asarray(losses, dtype=float))
-    line, power = (np.polyfit(at, y, 1, full=True)[1] for at in (x, np.log(x)))
-    tiny = len(y) * (64 * np.finfo(float).eps * max(1.0, float(np.abs(y).max()))) ** 2  # size of rounding errors
-    return math.log((power.sum() + tiny) / (line.sum() + tiny))
+def quarters(epochs: Any, losses: Any) -> float:
+    """Return the rate of the last quarter of the epochs over that of the second; nan of fewer than 8 epochs."""
+    x, y = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
+    part = (x - x[0]) / max(x[-1] - x[0], 1)
+    second, last = ((part >= low) & (part <= low + 0.25) for low in (0.25, 0.75))
+    if len(x) < 8:
+        return math.nan
+    return rate(x[last], y[last]) / rate(x[second], y[second])
+
+
+def late(epochs: Any, losses: Any) -> tuple[float, float]:
+    """Return how many times as fast a loss falls late as in the middle, and the same of a power of these epochs.
+
+    Both are nan where the curve does not come down to a millionth of its first loss.
+    """
+    x, y = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
+    if y.min() > BELOW * y[0]:
+        return math.nan, math.nan
+    first, last = (int(np.argmax(y <= level * y[0])) for level in (ABOVE, BELOW))
+    window = slice(first, last + 1)
+    return quarters(x[window], y[window]), quarters(x[window], 1 / x[window])
 
 
 def settled(curve: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs of a curve that fits use."""
-    late: pd.DataFrame = curve[curve["epoch"] > WARM_UP * curve["epoch"].max()]
-    return late
+    rest: pd.DataFrame = curve[curve["epoch"] > WARM_UP * curve["epoch"].max()]
+    return rest
+
+
+def means(curves: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the mean log(loss) of each cell ± its standard error, as losses, of epochs that all its runs have."""
+    logs = curves.assign(log=np.log(curves["loss"])).groupby([*keys, "epoch"], sort=False)["log"]
+    rows = logs.agg(["mean", "sem", "count"]).reset_index().rename(columns={"count": "n"}).assign(who="ours")
+    cells = rows.groupby(keys, sort=False)
+    rows = rows[rows["n"] == cells["n"].transform("max")]
+    thin = rows.groupby(keys, sort=False)["epoch"].transform("size") // MOST
+    rows = rows[(rows["epoch"] - 1) % thin.clip(lower=1) == 0].reset_index(drop=True)
+    error, middle = rows.pop("sem").fillna(0), rows.pop("mean")
+    for name, log in (("loss", middle), ("loss_low", middle - error), ("loss_high", middle + error)):
+        rows[name] = [float(f"{value:.6g}") for value in np.exp(log)]
+    return rows
 
 
 def swept(table: Table) -> list[str]:
@@ -87,7 +117,7 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
 
 
 def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) -> pd.DataFrame:
-    """Return the rate and straightness of every run, and whether it interpolates.
+    """Return the rate of every run, how it changes (`late`), and whether the run interpolates.
 
     Raises:
         SettingError: a loss is 0, or `interpolates_from` is missing for a regression.
@@ -95,13 +125,14 @@ def fit(curves: pd.DataFrame, keys: list[str], interpolates_from: float | None) 
     rows = []
     for values, run in curves.groupby([*keys, SEED], sort=False):
         row: dict[str, Any] = dict(zip([*keys, SEED], values, strict=True))
-        late = settled(run)
-        if (late["loss"] <= 0).any():
+        rest = settled(run)
+        if (run["loss"] <= 0).any():
             raise SettingError(
                 f"The loss of a run ({cell_label(row)}) reached 0, which has no logarithm: lower epochs, or set "
                 "precision=64-true."
             )
-        row["rate"], row["straightness"] = (f(late["epoch"], late["loss"]) for f in (rate, straightness))
+        row["rate"] = rate(rest["epoch"], rest["loss"])
+        row["late"], row["late_power"] = late(run["epoch"], run["loss"])
         row["loss_last"], row["width"] = run["loss"].iloc[-1], run["width"].iloc[0]
         if interpolates_from is None and run["acc"].isna().any():
             raise SettingError(

@@ -1,6 +1,6 @@
 """The kind of figure that shows curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,30 @@ import pandas as pd
 from samgap.figures.chart import Chart
 from samgap.figures.convergence import charts, study
 from samgap.figures.kind import Kind
+from samgap.figures.output import Judgment
 from samgap.runs.records import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convergence(Kind):
-    """Does the training loss fall at a linear rate where nets interpolate?"""
+    """Does the rate of the training loss grow with size, and is it linear where nets interpolate?"""
 
     interpolates_from: float | None = None
+    linear_from: float = 0.8
 
     files = (METRICS,)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> study.Convergence:
         """Evaluate a sweep by `study.evaluate`; each rho is a series."""
         return study.evaluate(root, name, scale, self.settings)
+
+    def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
+        """See `study.kept`. Which runs diverged is not kept with their rule."""
+        return (
+            super().judge_again(report, frame)
+            if report["runs"]["diverged"]
+            else study.kept(report, frame, self.settings)
+        )
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Return charts of the loss over epochs."""

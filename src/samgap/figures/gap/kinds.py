@@ -43,7 +43,7 @@ class Gap(Kind):
         """The question: see `trend.verdicts`."""
         return trend.verdicts(found, x, over, published)
 
-    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+    def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """See `study.kept`."""
         return study.kept(report, self.settings, self.verdicts)
 
@@ -97,9 +97,9 @@ class BestRho(Gap):
         """See `best_rho.verdicts`."""
         return best_rho.verdicts(found, x, over, published)
 
-    def judge_again(self, report: Mapping[str, Any]) -> Sequence[Judgment]:
+    def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """The best rhos of single seeds are not kept."""
-        return Kind.judge_again(self, report)
+        return Kind.judge_again(self, report, frame)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """The gap over rho, and the best rho over size."""

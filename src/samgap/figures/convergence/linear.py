@@ -1,0 +1,117 @@
+"""Does the loss fall at a linear rate or faster, late as fast as in the middle, where theorem 6 says so?"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy import special
+
+from samgap import style
+from samgap.figures.convergence.curves import BELOW
+from samgap.figures.output import Answer, Judgment
+from samgap.figures.significance import LEVEL, above
+
+CLAIM = "the loss falls at a linear rate or faster where nets interpolate"
+COVERED = ("sgd", "sam_unnormalized")  # rules of the step that theorem 6 is about: SGD is its rho = 0
+
+
+@dataclass(frozen=True)
+class Linear(Judgment):
+    """The answer for one rule of the step at one rho: the least certain of its nets."""
+
+    claim: str
+    seeds: int
+    diverged: int  # runs
+    interpolating: int  # cells
+    others: int
+    p: float = math.nan  # one-sided, for a late rate of `linear_from` times the middle one or more
+    other_p: float = math.nan
+    late: float = math.nan  # the smallest late rate of a net, in middle ones, mean over seeds
+    power: float = math.nan  # share of such studies that find a line
+
+
+def void(rule: str, settings: Mapping[str, Any]) -> str:
+    """Return why theorem 6 says nothing of these runs, or "".
+
+    Args:
+        rule: of the step.
+        settings: of one of its runs.
+    """
+    optimizer = settings["optimizer"]
+    if settings["loss"]["name"] not in ("squared", "mean_squared"):
+        return "cross-entropy is not PL, since near a loss f of 0 its squared gradient falls like f squared"
+    if optimizer["momentum"] or optimizer["weight_decay"]:
+        return "theorem 6 is of steps without momentum and weight decay"
+    if rule not in COVERED:
+        return "theorem 6 is of the un-normalized ascent; that of normalized SAM ends at a floor"
+    return ""
+
+
+def linear(
+    cells: list[pd.DataFrame],
+    rule: str,
+    settings: Mapping[str, Any],
+    least: float,
+    known: Mapping[str, Any],
+    problem: str,
+) -> Linear:
+    """Return the answer.
+
+    Args:
+        cells: the fits by seed of each cell that interpolates, see `curves.fit`.
+        rule, settings: see `void`.
+        least: late in middle rates, from which a rate is linear.
+        known: series, seeds, diverged, interpolating, others.
+        problem: why there is none, or "".
+    """
+    if nothing := void(rule, settings):
+        return Linear(answer="void", reason=f"no linear rate is claimed here: {nothing}", claim=CLAIM, **known)
+    if problem := problem or _problem(cells):
+        return Linear(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
+    tested = pd.DataFrame([_tested(runs, least) for runs in cells])
+    # One cell of several bends by chance more often than one alone: Bonferroni.
+    p, other_p = tested["p"].max(), min(1.0, len(cells) * tested["other_p"].min())
+    sizes = ", ".join(style.compact(runs["params_total"].iloc[0]) for runs in cells)
+    rates = ", ".join(f"{late:.2f}" for late in tested["late"])
+    line = f"{known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
+    numbers = (
+        f"late, nets of {sizes} parameters fall {rates} times as fast as in the middle (largest one-sided p = {p:.2g} "
+        f"for {least:g} or more); {line}"
+    )
+    answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
+    says = {
+        "reproduced": CLAIM,
+        "not reproduced": f"the loss of one falls no straighter than a power of the epochs (p = {other_p:.2g})",
+        "inconclusive": f"whether {CLAIM} is not proved",
+    }
+    return Linear(
+        answer=answer, reason=f"{says[answer]}: {numbers}", claim=CLAIM, **known, p=float(p), other_p=other_p,
+        late=float(tested["late"].min()), power=float(tested["power"].min()),
+    )  # fmt: skip
+
+
+def _problem(cells: list[pd.DataFrame]) -> str:
+    if not cells:
+        return "no net interpolates, and the claim is about those that do"
+    if any("late" not in runs for runs in cells):
+        return "it wants the curves of single runs, which were not kept"
+    short = sum(int(runs["late"].isna().sum()) for runs in cells)
+    if short:
+        of = sum(len(runs) for runs in cells)
+        return f"{short} of {of} runs do not come down to {BELOW:g} of their first loss in 8 epochs or more"
+    return ""
+
+
+def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
+    """One cell's late rate, tested: below `least` counts against a line unless it is above that of a power law."""
+    late, n = runs["late"].to_numpy(), len(runs)
+    error, reach = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
+    straighter = above(late - runs["late_power"].to_numpy()) < LEVEL
+    return {
+        "p": above(late - least),
+        "other_p": 1.0 if straighter else above(least - late),
+        "late": float(late.mean()),
+        "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, reach)) if error else 1.0,
+    }
