@@ -132,6 +132,22 @@ def test_what_cannot_be_stacked_goes_alone_and_says_so(tiny: Tiny, tmp_path: Pat
         assert lasting(record) == lasting(run(configs[number], tmp_path / "alone" / str(number)))
 
 
+def test_runs_whose_stack_breaks_go_on_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill, times = graphs.Program._fill, iter(range(9))
+
+    def full(self: graphs.Program) -> None:
+        fill(self)
+        if next(times) == 1:
+            raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(graphs.Program, "_fill", full)
+    configs = numbered(*(tiny(*SAME, "epochs=3", f"seed={seed}") for seed in (0, 1)))
+    with pytest.warns(UserWarning, match="2 runs are not stacked and go one by one: out of memory"):
+        found = stack(configs, tmp_path)
+    assert [record.stepper for record in found.values()] == ["eager"] * 2
+    hold(found, configs, tmp_path, 1e-3)
+
+
 def test_a_step_of_one_run_and_of_several_can_be_captured(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from samgap.errors import line
 from samgap.pruning.mask import Masks
 from samgap.runs import identity
 from samgap.training import compiled, lightning
@@ -117,7 +118,10 @@ def carry_out(calls: Sequence[Callable[[], Any]], plan: RunPlan) -> list[Any]:
                 for seat in active:
                     seat.turn()
                 runs = [seat for seat in active if seat.run]
-                reason = program.take(*(seat.run for seat in runs if seat.run)) if runs else None
+                try:
+                    reason = program.take(*(seat.run for seat in runs if seat.run)) if runs else None
+                except Exception as error:  # such as a full device; alone they go on from their checkpoints
+                    reason = line(error)
                 for seat in runs:
                     seat.leave = reason or ""
         finally:  # on Ctrl-C runs leave, and let go of their locks
