@@ -32,7 +32,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 # Several processes with several threads each crawl; a sweep gets its speed from several runs at a time.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help env test lint bench check-gpu clean reproduce-all report status gpu-evidence
+.PHONY: help env test lint bench check-gpu clean reproduce-all report evidence status gpu-evidence
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,9 @@ reproduce-all: $(patsubst %,reproduce-%,$(filter-out fig5,$(FIGURES))) ## every 
 
 report: $(READY) ## all figures, tables and verdicts as one page: multirun/report/index.html
 	@$(ROOTED); "$(BIN)/python" -m samgap.report "$$root"
+
+evidence: $(READY) ## what all studies say together: slopes with their mean, ways of asking, power: multirun/evidence
+	@$(ROOTED); "$(BIN)/python" -m samgap.evidence "$$root"
 
 status: $(READY) ## every sweep: done, running, failed, missing, time left
 	@$(ROOTED); "$(BIN)/python" -m samgap.status "$$root"

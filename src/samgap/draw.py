@@ -100,14 +100,10 @@ def picture(drawn: kind.Kind, frame: pd.DataFrame, report: Mapping[str, Any], fo
         folder: where they go.
         name: of the style; see `style.style`.
     """
-    from matplotlib import pyplot as plt  # only after `cli` has set the backend
+    from samgap.figures.picture import save  # only after `cli` has set the backend
 
     with style(name):
-        figure = drawn.draw(frame, report, titled=name != "paper")
-        for ending in ("pdf", "png"):
-            files.replace(folder / f"{report['name']}.{ending}", lambda path: figure.savefig(path))
-            figure.set_layout_engine("none")  # the first save has computed the layout
-        plt.close(figure)
+        save(drawn.draw(frame, report, titled=name != "paper"), folder / report["name"])
 
 
 def judge_again(came: Path, config: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from samgap.figures.chart import Chart
 from samgap.figures.significance import holm
 from samgap.report import collected
 from samgap.report.__main__ import write
+from samgap.report.page import MEANINGS
 from tests.check_gpu import made
 from tests.conftest import called, config
 from tests.test_commands import Command
@@ -98,17 +99,19 @@ def article(driver: webdriver.Chrome, anchor: str) -> WebElement:
 def test_charts_render_without_a_word_on_the_console_and_no_request_leaves(
     driver: webdriver.Chrome, shown: collected.Collected, root: Path
 ) -> None:
-    charts = [chart for study in shown.studies for chart in study.charts]
-    assert len(charts) > 30
+    groups = [(study.anchor, study.charts) for study in shown.studies]
+    groups += [(f"evidence-{name}", charts) for name, charts in shown.evidence.tables.charts().items()]
+    charts = [chart for _, several in groups for chart in several]
+    assert len(charts) > 36
     drawings = driver.find_elements(By.CSS_SELECTOR, ".chart svg.marks")
     assert len(drawings) == len(charts)
     marks = "return document.querySelectorAll(arguments[0] + ' .mark-symbol.role-mark path').length"
-    for study in shown.studies:
-        for number, chart in enumerate(study.charts):
+    for anchor, several in groups:
+        for number, chart in enumerate(several):
             if isinstance(chart, Chart):
-                place = f'[data-spec="{study.anchor}-{number}"]'
+                place = f'[data-spec="{anchor}-{number}"]'
                 points = sum(line.points["y"].count() for line in chart.lines if line.look.marker)
-                assert driver.execute_script(marks, place) == points, (study.anchor, chart.title)
+                assert driver.execute_script(marks, place) == points, (anchor, chart.title)
     assert driver.get_log("browser") == []
     sent = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     requests = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
@@ -130,7 +133,7 @@ def test_a_tooltip_says_n_and_the_interval(driver: webdriver.Chrome) -> None:
     tooltip = WebDriverWait(driver, 60).until(tip)
     # Of two points at one place the later drawn is told of.
     assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ=0.2" in tooltip
-    assert "ours with 95 % interval, ρ* chosen on held-out images" in tooltip
+    assert "ρ chosen on held-out images (95 % interval)" in tooltip
 
 
 @browsed
@@ -239,6 +242,33 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
     assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
     assert len(shown.theory.rows) > 10
+    assert not shown.evidence.own
+    assert "ways of asking say that the gap grows" in page
+    for title in shown.evidence.tables.shown():
+        assert f"<caption>{title}</caption>" in page
+
+
+@browsed
+def test_a_switch_shows_what_is_of_this_root_or_came_with_samgap(driver: webdriver.Chrome) -> None:
+    rows = {name: driver.find_elements(By.CSS_SELECTOR, f"#overview tr.{name}") for name in ("mine", "theirs")}
+    for chosen, visible in (("mine", (True, False)), ("theirs", (False, True)), ("all", (True, True))):
+        driver.find_element(By.ID, chosen).send_keys(Keys.SPACE)
+        assert tuple(all(row.is_displayed() is shown for row in rows[name]) for name, shown in
+                     zip(rows, visible, strict=True)) == (True, True)  # fmt: skip
+        assert all(rows.values())
+
+
+def test_the_answer_is_of_the_study_of_each_figure_that_says_most(shown: collected.Collected, root: Path) -> None:
+    answers = shown.answers()
+    assert len({study.name for study in answers}) == len(answers)
+    assert not [study for study in answers if study.scale == "smoke"]
+    named = {study.name: study for study in answers}
+    assert named["mine"].own
+    assert (named["fig7"].scale, named["fig7"].own) != ("cpu", False)  # there is one at the published settings
+    page = (root / "report" / "index.html").read_text()
+    assert page.index('id="answer"') < page.index('id="overview"') < page.index('id="figures"')
+    for verdict in {verdict["answer"] for study in answers for verdict in study.report["verdicts"]}:  # type: ignore[index]
+        assert f'title="{MEANINGS[verdict]}"' in page.replace("&#39;", "'")
 
 
 def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None:
@@ -255,7 +285,7 @@ def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None
         study("d", {"p_up": 0.001, "slope": 1.0}, scale="smoke"), study("e", {"p_up": None}),
     ]  # fmt: skip
     nothing = collected.Rows([], "", False)
-    found, questions = collected.Collected(studies, nothing, {}, {}, None).corrected()
+    found, questions = collected.Collected(studies, None, nothing, {}, {}, None).corrected()
     assert questions == 3
     places = {("a-cpu-reference", 0): 0.03, ("b-cpu-reference", 0): 0.03, ("b-cpu-reference", 1): 0.04}
     assert found == pytest.approx(places | {("c-cpu-reference", 0): 0.04})
@@ -275,7 +305,8 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
 
 
 def test_lines_can_be_told_apart_without_color(shown: collected.Collected) -> None:
-    charts = [chart for study in shown.studies for chart in study.charts if isinstance(chart, Chart)]
+    groups = [*(study.charts for study in shown.studies), *shown.evidence.tables.charts().values()]
+    charts = [chart for charts in groups for chart in charts if isinstance(chart, Chart)]
     for chart in charts:
         looks = [(line.look.marker, line.dash, line.filled) for line in chart.lines if line.look.marker]
         assert len(looks) == len({*looks}), chart.name

@@ -46,6 +46,7 @@ class Line:
     size: float = 6  # of the marker, in points
     filled: bool = True
     bars: bool = False  # draw low and high as bars, not as a band
+    across: bool = False  # low and high are of x, drawn as bars
     spread: str = ""  # what low and high mean, such as "± s.e."
     notes: Literal["", "above", "below"] = ""  # where to write the notes; empty = nowhere in the chart
     aside: float = 0  # shift along x, so that equal lines do not hide each other
@@ -115,7 +116,8 @@ def points(
 
 def gap_axis(lines: Sequence[Line]) -> Axis:
     """Return the axis for gaps in percentage points; with a gap above `WIDE`, it is logarithmic beyond 1."""
-    largest = max((line.points[["y", "low", "high"]].abs().max().max() for line in lines), default=0)
+    of = [line.points[["x" if line.across else "y", "low", "high"]] for line in lines]
+    largest = max((points.abs().max().max() for points in of), default=0)
     if largest > WIDE:
         return Axis("SAM minus SGD (percentage points,\nlogarithmic beyond 1)", "gap", "symlog", "points")
     return Axis("SAM minus SGD (percentage points)", "gap", unit="points")
@@ -125,7 +127,8 @@ def point_labels(chart: Chart, line: Line) -> list[str]:
     """Return a text for each point: numbers, interval, number of runs and note. It is empty if y is nan."""
     texts = []
     for point in line.points.to_dict("records"):
-        text = f"{chart.x.text(point['x'])}: {point['y']:.4g}"
+        here, told = (chart.y.text(point["y"]), point["x"]) if line.across else (chart.x.text(point["x"]), point["y"])
+        text = f"{here}: {told:.4g}"
         if pd.notna(point["low"]):
             text += f" [{point['low']:.4g}, {point['high']:.4g}] ({line.spread})"
         if pd.notna(point["n"]):

@@ -1,6 +1,7 @@
 """Draws charts as a matplotlib figure, which is readable in color and in gray."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib import patheffects
@@ -11,44 +12,63 @@ from matplotlib.transforms import Bbox
 
 from samgap import style
 from samgap.figures.chart import Axis, Chart, Line
+from samgap.files import replace
 
 MANY = 30  # a line with more points has markers on some of them only
 
 
-def draw(charts: Sequence[Chart], title: str, below: str) -> Figure:
+def draw(charts: Sequence[Chart], title: str, below: str, *, stacked: bool = False) -> Figure:
     """Return a figure with a panel for each chart, side by side. Each legend is below its panel.
 
     Args:
         charts: at least one.
         title: above the panels.
         below: a line in small gray letters below the legends.
+        stacked: one panel above the other instead; they share the x axis and, having the same lines, the last's legend.
     """
     alike = len({chart.y for chart in charts}) == 1
-    figure, panels = plt.subplots(1, len(charts), sharey=alike, squeeze=False, layout="constrained")
+    shape = (len(charts), 1) if stacked else (1, len(charts))
+    figure, panels = plt.subplots(*shape, sharex=stacked, sharey=alike, squeeze=False, layout="constrained")
     rows = 0
-    for number, (axes, chart) in enumerate(zip(panels[0], charts, strict=True)):
+    for number, (axes, chart) in enumerate(zip(panels.flat, charts, strict=True)):
         for line in chart.lines:
             _line(axes, line)
         if chart.y.unit == "points":
             axes.axhline(0, color="#606060", linewidth=0.8, zorder=1)
         for which, axis in (("x", chart.x), ("y", chart.y)):
-            _axis(axes, which, axis, labeled=which == "x" or number == 0 or not alike)
+            last = number == len(charts) - 1
+            _axis(axes, which, axis, labeled=last or not stacked if which == "x" else number == 0 or not alike)
         axes.margins(x=0.08, y=0 if chart.y.zero else 0.12)  # depends on the scale, which must be set before
+        if chart.x.unit == "points":
+            axes.axvline(0, color="#606060", linewidth=0.8, zorder=1)
         axes.set_title(chart.title)
-        rows = max(rows, _legend(axes, chart, wide=not alike))
+        if last or not stacked:
+            rows = max(rows, _legend(axes, chart, wide=not alike))
     (width, height), letters = plt.rcParams["figure.figsize"], plt.rcParams["legend.fontsize"]
-    wide = width * ((1 if alike else 1.2) * len(charts) + 0.3)
-    figure.set_size_inches(wide, height + letters / 47 * rows + letters / 12 * bool(title))
+    across, down = (1, len(charts)) if stacked else (len(charts), 1)
+    named = max(len(chart.y.ticks) for chart in charts)
+    wide = width * ((1 if alike else 1.2) * across + 0.3 + 0.4 * stacked)
+    tall = max(height * (0.7 if stacked else 1), letters / 38 * named) * down
+    figure.set_size_inches(wide, tall + letters / 47 * rows + letters / 12 * bool(title))
     figure.suptitle(title, fontweight="bold")
     figure.supxlabel(below, fontsize=letters, color=style.PUBLISHED)
     figure.draw_without_rendering()  # computes the layout, and so where notes are
-    for axes in panels[0]:
+    for axes in panels.flat:
         hide_overlapping(axes)
     return figure
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as pdf and png, and close it."""
+    for ending in (".pdf", ".png"):
+        replace(path.with_name(path.name + ending), lambda place: figure.savefig(place))
+        figure.set_layout_engine("none")  # the first save has computed the layout
+    plt.close(figure)
+
+
 def _line(axes: Axes, line: Line) -> None:
-    (color, marker), points, many = line.look, line.points, len(line.points) > MANY
+    (color, marker), points = line.look, line.points
+    many = len(points) > MANY and line.dash is not None
     wide, size = plt.rcParams["lines.linewidth"], line.size * plt.rcParams["lines.markersize"] / 6
     x, y = points["x"] + line.aside, points["y"]
     if line.weighted:
@@ -56,7 +76,10 @@ def _line(axes: Axes, line: Line) -> None:
             x, y, s=18 * points["weight"], color=color, marker=marker, alpha=0.25, linewidths=0, label=line.label
         )
         return
-    if line.bars and line.spreads:
+    if line.across and line.spreads:
+        ends = x - points["low"], points["high"] - x
+        axes.errorbar(x, y, xerr=ends, fmt="none", ecolor=color, elinewidth=0.8 * wide, capsize=3)
+    elif line.bars and line.spreads:
         ends = y - points["low"], points["high"] - y
         axes.errorbar(x, y, ends, fmt="none", ecolor=color, elinewidth=0.8 * wide, capsize=3)
     elif line.spreads:

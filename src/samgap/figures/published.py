@@ -6,6 +6,20 @@ import pandas as pd
 
 from samgap.errors import SettingError, said
 
+FOLDER = resources.files("samgap") / "reference" / "published"
+IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "imagenet": 1_281_167}  # for training
+ON = {"fig7": "mnist", "fig8": "cifar10", "fig9": "imagenet"}  # names of other tables end with the data set
+
+
+def names() -> list[str]:
+    """The tables."""
+    return sorted(path.name.removesuffix(".csv") for path in FOLDER.iterdir() if path.name.endswith(".csv"))
+
+
+def data(name: str) -> str:
+    """The data set of a table of gaps."""
+    return ON.get(name) or name.rpartition("_")[2]
+
 
 def load(name: str) -> pd.DataFrame:
     """Return a published table. fig8 has width, params, sgd_acc, sgd_std, sam_acc, sam_std, gap, gap_band, best_rho.
@@ -17,9 +31,7 @@ def load(name: str) -> pd.DataFrame:
     Raises:
         SettingError: no table has this name.
     """
-    folder = resources.files("samgap") / "reference" / "published"
-    names = sorted(path.name.removesuffix(".csv") for path in folder.iterdir() if path.name.endswith(".csv"))
-    if name not in names:
-        raise SettingError(f"draw.published must be null or one of {', '.join(names)}, got {said(name)}.")
-    with (folder / f"{name}.csv").open(encoding="utf-8") as file:
+    if name not in names():
+        raise SettingError(f"draw.published must be null or one of {', '.join(names())}, got {said(name)}.")
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)

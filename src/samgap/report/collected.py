@@ -1,7 +1,6 @@
 """The contents of the page as plain values: the studies of a root, evaluated now, and the results of samgap itself."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +14,15 @@ from samgap.errors import SettingError
 from samgap.figures import kind, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.chart import Chart, Map
+from samgap.figures.evidence import tables
+from samgap.figures.evidence.results import order
+from samgap.figures.evidence.tables import Tables
 from samgap.figures.significance import holm
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
+
+SCALES = {"own": 1, "cpu": 2, "gpu": 3, "paper": 4, "registered": 5}  # the larger, the more a study says
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,21 @@ class Card:
     ended: dict[str, str]  # part -> why it failed or was skipped
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the studies say together."""
+
+    tables: Tables
+    made: str
+    own: bool
+
+
 @dataclass(frozen=True)
 class Collected:
     """All contents of the page."""
 
     studies: list[Shown]
+    evidence: Evidence
     theory: Rows
     conformance: dict[str, Rows]  # by class
     bench: dict[str, Rows]  # by part
@@ -82,9 +96,19 @@ class Collected:
     def figures(self) -> dict[str, list[Shown]]:
         """Return the studies by figure, in the order of the paper; those of the root come first."""
         grouped: dict[str, list[Shown]] = {}
-        for study in sorted(self.studies, key=lambda study: (_place(study.name), not study.own, study.scale)):
+        for study in sorted(self.studies, key=lambda study: (order(study.name), not study.own, study.scale)):
             grouped.setdefault(study.name, []).append(study)
         return grouped
+
+    def answers(self) -> list[Shown]:
+        """Return the study of each figure that says most, in the order of the paper: what can be drawn at the largest
+        scale, the root's before samgap's. A figure of which nothing but smoke scale is known is left out.
+        """
+        return [
+            max(known, key=lambda study: (SCALES.get(study.scale.split("_")[0], 1), study.own))
+            for studies in self.figures().values()
+            if (known := [study for study in studies if study.report and study.scale != "smoke"])
+        ]
 
     def corrected(self) -> tuple[dict[tuple[str, int], float], int]:
         """Holm's p value by study's anchor and verdict's place, and of how many distinct questions.
@@ -112,7 +136,7 @@ def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root`, and read the results that came with samgap."""
     own = [evaluate(root, name, scale) for name, scale in sweeps.find(root)]
     came = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
-    return Collected([*own, *came], _theory(root), _conformance(root), _bench(root), _card(root))
+    return Collected([*own, *came], _evidence(root), _theory(root), _conformance(root), _bench(root), _card(root))
 
 
 def evaluate(root: Path, name: str, scale: str) -> Shown:
@@ -157,6 +181,13 @@ def _figure(name: str, scale: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not known:
         values["draw"]["title"] += f": {name}"
     return values["draw"], values["about"]
+
+
+def _evidence(root: Path) -> Evidence:
+    values, own = _read(root, f"evidence/{tables.MADE}")
+    return Evidence(
+        tables.read((root if own else REFERENCE) / "evidence"), _when(values["made"], values["commit"]), own
+    )
 
 
 def _theory(root: Path) -> Rows:
@@ -213,8 +244,3 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _when(made: str, commit: str) -> str:
     return f"{made[:10]}, commit {commit[:7]}"
-
-
-def _place(name: str) -> tuple[int, str]:
-    number = re.fullmatch(r"fig(\d+)", name)
-    return (int(number[1]) if number else 99, name)

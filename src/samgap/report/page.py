@@ -17,6 +17,15 @@ from samgap.report.collected import Collected, Shown
 SIGNS = {"replicated": "✓", "differs": "✗", "too few": "?",
          "reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",
          "fails as stated": "✗", "void": "–", "unsettled": "?", "n/a": "–"}  # fmt: skip
+MEANINGS = {
+    "reproduced": "The claim holds in this study, and chance gives as much in less than one study in twenty.",
+    "not reproduced": "This study excludes what the claim says, such as the published slope.",
+    "inconclusive": "This study cannot tell the claim from chance; its text says what it could have found.",
+    "replicated": "The published numbers lie where our runs on the same data and settings expect them.",
+    "differs": "Too many published numbers lie outside of where our runs on the same data and settings expect them.",
+    "too few": "Too few numbers to tell agreement from chance.",
+    "void": "The theorem's conditions do not hold here, so the study says nothing about it.",
+}
 LISTED = 80  # most points of a chart in a list; the same limit as for keyboard access in page.js
 ENDINGS = ("pdf", "png", "csv", "json")
 
@@ -45,6 +54,9 @@ def render(found: Collected, folder: Path) -> str:
         spec=vega.spec,
         numbers=_numbers,
         sign=lambda answer: SIGNS[answer],
+        meanings=MEANINGS,
+        number=_number,
+        origin=lambda study: "mine" if study.own else "theirs",
         flat=_flat,
         script=_script(),
     )
@@ -84,6 +96,17 @@ def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
     marked = [line for line in chart.lines if line.look.marker]
     labels = [(line.label, text) for line in marked for text in point_labels(chart, line) if text]
     return labels if len(labels) <= LISTED else []
+
+
+def _number(verdict: Mapping[str, Any]) -> str:
+    """Return the one number of a verdict: a slope, a count of numbers that agree, or a p value."""
+    if verdict.get("agree") is not None:
+        return f"{verdict['agree']} of {verdict['numbers']} numbers agree"
+    p = verdict.get("p_up", verdict.get("p"))
+    text = "" if p is None else f"p = {p:.2g}"
+    if verdict.get("slope") is not None:
+        text = f"slope {verdict['slope']:+.2g}, {text}"
+    return text
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:

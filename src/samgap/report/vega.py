@@ -8,8 +8,9 @@ from typing import Any
 from samgap.figures.chart import Axis, Chart, Line, Map, point_labels
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-HEIGHT = 320
+HEIGHT, ROW = 320, 30  # pixels; a row has a name on the y axis
 LETTERS = 44  # most characters in a line of text, so that it fits on a phone
+NAME = 26  # the same of a name on the y axis
 MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
@@ -29,9 +30,14 @@ CONFIG = {
 def spec(chart: Chart | Map) -> dict[str, Any]:
     """Return the Vega-Lite specification of a chart, as wide as its container on the page."""
     return {
-        "$schema": SCHEMA, "width": "container", "height": HEIGHT, "background": "transparent", "config": CONFIG,
+        "$schema": SCHEMA, "width": "container", "height": _height(chart), "background": "transparent",
+        "config": CONFIG,
         "description": chart.title, "padding": {"left": 5, "right": 20, "top": 5, "bottom": 5},
     } | (_map(chart) if isinstance(chart, Map) else _lines(chart))  # fmt: skip
+
+
+def _height(chart: Chart | Map) -> int:
+    return max(HEIGHT, ROW * len(chart.y.ticks)) if isinstance(chart, Chart) else HEIGHT
 
 
 def _lines(chart: Chart) -> dict[str, Any]:
@@ -56,11 +62,14 @@ def _lines(chart: Chart) -> dict[str, Any]:
     stroke, plain = by_line(*colors), {"field": "color", "type": "nominal", "scale": None}
     dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
     fills = [("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines]
-    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}, "color": plain, "detail": {"field": "line"}}
+    hues = {"color": plain, "detail": {"field": "line"}}
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}} | hues
+    sides = {"x": x | {"field": "low"}, "x2": {"field": "high"}} | hues
     tooltip = [{"field": "label", "title": "series"}, {"field": "text", "title": "point"}]
     layers = [
-        layer({"type": "area"}, numbers_of(lambda line: line.spreads and not line.bars), 0.2, **ends),
+        layer({"type": "area"}, numbers_of(lambda line: line.spreads and not (line.bars or line.across)), 0.2, **ends),
         layer({"type": "rule", "strokeWidth": 1.5}, numbers_of(lambda line: line.spreads and line.bars), 0.6, **ends),
+        layer({"type": "rule", "strokeWidth": 1.5}, numbers_of(lambda line: line.across), 0.6, **sides),
         layer(
             {"type": "line", "strokeWidth": 2}, numbers_of(lambda line: line.dash is not None),
             stroke=stroke, strokeDash=by_line(*dashes),
@@ -78,9 +87,10 @@ def _lines(chart: Chart) -> dict[str, Any]:
         noted = [number for number, line in enumerate(lines) if line.notes == side]
         layers.append(layer(text, noted, text={"field": "note"}, y=y | {"field": "end"}))
     layers = [one for one in layers if one["transform"][0]["filter"]["oneOf"]]
-    if chart.y.unit == "points":
-        rule = {"type": "rule", "color": "#606060"}
-        layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": 0}}})
+    for side, axis in (("x", chart.x), ("y", chart.y)):
+        if axis.unit == "points":
+            rule = {"type": "rule", "color": "#606060"}
+            layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {side: {"datum": 0}}})
     label = {"calculate": f"join({labels}[datum.line], ' ')", "as": "label"}
     color = {"calculate": f"{json.dumps(colors)}[datum.line]", "as": "color"}
     return {"data": {"values": _rows(chart)}, "transform": [label, color], "layer": layers}
@@ -104,22 +114,27 @@ def _rows(chart: Chart) -> list[Any]:
 def _axis(which: str, axis: Axis) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": _wrapped(axis.title)}
     if axis.ticks:
-        values, texts = [place for place, _ in axis.ticks], _literal(text for _, text in axis.ticks)
+        values = [place for place, _ in axis.ticks]
+        texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)
         shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]"}
+        shown |= {"labelLimit": 0, "labelOverlap": False} if which == "y" else {}
     elif axis.unit == "parameters":
         shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
     scale: dict[str, Any] = {"type": axis.scale, "zero": axis.zero} if axis.scale == "linear" else {"type": axis.scale}
-    scale |= {"constant": 1} if axis.scale == "symlog" else {"nice": False, "padding": 20} if which == "x" else {}
+    if axis.scale == "symlog":
+        scale |= {"constant": 1}
+    elif which == "x" or axis.ticks:
+        scale |= {"nice": False, "padding": 20}
     return {"field": which, "type": "quantitative", "axis": shown, "scale": scale}
 
 
-def _wrapped(text: str) -> list[str]:
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, LETTERS, break_on_hyphens=False)]
+def _wrapped(text: str, letters: int = LETTERS) -> list[str]:
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, letters, break_on_hyphens=False)]
 
 
-def _literal(texts: Iterable[str]) -> str:
+def _literal(texts: Iterable[str], letters: int = LETTERS) -> str:
     """Return a Vega expression for texts: an array of arrays of lines."""
-    return json.dumps([_wrapped(text) for text in texts], ensure_ascii=False)
+    return json.dumps([_wrapped(text, letters) for text in texts], ensure_ascii=False)
 
 
 def _map(plane: Map) -> dict[str, Any]:

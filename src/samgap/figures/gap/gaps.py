@@ -62,7 +62,11 @@ class Gaps:
     @property
     def choice(self) -> null.Rhos:
         """The rhos from which the unbiased protocol chooses."""
-        return self.swept if self.unbiased == "quadratic" else self.rhos
+        return self.choices(self.unbiased)
+
+    def choices(self, protocol: str) -> null.Rhos:
+        """The rhos from which a protocol chooses."""
+        return 1 if protocol == "fixed" else self.swept if protocol == "quadratic" else self.rhos
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Gap(Kind):
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """See `study.kept`."""
-        return study.kept(report, self.settings, self.verdicts)
+        return self.verdicts(*study.kept(report, self.settings))
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Gap and accuracies."""

@@ -38,7 +38,7 @@ class Tail:
 
 
 @functools.lru_cache(maxsize=24)
-def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1) -> np.ndarray:
+def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1, *, own: bool = False) -> np.ndarray:
     """Gaps (studies, seeds, cells), each with a standard deviation of about 1; each seed's rho is the best of the other
     seeds' mean.
 
@@ -47,6 +47,7 @@ def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1)
         rhos: see `Rhos`.
         part: another one is other studies.
         sgd_runs: SGD's noise is that of a mean over so many for each one of SAM.
+        own: the best rho is that of the mean of all seeds instead, where they are a number.
     """
     several = rhos if isinstance(rhos, int) else len(rhos)
     random = np.random.default_rng(part)
@@ -55,7 +56,7 @@ def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1)
         sam = random.standard_normal((STUDIES // BLOCKS, seeds, cells, several), dtype=np.float32)
         sgd = random.standard_normal((STUDIES // BLOCKS, seeds, cells), dtype=np.float32)
         if isinstance(rhos, int):
-            chosen = (sam.sum(axis=1, keepdims=True) - sam).argmax(axis=-1)
+            chosen = (sam.sum(axis=1, keepdims=True) - (0 if own else sam)).argmax(axis=-1)
             best = np.take_along_axis(sam, chosen[..., None], axis=-1)[..., 0]
         else:
             best = np.swapaxes(parabola.left_out(rhos, np.swapaxes(sam, 1, 2))[1], 1, 2)

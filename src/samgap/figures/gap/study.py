@@ -19,6 +19,7 @@ from samgap.figures.table import Table, axis_label, cell_label, collect, shown
 from samgap.runs import identity, sweeps
 from samgap.style import compact
 
+Asked = tuple[Gaps, str, list[str] | None, pd.DataFrame | None]  # the gaps, x, over and published of a verdict
 Verdicts = Callable[[Gaps, str, list[str] | None, pd.DataFrame | None], Sequence[Judgment]]
 
 
@@ -136,8 +137,8 @@ def evaluate(
     return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(study))])
 
 
-def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdicts) -> Sequence[Judgment]:
-    """The verdicts on gaps that a result was kept with.
+def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Asked:
+    """The gaps that a result was kept with, as verdicts ask for them.
 
     The accuracies of its runs were not: a run collapsed where the gap takes more than half of SGD's mean test accuracy.
     At equal rho its cell is left out. Where a rho was chosen it stays, since no other can be chosen any more.
@@ -145,7 +146,6 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     Args:
         report: its json; `rhos` says how many there were to choose from.
         settings: of the kind of figure.
-        verdicts: what is asked of the gaps.
 
     Raises:
         SettingError: the result does not have them.
@@ -166,7 +166,7 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any], verdicts: Verdi
     found = Gaps(cells, by_seed, none, none, axes, *choice, [], equal_parameters, sgd_runs, swept)
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
-    return verdicts(found, x, over, reference)
+    return found, x, over, reference
 
 
 def _published(names: str | list[str], axes: list[str], settings: list[dict[str, Any]]) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""What all studies of gaps say together."""

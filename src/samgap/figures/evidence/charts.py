@@ -1,0 +1,103 @@
+"""The charts of what all studies say together, from the tables as they are kept."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from samgap import style
+from samgap.figures.chart import DASHED, Axis, Chart, Line, gap_axis, points
+from samgap.figures.evidence.results import DECADE
+from samgap.figures.evidence.slopes import MEAN
+from samgap.figures.evidence.specifications import CHOICES, counts, said
+from samgap.style import Look
+
+ENDS = ("low", "high")
+KINDS = {
+    "unbiased": ("ours by the verdict's rule for ρ*, 95 % interval", style.SERIES[1], 0.16),
+    "fixed": ("ours at equal ρ, 95 % interval", style.SERIES[2], -0.16),
+    "published": ("published, 95 % interval by its bands", Look(style.PUBLISHED, "x"), 0.0),
+}
+
+
+def slopes(frame: pd.DataFrame) -> list[Chart]:
+    """A forest plot for each unit of slopes; ours first, the published below, each with its mean."""
+    return [_forest(str(unit), rows) for unit, rows in frame.groupby("unit", sort=False)]
+
+
+def _forest(unit: str, frame: pd.DataFrame) -> Chart:
+    kinds = frame["rule"].where(~frame["unbiased"], "unbiased")
+    frame = frame.assign(kind=kinds)[kinds.isin(KINDS)]
+    theirs, mean = frame["kind"].eq("published"), frame["study"].eq(MEAN)
+    frame["name"] = frame["study"].where(~mean, theirs.map({False: "mean of ours", True: "mean of the published"}))
+    apart = frame["apart"]
+    frame["name"] = frame["name"].where(apart.eq("") | (not mean.any()), "(" + frame["name"] + ")")
+    ordered = frame.assign(theirs=theirs, mean=mean).sort_values(["theirs", "mean"], kind="stable")["name"]
+    rows = {name: -row for row, name in enumerate(dict.fromkeys(ordered))}
+    frame["row"] = frame["name"].map(rows) + frame["kind"].map({kind: aside for kind, (*_, aside) in KINDS.items()})
+    lines = []
+    for kind, (text, look, _) in KINDS.items():
+        mine = frame[(frame["kind"] == kind) & ~mean].rename(columns={"seeds": "n"})
+        if len(mine):
+            found = points(mine, "slope", "row", ends=ENDS, note=apart[mine.index])
+            lines.append(Line(text, found, look, None, across=True, spread="95 % interval"))
+    if (means := frame[mean]).size:
+        note = "heterogeneity p = " + means["q_p"].map("{:.2g}".format)
+        found = points(means, "slope", "row", ends=ENDS, note=note)
+        text = "random-effects mean of those without brackets"
+        lines.append(Line(text, found, Look("#000000", "D"), None, across=True, spread="95 % interval"))
+    across = gap_axis(lines)
+    per, title = "decade", "larger nets"
+    if unit != DECADE:
+        per, title = f"{unit.rpartition('.')[2]} of 1", f"more {unit.rpartition('.')[2]}"
+    x = replace(
+        across, title=f"slope, points per {per}" + ", logarithmic beyond 1" * (across.scale == "symlog"), name="slope"
+    )
+    return Chart(title, x, Axis("", "study", ticks=tuple((row, name) for name, row in rows.items())), lines)
+
+
+def specifications(frame: pd.DataFrame) -> list[Chart]:
+    """The slopes of a study's specifications in order, and which choices each made."""
+    frame = frame.reset_index(drop=True).assign(place=frame.index + 1)
+    x = Axis("specification, in the order of slopes", "specification")
+    told = {(one["choice"], one["value"]): "ρ " * (one["choice"] == "rule") + said(one) for one in counts(frame)}
+    rows = {pair: -row for row, pair in enumerate(told)}
+    notes = frame[[*CHOICES]].agg(", ".join, axis=1) + frame["p"].map(", p = {:.2g}".format)
+    frame = frame.assign(note=notes, n=frame["seeds"])
+    made = pd.concat([frame.assign(row=[rows[choice, value] for value in frame[choice]]) for choice in CHOICES])
+    upper, lower = [], []
+    for yes, text, look in ((True, "p < .05 for a rise", style.SERIES[0]), (False, "no", style.SERIES[4])):
+        mine, dots = (each[each["says_yes"] == yes] for each in (frame, made))
+        slopes = points(mine, "place", "slope", ends=ENDS, note=mine["note"])
+        line = Line(text, slopes, look, None, 4, yes, bars=True, spread="95 % interval")
+        upper.append(line)
+        lower.append(replace(line, points=points(dots, "place", "row", note=dots["note"]), bars=False, spread=""))
+    axis = gap_axis(upper)
+    name = "slope, points per decade" + ",\nlogarithmic beyond 1" * (axis.scale == "symlog")
+    ticks = tuple((row, told[pair]) for pair, row in rows.items())
+    return [Chart("what each way of asking says", x, replace(axis, title=name, name="slope"), upper),
+            Chart("which choices it makes: how many say yes", x, Axis("", "choice", ticks=ticks), lower)]  # fmt: skip
+
+
+def gaps(frame: pd.DataFrame) -> list[Chart]:
+    """Gaps over parameters, and over parameters per training image."""
+    sizes = (
+        ("params", "over parameters", Axis("parameters", "parameters", "log", "parameters")),
+        ("per_image", "over parameters per training image",
+         Axis("parameters per training image", "parameters an image", "log", "parameters")),
+    )  # fmt: skip
+    charts = []
+    for x, title, across in sizes:
+        lines: list[Line] = []
+        groups = [*frame.dropna(subset=x).groupby(["published", "study"], sort=False)]
+        ours = style.looks(sum(not theirs for (theirs, _), _ in groups))
+        looks = [*ours, *(Look(style.PUBLISHED, look.marker) for look in style.looks(len(groups) - len(ours)))]
+        for ((theirs, _), rows), look in zip(groups, looks, strict=True):
+            text = f"{rows['study'].iloc[0]} on {rows['data'].iloc[0]}, " + (
+                "published, band as drawn in the paper" if theirs else "ours with 95 % interval"
+            )
+            found = points(rows.sort_values(x), x, "gap", ends=ENDS)
+            spread = "as drawn in the paper" if theirs else "95 % interval"
+            line = Line(text, found, look, DASHED if theirs else (), filled=not theirs, bars=True, spread=spread)
+            lines.append(line)
+        charts.append(Chart(title, across, gap_axis(lines), lines))
+    return charts

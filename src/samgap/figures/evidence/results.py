@@ -1,0 +1,152 @@
+"""The results of gaps, series by series: those below a root, and those that came with samgap."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from samgap.figures import kind, published
+from samgap.figures.gap import null, series, study
+from samgap.figures.gap.charts import label
+from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.kinds import BestRho, Choices, Gap
+from samgap.figures.gap.slopes import spreads
+from samgap.figures.table import cell_label
+from samgap.runs import identity
+
+LEAST_SEEDS, LEAST_CELLS = 2, 3  # of a trend
+DECADE = "decade of parameters"
+OFF = (0, "null", "false", None)
+CONDITIONS = ("data.label_noise", "pruner.sparsity")
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The cells of a result that differ in x alone."""
+
+    name: str  # of the figure
+    scale: str
+    folder: Path  # of the result
+    settings: Mapping[str, Any]  # of its first run, with dotted keys
+    found: Gaps
+    x: str
+    axes: dict[str, Any]  # by which the series is told from others of the result
+    cells: pd.DataFrame
+    published: pd.DataFrame | None
+
+    @property
+    def study(self) -> str:
+        """Figure and scale."""
+        return f"{self.name}/{self.scale}"
+
+    @property
+    def text(self) -> str:
+        """The same with what the series is of."""
+        named: str = label(self.axes)
+        return ", ".join(filter(None, (self.study, named.removesuffix(": "))))
+
+    @property
+    def unit(self) -> str:
+        """Of what a slope is one, in words."""
+        return DECADE if self.x.startswith("params") else self.x
+
+    @property
+    def rules(self) -> list[str]:
+        """How rho was chosen, each way that there is."""
+        return [*dict.fromkeys(self.found.by_seed["protocol"])]
+
+    @property
+    def images(self) -> float:
+        """Training images; nan where nobody says."""
+        size, held = self.settings.get("data.train_size"), self.settings.get("data.holdout") or 0
+        return size or published.IMAGES.get(self.settings["data.name"], math.nan) - held
+
+    @cached_property
+    def apart(self) -> str:
+        """What sets it apart from clean data and dense nets, "" for nothing."""
+        unswept = {key: self.settings.get(key) for key in CONDITIONS if key not in self.found.axes}
+        return cell_label({axis: value for axis, value in (unswept | self.axes).items() if value not in OFF})
+
+    def by_seed(self, rule: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+        """Gaps (seeds, cells), where the cells stand, and these cells, in order."""
+        values, places, ordered = series.by_seed(self.found, self.cells, self.x, rule)
+        return values.to_numpy(), places, ordered
+
+    def nothing(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
+        """Gaps (studies, seeds, cells) without effect, of the noise of `gaps`."""
+        found = null.gaps(*gaps.shape, self.found.choices(rule), part, self.found.sgd_runs, own=rule == "paper")
+        return found * spreads(gaps).astype(np.float32)
+
+    @cached_property
+    def signature(self) -> set[tuple[float, ...]]:
+        """Its gaps with their cell, seed and rho, by which runs of another series are known again."""
+        cells = self.cells[[*self.found.axes, "params_total", "params_live"]]
+        rows = self.found.by_seed.merge(cells, on=self.found.axes) if self.found.axes else self.found.by_seed
+        columns = [column for column in ("params_total", "params_live", "seed", "rho", "gap") if column in rows]
+        return {tuple(row) for row in rows[columns].astype(float).round(6).to_numpy().tolist()}
+
+
+def read(folders: Iterable[Path]) -> list[Series]:
+    """All series of the results in some folders but those of smoke scale, in the order of the paper's figures.
+
+    Args:
+        folders: of results, <name>/<scale>/<name>.json in each; a later one's stand in place of an earlier one's.
+
+    Raises:
+        SettingError: a result does not say how many rhos there were.
+    """
+    paths = {
+        path.parent.relative_to(folder): path
+        for folder in folders
+        for path in folder.glob("*/*/*.json")
+        if path.stem == path.parent.parent.name and path.parent.name != "smoke"
+    }
+    ordered = sorted(paths.items(), key=lambda item: (order(item[0].parent.name), item[0].name))
+    return [one for _, path in ordered for one in of_result(path)]
+
+
+def order(name: str) -> tuple[int, str]:
+    """The place of a figure among others."""
+    number = re.fullmatch(r"fig(\d+)", name)
+    return (int(number[1]) if number else 99, name)
+
+
+def of_result(path: Path) -> Iterator[Series]:
+    """The series of a result; none where it is not one of gaps."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if not report.get("gaps_by_seed"):
+        return
+    drawn = kind.made(report["draw"])
+    if not isinstance(drawn, Gap) or isinstance(drawn, (BestRho, Choices)):
+        return
+    settings = identity.flat(report["provenance"]["settings_of_first_run"])
+    yield from of_gaps(path.parent, settings, *study.kept(report, drawn.settings))
+
+
+def of_gaps(
+    folder: Path, settings: Mapping[str, Any], found: Gaps, x: str, over: list[str] | None, table: pd.DataFrame | None
+) -> Iterator[Series]:
+    """The series of gaps; see `Series` and `study.kept`."""
+    for axes, cells in series.series(found, x, over):
+        yield Series(folder.parent.name, folder.name, folder, settings, found, x, axes, cells, table)
+
+
+def same_runs(several: list[Series]) -> dict[Series, Series]:
+    """The series that have half of their gaps in common with another, which has more of them or comes first."""
+    known: list[Series] = []
+    shared: dict[Series, Series] = {}
+    for one in sorted(several, key=lambda one: -len(one.signature)):
+        for other in known:
+            if other.unit == one.unit and 2 * len(one.signature & other.signature) >= len(one.signature):
+                shared[one] = other
+                break
+        else:
+            known.append(one)
+    return shared

@@ -1,0 +1,77 @@
+"""How often each rule of choosing rho finds a trend that is there, and one that is not, in studies like those made."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series, same_runs
+from samgap.figures.gap.power import WANTED
+from samgap.figures.gap.slopes import published_slope, spreads
+from samgap.figures.gap.trend import page
+from samgap.figures.significance import LEVEL
+
+STUDIES = 2_000  # of which each is judged by as many without effect
+
+
+def table(several: list[Series]) -> pd.DataFrame:
+    """A row for each series of runs of its own and each rule.
+
+    Columns: study, rule, unbiased, sizes, seeds; rise and fall, the shares of studies without effect in which the trend
+    test says so, which should be 5 %; published, the slope over the sizes in common, and the share `power` that finds
+    it; found, the slope that 80 % find.
+    """
+    shared = same_runs(several)
+    return pd.DataFrame([row for one in several if one not in shared for row in _of(one)])
+
+
+def _of(one: Series) -> Iterator[dict[str, Any]]:
+    for rule in one.rules:
+        gaps, places, cells = one.by_seed(rule)
+        if len(gaps) < LEAST_SEEDS or len(cells) < LEAST_CELLS:
+            continue
+        theirs = published_slope(one.published, one.found, one.axes, one.x, cells, spreads(gaps)).slope
+        studies = Studies(one.nothing(rule, gaps, 1)[:STUDIES], one.nothing(rule, gaps)[:STUDIES] / spreads(gaps))
+        yield {
+            "study": one.text, "rule": rule, "unbiased": rule == one.found.unbiased, "sizes": len(cells),
+            "seeds": len(gaps), "rise": studies.rise(places, 0), "fall": studies.fall(), "published": theirs,
+            "power": studies.rise(places, theirs) if theirs > 0 else math.nan, "found": studies.found(places),
+        }  # fmt: skip
+
+
+class Studies:
+    """Studies without effect, each with the limits of its own trend test, for which its noise is not known beforehand.
+
+    Args:
+        noise: gaps (studies, seeds, cells).
+        unit: the same of other studies, with a standard deviation of 1 in each cell.
+    """
+
+    def __init__(self, noise: np.ndarray, unit: np.ndarray) -> None:
+        self.noise = noise
+        beyond = math.ceil(LEVEL * (len(unit) + 1)) - 1  # so many that reach as far make p the level
+        limits = [np.sort(page(unit * spreads(one).astype(np.float32)))[[-beyond, beyond - 1]] for one in noise]
+        self.high, self.low = np.array(limits).T
+
+    def rise(self, places: np.ndarray, slope: float) -> float:
+        """The share in which a true slope is called a rise."""
+        rising = (np.float32(slope) * (places - places.mean())).astype(np.float32)
+        return float((page(self.noise + rising) > self.high).mean())
+
+    def fall(self) -> float:
+        """The share that is called a fall."""
+        return float((page(self.noise) < self.low).mean())
+
+    def found(self, places: np.ndarray) -> float:
+        """The slope that 80 % find, nan where none is."""
+        low, high = 0.0, 1e-3
+        while self.rise(places, high) < WANTED:
+            low, high = high, 2 * high
+            if high > 1e6:
+                return math.nan
+        for _ in range(10):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.rise(places, middle) >= WANTED else (middle, high)
+        return high

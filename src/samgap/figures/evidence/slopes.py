@@ -1,0 +1,114 @@
+"""The slope of every study and of every published table, and their mean.
+
+The mean is that of a random-effects model: DerSimonian and Laird (1986) for the variance between studies, Hartung and
+Knapp (2001) for the interval, which is never shorter than with a factor of 1 (Roever, Knapp and Friede 2015).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from samgap.figures import published
+from samgap.figures.evidence.results import CONDITIONS, DECADE, LEAST_CELLS, LEAST_SEEDS, OFF, Series, same_runs
+from samgap.figures.gap.power import Line
+from samgap.figures.gap.series import position
+from samgap.figures.gap.slopes import coefficients, slopes
+from samgap.figures.table import cell_label
+
+MEAN = "mean"
+NORMAL = float(special.ndtri(0.975))
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A random-effects mean."""
+
+    mean: float
+    low: float  # 95 %
+    high: float
+    tau: float  # standard deviation between studies
+    q: float  # Cochran's Q
+    p: float  # of so large a Q where studies have one effect
+
+
+def pooled(effects: np.ndarray, errors: np.ndarray) -> Pooled:
+    """The mean of two effects (studies,) or more, with their standard errors."""
+    free, weights = len(effects) - 1, errors**-2.0
+    q = float((weights * (effects - np.average(effects, weights=weights)) ** 2).sum())
+    tau2 = max(0.0, (q - free) / (weights.sum() - (weights**2).sum() / weights.sum()))
+    weights = 1 / (errors**2 + tau2)
+    mean = float(np.average(effects, weights=weights))
+    factor = max(1.0, float((weights * (effects - mean) ** 2).sum()) / free)
+    reach = float(special.stdtrit(free, 0.975)) * math.sqrt(factor / weights.sum())
+    return Pooled(mean, mean - reach, mean + reach, math.sqrt(tau2), q, float(special.chdtrc(free, q)))
+
+
+def table(several: list[Series]) -> pd.DataFrame:
+    """A row for each series and rule, each published series, and each mean.
+
+    Columns: study, data, unit, rule, unbiased (whether it is the rule of the verdict), sizes, seeds, slope, low, high
+    (95 %), apart (why it is in no mean), in_mean; of means tau, q and q_p as well.
+    """
+    rows = [*_ours(several), *_published()]
+    frame = pd.DataFrame(rows)
+    return pd.concat([frame, pd.DataFrame(_means(frame))], ignore_index=True)
+
+
+def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
+    shared = same_runs(several)
+    for one in several:
+        for rule in one.rules:
+            gaps, places, cells = one.by_seed(rule)
+            if len(gaps) < LEAST_SEEDS or len(cells) < 2:
+                continue
+            line = Line.of(slopes(places, gaps), slopes(places, one.nothing(rule, gaps)))
+            why = f"the runs of {shared[one].text}" if one in shared else one.apart
+            why = why or ("two sizes" if len(cells) < LEAST_CELLS else "")
+            yield {
+                "study": one.text, "data": one.settings["data.name"], "unit": one.unit, "rule": rule,
+                "unbiased": rule == one.found.unbiased, "sizes": len(cells), "seeds": len(gaps), "slope": line.slope,
+                "low": line.low, "high": line.high, "apart": why, "in_mean": not why and one.unit == DECADE,
+            }  # fmt: skip
+
+
+def _published() -> Iterator[dict[str, Any]]:
+    for name in published.names():
+        rows = published.load(name)
+        if "gap" not in rows:
+            continue
+        x = "pruner.sparsity" if "pruner.sparsity" in rows else "params"
+        axes = [axis for axis in map(str, rows) if "." in axis and axis != x]
+        for values, mine in rows.groupby(axes) if axes else [((), rows)]:
+            across = coefficients(position(x, mine[x]), np.ones(len(mine)))
+            slope = float(across @ mine["gap"])
+            reach = NORMAL * float(np.linalg.norm(across * mine.get("gap_band", math.nan)))
+            noisy = {axis: v for axis, v in zip(axes, values, strict=True) if axis in CONDITIONS and v not in OFF}
+            unit = DECADE if x == "params" else x
+            why = cell_label(noisy) or ("" if math.isfinite(reach) else "no error published")
+            text = ", ".join([f"published {name}", *(f"{value:g}" for value in noisy.values())])
+            yield {
+                "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,
+                "sizes": len(mine), "slope": slope, "low": slope - reach, "high": slope + reach, "apart": why,
+                "in_mean": not why and unit == DECADE,
+            }  # fmt: skip
+
+
+def _means(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """A mean for the rule of the verdict, for each rule, and for the published, of two slopes or more."""
+    counted = frame[frame["in_mean"]]
+    groups = [("unbiased", counted[counted["unbiased"]]), *counted.groupby("rule", sort=False)]
+    for rule, rows in groups:
+        if len(rows) > 1:
+            # An interval tells what a standard error of few seeds does not: how badly it is known.
+            found = pooled(rows["slope"].to_numpy(), ((rows["high"] - rows["low"]) / 2 / NORMAL).to_numpy())
+            yield {
+                "study": MEAN, "data": ", ".join(dict.fromkeys(rows["data"])), "unit": rows["unit"].iloc[0],
+                "rule": rule, "unbiased": rule == "unbiased", "sizes": len(rows), "slope": found.mean,
+                "low": found.low, "high": found.high, "apart": "", "in_mean": False, "tau": found.tau, "q": found.q,
+                "q_p": found.p,
+            }  # fmt: skip

@@ -1,0 +1,105 @@
+"""The tables of what all studies say together: made, written, and read for the page."""
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from samgap import provenance
+from samgap.errors import SettingError
+from samgap.figures.chart import Chart
+from samgap.figures.evidence import charts, rules, sizes, slopes, specifications
+from samgap.figures.evidence.results import Series, same_runs
+from samgap.files import replace, replace_text
+
+MADE = "evidence.json"
+CURVE = "fig7"  # the figure whose specifications are told
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """See `slopes.table`, `specifications.table`, `rules.table` and `sizes.table`."""
+
+    slopes: pd.DataFrame
+    specifications: pd.DataFrame
+    rules: pd.DataFrame
+    gaps: pd.DataFrame
+
+    def shown(self) -> dict[str, pd.DataFrame]:
+        """The tables that no chart shows, by title, as texts."""
+        means = self.slopes[self.slopes["study"] == slopes.MEAN]
+        found = {
+            "rule": means["rule"], "studies": _texts(means["sizes"], ".0f"), "slope": _texts(means["slope"], "+.2f"),
+            "from": _texts(means["low"], "+.2f"), "to": _texts(means["high"], "+.2f"),
+            "s.d. between studies": _texts(means["tau"], ".2f"), "p of no difference": _texts(means["q_p"], ".2g"),
+        }  # fmt: skip
+        told = self.rules
+        could = {
+            "study": told["study"], "rule": told["rule"] + told["unbiased"].map({True: " (verdict)", False: ""}),
+            "sizes": _texts(told["sizes"], ".0f"), "seeds": _texts(told["seeds"], ".0f"),
+            "rise, no effect %": _texts(100 * told["rise"], ".1f"),
+            "fall, no effect %": _texts(100 * told["fall"], ".1f"),
+            "published slope": _texts(told["published"], ".2f"), "found in %": _texts(100 * told["power"], ".0f"),
+            "80 % find": _texts(told["found"], ".2f"),
+        }  # fmt: skip
+        return {
+            "Means of slopes, percentage points per decade of parameters, with 95 % intervals": pd.DataFrame(found),
+            f"Of {rules.STUDIES:,} simulated studies like each: what the trend test says, by rule of choosing rho":
+                pd.DataFrame(could),
+        }  # fmt: skip
+
+    def said(self) -> list[str]:
+        """The specifications in short, a sentence a study."""
+        return [
+            f"{study}: {rows['says_yes'].sum()} of {len(rows)} ways of asking say that the gap grows "
+            f"({', '.join(map(specifications.said, specifications.counts(rows)))})."
+            for study, rows in self.specifications.groupby("study", sort=False)
+        ]
+
+    def charts(self) -> dict[str, list[Chart]]:
+        """The charts of each picture, by its file's name."""
+        told = {
+            f"specifications-{str(study).partition('/')[2].replace(', ', '-')}": charts.specifications(rows)
+            for study, rows in self.specifications.groupby("study", sort=False)
+        }
+        return {"slopes": charts.slopes(self.slopes), **told, "gaps": charts.gaps(self.gaps)}
+
+
+def _texts(numbers: pd.Series, spec: str) -> list[str]:
+    return [format(number, spec) if pd.notna(number) else "" for number in numbers]
+
+
+def make(several: list[Series]) -> Tables:
+    """The tables of some series."""
+    shared = same_runs(several)
+    curves = [specifications.table(one) for one in several if one.name == CURVE and one not in shared]
+    found = slopes.table(several), pd.concat(curves), rules.table(several), sizes.table(several)
+    return Tables(*(table.reset_index(drop=True).round(6) for table in found))
+
+
+def write(tables: Tables, folder: Path, studies: Sequence[str]) -> None:
+    """Write a csv for each table, and when and by which sources they were made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in vars(tables).items():
+        replace(folder / f"{name}.csv", functools.partial(table.to_csv, index=False))
+    commit, dirty = provenance.commit()
+    made = {"made": provenance.now(), "commit": commit, "dirty": dirty, "studies": list(dict.fromkeys(studies))}
+    replace_text(folder / MADE, json.dumps(made, indent=1) + "\n")
+
+
+def read(folder: Path) -> Tables:
+    """The tables that `write` left.
+
+    Raises:
+        SettingError: one is damaged.
+    """
+    try:
+        found = {field.name: pd.read_csv(folder / f"{field.name}.csv") for field in fields(Tables)}
+        found["slopes"] = found["slopes"].fillna({"apart": ""})
+        return Tables(**found)
+    except (OSError, ValueError, KeyError) as error:
+        said = str(error).splitlines()[0]
+        raise SettingError(f"{folder} is damaged ({said}): move it away, or make it again.") from error

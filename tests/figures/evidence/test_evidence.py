@@ -1,0 +1,261 @@
+"""What all studies say together: means in closed form, ways of asking, sizes and powers, and one set of charts."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from scipy import stats
+
+from samgap import evidence, style
+from samgap.figures import archive, picture
+from samgap.figures.archive import REFERENCE
+from samgap.figures.chart import point_labels
+from samgap.figures.evidence import charts, results, rules, sizes, slopes, specifications, tables
+from samgap.figures.evidence.results import Series
+from samgap.figures.gap import null
+from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.slopes import spreads
+from samgap.figures.gap.trend import page
+from samgap.report import vega
+from tests.figures.tables import table
+from tests.figures.test_charts import of_page, of_picture
+
+Command = Callable[..., tuple[int, str, str]]
+SETTINGS = {"data.name": "fashion_mnist", "data.train_size": 500}
+FOLDER = Path("/nowhere/fig7/cpu")  # has no runs
+
+
+def noise(width: float, rho: float, seed: int, scale: float = 0.001) -> float:
+    return float(scale * np.random.default_rng([int(10 * width), round(100 * rho), seed, 1]).standard_normal())
+
+
+def one(
+    effect: Callable[[float], float] = lambda width: 0.01 * width, widths: Any = (1, 2, 3, 4), seeds: Any = range(6),
+    folder: Path = FOLDER, settings: dict[str, Any] = SETTINGS, **more: Any,
+) -> Series:  # fmt: skip
+    """A study of made-up runs, in which SAM gains `effect` of the width at every rho."""
+
+    def test(width: float, rho: float, seed: int) -> float:
+        return 0.8 + noise(width, rho, seed) + (effect(width) if rho else 0)
+
+    found = gaps(table(test, widths, seeds=seeds, **more), 0.1)
+    (series,) = results.of_gaps(folder, settings, found, "params_total", None, None)
+    return series
+
+
+# The BCG trials of Colditz et al. (1994), the standard example of the field: cases and others, vaccinated and not.
+BCG = np.array([
+    (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
+    (180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232), (17, 1699, 65, 1600),
+    (186, 50448, 141, 27197), (5, 2493, 3, 2338), (27, 16886, 29, 17825),
+])  # fmt: skip
+
+
+def test_a_random_effects_mean_by_the_book() -> None:
+    cases, others, without, healthy = BCG.T
+    ratios = np.log(cases / (cases + others) * (without + healthy) / without)
+    variances = 1 / cases - 1 / (cases + others) + 1 / without - 1 / (without + healthy)
+    found = slopes.pooled(ratios, np.sqrt(variances))
+    # As metafor gives it with method="DL".
+    assert (found.q, found.tau**2, found.mean) == pytest.approx((152.2330, 0.3088, -0.7141), abs=1e-4)
+    # Hartung and Knapp, by their own formula.
+    weights = 1 / (variances + found.tau**2)
+    error = math.sqrt((weights * (ratios - found.mean) ** 2).sum() / 12 / weights.sum())
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 12) * max(error, weights.sum() ** -0.5))
+    assert found.p == pytest.approx(stats.chi2.sf(found.q, 12))
+
+
+def test_equal_effects_have_nothing_between_them() -> None:
+    errors = np.array([0.1, 0.2, 0.4])
+    found = slopes.pooled(np.full(3, 0.3), errors)
+    assert (found.q, found.tau, found.p) == pytest.approx((0, 0, 1))
+    assert found.mean == pytest.approx(0.3)
+    # Where nothing differs the interval is that of the weighted mean, with Student's t for three studies.
+    assert found.high - 0.3 == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt((errors**-2).sum()))
+
+
+def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:
+    first, other = one(), one(seeds=range(10, 16), folder=Path("/nowhere/fig8/cpu"))
+    again = one(widths=(1, 2, 3), folder=Path("/nowhere/noise/cpu"))  # a part of the first's runs
+    noisy = one(seeds=range(20, 26), settings=SETTINGS | {"data.label_noise": 0.2}, folder=Path("/nowhere/more/own"))
+    small = one(widths=(1, 2), seeds=range(30, 36), folder=Path("/nowhere/small/own"))
+    frame = slopes.table([again, first, other, noisy, small])
+    ours = frame[frame["unbiased"] & (frame["study"] != slopes.MEAN)]
+    why = {"noise/cpu": "the runs of fig7/cpu", "more/own": "data.label_noise=0.2", "small/own": "two sizes"}
+    assert dict(zip(ours["study"], ours["apart"], strict=True)) == why | {"fig7/cpu": "", "fig8/cpu": ""}
+    assert set(ours["study"][ours["in_mean"]]) == {"fig7/cpu", "fig8/cpu"}
+    means = frame[frame["study"] == slopes.MEAN].set_index("rule")
+    assert set(means.index) == {"unbiased", "published", *first.rules}
+    assert means.loc["unbiased", "sizes"] == 2
+    # A percentage point a width, and a width a decade.
+    assert means.loc["unbiased", "slope"] == pytest.approx(1, abs=0.1)
+    assert frame[frame["study"] == "published fig7"]["slope"].item() == pytest.approx(0.066, abs=1e-3)
+
+
+def test_all_rules_that_the_runs_allow_are_there() -> None:
+    frame = slopes.table([one(widths=(1, 2, 3), seeds=range(3), rhos=(0, 0.05, 0.1, 0.2, 0.4))])
+    assert frame[frame["study"] == "fig7/cpu"]["rule"].tolist() == ["paper", "loso", "quadratic", "fixed"]
+
+
+def test_every_way_of_asking_is_asked_once() -> None:
+    series = one(train=lambda width, rho, seed: 1.0 if width > 2 else 0.9, widths=(1, 2, 3, 4, 5))
+    frame = specifications.table(series)
+    # All five, four, and the three that interpolate, by three rules and three statistics; none is published.
+    assert len(frame) == 3 * len(series.rules) * 3 == len(frame.drop_duplicates([*specifications.CHOICES]))
+    assert set(frame["cells"]) == {5, 4, 3}
+    assert frame["says_yes"].all()
+    assert frame["slope"].is_monotonic_increasing
+    counts = pd.DataFrame(specifications.counts(frame))
+    assert (counts.groupby("choice")["of"].sum() == len(frame)).all()
+    # All sizes interpolate: the same cells are not another set.
+    assert set(specifications.table(one())["sizes"]) == {"all sizes", "without the smallest"}
+
+
+def test_without_an_effect_few_ways_of_asking_find_one() -> None:
+    frames = [specifications.table(one(lambda width: 0, seeds=range(10 * n, 10 * n + 4))) for n in range(2)]
+    assert pd.concat(frames)["says_yes"].mean() < 0.2
+
+
+def test_the_best_epoch_is_asked_where_runs_were_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def grows(width: float) -> float:
+        return 0.01 * width
+
+    series = one(lambda width: 0, folder=tmp_path / "fig7" / "cpu")
+    (series.folder / archive.FOLDER).mkdir(parents=True)
+    kept = table(lambda width, rho, seed: 0.8 + noise(width, rho, seed), (1, 2, 3, 4), seeds=range(6))
+    best = kept.runs["test_acc_final"] + kept.runs["model.width"].map(grows) * (kept.runs["ascent.rho"] > 0)
+    kept = dataclasses.replace(kept, runs=kept.runs.assign(test_acc_best=best))
+    monkeypatch.setattr(archive, "restore", lambda folder, root: (kept.sweep, 0))
+    monkeypatch.setattr(specifications, "collect", lambda sweep, root: kept)
+    frame = specifications.table(series)
+    yes = frame.groupby("epoch")["says_yes"].mean()
+    assert yes["best epoch"] == 1 > yes["last epoch"]
+    assert (frame["epoch"] == "best epoch").sum() == (frame["epoch"] == "last epoch").sum()
+
+
+def test_the_paper_s_rule_has_studies_of_its_own_without_effect() -> None:
+    own = null.gaps(4, 3, 5, own=True)
+    sam = np.random.default_rng(0).standard_normal((null.STUDIES // null.BLOCKS, 4, 3, 5), dtype=np.float32)
+    # The largest of five means is above 0, by 1.163 of their standard deviation.
+    assert own.mean() == pytest.approx(1.163 / 2 / math.sqrt(2), abs=0.01)
+    assert np.abs(null.gaps(4, 3, 5).mean()) < 0.01
+    assert sam.mean(axis=1).max(axis=-1).mean() == pytest.approx(own.mean() * math.sqrt(2), abs=0.03)
+
+
+def test_the_size_and_power_of_a_rule() -> None:
+    places = np.array([3.0, 4, 5, 6])
+    # One rho, nothing to choose and equal noise: the size is 5 %, and p is that of the trend test of each study alone.
+    noise_, unit = null.gaps(5, 4, 1, 1)[:1500], null.gaps(5, 4, 1)[:1500]
+    studies = rules.Studies(noise_, unit)
+    three = 3.5 * math.sqrt(0.05 * 0.95 / 1500)
+    assert studies.rise(places, 0) == pytest.approx(0.05, abs=0.01 + three)
+    assert studies.fall() == pytest.approx(0.05, abs=0.01 + three)
+    for n in range(20):
+        p = (1 + (page(unit * spreads(noise_[n])) >= page(noise_[n])).sum()) / (1 + len(unit))
+        assert (page(noise_[n]) > studies.high[n]) == (p < 0.05)
+    slope = studies.found(places)
+    assert studies.rise(places, slope) == pytest.approx(0.8, abs=0.02)
+    assert studies.rise(places, slope / 2) < 0.8 < studies.rise(places, 2 * slope)
+
+
+def test_parameters_are_also_counted_per_training_image() -> None:
+    frame = sizes.table([one(), one(settings=SETTINGS | {"data.label_noise": 0.2}, seeds=range(9, 15))])
+    ours, theirs = frame[~frame["published"]], frame[frame["published"]]
+    assert ours["per_image"].tolist() == [2, 20, 200, 2000]
+    # The paper's MLPs have 61,035 to 5,366,010 parameters for 60,000 images.
+    assert theirs[theirs["study"] == "fig7"]["per_image"].agg(["min", "max"]).tolist() == pytest.approx(
+        [1.017, 89.43], 1e-3
+    )
+    whole = one(settings={"data.name": "mnist", "data.train_size": None, "data.holdout": 10_000})
+    assert whole.images == 50_000
+    assert math.isnan(one(settings={"data.name": "mine"}).images)
+
+
+@pytest.fixture(scope="module")
+def made() -> tables.Tables:
+    """Of two made-up studies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "STUDIES", 200)
+        return tables.make([one(), one(seeds=range(10, 16), folder=Path("/nowhere/fig8/cpu"))])
+
+
+def test_pictures_and_page_show_the_same_of_the_tables_as_they_are_kept(made: tables.Tables, tmp_path: Path) -> None:
+    tables.write(made, tmp_path, ["fig7/cpu", "fig8/cpu"])
+    kept = tables.read(tmp_path)
+    assert [*made.charts()] == ["slopes", "specifications-cpu", "gaps"]
+    for name, several in made.charts().items():
+        with style.style():
+            panels = picture.draw(several, name, "", stacked=name.startswith("specifications")).axes
+        specs = [vega.spec(chart) for chart in several]
+        assert specs == [vega.spec(chart) for chart in kept.charts()[name]]
+        for axes, chart, spec in zip(panels, several, specs, strict=True):
+            assert json.dumps(spec, allow_nan=False)
+            assert of_picture(axes) == of_page(spec)
+            assert len(of_page(spec)[0]) == len(chart.lines) > 0
+    (tmp_path / "slopes.csv").write_text("")
+    with pytest.raises(Exception, match="is damaged"):
+        tables.read(tmp_path)
+
+
+def test_intervals_of_slopes_lie_across(made: tables.Tables) -> None:
+    chart = charts.slopes(made.slopes)[0]
+    with style.style():
+        axes = picture.draw([chart], "slopes", "").axes[0]
+    segments = [one for bar in axes.collections if isinstance(bar, LineCollection) for one in bar.get_segments()]
+    bars = [ends for ends in segments if len(ends)]
+    assert bars
+    assert all(left[1] == right[1] and left[0] < right[0] for left, right in bars)
+    layer = next(each for each in vega.spec(chart)["layer"] if "x2" in each["encoding"])
+    assert (layer["encoding"]["x"]["field"], layer["encoding"]["x2"]["field"]) == ("low", "high")
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[:3] == ["fig7/cpu", "fig8/cpu", "mean of ours"]
+    mine = made.slopes[(made.slopes["study"] == "fig7/cpu") & made.slopes["unbiased"]].iloc[0]
+    text = point_labels(chart, chart.lines[0])[0]
+    assert f": {mine['slope']:.4g} [{mine['low']:.4g}, {mine['high']:.4g}] (95 % interval), n = 6" in text
+
+
+def test_the_command_writes_what_the_page_shows(
+    command: Command, made: tables.Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Path]] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: Path(path).touch())
+    monkeypatch.setattr(results, "read", lambda folders: asked.append([*folders]) or [one()])
+    monkeypatch.setattr(tables, "make", lambda several: made)
+    code, out, err = command("evidence", f"root={tmp_path}")
+    assert code == 0, err
+    assert asked == [[REFERENCE, tmp_path]]
+    assert "18 of 18 ways of asking say that the gap grows" in out
+    written = {path.name for path in (tmp_path / "evidence").iterdir()}
+    assert written == {
+        f"{name}.{ending}" for name in ("slopes", "specifications-cpu", "gaps") for ending in ("pdf", "png")
+    } | {f"{name}.csv" for name in ("slopes", "specifications", "rules", "gaps")} | {tables.MADE}
+    assert evidence.TITLES.keys() == {name.partition("-")[0] for name in made.charts()}
+
+
+def test_what_came_with_samgap_is_of_the_results_that_came() -> None:
+    kept, made_ = tables.read(REFERENCE / "evidence"), slopes.table(results.read([REFERENCE])).round(6)
+    # Where a result is new or has changed: make evidence, and copy its csv, json and png to the folder of REFERENCE.
+    pd.testing.assert_frame_equal(kept.slopes, made_, check_dtype=False, rtol=1e-4, atol=1e-5)
+    facts = json.loads((REFERENCE / "evidence" / tables.MADE).read_text())
+    assert not facts["dirty"]
+    # The verdicts' own slopes are these.
+    report = json.loads((REFERENCE / "fig7" / "cpu" / "fig7.json").read_text())
+    for verdict in report["verdicts"]:
+        rows = kept.slopes[(kept.slopes["study"] == "fig7/cpu") & (kept.slopes["rule"] == verdict["protocol"])]
+        assert rows["slope"].item() == pytest.approx(verdict["slope"], abs=1e-5)
+        assert rows["high"].item() == pytest.approx(verdict["slope_high"], rel=1e-3)
+    # What README says.
+    readme = " ".join((Path(__file__).parents[3] / "README.md").read_text().split())
+    means = kept.slopes[kept.slopes["study"] == slopes.MEAN].set_index("rule")[["slope", "low", "high"]]
+    for rule in ("unbiased", "fixed", "published"):
+        assert "{:.2f} [{:.2f}, {:.2f}]".format(*means.loc[rule]).replace("0.", ".") in readme
+    yes = kept.specifications["says_yes"]
+    assert f"{yes.sum()} of {len(yes)} ways of asking say that the gap grows" in readme
