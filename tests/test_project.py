@@ -112,22 +112,47 @@ def test_every_trap_that_is_guarded_names_tests_that_exist() -> None:
         assert f"def {test}(" in text(file), f"{file}::{test}"
 
 
-PAGES = ["README.md", "multirun/README.md", *(f"docs/{path.name}" for path in sorted((TOP / "docs").glob("*.md")))]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "multirun/README.md"]
+PAGES += [f"docs/{path.name}" for path in sorted((TOP / "docs").glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may say after the #."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_paths_in_the_docs_exist(page: str) -> None:
     folder = (TOP / page).parent
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text(page)) if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text(page)) if "://" not in link]
     paths = set(re.findall(r"`((?:src|conf|docs|tests)/[\w/.]+\w)", text(page)))
     paths -= set(re.findall(r"^`([^`]+)`\n```", text(page), re.MULTILINE))  # files that the page would have one write
-    assert [link for link in links if not (folder / link).exists()] == []
+    files = {link: folder / link.partition("#")[0] if link[0] != "#" else TOP / page for link in links}
+    assert [link for link, file in files.items() if not file.exists()] == []
+    assert [link for link in links if "#" in link and link.partition("#")[2] not in anchors(files[link])] == []
     assert [path for path in paths if not (TOP / path).exists()] == []
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load(text("CITATION.cff"))
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+def test_the_page_of_commands_names_every_figure() -> None:
+    named = set(re.findall(r"`(\w+)`", text("docs/commands.md").partition("## Figures")[2].partition("\n## ")[0]))
+    assert {path.name for path in (TOP / "conf" / "figure").iterdir()} <= named
+
+
+def test_the_index_names_every_page() -> None:
+    index = set(re.findall(r"\]\(([\w.]+)\)", text("docs/README.md")))
+    assert index == {path.name for path in (TOP / "docs").glob("*.md")} - {"README.md"}
 
 
 def test_the_page_of_the_house_names_rooms_and_files_that_there_are() -> None:
     page = text("docs/architecture.md")
-    rooms = set(re.findall(r"`(\w+)`", page.partition("## Where to add what")[0].partition("| floor |")[2]))
+    rooms = set(re.findall(r"`(\w+)`", page.partition("## Where to add what")[0].partition("| layer |")[2]))
     house = {path.stem for path in (TOP / "src/samgap").iterdir() if path.suffix in (".py", "") and path.stem[0] != "_"}
     assert rooms >= house - {"reference"}
     for path in re.findall(r"`((?:src|conf|docs)/[\w/.]+)[`<]", page):

@@ -1,7 +1,8 @@
-"""The README's table of results is that of the committed reference results, and these are whole."""
+"""The numbers of README.md and docs/results.md are those of the committed reference results, and these are whole."""
 
 import json
 import math
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from samgap.theory.suite import PUBLISHED
 
 TOP = Path(__file__).parents[1]
 RESULTS = TOP / "src/samgap/reference/results"
+RESULTS_PAGE = TOP / "docs/results.md"
 FIGURES = sorted((path.parent.parent.name for path in RESULTS.glob("*/cpu/*.json")), key=lambda name: (len(name), name))
 
 
@@ -30,14 +32,14 @@ CONVERGENCE = [(figure, scale) for figure in RATES for scale in ("cpu", "long") 
 CURVED = [figure for figure in FIGURES if "published_lambda_max" in load(figure)]
 GAPS = [figure for figure in FIGURES if figure not in (*RATES, *CURVED, "rho")]
 HEAD = """\
-| command | series | sizes | paper's rho | unbiased | bias | slope, 95 % | published | found in | excluded | verdict |
-|---|---|---|---|---|---|---|---|---|---|---|
+| series | sizes | paper's rho | unbiased | bias | slope, 95 % | published | found in | excluded | verdict |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 CURVES = """\
-| command | step | sizes | the loss halves in | interpolating to others | published | found in | grows with size | linear or faster |
+| figure | step | sizes | halves in | ratio | published | found in | grows with size | linear or faster |
 |---|---|---|---|---|---|---|---|---|
-"""  # noqa: E501
+"""
 
 
 CURVATURE = """\
@@ -47,7 +49,7 @@ CURVATURE = """\
 
 
 def rows(figure: str) -> list[str]:
-    """A row of the README for each verdict on gaps."""
+    """A row of docs/results.md for each verdict on gaps."""
     report = load(figure)
     made = []
     cells = pd.DataFrame(report["cells"])
@@ -61,7 +63,7 @@ def rows(figure: str) -> list[str]:
             f"{verdict['answer']}, p = {verdict['p_up']:.2g} |"
         )
         if " against " in series or "at equal rho" in series:
-            made.append(f"| `make reproduce-{figure} SCALE=cpu` | {series} | | | | | {slope}")
+            made.append(f"| {series} | | | | | {slope}")
             continue
         pairs = [pair.split("=") for pair in verdict["series"].split(", ") if pair]
         mine = cells
@@ -71,7 +73,7 @@ def rows(figure: str) -> list[str]:
         paper, unbiased = mine["paper_gap"], mine[f"{report['protocol_verdict']}_gap"]
         ends = [f"{compact(mine['params_total'].iloc[end])}" for end in (0, -1)]
         made.append(
-            f"| `make reproduce-{figure} SCALE=cpu` | {series} | {' to '.join(ends)} | "
+            f"| {series or 'best rho'} | {' to '.join(ends)} | "
             + " | ".join(f"{column.iloc[0]:+.2f} to {column.iloc[-1]:+.2f}" for column in (paper, unbiased))
             + f" | {(paper - unbiased).mean():+.2f} | {slope}"
         )
@@ -79,7 +81,7 @@ def rows(figure: str) -> list[str]:
 
 
 def curve_rows(figure: str, scale: str) -> list[str]:
-    """A row of the README's table of convergence for each rule of the step."""
+    """A row of the table of convergence for each rule of the step."""
     report = load(figure, scale)
     cells, verdicts = pd.DataFrame(report["cells"]).groupby(["rule", "ascent.rho"], sort=False), report["verdicts"]
     made = []
@@ -96,15 +98,16 @@ def curve_rows(figure: str, scale: str) -> list[str]:
             verdict["answer"] + (f", p = {verdict['p']:.2g}" if verdict["p"] is not None else "")
             for verdict in (grows, linear)
         )
+        name = figure.removeprefix("fig") + f", {scale}" * (scale != "cpu")
         made.append(
-            f"| `make reproduce-{figure} SCALE={scale}` | {grows['series']} | {sizes} | {halves} | {ratio} | "
-            f"{known['published_ratio']} | {power} | {' | '.join(answers)} |"
+            f"| {name} | {grows['series']} | {sizes} | {halves} | {ratio} | {known['published_ratio']} | {power} | "
+            f"{' | '.join(answers)} |"
         )
     return made
 
 
 def curvature_rows() -> list[str]:
-    """A row of the README's table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
+    """A row of the table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
     made = []
     for rho, cells in pd.DataFrame(load("fig6")["cells"]).groupby("ascent.rho"):
         fields = [f"{rho:g}" if rho else "SGD"]
@@ -127,16 +130,98 @@ def claims() -> list[str]:
     ]
 
 
-def test_the_readme_s_table_of_curvature_is_that_of_the_reference_results() -> None:
-    table = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
-    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
+def tables() -> dict[str, str]:
+    """The tables of docs/results.md by figure."""
+    rates = CURVES + "\n".join(row for figure, scale in CONVERGENCE for row in curve_rows(figure, scale)) + "\n"
+    curvature = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
+    gaps = {figure: HEAD + "\n".join(rows(figure)) + "\n" for figure in GAPS}
+    return gaps | {"rates": rates, "curvature": curvature}
 
 
-def test_the_readme_names_the_rules_that_gave_each_verdict() -> None:
-    readme = (TOP / "README.md").read_text().replace("\n", " ")
+@pytest.mark.parametrize("figure", [*GAPS, "rates", "curvature"])
+def test_the_tables_of_the_results_are_those_of_the_reference_results(figure: str) -> None:
+    table = tables()[figure]
+    assert table in RESULTS_PAGE.read_text(), "docs/results.md must have:\n" + table
+
+
+def test_the_page_of_results_names_the_rules_that_gave_each_verdict() -> None:
+    page = RESULTS_PAGE.read_text().replace("\n", " ")
     for figures in (GAPS, RATES):
         (commit,) = {load(figure)["provenance"].get("judged_by_commit") for figure in figures} - {None}
-        assert f"by the rules of commit {commit[:7]}" in readme
+        assert f"by the rules of commit {commit[:7]}" in page
+
+
+STATEMENTS = """\
+| statement | here | one number | command | time on two cores |
+|---|---|---|---|---|
+"""
+
+
+def slope(figure: str, series: str = "") -> tuple[str, str]:
+    """The answer to a question about gaps, and the slope."""
+    (verdict,) = [verdict for verdict in load(figure)["verdicts"] if verdict["series"] == series]
+    return verdict["answer"], f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}]"
+
+
+def ends(figure: str, series: str = "") -> tuple[str, str]:
+    """The answer, and the gaps of the first and the last net."""
+    axis, _, value = series.partition("=")
+    cells = pd.DataFrame(load(figure)["cells"])
+    cells = cells[cells[axis].astype(str) == value] if series else cells
+    first, last = cells.sort_values("params_total")["paper_gap"].iloc[[0, -1]]
+    return slope(figure, series)[0], f"{first:+.2f} to {last:+.2f} points"
+
+
+def faster(figure: str) -> tuple[str, str]:
+    """Whether SAM's rate grows with size, and how much faster nets that interpolate are."""
+    (verdict,) = [each for each in load(figure)["verdicts"][::2] if each["series"].startswith("SAM")]
+    ratio = "{ratio:.1f} [{ratio_low:.1f}, {ratio_high:.1f}] times".format(**verdict)
+    return verdict["answer"], f"{ratio}, published {verdict['published_ratio']:.1f}"
+
+
+def statements() -> list[str]:
+    """The rows of README.md's table."""
+    (linear,) = {verdict["answer"] for verdict in load("fig1", "long")["verdicts"][1::2]}
+    flat = [verdict["answer"] for figure in ("fig4", "fig6") for verdict in load(figure)["verdicts"]]
+    curvature = pd.DataFrame(load("fig6")["cells"])
+    largest = curvature[curvature["stop_loss"] == "null"].set_index("ascent.rho")["lambda_max"]
+    rho = load("rho")["verdicts"][0]
+    made = [
+        ("The gain grows with the size of an MLP (fig. 7)", *slope("fig7"), "fig7", "22 min"),
+        ("the same, with one rho for all sizes", *slope("fig7", "at equal rho (0.1)"), "fig7", ""),
+        ("... of a ResNet-18 (fig. 8)", *slope("fig8"), "fig8", "67 min"),
+        ("... of a ResNet-50 (fig. 9)", *slope("fig9"), "fig9", "81 min"),
+        ("With equally many weights, sparse nets gain more than dense (fig. 10)", *ends("fig10"), "fig10", "62 min²"),
+        (
+            "... more so with the pruner SNIP than at random (fig. 11)",
+            *slope("fig11", "pruner.name=snip against pruner.name=random"), "fig11", "50 min²",
+        ),
+        (
+            "The gain grows with size if half of the labels are wrong",
+            *ends("noise", "data.label_noise=0.5"), "noise", "12 min²",
+        ),
+        ("The best rho grows with size", rho["answer"], f"p = {rho['p_up']:.2g}", "rho", "0 min²"),
+        ("The loss falls faster in larger nets (fig. 1, SAM)", *faster("fig1"), "fig1", "3 min"),
+        ("the same in an MLP (fig. 2, SAM)", *faster("fig2"), "fig2", "14 min"),
+        ("It falls at a linear rate or faster where the theory says so (fig. 1)³", linear,
+         f"p = {max(verdict['p'] for verdict in load('fig1', 'long')['verdicts'][1::2]):.2g}", "fig1", "14 min"),
+        ("The loss is flatter where SAM ends (fig. 4 to 6)", *set(flat),
+         f"largest eigenvalue {largest.iloc[0]:.1f} to {largest.iloc[-1]:.2f}", "fig6`, `-fig4", "84, 11 min"),
+    ]  # fmt: skip
+    return [f"| {what} | {answer} | {number} | `{command}` | {time} |" for what, answer, number, command, time in made]
+
+
+def test_the_readme_shows_what_the_first_command_prints() -> None:
+    report = json.loads((RESULTS / "fig8" / "smoke" / "fig8.json").read_text())
+    readme = (TOP / "README.md").read_text()
+    for row in report["table"]["rows"][: report["verdicts"][0]["cells"]]:
+        assert re.search(rf"^ *{' +'.join(map(re.escape, row[:8]))}", readme, re.MULTILINE), row
+    assert report["verdicts"][0]["text"].partition(" up,")[0] in readme
+
+
+def test_the_readme_s_table_of_statements_is_that_of_the_reference_results() -> None:
+    table = STATEMENTS + "\n".join(statements()) + "\n"
+    assert table in (TOP / "README.md").read_text(), "README.md must have:\n" + table
 
 
 @pytest.mark.parametrize("figure", GAPS)
@@ -144,11 +229,6 @@ def test_no_verdict_on_gaps_is_silent_about_what_it_could_have_found(figure: str
     for verdict in load(figure)["verdicts"]:
         assert "slopes above" in verdict["reason"]
         assert "80 %" in verdict["reason"]
-
-
-def test_the_readme_s_table_is_that_of_the_reference_results() -> None:
-    table = HEAD + "\n".join(row for figure in GAPS for row in rows(figure)) + "\n"
-    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
 
 
 @pytest.mark.parametrize(("figure", "scale"), [*((figure, "cpu") for figure in FIGURES), ("fig1", "long")])
@@ -180,21 +260,18 @@ def test_a_registered_result_is_of_runs_that_began_after_its_commit(path: Path) 
         assert (time, yaml.safe_load(text)["draw"]["registered"]) == (found["committed"], block)
 
 
-def test_the_readme_s_table_of_convergence_is_that_of_the_reference_results() -> None:
-    table = CURVES + "\n".join(row for which in CONVERGENCE for row in curve_rows(*which)) + "\n"
-    assert table in (TOP / "README.md").read_text(), "the table of README.md must be:\n" + table
-
-
-def test_the_readme_s_table_of_published_points_is_that_of_the_reference_results() -> None:
+def test_the_published_points_are_those_of_the_reference_results() -> None:
     report = json.loads((RESULTS / "fig7" / "paper_three" / "fig7.json").read_text())
     (points,) = [verdict["points"] for verdict in report["verdicts"] if "points" in verdict]
-    readme, named = (TOP / "README.md").read_text(), {"SGD": "SGD", "SAM": "SAM, best rho", "gap": "gap"}
+    page, readme = RESULTS_PAGE.read_text(), (TOP / "README.md").read_text()
+    named = {"SGD": "SGD", "SAM": "SAM, best rho", "gap": "gap"}
     for point in points:
         if (quantity := point["quantity"]) in named:
             sign = "+" if quantity == "gap" else ""
             numbers = [f"{point[key]:{sign}.3f}" for key in ("published", "center", "low", "high")]
             row = "{} | {} [{}, {}] |".format(*numbers)
-            assert f"| {named[quantity]} | {row}" in readme, row
+            assert f"| {named[quantity]} | {row}" in page, row
+            assert "{} ({})".format(*numbers[1::-1]) in readme, numbers
             assert point["agrees"]
 
 

@@ -4,7 +4,7 @@ A result passes through these stages: config, data, net (width, mask), task (SGD
 figure and verdict. To read the code in that order:
 
 conf/figure/fig8/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
-training/run.py, records.py, figures/gap/gaps.py, figures/gap/draw.py.
+training/run.py, runs/records.py, figures/gap/gaps.py, figures/gap/charts.py.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -91,7 +91,7 @@ def answer(report: Mapping[str, Any]) -> str:
         return ", ".join(f"{count} {text}" for text, count in Counter(verdict["answer"] for verdict in first).items())
     texts = []
     for verdict in first:
-        p = next((verdict[key] for key in ("p_up", "p") if verdict.get(key) is not None), None)
+        p = next((verdict[key] for key in ("p_up", "p") if not pd.isna(verdict.get(key))), None)
         text = f"{verdict['series']}: " * bool(verdict["series"]) + verdict["answer"]
         texts.append(text + (f" (p = {p:.2g})" if p is not None else ""))
     return "; ".join(texts)

@@ -60,6 +60,7 @@ def test_of_several_verdicts_the_title_has_their_numbers() -> None:
     assert output.answer({"verdicts": verdicts}) == "1 differs, 2 reproduced"
     assert output.answer({"verdicts": verdicts[1:]}) == "a: reproduced; b: reproduced"
     assert output.answer({"verdicts": [{"series": "at equal rho (0.1)", "answer": "differs"}]}) == ""
+    assert output.answer({"verdicts": [{"series": "", "answer": "differs", "p_up": np.nan}]}) == "differs"
 
 
 def test_a_figure_for_a_paper_is_small_and_has_neither_title_nor_footnote() -> None:
