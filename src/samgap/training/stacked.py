@@ -142,7 +142,12 @@ def surroundings(plan: RunPlan) -> Iterator[None]:
 
 
 def choose(
-    plan: RunPlan, steps: int, masks: Masks, eager: EagerStepper, ordinary: Callable[[], EagerStepper]
+    plan: RunPlan,
+    steps: int,
+    masks: Masks,
+    eager: EagerStepper,
+    ordinary: Callable[[], EagerStepper],
+    in_files: bool = False,
 ) -> EagerStepper:
     """Return the stepper of a run.
 
@@ -152,6 +157,7 @@ def choose(
         masks: of the pruned net, or empty.
         eager: the eager stepper.
         ordinary: makes the stepper of a run that neither is in a stack nor wants to be a graph.
+        in_files: whether the images are not on the device.
 
     Raises:
         Apart: the run is in a stack and cannot be stacked.
@@ -159,7 +165,7 @@ def choose(
     seat, device, choice = _seat.get(), eager.weights[0].device.type, plan.machine.stepper
     if not whole_epochs(plan, device):
         return ordinary()
-    reason = compiled.uncovered(eager)
+    reason = compiled.uncovered(eager) or ("its images are in files" if in_files else None)
     if getattr(eager.wrapper, "interval", None):
         reason = reason or "each step must be the same (ascent.interval)"
     if reason and seat:

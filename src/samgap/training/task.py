@@ -64,7 +64,14 @@ class GapTask(LightningModule):
             self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm
         )
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
-        self.stepper = stacked.choose(self.plan, self.steps, self.masks, eager, lambda: compiled.choose(*how))
+        self.stepper = stacked.choose(
+            self.plan,
+            self.steps,
+            self.masks,
+            eager,
+            lambda: compiled.choose(*how),
+            isinstance(self.data.train.images, ImageFiles),
+        )
         normalize.on(self.device)  # cached for all steps
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
