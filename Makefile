@@ -42,7 +42,7 @@ help: ## this list
 	@echo
 	@echo "  SCALE      smoke: minutes, bundled data (default); cpu: real data, about an hour a figure; paper: as published, needs GPUs"
 	@echo "  LAUNCHER   cores: a run on every core (default); basic: one after the other in one process; gpus: a run on every GPU"
-	@echo "             of this machine or a Ray cluster; slurm: a job a run; see docs/scaling.md"
+	@echo "             of this machine or a Ray cluster; stack: a row of a grid as one program; slurm: a job a run; see docs/scaling.md"
 	@echo "  DEVICES    of one run, with the launchers torchrun (default when above 1) and slurm"
 	@echo "  OVERRIDES  Hydra overrides for the sweep, such as \"seed=0,1 logger=wandb\""
 	@echo "  IMAGES     of gpu-evidence: a folder of train/<class>/ and test/<class>/"

@@ -240,3 +240,18 @@ def test_what_is_not_there_is_one_sentence(command: Command, tmp_path: Path, add
     assert code == 1
     assert sentence in err
     assert "Traceback" not in err
+
+
+def test_a_worker_carries_out_stacks(command: Command, tmp_path: Path) -> None:
+    grid = (
+        "epochs=1",
+        "batch_size=32",
+        "data.holdout=100",
+        "ascent.rho=0.1",
+        "seed=0,1,2,3",
+        "hydra.launcher.stack=auto",
+    )
+    assert command("train", "-m", *TWO, *grid, f"root={tmp_path}")[0] == 0
+    assert [record["stepper"] for record in lasting(tmp_path).values()] == ["stacked"] * 4
+    with (tmp_path / "mine" / "own" / "gpus.csv").open() as file:
+        assert Counter(row["gpu"] for row in csv.DictReader(file)) == {"0": 2, "1": 2}

@@ -82,7 +82,7 @@ def test_a_rehearsal_runs_every_part(
         [row for part in rows.values() for row in part if ("holds" in row) is kind] for kind in (True, False)
     )
     assert len(checks) > 40
-    assert len(speeds) == 21
+    assert len(speeds) == 29
     assert f"{len(checks)} of {len(checks)} checks hold; {len(speeds)} speeds; failed: no part; a rehearsal" in out
     # Every step's images, operations and share say the same time.
     for row in (row for row in speeds if row["case"]):

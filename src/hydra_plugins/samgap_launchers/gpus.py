@@ -9,7 +9,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
+from hydra_plugins.samgap_launchers.stack import carry_out, most, stacked
 from samgap import files
 from samgap.errors import SettingError
 from samgap.runs.records import RunOutcome
@@ -37,6 +38,7 @@ class GpusConf:
     gpus: int | None = None
     address: str | None = None
     retries: int = 1
+    stack: Any = None
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="gpus_keys", node=GpusConf, provider="samgap")
@@ -46,7 +48,12 @@ class GpusLauncher(JobLauncher):
     """Distributes the runs over the available GPUs."""
 
     def __init__(
-        self, gpus_per_run: float = 1.0, gpus: int | None = None, address: str | None = None, retries: int = 1
+        self,
+        gpus_per_run: float = 1.0,
+        gpus: int | None = None,
+        address: str | None = None,
+        retries: int = 1,
+        stack: Any = None,
     ) -> None:
         """
         Raises:
@@ -68,14 +75,17 @@ class GpusLauncher(JobLauncher):
         if retries < 0:
             raise SettingError(f"hydra.launcher.retries must be a whole number from 0, got {retries}.")
         self.gpus, self.address, self.retries = gpus, address, retries
+        self.most = None if stack is None else most(stack)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""
         with self._ray(work) as gpus:
+            stacks = [[job] for job in jobs] if self.most is None else stacked(jobs, work, self.most, gpus)
             # A few runs spread over all GPUs instead of sharing one.
-            runs_per_gpu = min(self.runs_per_gpu, math.ceil(len(jobs) / gpus))
-            pool = WorkerPool(jobs, work, math.floor(1e4 / runs_per_gpu) / 1e4, self.retries)
-            return pool.carry_out(min(len(jobs), runs_per_gpu * gpus))
+            runs_per_gpu = min(self.runs_per_gpu, math.ceil(len(stacks) / gpus))
+            pool = WorkerPool(stacks, work, math.floor(1e4 / runs_per_gpu) / 1e4, self.retries)
+            outcomes = pool.carry_out(min(len(stacks), runs_per_gpu * gpus))
+            return [outcomes.get(job.number) or lost(job, pool.problem) for job in jobs]
 
     @contextmanager
     def _ray(self, work: Work) -> Iterator[int]:
@@ -126,22 +136,22 @@ class Worker:
 
         return ray.util.get_node_ip_address(), " ".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
-    def carry_out(self, job: Job) -> RunOutcome:
-        """See `Work`."""
+    def carry_out(self, stack: list[Job]) -> list[RunOutcome]:
+        """Carry out a run, or a stack of them."""
         try:
-            return self.work.carry_out(job)
+            return carry_out(self.work, stack)
         except Exception as error:  # a failed run returns; what is raised comes from the environment
-            return lost(job, repr(error))
+            return [lost(job, repr(error)) for job in stack]
 
 
 @dataclass
 class Slot:
-    """A share of a GPU: its worker, and the run that the worker is doing."""
+    """A share of a GPU: its worker, and the run, or stack of runs, that the worker is doing."""
 
     worker: Any
     failed_starts: int  # workers in a row that died here before their first run
     place: tuple[str, str] = ("", "")
-    job: Job | None = None
+    jobs: list[Job] = field(default_factory=list)
     start: str = ""
 
 
@@ -154,20 +164,20 @@ class WorkerPool:
     killed, which gpus.csv records, and the run waits for that actor even where another worker is free.
     """
 
-    def __init__(self, jobs: list[Job], work: Work, share: float, retries: int) -> None:
+    def __init__(self, stacks: list[list[Job]], work: Work, share: float, retries: int) -> None:
         import ray
 
-        self.ray, self.jobs, self.work, self.retries = ray, jobs, work, retries
+        self.ray, self.work, self.retries = ray, work, retries
         self.actor = ray.remote(num_gpus=share, num_cpus=0)(Worker)
-        self.queue = deque(jobs)
+        self.queue = deque(stacks)
         self.slots: dict[Any, Slot] = {}  # by the pending answer of their worker
         self.kills: Counter[int] = Counter()  # by number of the job
         self.outcomes: dict[int, RunOutcome] = {}  # by number of the job
         self.problem = "the cluster has no GPU any more"
         self.path = Path(work.config.root, work.config.name, work.config.scale, GPUS)
 
-    def carry_out(self, workers: int) -> list[RunOutcome]:
-        """Return the outcome of each job, in order."""
+    def carry_out(self, workers: int) -> dict[int, RunOutcome]:
+        """Return the outcomes by number of the job; those that no worker did are missing."""
         for _ in range(workers):
             self._start_worker()
         try:
@@ -175,15 +185,15 @@ class WorkerPool:
                 answers, _ = self.ray.wait(list(self.slots), timeout=POLL_SECONDS)
                 for answer in answers:
                     self._receive(self.slots.pop(answer), answer)
-                waiting = all(slot.job is None for slot in self.slots.values())
+                waiting = not any(slot.jobs for slot in self.slots.values())
                 if not answers and waiting and not self.ray.cluster_resources().get("GPU", 0):
                     break
         finally:
             for slot in self.slots.values():
                 self.ray.kill(slot.worker)
-                if slot.job is not None:
-                    self._record(slot, slot.job, "stopped")
-        return [self.outcomes.get(job.number) or lost(job, self.problem) for job in self.jobs]
+                for job in slot.jobs:
+                    self._record(slot, job, "stopped")
+        return self.outcomes
 
     def _start_worker(self, failed_starts: int = 0) -> None:
         worker: Any = self.actor.remote(self.work)
@@ -195,30 +205,31 @@ class WorkerPool:
         except self.ray.exceptions.RayError as error:  # the process is dead, or its node cannot be reached
             self._replace(slot, error)
             return
-        if slot.job is None:
+        if not slot.jobs:
             slot.place, slot.failed_starts = result, 0
         else:
-            self._record(slot, slot.job, result.status)
-            self.outcomes[slot.job.number] = result
+            for job, outcome in zip(slot.jobs, result, strict=True):
+                self._record(slot, job, outcome.status)
+                self.outcomes[job.number] = outcome
         if self.queue:
-            slot.job, slot.start = self.queue.popleft(), _now()
-            self.slots[slot.worker.carry_out.remote(slot.job)] = slot
+            slot.jobs, slot.start = self.queue.popleft(), _now()
+            self.slots[slot.worker.carry_out.remote(slot.jobs)] = slot
         else:
             self.ray.kill(slot.worker)  # another sweep may need the GPU
 
     def _replace(self, slot: Slot, error: Exception) -> None:
         self.ray.kill(slot.worker)
-        if slot.job is None:
+        if not slot.jobs:
             slot.failed_starts += 1
             self.problem = f"no worker could be started ({str(error).strip().splitlines()[-1]})"
-        else:
-            self._record(slot, slot.job, "killed")
-            self.kills[slot.job.number] += 1
-            if (times := self.kills[slot.job.number]) <= self.retries:
-                self.queue.appendleft(slot.job)
-            else:
-                self.outcomes[slot.job.number] = lost(
-                    slot.job,
+        self.kills.update(job.number for job in slot.jobs)
+        if slot.jobs and self.kills[slot.jobs[0].number] <= self.retries:
+            self.queue.appendleft(slot.jobs)
+        for job in slot.jobs:
+            self._record(slot, job, "killed")
+            if (times := self.kills[job.number]) > self.retries:
+                self.outcomes[job.number] = lost(
+                    job,
                     f"its process was killed or crashed {times} time{'s' * (times > 1)}, last on {slot.place[0]} "
                     f"(hydra.launcher.retries={self.retries}); if memory is short, raise hydra.launcher.gpus_per_run",
                 )

@@ -54,7 +54,7 @@ class Work:
         os.chdir(self.here)
         setup_globals()
         Singleton.set_state(self.state)
-        config = _composed(self.context, self.config, job.overrides)
+        config = composed(self.context, self.config, job.overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(job.number), job.number
         HydraConfig.instance().set_config(config)
@@ -94,7 +94,7 @@ class JobLauncher(Launcher):
         """Carry out `jobs`, the longest first, and return their outcomes in the order of `jobs`."""
 
     def _job(self, number: int, overrides: list[str]) -> Job:
-        config = _composed(self.hydra_context, self.config, overrides)
+        config = composed(self.hydra_context, self.config, overrides)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
         return Job(number, overrides, int(config.trainer.devices), folder)
 
@@ -118,5 +118,6 @@ def lost(job: Job, reason: str) -> RunOutcome:
     return RunOutcome(job.folder.name, "failed", problem or reason)
 
 
-def _composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
+def composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return the config of a job."""
     return context.config_loader.load_sweep_config(config, overrides)

@@ -22,7 +22,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import torch
 
 from samgap import cli, files, naming, provenance
-from samgap.check_gpu import fast, jax_peer, right, together
+from samgap.check_gpu import fast, graphed, jax_peer, right, together
 from samgap.check_gpu.bed import Bed, LeftOut
 from samgap.check_gpu.rows import Row
 from samgap.errors import line
@@ -42,10 +42,12 @@ PARTS: dict[str, tuple[float, Part]] = {
     "mlp": (20, fast.mlp),
     "resnet18": (35, fast.resnet18),
     "resnet50": (15, fast.resnet50),
+    "graphs": (60, graphed.graphs),
     "kernels": (30, fast.kernels),
     "packing": (35, together.packing),
     "jax": (40, jax_peer.jax),
     "mps": (35, together.mps),
+    "graphs_resnet18": (40, graphed.graphs_resnet18),
 }
 
 

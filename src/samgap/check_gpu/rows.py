@@ -34,6 +34,8 @@ class Speed:
     share: float | None = None  # of the rate of the largest matrix product in this precision
     against: str = ""
     ratio: float | None = None  # of `seconds` to those of `against`
+    goal: float | None = None  # the largest ratio that meets the goal
+    limit: float | None = None  # the largest number of seconds that meets the goal
     case: dict[str, Any] = field(default_factory=dict)  # model, width, rho, batch_size of a step
 
     def text(self) -> str:
@@ -43,6 +45,10 @@ class Speed:
         cells += [f"{self.rate / 1e12:.3g} T{self.unit}/s"] if self.rate else []
         cells += [f"{100 * self.share:.1f} % of the product"] if self.share else []
         cells += [f"{self.ratio:.3f} of {self.against}"] if self.ratio else []
+        for what, value, goal in (("", self.ratio, self.goal), (" ms", self.seconds, self.limit)):
+            if goal and value:  # a rehearsal's times say nothing of it
+                shown = f"{1e3 * goal:g}" if what else f"{goal:.3g}"
+                cells += [f"{'meets' if value <= goal else 'misses'} the goal of {shown}{what}"]
         return "  ".join(cells)
 
 

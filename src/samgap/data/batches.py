@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +93,16 @@ class EpochSampler(Sampler[Draw]):
             yield Draw(stop - start, order[part], offsets[part], flips[part], seed)
 
 
+class Epoch:  # no dataclass, since Lightning looks for tensors in those
+    """All batches of an epoch, which are gathered when they are asked for."""
+
+    def __init__(self, images: "TensorImages", draws: list[Draw]) -> None:
+        self.images, self.draws = images, draws
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.images[draw] for draw in self.draws)
+
+
 class TensorImages(Dataset[Batch]):
     """The training part on a device. Indexed by a `Draw`, it returns a batch."""
 
@@ -102,16 +113,15 @@ class TensorImages(Dataset[Batch]):
         self.labels = data.train.labels.to(device)
 
     def __getitem__(self, draw: Draw) -> Batch:
-        device = self.images.device
-        positions = torch.from_numpy(draw.positions).to(device)
-        images = self.images.index_select(0, positions)
-        if self.data.crop:
-            offsets = torch.from_numpy(draw.offsets).to(device)
-            images = _crop(images, offsets, self.data.shape[1], self.data.shape[2])
-        if self.data.flip:
-            flips = torch.from_numpy(draw.flips).to(device)
-            images = torch.where(flips[:, None, None, None], images.flip(3), images)
-        return Batch(images, self.labels.index_select(0, positions), draw.size)
+        drawn = (torch.from_numpy(part).to(self.images.device) for part in (draw.positions, draw.offsets, draw.flips))
+        return Batch(*gathered(self.data, self.images, self.labels, *drawn), draw.size)
+
+
+class _Draws(Dataset[Draw]):
+    """Returns the `Draw` by which it is indexed."""
+
+    def __getitem__(self, draw: Draw) -> Draw:
+        return draw
 
 
 class FileImages(Dataset[Batch]):
@@ -151,7 +161,8 @@ def batches(
     ranks: int = 1,
     workers: int = 0,
     limit: int | None = None,
-) -> DataLoader[Batch]:
+    whole: bool = False,
+) -> DataLoader[Any]:
     """Return a loader of the training part in blocks: lists of batches, one batch for each step.
 
     An iteration of Lightning's loop costs as much as a step of a small net, so there is one for each block. Each rank
@@ -165,6 +176,7 @@ def batches(
         rank, ranks: number of this process, and of processes.
         workers: processes that read files; 0 reads in this process.
         limit: batches after which an epoch ends; None for all.
+        whole: for images in memory: one block, an `Epoch`, which gathers nothing by itself.
     """
     sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks, limit)
     # With its own generator the loader does not draw from the global one, which layers use.
@@ -174,7 +186,9 @@ def batches(
             FileImages(data, data.train.images), 1, sampler=sampler, collate_fn=list, generator=draws,
             persistent_workers=workers > 0, pin_memory=device.type == "cuda", **_reading(workers),
         )  # fmt: skip
-    images = TensorImages(data, data.train.images, device)
+    images = _on_device(data, device)
+    if whole:
+        return DataLoader(_Draws(), len(sampler), sampler=sampler, collate_fn=partial(Epoch, images), generator=draws)
     block = max(1, min(BLOCK, BLOCK_BYTES // (batch_size * images.images[0].nbytes)))
     return DataLoader(images, block, sampler=sampler, collate_fn=list, generator=draws)
 
@@ -194,6 +208,35 @@ def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> It
         loader = DataLoader(loader, None, pin_memory=pinned, generator=torch.Generator(), **_reading(workers))
     for block, labels in loader:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=1)
+def _on_device(data: Data, device: torch.device) -> TensorImages:
+    images: Any = data.train.images
+    return TensorImages(data, images, device)  # consecutive runs, and those of a stack, share one copy
+
+
+def gathered(
+    data: Data,
+    images: Tensor,
+    labels: Tensor,
+    positions: Tensor,
+    offsets: Tensor | None = None,
+    flips: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a batch, augmented as `data` says; all on one device, and no host reads it.
+
+    Args:
+        data: of the run; only crop, flip and shape are read.
+        images, labels: of `TensorImages`.
+        positions, offsets, flips: as in `Draw`; None where `data` does not crop or flip.
+    """
+    chosen = images.index_select(0, positions)
+    if data.crop and offsets is not None:
+        chosen = _crop(chosen, offsets, data.shape[1], data.shape[2])
+    if data.flip and flips is not None:
+        chosen = torch.where(flips[:, None, None, None], chosen.flip(3), chosen)
+    return chosen, labels.index_select(0, positions)
 
 
 def _reading(workers: int) -> dict[str, Any]:

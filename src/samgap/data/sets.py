@@ -69,24 +69,26 @@ class Normalize(NamedTuple):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return images (B, c, h, w) with values 0 to `max_pixel` as float32 input of a net."""
-        return self._standardize(images, *self._moments(images.device))
+        return self.standardize(images, *self.moments(images.device))
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Return a function that does the same for images on `device`; mean and std are copied there once."""
         return _on(self, device)
 
-    def _moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return mean and std, each (c, 1, 1)."""
         mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
         return mean, std
 
-    def _standardize(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    def standardize(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """Do the same with `moments` that are already on the device of the images."""
         return (images.float() / self.max_pixel - mean) / std
 
 
 @functools.cache
 def _on(normalize: Normalize, device: torch.device) -> Callable[[Tensor], Tensor]:
-    mean, std = normalize._moments(device)
-    return lambda images: normalize._standardize(images, mean, std)
+    mean, std = normalize.moments(device)
+    return lambda images: normalize.standardize(images, mean, std)
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,8 @@ class SAM(Wrapper):
             torch._foreach_copy_(weights, saved)
             torch.clear_autocast_cache()
         if measuring:
-            self.measured = self._measure(weights, first, eps, (perturbed_loss - loss).detach())
+            second = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+            self.measured = self.measure(weights, first, second, eps, (perturbed_loss - loss).detach())
         if self.COMBINES:
             self.combine(weights, first)
         return loss
@@ -129,8 +130,17 @@ class SAM(Wrapper):
         """Whether the next step has an ascent."""
         return self.interval is None or self.param_groups[0].get(STEPS, 0) % self.interval == 0
 
-    def _measure(self, weights: list[Tensor], first: list[Tensor], eps: list[Tensor], rise: Tensor) -> AscentMetrics:
-        second = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    def measure(
+        self, weights: list[Tensor], first: list[Tensor], second: list[Tensor], eps: list[Tensor], rise: Tensor
+    ) -> AscentMetrics:
+        """Measure an ascent.
+
+        Args:
+            weights: w.
+            first, second: gradients at w and at w + eps.
+            eps: of the weights as rounded.
+            rise: L(w + eps) - L(w).
+        """
         grad_norm = global_norm(first)
         cosine = inner(first, second) / (grad_norm * global_norm(second))
         return AscentMetrics(grad_norm, global_norm(eps), self.radius(weights, first, eps), rise, cosine)

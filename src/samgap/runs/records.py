@@ -48,7 +48,7 @@ class RunRecord:
     commit: str
     dirty: bool  # the working tree had uncommitted changes
     versions: dict[str, str]
-    stepper: str = "eager"  # or compiled, or "compiled, oneDNN"; results differ by rounding
+    stepper: str = "eager"  # or compiled, graph, stacked, and what else was used; results differ by rounding
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
     # Compute capability of the GPU, versions of CUDA and cuDNN; empty on a CPU.
     cuda: dict[str, str] = dataclasses.field(default_factory=dict)

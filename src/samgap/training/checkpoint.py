@@ -21,20 +21,21 @@ class LastCheckpoint(Checkpoint):
     So a run of a few seconds saves nothing, and a long one loses at most this time and one epoch.
     """
 
-    def __init__(self, folder: Path, seconds: float, before: float = 0.0) -> None:
+    def __init__(self, folder: Path, seconds: float, share: float = 1.0) -> None:
         """
         Args:
             folder: of the run.
             seconds: from one save to the next; 0 saves every epoch.
-            before: seconds that earlier tries of this run took.
+            share: of this run in what its process does; below 1 in a stack.
         """
-        self.path, self.interval, self.before = folder / LAST, seconds, before
+        self.path, self.interval, self.share = folder / LAST, seconds, share
+        self.before = 0.0  # seconds that earlier tries of this run took
         self.start = self.saved = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """The duration of the run in seconds, over all tries."""
-        return self.before + time.monotonic() - self.start
+        """The duration of the run in seconds, over all tries; of a stack, its share."""
+        return self.before + self.share * (time.monotonic() - self.start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the elapsed time, which Lightning saves in the checkpoint."""

@@ -34,7 +34,7 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
 from samgap.training.machine import COMPILED_FROM
-from samgap.training.products import ONEDNN, Chosen, alone, lacking, place, unfused_addmm
+from samgap.training.products import MKL, ONEDNN, Chosen, alone, lacking, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
 
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and NUMBERS
@@ -66,7 +66,11 @@ def choose(
     """
     if choice == "eager" or (choice == "auto" and (steps < COMPILED_FROM or eager.weights[0].device.type != "cpu")):
         return eager
-    if reason := uncovered(eager, precision):
+    device = eager.weights[0].device.type
+    reason = None if device == "cpu" else f"it is for the CPU, not for {device}"
+    if reason is None and precision not in ("32-true", "64-true"):
+        reason = f"it is not for precision={precision}"
+    if reason := reason or uncovered(eager) or missing():
         warnings.warn(f"The step is not compiled and runs slower: {reason}.", stacklevel=2)
         return eager
     if products == ONEDNN and (reason := lacking()):
@@ -74,14 +78,12 @@ def choose(
     return CompiledStepper(eager, masks, products, known)
 
 
-def uncovered(eager: EagerStepper, precision: str) -> str | None:
-    """Return the reason that a step cannot be compiled, or None if it can."""
+def uncovered(eager: EagerStepper) -> str | None:
+    """Return the reason that a step cannot be traced, or None if it can."""
     wrapper, net, layout = eager.wrapper, eager.net, eager.layout
-    base, device = wrapper.base, eager.weights[0].device.type
+    base = wrapper.base
     odd = [key for key in ("dampening", "nesterov", "maximize") if base.defaults.get(key)]
     reasons = {
-        f"it is for the CPU, not for {device}": device != "cpu",
-        f"it is not for precision={precision}": precision not in ("32-true", "64-true"),
         "it is for one process": layout.ranks > 1,
         "it takes a batch whole (ascent.m, trainer.micro_batch)": layout.forward < layout.batch_size,
         f"it does not know {type(wrapper).__name__}": type(wrapper) not in (Wrapper, *ASCENTS),
@@ -90,7 +92,7 @@ def uncovered(eager: EagerStepper, precision: str) -> str | None:
         "it needs one group of parameters": len(base.param_groups) != 1,
         "it needs every parameter trained": not all(w.requires_grad for w in net.parameters()),
     }
-    return next((reason for reason, holds in reasons.items() if holds), None) or missing()
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def missing() -> str | None:
@@ -162,38 +164,37 @@ class CompiledStepper(EagerStepper):
         (group,) = self.wrapper.param_groups
         if not self.whole:
             weights, state = dict(self.net.named_parameters()), self.wrapper.base.state
-            numbers = {name: group[name] for name in ("lr", "momentum", "weight_decay")}
-            numbers |= {name: getattr(self.wrapper, name, 0.0) for name in NUMBERS}
-            numbers["clip_norm"] = self.clip_norm or 0.0
-            self.state = _State(
+            self.state = State(
                 {name: w.detach() for name, w in weights.items()},
                 {name: state[w]["momentum_buffer"] for name, w in weights.items() if group["momentum"] and w in state},
                 dict(self.net.named_buffers()),
                 self.masks,
-                {name: torch.tensor(number, dtype=self.weights[0].dtype) for name, number in numbers.items()},
+                {name: torch.tensor(number, dtype=self.weights[0].dtype) for name, number in numbers_of(self).items()},
             )
             self.lr, self.flat = self.state.numbers["lr"], pytree.tree_leaves(self.state)
         ascent = cast(type[SAM], type(self.wrapper)) if rises else None
         clips = self.clip_norm is not None
-        parts = _Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
+        parts = Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
         whole, products = _compiled(parts, batch.images, batch.labels, self.state)
         self._take(self.products | products if self.whole else products)
         self.whole[rises] = whole
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """The constants of the graph."""
 
     net: nn.Module
     loss: Loss
-    normalize: Normalize
+    normalize: Normalize | None  # None: images are normalized already
     ascent: type[SAM] | None
     clips: bool
-    choice: str  # library of matrix products: auto, mkl or onednn
-    known: Chosen
+    choice: str = MKL  # library of matrix products: auto, mkl or onednn
+    known: Chosen | None = None
+    measures: bool = False  # also return the measurements of the ascent
+    half: bool = False  # forward passes in bfloat16, where autocast does (precision=bf16-mixed)
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """The inputs of the graph, which it may change; tensors have their names in the net."""
 
     weights: dict[str, Tensor]
@@ -201,6 +202,14 @@ class _State(NamedTuple):
     buffers: dict[str, Tensor]
     masks: Masks
     numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 if not set
+
+
+def numbers_of(stepper: EagerStepper) -> dict[str, float]:
+    """Return the numbers of a run that are inputs of its graph; 0 for those that are not set."""
+    (group,) = stepper.wrapper.param_groups
+    numbers = {name: float(group[name]) for name in ("lr", "momentum", "weight_decay")}
+    numbers |= {name: float(getattr(stepper.wrapper, name, 0.0)) for name in NUMBERS}
+    return numbers | {"clip_norm": stepper.clip_norm or 0.0}
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
@@ -218,7 +227,7 @@ def _hold_memory() -> None:
 _kept: dict[bytes, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
 
 
-def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> tuple[Whole, Chosen]:
+def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tuple[Whole, Chosen]:
     # On the meta device a net has no values. So two nets of the same structure pickle to the same bytes.
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
@@ -227,40 +236,63 @@ def _compiled(parts: _Parts, images: Tensor, labels: Tensor, state: _State) -> t
     if key not in _kept:
         from torch import _inductor
         from torch._inductor import codecache, config
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         with contextlib.suppress(AttributeError, RuntimeError):  # another version of torch; already set
             # Else Inductor hashes all of Triton, which takes a quarter of a second; CPU code does not use Triton.
             codecache.triton_key.set(None)  # type: ignore[attr-defined]
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # else it warns that there is no CUDA
         with torch.no_grad(), config.patch(compile_threads=1):
-            frozen = _frozen(parts.net)
-            graph = make_fx(
-                lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
-                {torch.ops.aten._foreach_norm.Scalar: _norms, torch.ops.aten.addmm.default: unfused_addmm},
-                tracing_mode="fake",
-            )(*flat)
-            if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
-                raise SettingError("the net draws random numbers, which both passes of SAM must share")
-            _view_once(graph)
-            chosen = place(graph, parts.choice, parts.known)
+            graph = traced(parts, images, labels, state, {torch.ops.aten.addmm.default: unfused_addmm})
+            chosen = place(graph, parts.choice, parts.known or {})
             # If several processes need this step, one compiles it, and the others read it from disk.
             with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
                 _kept[key] = _inductor.compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
 
 
-def _whole(parts: _Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: _State) -> tuple[Tensor, Tensor]:
-    """Take one step on stored images (B, c, h, w) and labels (B,); change the state; return loss () and correct ().
+def traced(
+    parts: Parts, images: Tensor, labels: Tensor, state: State, instead: dict[Any, Callable[..., Any]]
+) -> GraphModule:
+    """Return the graph of one step, a function of (images, labels, *state as a flat list), see `_whole`.
 
     Args:
+        parts: with a net on the meta device.
+        images: (B, c, h, w), as stored if parts normalize them, else normalized.
+        labels: (B,).
+        state: of one run.
+        instead: functions in place of operators.
+
+    Raises:
+        SettingError: the net draws random numbers.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    flat, spec = pytree.tree_flatten((images, labels, state))
+    frozen = _frozen(parts.net)
+    graph = make_fx(
+        lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
+        {torch.ops.aten._foreach_norm.Scalar: _norms, **instead},
+        tracing_mode="fake",
+    )(*flat)
+    if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
+        raise SettingError("the net draws random numbers, which both passes of SAM must share")
+    _view_once(graph)
+    return graph
+
+
+def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Take one step; change the state; return loss (), correct () and, if it measures, `AscentMetrics`.
+
+    Args:
+        parts, images, labels, state: as for `traced`.
         frozen: the net of the second pass, see `_frozen`.
     """
     weights, numbers = state.weights, state.numbers
-    x = parts.normalize(images).to(numbers["lr"].dtype)
+    x = (parts.normalize(images) if parts.normalize else images).to(numbers["lr"].dtype)
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=parts.half, cache_enabled=False)
 
     def gradients(net: nn.Module, at: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        with torch.enable_grad():
+        with torch.enable_grad(), half:
             leaves = {name: w.detach().requires_grad_() for name, w in at.items()}
             logits = functional_call(net, leaves | state.buffers, (x,))
             loss = parts.loss(logits, labels)
@@ -273,11 +305,17 @@ def _whole(parts: _Parts, frozen: nn.Module, images: Tensor, labels: Tensor, sta
         return loss.detach(), logits.detach(), masked
 
     loss, logits, g = gradients(parts.net, weights)
+    measured: tuple[Tensor, ...] = ()
     if parts.ascent is not None:
         sam, first = _rule(parts.ascent, state), g
         eps = sam.ascent([weights[name] for name in first], list(first.values()))
         perturbed = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
-        _, _, g = gradients(frozen, perturbed)
+        loss_there, _, g = gradients(frozen, perturbed)
+        if parts.measures:
+            rounded = [perturbed[name] - weights[name] for name in first]
+            second = [g[name] if name in g else torch.zeros_like(weights[name]) for name in first]
+            at = [weights[name] for name in first], list(first.values()), second, rounded, loss_there - loss
+            measured = sam.measure(*at)
         if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
             found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
             sam.combine(found, list(first.values()))
@@ -290,10 +328,10 @@ def _whole(parts: _Parts, frozen: nn.Module, images: Tensor, labels: Tensor, sta
         if name in state.momenta:
             descent = state.momenta[name].mul_(numbers["momentum"]).add_(descent)
         weights[name].sub_(numbers["lr"] * descent)
-    return loss, correct(logits, labels)
+    return loss, correct(logits, labels), *measured
 
 
-def _rule(ascent: type[SAM], state: _State) -> SAM:
+def _rule(ascent: type[SAM], state: State) -> SAM:
     """Return a SAM whose rho and other numbers are tensors of the graph."""
     rule = object.__new__(ascent)
     vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))

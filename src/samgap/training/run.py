@@ -4,7 +4,6 @@ Only this module determines the order of these steps.
 """
 
 import contextlib
-import logging
 import operator
 import os
 import traceback
@@ -16,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ProgressBar, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from samgap import files, provenance, seeds
@@ -26,13 +26,13 @@ from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
-from samgap.training import build, curve, lightning, probing, ranks
+from samgap.training import build, curve, lightning, probing, ranks, stacked
 from samgap.training.checkpoint import LAST, LastCheckpoint, found
 from samgap.training.curve import CurveFile
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
 from samgap.training.probing import WEIGHTS
-from samgap.training.task import GapTask
+from samgap.training.task import GapTask, logged
 
 
 class Busy(SettingError):
@@ -69,7 +69,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             record = records.read(folder, plan.identity)
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
-                with numerics(plan.settings["precision"]):
+                with contextlib.nullcontext() if stacked.sharing() else stacked.surroundings(plan):
                     record = _train(plan, folder, callbacks, keywords)
             elif record.status == "done":
                 _look(plan, record, folder)
@@ -126,11 +126,20 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
     torch.set_num_threads(machine.threads)
     device = _device(plan)
     task = _task(plan)
-    last = LastCheckpoint(folder, machine.checkpoint_seconds)
-    level = logging.INFO if keywords or plan.callbacks else logging.WARNING
-    with _mirror(plan) as mirror, lightning.quiet(level):
-        callbacks = [CurveFile(folder / METRICS), last, lightning.SchedulersSignals(), *callbacks]
-        _fit(plan, task, device, lightning.trainer(plan, device, callbacks, keywords, folder, mirror.logger), folder)
+    last = LastCheckpoint(folder, machine.checkpoint_seconds, 1 / (stacked.sharing() or 1))
+    callbacks = [CurveFile(folder / METRICS), last, lightning.SchedulersSignals(), *callbacks]
+
+    def fit(logger: Logger | None) -> None:
+        _fit(plan, task, device, lightning.trainer(plan, device, callbacks, keywords, folder, logger), folder)
+
+    if stacked.sharing():
+        fit(None)
+    with _mirror(plan) as mirror:
+        if not stacked.sharing():
+            fit(mirror.logger)
+        elif mirror.logger is not None:  # one run of a process at a time is open in W&B
+            for row in task.curve:
+                mirror.logger.log_metrics(*logged(row))
         record = _record(plan, task, last.elapsed, started, device)
         if ranks.rank():
             return record
@@ -163,15 +172,16 @@ def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, f
     """Train from the start or from last.ckpt."""
     rank, seed = ranks.rank(), seeds.of_run(plan.settings)
     process = rank, plan.machine.devices, plan.machine.workers
-    loader = batches(task.data, plan.settings["batch_size"], seed, device, *process, plan.limit)
+    whole = stacked.whole_epochs(plan, device.type)
+    loader = batches(task.data, plan.settings["batch_size"], seed, device, *process, plan.limit, whole)
     seeds.seed_globals(seed, "training", *([rank] if rank else []))
     with lightning.interrupts_pass():
         trainer.fit(task, train_dataloaders=loader, ckpt_path=found(folder))
     # Refuse a run that ended early, such as by a callback: its record would count as that of a whole run.
-    whole = len(task.curve) * plan.epoch_steps(len(task.data.train)) if task.reached else task.steps
-    if task.global_step != whole and not task.diverged:
+    steps = len(task.curve) * plan.epoch_steps(len(task.data.train)) if task.reached else task.steps
+    if task.global_step != steps and not task.diverged:
         raise SettingError(
-            f"Something, such as a callback, ended this run after {task.global_step} of {whole} steps, and no record "
+            f"Something, such as a callback, ended this run after {task.global_step} of {steps} steps, and no record "
             "is written: leave it out, or set epochs or stop_loss."
         )
 

@@ -1,6 +1,6 @@
 """One call for a training step, `stepper.step(batch)`, with SGD and with SAM."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -72,6 +72,22 @@ class EagerStepper:
         zero = torch.zeros((), device=self.weights[0].device)
         loss = sum((part.loss * (part.size / size) for part in seen), zero)
         return StepResult(loss, sum((part.correct for part in seen), zero.long()), size)
+
+    def block(self, block: Iterable[Batch], advance: Callable[[], object]) -> tuple[Any, Any, int]:
+        """Take a step for each batch, and call `advance` after it.
+
+        Returns:
+            Of all examples: the sum of the losses (float64), the number of right ones, and their number.
+        """
+        results = []
+        for batch in block:
+            results.append(self.step(batch))
+            advance()
+        losses, correct, sizes = zip(*results, strict=True)
+        # One sum per block: even a few small operations per step would slow it down.
+        weights = torch.full((len(sizes),), sizes[0], dtype=torch.float64, device=losses[0].device)
+        weights[-1].fill_(sizes[-1])  # only the last batch of an epoch can be smaller
+        return torch.stack(losses).double() @ weights, torch.stack(correct).sum(), sum(sizes)
 
     def _closure(self, batch: Batch, group: Group, seen: list[StepResult]) -> Callable[[], Tensor]:
         images, labels = (part[group.start : group.stop] for part in (batch.images, batch.labels))

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from samgap.data.batches import Batch
+from samgap.data.batches import Batch, Epoch
 from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
 from samgap.errors import SettingError
@@ -17,7 +17,7 @@ from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.mask import Masks
-from samgap.training import build, compiled
+from samgap.training import build, compiled, stacked
 from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.plan import RunPlan
 from samgap.training.products import MKL, Chosen
@@ -64,7 +64,14 @@ class GapTask(LightningModule):
             self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm
         )
         how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
-        self.stepper = compiled.choose(*how)
+        self.stepper = stacked.choose(
+            self.plan,
+            self.steps,
+            self.masks,
+            eager,
+            lambda: compiled.choose(*how),
+            isinstance(self.data.train.images, ImageFiles),
+        )
         normalize.on(self.device)  # cached for all steps
         self.ranks = self.stepper.ranks
         self.ranks.start_alike(self.net, self.masks)
@@ -99,20 +106,13 @@ class GapTask(LightningModule):
         """Move only batches from image files. Others are already there, and a check would slow small steps."""
         return [one.to(device) for one in batch] if isinstance(self.data.train.images, ImageFiles) else batch
 
-    def training_step(self, block: list[Batch], block_index: int) -> None:
+    def training_step(self, block: list[Batch] | Epoch, block_index: int) -> None:
         """Take one SGD or SAM step for each batch."""
         scheduler: Any = self.lr_schedulers()
-        results = []
-        for batch in block:
-            results.append(self.stepper.step(batch))
-            scheduler.step()
-        losses, correct, sizes = zip(*results, strict=True)
-        # One sum per block: even a few small operations per step would slow it down.
-        weights = torch.full((len(sizes),), sizes[0], dtype=torch.float64, device=self.device)
-        weights[-1].fill_(sizes[-1])  # only the last batch of an epoch can be smaller
-        self._loss_sum += torch.stack(losses).double() @ weights
-        self._correct += torch.stack(correct).sum()
-        self._seen += sum(sizes)
+        loss, correct, seen = self.stepper.block(block, scheduler.step)
+        self._loss_sum += loss
+        self._correct += correct
+        self._seen += seen
 
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the curve; stop the run if its loss is not finite or reaches stop_loss."""
@@ -139,7 +139,7 @@ class GapTask(LightningModule):
                 self.hits[name] = score.hits
         self.curve.append(row)
         if self.trainer.logger is not None:
-            self.trainer.logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=self.global_step)
+            self.trainer.logger.log_metrics(*logged(row))
         if self.diverged or self.reached:  # never set False: a callback may have set True
             self.trainer.should_stop = True
 
@@ -202,7 +202,8 @@ class GapTask(LightningModule):
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         kept = checkpoint["samgap"]
         if self.choice == "auto":
-            self.choice = kept.get("stepper", "eager").split(",")[0]  # older checkpoints: always eager
+            before = kept.get("stepper", "eager").split(",")[0]  # older checkpoints: always eager
+            self.choice = before if before in ("eager", "compiled") else "auto"  # it was in a stack
         if self.products == "auto" and "products" not in kept:  # older checkpoints: always MKL
             self.products = MKL
         self.known = kept.get("products", {})
@@ -221,3 +222,8 @@ class GapTask(LightningModule):
     def _base_lr(self) -> float:
         scheduler: Any = self.lr_schedulers()
         return float(scheduler.base_lrs[0])
+
+
+def logged(row: Row) -> tuple[dict[str, float], int]:
+    """Return an epoch as a logger takes it: its numbers, and the step."""
+    return {key: value for key, value in row.items() if value is not None}, int(row["step"] or 0)
