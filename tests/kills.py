@@ -24,7 +24,7 @@ GRID = ("name=mine", "epochs=25", "data.train_size=1000", "data.holdout=100", "m
 LAUNCHERS = {"basic": (), "cores": (), "gpus": ("hydra.launcher.gpus=2",)}
 # What is there in the end, below the folder of results. Locks stay, since removing one is a race.
 KEPT = re.compile(
-    r"runs/[^/]+/(record\.json|metrics\.csv|weights\.pt|\.lock|\.hydra/\w+\.yaml)|mine/own/(sweep\.yaml|gpus\.csv)"
+    r"runs/[^/]+/(record\.json|metrics\.csv|hits\.npz|weights\.pt|\.lock|\.hydra/\w+\.yaml)|mine/own/(sweep\.yaml|gpus\.csv)"
 )
 # Of a result, what differs from try to try.
 PASSING = re.compile(r'"(seconds|host|started|finished|commit|dirty)": .*')

@@ -26,7 +26,7 @@ def test_after_a_toy_stands_what_came_on_real_data_and_the_command_for_it() -> N
 
 
 def test_a_figure_without_a_result_has_the_command_alone_and_one_s_own_study_nothing() -> None:
-    assert what_next("fig3").split("\n")[1] == "On real data: make reproduce-fig3 SCALE=cpu."
+    assert what_next("fig5").split("\n")[1] == "On real data: make reproduce-fig5 SCALE=cpu."
     assert what_next("mine").count("\n") == 0
 
 

@@ -1,6 +1,7 @@
 """What is typed, found in a folder or left in the environment and cannot be: one sentence, and nothing is lost."""
 
 import errno
+import importlib
 import os
 import re
 import shutil
@@ -265,6 +266,7 @@ def test_a_notebook_s_variables_and_a_terminal_of_few_letters(tmp_path: Path) ->
 
 
 def test_a_package_that_is_not_installed_in_place_says_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("samgap.status")  # on import, a command takes the folder that it then keeps
     monkeypatch.setattr(cli, "CONF", "/nowhere/conf")
     code, _, err = command("status")
     assert (code, err) == (

@@ -54,10 +54,7 @@ def command(main: Callable[[], object]) -> None:
             refuse(get_args_parser().parse_known_args()[0].overrides)
             OmegaConf.register_new_resolver("conf", choices, replace=True)  # for --help
             main()
-            sys.stdout.flush()
-    except BrokenPipeError:  # what read the output, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
-        sys.exit(128 + signal.SIGPIPE)
+            sys.stdout.flush()  # an error of the last lines too is met here
     except KeyboardInterrupt:
         _leave("Stopped. The same command goes on where it was.", 130)
 
@@ -94,8 +91,9 @@ def sentences() -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # what read the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         sentence = None if tracebacks else explain(error)
         if sentence is None:

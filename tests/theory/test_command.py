@@ -57,7 +57,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_an_argument_out_of_range(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--draws", "3"])
-    assert "--draws of 100 or more" in capsys.readouterr().err
+    assert "--draws must be 100 or more" in capsys.readouterr().err
 
 
 def test_rows_do_not_depend_on_one_another() -> None:

@@ -140,7 +140,7 @@ class ResumeSweeper(BasicSweeper):
 
             values = naming.plain(self.config, "root", "name", "scale", "draw", "about", "logger")
             try:
-                draw(values | {"source": "records", "protocol": "paper"})
+                draw(values | {"source": "records", "protocol": "paper", "style": "talk", "latex": False})
             except SettingError as error:
                 print(f"Nothing was drawn: {error}", file=sys.stderr)
 
