@@ -22,7 +22,7 @@ class Rates:
     made: str = ""  # date and commit
 
     def seconds(self, model: str, operations: float) -> float:
-        """Of a pass of so many operations."""
+        """Return the seconds of a pass with this number of operations."""
         kind = model if model in self.passes else "resnet18" if model.startswith("resnet") else "mlp"
         return max(self.passes[kind], operations / self.rate)
 

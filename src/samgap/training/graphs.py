@@ -229,7 +229,7 @@ class Program:
         return make_fx(step, tracing_mode="fake")(*flat)
 
     def _one(self, size: int, measures: bool) -> GraphModule:
-        """Return the graph of a step of one run on a batch of so many examples."""
+        """Return the graph of a step of one run on a batch of `size` examples."""
         run = self.rows[0]
         net, ascent = copy.deepcopy(run.net).to("meta").train(), type(run.sam) if run.sam else None
         parts = Parts(net, run.loss, None, ascent, run.clip_norm is not None, measures=measures, half=run.half)

@@ -156,7 +156,7 @@ def choose(
         steps: of the whole run.
         masks: of the pruned net, or empty.
         eager: the eager stepper.
-        ordinary: makes the stepper of a run that neither is in a stack nor wants to be a graph.
+        ordinary: makes the stepper of a run that is neither in a stack nor made a graph.
         in_files: whether the images are not on the device.
 
     Raises:

@@ -49,7 +49,7 @@ def test_doses_want_a_number_that_tells_series_apart(axis: str) -> None:
     found = gaps(table(lambda width, rho, s: 0.8, extra={axis: ["random", "snip"]} if axis else {}))
     one = verdicts(found, "params_total", None, None)[-1]
     assert (one.series, one.answer) == ("slope over dose", "inconclusive")
-    assert one.reason.startswith("doses want series that one number tells apart")
+    assert one.reason.startswith("doses need series that one number tells apart")
 
 
 def test_the_chart_has_the_slope_of_each_dose(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from samgap.figures.table import Table
 from samgap.runs.sweeps import RHO, SEED
 
 Verdict = Contrast | Linear
-STOPPED = 0.1  # a curve whose last quarter falls less than so many times as fast as its second has stopped
+STOPPED = 0.1  # a curve whose last quarter falls less than this many times as fast as its second has stopped
 
 
 def diverged(table: Table) -> Counter[tuple[str, float]]:

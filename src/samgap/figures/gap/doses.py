@@ -24,7 +24,7 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     groups, each = series(found, x, over), of_each(found, x, over, published)
     axis, *others = [*groups[0][0]] or [""]
     if others or not axis or not pd.api.types.is_numeric_dtype(found.cells[axis]):
-        reason = "doses want series that one number tells apart, such as data.label_noise=0,0.1,0.2"
+        reason = "doses need series that one number tells apart, such as data.label_noise=0,0.1,0.2"
         return [*each, Verdict("slope over dose", "inconclusive", reason, found.unbiased, 0, 0)]
     several = {}
     for named, cells in groups:

@@ -46,7 +46,7 @@ def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1,
         seeds, cells: how many.
         rhos: see `Rhos`.
         part: another one is other studies.
-        sgd_runs: SGD's noise is that of a mean over so many for each one of SAM.
+        sgd_runs: SGD runs a seed; SGD's noise is that of their mean.
         own: the best rho is that of the mean of all seeds instead, where they are a number.
     """
     several = rhos if isinstance(rhos, int) else len(rhos)
