@@ -132,10 +132,9 @@ def refuse(overrides: Iterable[str]) -> None:
 
 def _names_files(override: Override) -> bool:
     value = override.value()
-    if isinstance(value, ChoiceSweep):
-        return all(isinstance(one, str | QuotedString) for one in value.list)
-    if isinstance(value, list):
-        return all(isinstance(one, str) for one in value)
+    if isinstance(value, ChoiceSweep | list):
+        several = value.list if isinstance(value, ChoiceSweep) else value
+        return all(isinstance(one, str | QuotedString) for one in several)
     return (
         value is None or isinstance(value, str | dict) or (isinstance(value, Sweep) and not override.is_range_sweep())
     )
@@ -162,7 +161,8 @@ def explain(error: BaseException) -> str | None:
             return sentence
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None:
-            what, variables = f"{cause.filename} cannot be used ({cause.strerror})", _named_by(str(cause.filename))
+            what, path = f"{cause.filename} cannot be used ({cause.strerror})", Path(str(cause.filename))
+            variables = [name for name in PLACES if (place := os.environ.get(name)) and path.is_relative_to(place)]
             settings = " or ".join(["root", "data_dir", *variables])
             if cause.errno in FULL_DISK:
                 return f"{what}: make room there or set {settings} elsewhere; the same command goes on where it was."
@@ -177,11 +177,6 @@ def explain(error: BaseException) -> str | None:
     if function := _raised_by_hydra(error):
         return f"Hydra does not take what was given ({' '.join(_first_lines(chain[:1])).rstrip('.') or function})."
     return None
-
-
-def _named_by(path: str) -> list[str]:
-    """Return the environment variables that name a folder above `path`."""
-    return [variable for variable in PLACES if (value := os.environ.get(variable)) and Path(path).is_relative_to(value)]
 
 
 def _there_is(missing: str) -> list[str]:
@@ -223,40 +218,31 @@ def _homes(chain: list[BaseException]) -> Iterator[str]:
     """Name the groups that have a key that Hydra did not find: the user gave a wrong group or did not choose it."""
     for cause in chain:
         if found := re.match(r"Could not override '([\w.]+)'", str(cause)):
-            key = found[1]
-            leaf = key.rpartition(".")[2]
-            options: dict[str, list[str]] = {}
-            for path in sorted(Path(CONF).glob("*/*.yaml")):
-                if re.search(rf"^{leaf}:", path.read_text(encoding="utf-8"), re.MULTILINE):
-                    group = path.parent.name
-                    stems = _heirs(path) if path.stem == "base" else [path.stem]
-                    options.setdefault(f"{group}.{leaf}", []).extend(f"{group}={stem}" for stem in stems)
-            if key in options:
-                yield f"It is a key of {', '.join(options[key])}."
-            elif options:
-                yield f"There is {', '.join(options)}."
-            elif near := get_close_matches(key, _keys(), 1, cutoff=0.7):
-                yield f"Did you mean {near[0]}? All keys: docs/settings.md."
+            key, keys = found[1], _keys()
+            alike = [known for known in keys if "." in known and known.rpartition(".")[2] == key.rpartition(".")[2]]
+            near = get_close_matches(key, keys, 1, cutoff=0.7)
+            if key in alike:
+                yield f"It is a key of {', '.join(keys[key])}."
+            elif alike:
+                yield f"There is {', '.join(alike)}."
             else:
-                yield "All keys: docs/settings.md."
+                yield (f"Did you mean {near[0]}? " if near else "") + "All keys: docs/settings.md."
 
 
-def _keys() -> set[str]:
-    """Return all keys of conf/ as they are typed, such as seed and optimizer.lr."""
-    files = [(path, "") for path in Path(CONF).glob("*.yaml")]
-    files += [(path, f"{path.parent.name}.") for path in Path(CONF).glob("*/*.yaml")]
-    groups = {path.parent.name for path, group in files if group}
-    return groups | {
-        f"{group}{key}"
-        for path, group in files
-        for key in re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
-    }
+def _keys() -> dict[str, list[str]]:
+    """Return all keys of conf/ as they are typed, such as optimizer.lr, with the choices that have it: optimizer=sgd.
 
-
-def _heirs(base: Path) -> list[str]:
-    """Return the names of the files that include `base`."""
-    files = sorted(path for path in base.parent.glob("*.yaml") if "\n  - base\n" in path.read_text(encoding="utf-8"))
-    return [path.stem for path in files]
+    A key of a base.yaml is one of each file that includes it.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted([*Path(CONF).glob("*.yaml"), *Path(CONF).glob("*/*.yaml")]):
+        group = "" if path.parent == Path(CONF) else path.parent.name
+        files = [path]
+        if path.stem == "base":
+            files = [file for file in sorted(path.parent.glob("*.yaml")) if "\n  - base\n" in file.read_text("utf-8")]
+        for key in re.findall(r"^(\w+):", path.read_text("utf-8"), re.MULTILINE):
+            found.setdefault(f"{group}.{key}" if group else key, []).extend(f"{group}={file.stem}" for file in files)
+    return found | {path.parent.name: [] for path in Path(CONF).glob("*/*.yaml")}
 
 
 def _leave(sentence: str, code: int) -> None:

@@ -119,7 +119,7 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
 def swept(sweep: Sweep) -> str:
     """Return the grid in one line, which shows whether it is the whole grid of a figure."""
     axes = dict.fromkeys([*sweep.axes, RHO, SEED])
-    values = {axis: dict.fromkeys(_text(member.axes[axis]) for member in sweep.members) for axis in axes}
+    values = {axis: dict.fromkeys(as_text(member.axes[axis]) for member in sweep.members) for axis in axes}
     return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
 
 
@@ -130,13 +130,22 @@ def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
     return known
 
 
+def groups(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """(values of the axes, rows) of each group, in the order of the rows; without axes, all rows are one group."""
+    found = rows.groupby(axes, sort=False) if axes else [((), rows)]
+    return [(dict(zip(axes, values, strict=True)), part) for values, part in found]
+
+
 def cell_label(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
-    return ", ".join(f"{axis}={_text(value)}" for axis, value in cell.items())
+    return ", ".join(f"{axis}={as_text(value)}" for axis, value in cell.items())
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else format(value, "g")
+def as_text(value: Any, spec: str = "g") -> str:
+    """A value for a table: a number in the format `spec`, a text as it is, "" where it is missing."""
+    if isinstance(value, str):
+        return value
+    return format(value, spec) if pd.notna(value) else ""
 
 
 def axis_label(axis: str) -> str:

@@ -2,11 +2,12 @@
 
 import json
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from samgap.figures.chart import Axis, Chart, Line, Map, point_labels
 
+Encoding = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT, ROW = 320, 30  # pixels; a row has a name on the y axis
 LETTERS = 44  # most characters in a line of text, so that it fits on a phone
@@ -43,57 +44,74 @@ def _height(chart: Chart | Map) -> int:
 def _lines(chart: Chart) -> dict[str, Any]:
     lines = chart.lines
     labels = _literal(line.label for line in lines)
-    legend = {"title": None, "orient": "bottom", "columns": 1, "labelExpr": f"{labels}[datum.value]"}
-
-    def by_line(*values: Any) -> dict[str, Any]:
-        scale = {"domain": [*range(len(lines))], "range": values}
-        return {"field": "line", "type": "nominal", "scale": scale, "legend": legend}
-
-    def layer(mark: dict[str, Any], of: list[int], opacity: float = 1, **encoding: Any) -> dict[str, Any]:
-        shown = {"condition": {"param": "picked", "value": opacity}, "value": 0.12 * opacity}
-        transform = [{"filter": {"field": "line", "oneOf": of}}]
-        return {"transform": transform, "mark": mark, "encoding": {"x": x, "y": y, "opacity": shown} | encoding}
-
-    def numbers_of(condition: Callable[[Line], bool]) -> list[int]:
-        return [number for number, line in enumerate(lines) if condition(line)]
-
+    colors = json.dumps([line.look.color for line in lines])
+    calculated = {"label": f"join({labels}[datum.line], ' ')", "color": f"{colors}[datum.line]"}
     x, y = _axis("x", chart.x), _axis("y", chart.y)
-    colors = [line.look.color for line in lines]
-    stroke, plain = by_line(*colors), {"field": "color", "type": "nominal", "scale": None}
-    dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
-    fills = [("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines]
-    hues = {"color": plain, "detail": {"field": "line"}}
-    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}} | hues
-    sides = {"x": x | {"field": "low"}, "x2": {"field": "high"}} | hues
-    tooltip = [{"field": "label", "title": "series"}, {"field": "text", "title": "point"}]
-    layers = [
-        layer({"type": "area"}, numbers_of(lambda line: line.spreads and not (line.bars or line.across)), 0.2, **ends),
-        layer({"type": "rule", "strokeWidth": 1.5}, numbers_of(lambda line: line.spreads and line.bars), 0.6, **ends),
-        layer({"type": "rule", "strokeWidth": 1.5}, numbers_of(lambda line: line.across), 0.6, **sides),
-        layer(
-            {"type": "line", "strokeWidth": 2}, numbers_of(lambda line: line.dash is not None),
-            stroke=stroke, strokeDash=by_line(*dashes),
-        ),
-        layer(
-            {"type": "point", "strokeWidth": 1.5}, numbers_of(lambda line: bool(line.look.marker)),
-            stroke=stroke, fill=by_line(*fills), shape=by_line(*(SHAPES[line.look.marker] for line in lines)),
-            size={"field": "size", "type": "quantitative", "scale": None},
-            tooltip=tooltip, description={"field": "text"},
-        ),
-    ]  # fmt: skip
-    layers[-1]["params"] = [{"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}]
-    for side, dy in (("above", -7), ("below", 12)):
-        text = {"type": "text", "align": "left", "dx": 5, "dy": dy}
-        noted = [number for number, line in enumerate(lines) if line.notes == side]
-        layers.append(layer(text, noted, text={"field": "note"}, y=y | {"field": "end"}))
-    layers = [one for one in layers if one["transform"][0]["filter"]["oneOf"]]
-    for side, axis in (("x", chart.x), ("y", chart.y)):
+    layers = [*_zeros(chart), *_spreads(lines, x, y), *_marks(lines, labels, x, y), *_notes(lines, x, y)]
+    transform = [{"calculate": text, "as": name} for name, text in calculated.items()]
+    return {"data": {"values": _rows(chart)}, "transform": transform, "layer": layers}
+
+
+def _layer(mark: Encoding, of: list[bool], encoding: Encoding, opacity: float = 1) -> Iterator[Encoding]:
+    """Yield a layer of the lines for which `of` is true, or nothing if there are none. The legend highlights lines."""
+    if any(of):
+        shown = {"condition": {"param": "picked", "value": opacity}, "value": 0.12 * opacity}
+        chosen = {"field": "line", "oneOf": [number for number, true in enumerate(of) if true]}
+        yield {"transform": [{"filter": chosen}], "mark": mark, "encoding": {"opacity": shown} | encoding}
+
+
+def _zeros(chart: Chart) -> Iterator[Encoding]:
+    """Yield lines at 0 where an axis is of percentage points."""
+    for side, axis in (("y", chart.y), ("x", chart.x)):
         if axis.unit == "points":
             rule = {"type": "rule", "color": "#606060"}
-            layers.insert(0, {"data": {"values": [{}]}, "mark": rule, "encoding": {side: {"datum": 0}}})
-    label = {"calculate": f"join({labels}[datum.line], ' ')", "as": "label"}
-    color = {"calculate": f"{json.dumps(colors)}[datum.line]", "as": "color"}
-    return {"data": {"values": _rows(chart)}, "transform": [label, color], "layer": layers}
+            yield {"data": {"values": [{}]}, "mark": rule, "encoding": {side: {"datum": 0}}}
+
+
+def _spreads(lines: Sequence[Line], x: Encoding, y: Encoding) -> Iterator[Encoding]:
+    """Yield bands and bars from low to high."""
+    hues = {"color": {"field": "color", "type": "nominal", "scale": None}, "detail": {"field": "line"}}
+    ends = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}} | hues
+    sides = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y} | hues
+    bar = {"type": "rule", "strokeWidth": 1.5}
+    yield from _layer({"type": "area"}, [line.spreads and not (line.bars or line.across) for line in lines], ends, 0.2)
+    yield from _layer(bar, [line.spreads and line.bars for line in lines], ends, 0.6)
+    yield from _layer(bar, [line.across for line in lines], sides, 0.6)
+
+
+def _marks(lines: Sequence[Line], labels: str, x: Encoding, y: Encoding) -> Iterator[Encoding]:
+    """Yield lines and points; a click on the legend picks a line."""
+    legend = {"title": None, "orient": "bottom", "columns": 1, "labelExpr": f"{labels}[datum.value]"}
+
+    def by_line(values: Iterable[Any]) -> Encoding:
+        scale = {"domain": [*range(len(lines))], "range": [*values]}
+        return {"field": "line", "type": "nominal", "scale": scale, "legend": legend}
+
+    stroke = by_line(line.look.color for line in lines)
+    dashes = by_line([2 * length for length in line.dash or (1, 0)] for line in lines)
+    encoding = {"x": x, "y": y, "stroke": stroke}
+    joined = [line.dash is not None for line in lines]
+    yield from _layer({"type": "line", "strokeWidth": 2}, joined, encoding | {"strokeDash": dashes})
+    encoding |= {
+        "fill": by_line(
+            ("#ffffff", line.look.color, f"{line.look.color}40")[line.filled + line.weighted] for line in lines
+        ),
+        "shape": by_line(SHAPES[line.look.marker] for line in lines),
+        "size": {"field": "size", "type": "quantitative", "scale": None},
+        "tooltip": [{"field": "label", "title": "series"}, {"field": "text", "title": "point"}],
+        "description": {"field": "text"},
+    }
+    picked = {"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}
+    for layer in _layer({"type": "point", "strokeWidth": 1.5}, [bool(line.look.marker) for line in lines], encoding):
+        yield layer | {"params": [picked]}
+
+
+def _notes(lines: Sequence[Line], x: Encoding, y: Encoding) -> Iterator[Encoding]:
+    """Yield the notes above and below points."""
+    for side, dy in (("above", -7), ("below", 12)):
+        text = {"type": "text", "align": "left", "dx": 5, "dy": dy}
+        encoding = {"x": x, "y": y | {"field": "end"}, "text": {"field": "note"}}
+        yield from _layer(text, [line.notes == side for line in lines], encoding)
 
 
 def _rows(chart: Chart) -> list[Any]:

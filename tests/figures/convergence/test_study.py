@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from samgap.errors import SettingError
+from samgap.figures.convergence.arm import Arm
 from samgap.figures.convergence.contrast import Contrast, power, trend
 from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, settled
 from samgap.figures.convergence.linear import Linear, linear
@@ -201,13 +202,10 @@ def test_a_growth_is_found_as_often_as_said() -> None:
 
 
 def test_a_rate_at_the_bound_is_seldom_called_linear_and_a_line_as_often_as_said() -> None:
-    known = {"series": "", "seeds": 8, "diverged": 0, "interpolating": 1, "others": 1}
-
     def found(late: float, seed: int) -> Linear:
         values = late + 0.2 * np.random.default_rng(seed).normal(size=8)
-        return linear(
-            [pd.DataFrame({"late": values, "late_power": 0.5, "params_total": 96})], "sgd", SQUARED, 0.8, known, ""
-        )
+        runs = pd.DataFrame({"late": values, "late_power": 0.5, "params_total": 96, "interpolates": True})
+        return linear(Arm("sgd", 0, [runs], [], 0), SQUARED, 0.8)
 
     bound, line = ([found(late, seed) for seed in range(300)] for late in (0.8, 1.0))
     assert 3 <= sum(one.answer == "reproduced" for one in bound) <= 27  # 5 % of 300 is 15, with a deviation of 4

@@ -22,8 +22,9 @@ from samgap.figures.evidence import charts, results, rules, sizes, slopes, speci
 from samgap.figures.evidence.results import Series
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import spreads
-from samgap.figures.gap.trend import page
+from samgap.figures.significance import page
 from samgap.report import vega
 from tests.figures.tables import table
 from tests.figures.test_charts import of_page, of_picture
@@ -47,8 +48,8 @@ def one(
         return 0.8 + noise(width, rho, seed) + (effect(width) if rho else 0)
 
     found = gaps(table(test, widths, seeds=seeds, **more), 0.1)
-    (series,) = results.of_gaps(folder, settings, found, "params_total", None, None)
-    return series
+    (series,) = Question(found, "params_total").series()
+    return Series(folder=folder, settings=settings, **vars(series))
 
 
 # The BCG trials of Colditz et al. (1994), the standard example of the field: cases and others, vaccinated and not.

@@ -10,6 +10,7 @@ from samgap.figures import output, published
 from samgap.figures.gap import best_rho
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.kinds import BestRho
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.study import Study
 from samgap.figures.table import Table
 from tests.figures.tables import table
@@ -30,7 +31,7 @@ def found(best: dict[float, float]) -> Gaps:
 
 def test_a_best_rho_that_grows_is_reproduced() -> None:
     known = found(GROWS)
-    (verdict,) = best_rho.verdicts(known, "params_total", None, published.load("fig7"))
+    (verdict,) = best_rho.verdicts(Question(known, "params_total", None, published.load("fig7")))
     assert known.best.groupby("model.width")["rho"].unique().explode().to_dict() == GROWS
     assert verdict.answer == "reproduced"
     assert verdict.reason.startswith("the best rho grows with size")
@@ -38,17 +39,17 @@ def test_a_best_rho_that_grows_is_reproduced() -> None:
     assert verdict.p_up == pytest.approx(1 / 216, abs=0.002)
     assert verdict.p_down == pytest.approx(1, abs=0.001)
     assert verdict.published_slope > 0
-    (falling,) = best_rho.verdicts(found({1: 0.2, 2: 0.1, 3: 0.05}), "params_total", None, None)
+    (falling,) = best_rho.verdicts(Question(found({1: 0.2, 2: 0.1, 3: 0.05}), "params_total"))
     assert (falling.answer, np.isnan(falling.published_slope)) == ("not reproduced", True)
 
 
 def test_a_published_table_without_a_best_rho_is_refused() -> None:
     with pytest.raises(SettingError, match=r"draw\.published must be a table with a best rho"):
-        best_rho.verdicts(found(GROWS), "params_total", None, published.load("label_noise_cifar10"))
+        best_rho.verdicts(Question(found(GROWS), "params_total", None, published.load("label_noise_cifar10")))
 
 
 def test_a_best_rho_that_stays_shows_nothing() -> None:
-    (verdict,) = best_rho.verdicts(found(dict.fromkeys(GROWS, 0.1)), "params_total", None, None)
+    (verdict,) = best_rho.verdicts(Question(found(dict.fromkeys(GROWS, 0.1)), "params_total"))
     assert (verdict.answer, verdict.slope, verdict.p_up) == ("inconclusive", 0, 1)
 
 
@@ -73,8 +74,8 @@ def test_the_figure_marks_the_best_and_draws_the_published() -> None:
     full_table.records.append(make())
     known = gaps(full_table)
     theirs = published.load("fig7")
-    judged = best_rho.verdicts(known, "params_total", None, theirs)
-    study = Study(full_table, known, judged, theirs, "params_total", None, "paper")
+    asked = Question(known, "params_total", None, theirs)
+    study = Study(full_table, asked, [*best_rho.verdicts(asked)], "paper")
     with style.style():
         left, right = KIND.draw(study.frame(), output.report(study)).axes
     (stars,) = (line for line in left.lines if line.get_marker() == "*")

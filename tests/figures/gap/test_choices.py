@@ -10,6 +10,7 @@ from samgap.errors import SettingError
 from samgap.figures import published
 from samgap.figures.gap.choices import judge, verdicts
 from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.series import Question
 from tests.figures.tables import PARAMS, table
 
 NAMED, AXIS = ("a", "b"), "schedule.milestones"
@@ -64,15 +65,15 @@ def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPa
 
     swept = {AXIS: ["[0.5, 0.75]", "[0.25, 0.5, 0.75]"]}
     made = table(accuracy, (1, 4), (0, 0.2), range(3), extra=swept)
-    (answer,) = verdicts(gaps(made, 0.2), "params_total", [AXIS], published.load("fig7"))
+    (answer,) = verdicts(Question(gaps(made, 0.2), "params_total", [AXIS], published.load("fig7")))
     # SGD and SAM of both sizes; the first is what was typed first.
     assert (answer.numbers, answer.series) == (4, "[0.5, 0.75] against [0.25, 0.5, 0.75]")
     # A part of the grid, in which the width is no axis.
     one = table(accuracy, (1,), (0, 0.2), range(3), extra=swept)
     one.sweep.axes.remove("model.width")
-    (answer,) = verdicts(gaps(one, 0.2), "params_total", [AXIS], published.load("fig7"))
+    (answer,) = verdicts(Question(gaps(one, 0.2), "params_total", [AXIS], published.load("fig7")))
     assert answer.numbers == 2
     with pytest.raises(SettingError, match="sweep two, got 0"):
-        verdicts(gaps(table(accuracy, (1, 4)), 0.2), "params_total", None, published.load("fig7"))
+        verdicts(Question(gaps(table(accuracy, (1, 4)), 0.2), "params_total", None, published.load("fig7")))
     with pytest.raises(SettingError, match="which was not swept"):
-        verdicts(gaps(made, 0.3), "params_total", [AXIS], published.load("fig7"))
+        verdicts(Question(gaps(made, 0.3), "params_total", [AXIS], published.load("fig7")))

@@ -9,6 +9,7 @@ from scipy import stats
 from samgap.figures import published
 from samgap.figures.gap.contrast import verdicts
 from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.trend import Verdict
 from tests.figures.tables import table
 
@@ -41,7 +42,7 @@ def last(
     runs = pd.concat(rows, ignore_index=True)
     axes = ["model.width", "pruner.sparsity", "pruner.name"]
     sweep = type(found.sweep)("mine", "own", [*axes, "ascent.rho", "seed"], "", "", "", [])
-    return verdicts(gaps(type(found)(sweep, runs, [], {})), "pruner.sparsity", ["pruner.name"], reference)[-1]
+    return verdicts(Question(gaps(type(found)(sweep, runs, [], {})), "pruner.sparsity", ["pruner.name"], reference))[-1]
 
 
 def test_a_steeper_rise_is_found_and_measured() -> None:
@@ -86,7 +87,7 @@ def test_the_published_difference() -> None:
 
 def test_two_series_are_wanted_and_each_has_its_own_verdict_anyhow() -> None:
     found = gaps(table(lambda width, rho, seed: 0.9, extra={"pruner.sparsity": [0, 0.5, 0.9]}))
-    *each, last = verdicts(found, "params_total", None, None)
+    *each, last = verdicts(Question(found, "params_total"))
     named = [f"pruner.sparsity={sparsity}" for sparsity in (0, 0.5, 0.9)]
     assert [verdict.series for verdict in each] == [*named, *(f"{name}, at equal rho (0.2)" for name in named)]
     assert (last.answer, last.reason.endswith("and not 3")) == ("inconclusive", True)

@@ -7,6 +7,7 @@ import pytest
 from samgap.figures.gap.doses import verdicts
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.kinds import Doses
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.study import Study
 from samgap.figures.gap.trend import Verdict
 from tests.figures.tables import PARAMS, table
@@ -27,7 +28,7 @@ def study(slope: dict[float, float], noise: float = 0.05, seed: int = 0, axis: s
 
 
 def last(slope: dict[float, float], **options: Any) -> Verdict:
-    return verdicts(study(slope, **options)[1], "params_total", None, None)[-1]
+    return verdicts(Question(study(slope, **options)[1], "params_total"))[-1]
 
 
 def test_slopes_that_grow_with_the_dose_are_found_and_measured() -> None:
@@ -47,16 +48,17 @@ def test_equal_slopes_are_seldom_told_apart() -> None:
 @pytest.mark.parametrize("axis", ["", "pruner.name"])
 def test_doses_want_a_number_that_tells_series_apart(axis: str) -> None:
     found = gaps(table(lambda width, rho, s: 0.8, extra={axis: ["random", "snip"]} if axis else {}))
-    one = verdicts(found, "params_total", None, None)[-1]
+    one = verdicts(Question(found, "params_total"))[-1]
     assert (one.series, one.answer) == ("slope over dose", "inconclusive")
-    assert one.reason.startswith("doses need series that one number tells apart")
+    assert one.reason.startswith("doses need series that differ in one number alone")
 
 
 def test_the_chart_has_the_slope_of_each_dose(tmp_path: Path) -> None:
     found, known = study({0: 0.1, 0.1: 0.6, 0.5: 2.6})
     found.records.append(make())
     kind = Doses(title="Doses")
-    of = Study(found, known, [*kind.verdicts(known, "params_total", None, None)], None, "params_total", None, "paper")
+    asked = Question(known, "params_total")
+    of = Study(found, asked, [*kind.verdicts(asked)], "paper")
     chart = kind.charts(of.frame(), of.statistics())[-1]
     assert [line.label for line in chart.lines] == [
         "ours ± s.e., ρ chosen on the other seeds", "ours ± s.e., ρ = 0.2 for all",

@@ -14,6 +14,7 @@ from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.kinds import Gap
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.study import Study
 from samgap.figures.gap.trend import verdicts
 from samgap.figures.table import Table
@@ -31,12 +32,12 @@ def study(reference: str | None = "fig8", protocol: str = "paper", **options: An
     found.records.append(make())
     known = gaps(found)
     theirs = published.load(reference) if reference else None
-    judged = verdicts(known, "params_total", None, theirs)
-    return Study(found, known, judged, theirs, "params_total", None, protocol)  # type: ignore[arg-type]
+    asked = Question(known, "params_total", None, theirs)
+    return Study(found, asked, [*verdicts(asked)], protocol)  # type: ignore[arg-type]
 
 
 def beside(of: Study) -> pd.DataFrame:
-    return side_by_side(of.gaps, of.published, of.x)
+    return side_by_side(of.asked)
 
 
 def draw(study: Study, **settings: Any) -> Figure:

@@ -10,8 +10,8 @@ from samgap.errors import SettingError
 from samgap.figures.gap import null, parabola
 from samgap.figures.gap.beside import tabled
 from samgap.figures.gap.gaps import Gaps, gaps
-from samgap.figures.gap.series import by_seed
-from samgap.figures.gap.trend import page
+from samgap.figures.gap.series import Question
+from samgap.figures.significance import page
 from samgap.figures.table import Table
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
 from tests.figures.tables import table
@@ -164,7 +164,8 @@ def test_a_collapsed_run_counts_as_lost_and_is_kept_out_of_choice_and_slopes() -
     assert tabled(found.cells, "paper", "loso")["SAM lost"].tolist() == ["1/6", "1/6", ""]
     # At equal rho a cell that collapsed there is no part of the slope.
     assert found.cells["fixed_gap"].notna().tolist() == [False, True, True]
-    values, places, cells = by_seed(found, found.cells, "params_total", "fixed")
+    (series,) = Question(found, "params_total", []).series()
+    values, places, cells = series.by_seed("fixed")
     assert (values.shape, cells["model.width"].tolist(), places.tolist()) == ((3, 2), [2, 3], [4, 5])
 
 

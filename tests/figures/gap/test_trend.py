@@ -9,11 +9,11 @@ from scipy import stats
 from samgap.figures import published
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import Gaps, gaps
-from samgap.figures.gap.power import answered
-from samgap.figures.gap.series import published_for, series
+from samgap.figures.gap.power import Phrases, answered
+from samgap.figures.gap.series import Question, Series, published_for
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
-from samgap.figures.gap.trend import Verdict, finds, judge, page, verdicts
-from samgap.figures.table import cell_label
+from samgap.figures.gap.trend import Sample, Verdict, finds, judge, verdicts
+from samgap.figures.significance import page
 from tests.figures.tables import PARAMS, table
 
 X = np.log10([1e3, 1e4, 1e5])
@@ -21,7 +21,7 @@ X = np.log10([1e3, 1e4, 1e5])
 
 def verdict(rows: list[list[float]], target: float = math.nan, error: float = 0.0, places: Any = X) -> Verdict:
     theirs = Published(target, error, tuple(range(len(rows[0]))))
-    return judge("", pd.DataFrame(rows), places, "params_total", "loso", 3, theirs)
+    return judge(Sample("", np.array(rows), places, "params_total", "loso", 3, theirs))
 
 
 def test_page_s_l_by_hand() -> None:
@@ -103,7 +103,8 @@ def test_a_flat_gap_whose_interval_excludes_the_published_slope_is_not_reproduce
 def test_where_a_smallest_slope_of_interest_was_registered_it_decides_in_place_of_the_published(
     effect: float, answer: str
 ) -> None:
-    found = judge("", pd.DataFrame(FLAT), X, "params_total", "loso", 3, Published(0.3, 0.5, (0, 1, 2)), 1, effect)
+    theirs = Published(0.3, 0.5, (0, 1, 2))
+    found = judge(Sample("", np.array(FLAT), X, "params_total", "loso", 3, theirs, effect=effect))
     assert found.answer == answer
     assert (f"slopes of {effect:g}, the smallest of interest, are excluded" in found.reason) == (effect == 0.2)
     assert f", the smallest of interest, {effect:g}, in {'100' if effect == 0.2 else ''}" in found.reason
@@ -133,8 +134,8 @@ def test_the_published_slope_is_that_of_the_sizes_in_common(
     theirs = published.load(name)
     params = {row.width: row.params for row in theirs.itertuples()}
     cells = pd.DataFrame({"model.width": width, "params_total": [params.get(w, 1e4) for w in width]})
-    found = gaps(table(rising))
-    shared = published_slope(theirs, found, {}, "params_total", cells, np.ones(len(width)))
+    series = Series(found=gaps(table(rising)), x="params_total", axes={}, cells=cells, published=theirs)
+    shared = published_slope(series, cells, np.ones(len(width)))
     rows = theirs[theirs["width"].isin(width)]
     x = np.log10(rows["params"])
     assert shared.slope == pytest.approx(np.polyfit(x, rows["gap"], 1)[0])
@@ -144,7 +145,7 @@ def test_the_published_slope_is_that_of_the_sizes_in_common(
     assert shared.error == pytest.approx(error, abs=1e-3)
     assert shared.shared == tuple(range(1, len(width)))
     # Of no size in common it is the slope of all, and ours is not held against it.
-    other = published_slope(theirs, found, {}, "params_total", cells.assign(**{"model.width": 99}), np.ones(len(width)))
+    other = published_slope(series, cells.assign(**{"model.width": 99}), np.ones(len(width)))
     assert (other.shared, "of other sizes" in str(other)) == ((), True)
     assert other.slope == pytest.approx(np.polyfit(np.log10(theirs["params"]), theirs["gap"], 1)[0])
 
@@ -159,9 +160,10 @@ def test_near_the_level_more_studies_are_drawn_and_borderline_is_said() -> None:
     assert near.error == pytest.approx(math.sqrt(0.05 * 0.95 / (null.PARTS * null.STUDIES)), rel=0.05)
     assert near.error < far.error / 5
     assert (far.borderline, near.borderline) == (False, True)
-    answer, reason = answered(near, "rises", "falls", "neither", "test", "")
+    phrases = Phrases("rises", "falls", "neither", "test")
+    answer, reason = answered(near, phrases, "")
     assert (answer, reason.startswith("borderline"), "± 0.0003 up" in reason) == ("inconclusive", True, True)
-    assert answered(far, "rises", "falls", "neither", "test", "")[1].startswith("neither (one-sided p = 0.1")
+    assert answered(far, phrases, "")[1].startswith("neither (one-sided p = 0.1")
 
 
 def test_page_s_l_with_ties_is_that_of_mean_ranks() -> None:
@@ -207,7 +209,7 @@ def test_what_a_study_could_have_found() -> None:
 
 
 def test_every_verdict_says_what_it_could_have_found() -> None:
-    for one in verdicts(gaps(table(rising)), "params_total", None, published.load("fig8")):
+    for one in verdicts(Question(gaps(table(rising)), "params_total", None, published.load("fig8"))):
         assert "of other sizes" in one.reason
         assert "80 % of such studies" in one.reason
         assert "are excluded" in one.reason
@@ -219,8 +221,8 @@ def test_a_steeper_gap_than_published_is_reproduced() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 3), (3, 2), (3, 1)])
 def test_too_little_is_inconclusive(shape: tuple[int, int]) -> None:
-    values = pd.DataFrame(np.arange(np.prod(shape)).reshape(shape))
-    found = judge("", values, X[: shape[1]], "params_total", "loso", 3, Published())
+    values = np.arange(np.prod(shape)).reshape(shape)
+    found = judge(Sample("", values, X[: shape[1]], "params_total", "loso", 3))
     assert found.answer == "inconclusive"
     assert f"there are {shape[0]} and {shape[1]}" in found.reason
 
@@ -228,7 +230,7 @@ def test_too_little_is_inconclusive(shape: tuple[int, int]) -> None:
 def test_cells_are_put_in_order_of_size() -> None:
     # Width 3 first in the table; the gap grows with size all the same.
     found = gaps(table(lambda w, rho, seed: 0.9 + (0.01 * w if rho else 0) + 0.0001 * seed, widths=[3, 1, 2]))
-    assert verdicts(found, "params_total", None, None)[0].answer == "reproduced"
+    assert verdicts(Question(found, "params_total"))[0].answer == "reproduced"
 
 
 def rising(width: float, rho: float, seed: int) -> float:
@@ -236,7 +238,7 @@ def rising(width: float, rho: float, seed: int) -> float:
 
 
 def names(found: Gaps, x: str, over: list[str] | None = None) -> list[str]:
-    return [cell_label(axes) for axes, _ in series(found, x, over)]
+    return [series.label for series in Question(found, x, over).series()]
 
 
 def test_series_are_made_of_what_the_horizontal_axis_does_not_stand_for() -> None:
@@ -250,19 +252,19 @@ def test_series_are_made_of_what_the_horizontal_axis_does_not_stand_for() -> Non
 
 def test_the_reason_names_the_axis() -> None:
     found = gaps(table(rising, widths=[1], extra={"pruner.sparsity": [0, 0.5, 0.9]}))
-    one, equal = verdicts(found, "pruner.sparsity", None, None)
+    one, equal = verdicts(Question(found, "pruner.sparsity"))
     assert "either way" in one.reason
     named = "model.width=1", "model.width=1, at equal rho (0.2)"
     assert ((one.series, equal.series), equal.protocol) == (named, "fixed")
     found = gaps(table(lambda w, rho, seed: rising(w, rho, seed), extra={"pruner.sparsity": [0, 0.5]}))
-    assert "the gap grows with size" in verdicts(found, "params_total", None, None)[0].reason
+    assert "the gap grows with size" in verdicts(Question(found, "params_total"))[0].reason
 
 
 def test_only_plain_nets_are_held_against_the_published_slope() -> None:
     found = gaps(table(rising, extra={"pruner.sparsity": [0, 0.5]}))
-    targets = [v.published_slope for v in verdicts(found, "params_total", None, published.load("fig8"))]
+    targets = [v.published_slope for v in verdicts(Question(found, "params_total", None, published.load("fig8")))]
     assert targets == pytest.approx([0.2149, math.nan] * 2, abs=1e-3, nan_ok=True)
-    assert math.isnan(verdicts(found, "pruner.sparsity", None, published.load("fig8"))[0].published_slope)
+    assert math.isnan(verdicts(Question(found, "pruner.sparsity", None, published.load("fig8")))[0].published_slope)
 
 
 NULL_STUDIES = 40
@@ -285,7 +287,7 @@ def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdou
 
     widths, grid = list(PARAMS)[:cells], [0.05 * k for k in range(rhos + 1)]
     found = gaps(table(test, widths, grid, range(seeds), holdout=held if holdout else None))
-    return verdicts(found, "params_total", None, None)[0].answer
+    return verdicts(Question(found, "params_total"))[0].answer
 
 
 @pytest.mark.parametrize(("cells", "rhos", "seeds", "holdout"), [(5, 5, 3, False), (4, 4, 8, True)])
@@ -332,7 +334,8 @@ def test_published_rows_on_an_axis_of_their_own() -> None:
     cells = pd.DataFrame({"model.width": [0.25, 0.5, 1, 4], "pruner.sparsity": [0, 0.5157, 0.7723, 0.9583]})
 
     def theirs(reference: pd.DataFrame) -> float:
-        return published_slope(reference, thin(), {}, "pruner.sparsity", cells, np.ones(4)).slope
+        series = Series(found=thin(), x="pruner.sparsity", axes={}, cells=cells, published=reference)
+        return published_slope(series, cells, np.ones(4)).slope
 
     assert theirs(sparse) == pytest.approx(np.polyfit(cells["pruner.sparsity"], rows["gap"], 1)[0])
     # A dense table has nothing to say about sparsity, and a sparse one nothing about dense nets of several widths.
@@ -374,5 +377,5 @@ def test_a_grid_of_sparsities_is_not_taken_for_one_while_it_fills_up() -> None:
 
 
 def test_thinned_nets_are_not_held_against_dense_ones() -> None:
-    one, _ = verdicts(thin(), "params_total", None, published.load("fig7"))
+    one, _ = verdicts(Question(thin(), "params_total", None, published.load("fig7")))
     assert math.isnan(one.published_slope)

@@ -10,28 +10,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
+from samgap.figures.convergence.arm import Answered, Arm
 from samgap.figures.convergence.curves import rate, settled
-from samgap.figures.output import Answer, Judgment
-from samgap.figures.significance import LEVEL
+from samgap.figures.output import Answer
+from samgap.figures.significance import LEVEL, POWER, critical, detectable, page
 from samgap.style import compact
 
 CLAIM = "the rate grows with size"
 STUDIES = 20_000  # simulated
-WANTED = 0.8  # share of such studies
 STEEPEST = 1e6  # growth that is looked for
 
 
 @dataclass(frozen=True)
-class Contrast(Judgment):
-    """The answer for one rule of the step at one rho. Growths are of the largest net's rate, in the smallest's."""
+class Contrast(Answered):
+    """Whether the rate grows. Growths are of the largest net's rate, in the smallest's."""
 
-    claim: str
-    seeds: int
-    diverged: int  # runs
-    interpolating: int  # cells
-    others: int
     p: float = math.nan  # one-sided, for a growth
     other_p: float = math.nan
     ratio: float = math.nan  # of rates where nets interpolate to others', of the sizes in common where both are there
@@ -44,24 +39,16 @@ class Contrast(Judgment):
     detectable: float = math.nan  # growth that 80 % find
 
 
-def contrast(
-    cells: list[pd.DataFrame],
-    floor: list[bool],
-    theirs: pd.DataFrame | None,
-    known: Mapping[str, Any],
-    problem: str,
-) -> Contrast:
-    """Return the answer.
+def contrast(arm: Arm, theirs: pd.DataFrame | None) -> Contrast:
+    """Return the answer; cells that have stopped at the floor of normalized SAM are left out.
 
     Args:
-        cells: the fits of each cell by seed, see `curves.fit`, in order of size.
-        floor: which cells have stopped at the floor of normalized SAM. They are left out.
+        arm: the runs.
         theirs: published curves.
-        known: series, seeds, diverged, interpolating, others.
-        problem: why there is none, or "".
     """
-    stopped = [compact(runs["params_total"].iloc[0]) for runs, stop in zip(cells, floor, strict=True) if stop]
-    cells = [runs for runs, stop in zip(cells, floor, strict=True) if not stop]
+    floor, problem, known = arm.at_floor, arm.problem, arm.known
+    stopped = [compact(runs["params_total"].iloc[0]) for runs, stop in zip(arm.cells, floor, strict=True) if stop]
+    cells = [runs for runs, stop in zip(arm.cells, floor, strict=True) if not stop]
     inside = np.array([runs["interpolates"].all() for runs in cells], dtype=bool)
     sizes = np.array([runs["params_total"].iloc[0] for runs in cells], dtype=float)
     if not problem and stopped and not inside.any():
@@ -97,12 +84,6 @@ def trend(rates: np.ndarray, studies: int = STUDIES) -> tuple[Answer, float, flo
     if least + 2 * math.sqrt(least * (1 - least) / studies) >= LEVEL:
         return "inconclusive", p, other_p, alike
     return "reproduced" if p < other_p else "not reproduced", p, other_p, alike
-
-
-def page(values: np.ndarray) -> np.ndarray:
-    """Page's L (...) of values (..., seeds, cells): the cells' sums of ranks, weighted 1, 2, ...; ties share ranks."""
-    found: np.ndarray = stats.rankdata(values, axis=-1).sum(axis=-2) @ np.arange(1, values.shape[-1] + 1)
-    return found
 
 
 def _problem(rates: np.ndarray, inside: np.ndarray, sizes: np.ndarray) -> str:
@@ -156,24 +137,21 @@ def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[s
         sizes, published: parameters and published rate of each cell, nan where there is none.
     """
     place, common = np.log(sizes / sizes[0]) / math.log(sizes[-1] / sizes[0]), np.isfinite(published)
-    limit = np.sort(page(alike))[-math.ceil(LEVEL * len(alike))]
-    numbers = {}
+    limit, numbers = critical(page(alike)), {}
     if common.sum() > 1:
         numbers["growth"] = math.exp(np.polyfit(place[common], np.log(published[common]), 1)[0])
 
     def finds(growth: float) -> float:
         return float((page(alike * growth**place) > limit).mean())
 
-    if finds(STEEPEST) < WANTED:
+    largest = math.log(STEEPEST)
+    least = detectable(lambda log: finds(math.exp(log)), largest, largest, halvings=12)
+    if math.isnan(least):
         return numbers
-    low, high = 0.0, math.log(STEEPEST)
-    for _ in range(12):
-        middle = (low + high) / 2
-        low, high = (low, middle) if finds(math.exp(middle)) >= WANTED else (middle, high)
-    numbers["detectable"] = math.exp(high)
+    numbers["detectable"] = math.exp(least)
     if (growth := numbers.get("growth", 0)) > 1:
         numbers["power"] = finds(growth)
-        numbers["seeds_wanted"] = max(2, math.ceil(alike.shape[1] * (high / math.log(growth)) ** 2))
+        numbers["seeds_wanted"] = max(2, math.ceil(alike.shape[1] * (least / math.log(growth)) ** 2))
     return numbers
 
 
@@ -188,5 +166,5 @@ def _said(numbers: Mapping[str, float], seeds: int) -> str:
         text += "; {seeds} seeds find a growth by {detectable:.2g} in 80 % of such studies"
     if "power" in numbers:
         text += ", the published by {growth:.2g} in {share:.0f} %"
-        text += ", and {seeds_wanted} seeds would in 80 %" if numbers["power"] < WANTED else ""
+        text += ", and {seeds_wanted} seeds would in 80 %" if numbers["power"] < POWER else ""
     return text.format(**known)

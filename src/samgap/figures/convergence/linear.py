@@ -9,23 +9,18 @@ import pandas as pd
 from scipy import special
 
 from samgap import style
+from samgap.figures.convergence.arm import COVERED, Answered, Arm
 from samgap.figures.convergence.curves import BELOW
-from samgap.figures.output import Answer, Judgment
+from samgap.figures.output import Answer
 from samgap.figures.significance import LEVEL, above
 
 CLAIM = "the loss falls at a linear rate or faster where nets interpolate"
-COVERED = ("sgd", "sam_unnormalized")  # rules of the step that theorem 6 is about: SGD is its rho = 0
 
 
 @dataclass(frozen=True)
-class Linear(Judgment):
-    """The answer for one rule of the step at one rho: the least certain of its nets."""
+class Linear(Answered):
+    """Whether the rate is linear, for the least certain net."""
 
-    claim: str
-    seeds: int
-    diverged: int  # runs
-    interpolating: int  # cells
-    others: int
     p: float = math.nan  # one-sided, for a late rate of `linear_from` times the middle one or more
     other_p: float = math.nan
     late: float = math.nan  # the smallest late rate of a net, in middle ones, mean over seeds
@@ -49,26 +44,18 @@ def void(rule: str, settings: Mapping[str, Any]) -> str:
     return ""
 
 
-def linear(
-    cells: list[pd.DataFrame],
-    rule: str,
-    settings: Mapping[str, Any],
-    least: float,
-    known: Mapping[str, Any],
-    problem: str,
-) -> Linear:
-    """Return the answer.
+def linear(arm: Arm, settings: Mapping[str, Any], least: float) -> Linear:
+    """Return the answer for the nets that interpolate.
 
     Args:
-        cells: the fits by seed of each cell that interpolates, see `curves.fit`.
-        rule, settings: see `void`.
+        arm: the runs.
+        settings: of one of them.
         least: late in middle rates, from which a rate is linear.
-        known: series, seeds, diverged, interpolating, others.
-        problem: why there is none, or "".
     """
-    if nothing := void(rule, settings):
+    cells, known = arm.interpolating, arm.known
+    if nothing := void(arm.rule, settings):
         return Linear(answer="void", reason=f"no linear rate is claimed here: {nothing}", claim=CLAIM, **known)
-    if problem := problem or _problem(cells):
+    if problem := arm.problem or _problem(cells):
         return Linear(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
     tested = pd.DataFrame([_tested(runs, least) for runs in cells])
     # One cell of several bends by chance more often than one alone: Bonferroni.

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from samgap.figures import kind, published
 from samgap.figures.gap import null, series, study
 from samgap.figures.gap.charts import label
-from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.kinds import BestRho, Choices, Gap
 from samgap.figures.gap.slopes import spreads
 from samgap.figures.table import cell_label
@@ -27,24 +25,22 @@ OFF = (0, "null", "false", None)
 CONDITIONS = ("data.label_noise", "pruner.sparsity")
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """The cells of a result that differ in x alone."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Series(series.Series):
+    """A series of a result."""
 
-    name: str  # of the figure
-    scale: str
-    folder: Path  # of the result
+    folder: Path  # of the result: <figure>/<scale>
     settings: Mapping[str, Any]  # of its first run, with dotted keys
-    found: Gaps
-    x: str
-    axes: dict[str, Any]  # by which the series is told from others of the result
-    cells: pd.DataFrame
-    published: pd.DataFrame | None
+
+    @property
+    def name(self) -> str:
+        """The name of the figure."""
+        return self.folder.parent.name
 
     @property
     def study(self) -> str:
         """Figure and scale."""
-        return f"{self.name}/{self.scale}"
+        return f"{self.name}/{self.folder.name}"
 
     @property
     def text(self) -> str:
@@ -73,11 +69,6 @@ class Series:
         """What sets it apart from clean data and dense nets, "" for nothing."""
         unswept = {key: self.settings.get(key) for key in CONDITIONS if key not in self.found.axes}
         return cell_label({axis: value for axis, value in (unswept | self.axes).items() if value not in OFF})
-
-    def by_seed(self, rule: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-        """Gaps (seeds, cells), where the cells stand, and these cells, in order."""
-        values, places, ordered = series.by_seed(self.found, self.cells, self.x, rule)
-        return values.to_numpy(), places, ordered
 
     def nothing(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
         """Gaps (studies, seeds, cells) without effect, of the noise of `gaps`."""
@@ -127,15 +118,8 @@ def of_result(path: Path) -> Iterator[Series]:
     if not isinstance(drawn, Gap) or isinstance(drawn, (BestRho, Choices)):
         return
     settings = identity.flat(report["provenance"]["settings_of_first_run"])
-    yield from of_gaps(path.parent, settings, *study.kept(report, drawn.settings))
-
-
-def of_gaps(
-    folder: Path, settings: Mapping[str, Any], found: Gaps, x: str, over: list[str] | None, table: pd.DataFrame | None
-) -> Iterator[Series]:
-    """The series of gaps; see `Series` and `study.kept`."""
-    for axes, cells in series.series(found, x, over):
-        yield Series(folder.parent.name, folder.name, folder, settings, found, x, axes, cells, table)
+    for one in study.kept(report, drawn.settings).series():
+        yield Series(folder=path.parent, settings=settings, **vars(one))
 
 
 def same_runs(several: list[Series]) -> dict[Series, Series]:

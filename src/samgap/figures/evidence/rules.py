@@ -1,5 +1,6 @@
 """How often each rule of choosing rho finds a trend that is there, and one that is not, in studies like those made."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +9,8 @@ import numpy as np
 import pandas as pd
 
 from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series, same_runs
-from samgap.figures.gap.power import REQUIRED
 from samgap.figures.gap.slopes import published_slope, spreads
-from samgap.figures.gap.trend import page
-from samgap.figures.significance import LEVEL
+from samgap.figures.significance import LEVEL, detectable, page
 
 STUDIES = 2_000  # of which each is judged by as many without effect
 
@@ -29,10 +28,11 @@ def table(several: list[Series]) -> pd.DataFrame:
 
 def _of(one: Series) -> Iterator[dict[str, Any]]:
     for rule in one.rules:
-        gaps, places, cells = one.by_seed(rule)
+        values, places, cells = one.by_seed(rule)
+        gaps = values.to_numpy()
         if len(gaps) < LEAST_SEEDS or len(cells) < LEAST_CELLS:
             continue
-        theirs = published_slope(one.published, one.found, one.axes, one.x, cells, spreads(gaps)).slope
+        theirs = published_slope(one, cells, spreads(gaps)).slope
         studies = Studies(one.nothing(rule, gaps, 1)[:STUDIES], one.nothing(rule, gaps)[:STUDIES] / spreads(gaps))
         yield {
             "study": one.text, "rule": rule, "unbiased": rule == one.found.unbiased, "sizes": len(cells),
@@ -66,12 +66,4 @@ class Studies:
 
     def found(self, places: np.ndarray) -> float:
         """The slope that 80 % find, nan where none is."""
-        low, high = 0.0, 1e-3
-        while self.rise(places, high) < REQUIRED:
-            low, high = high, 2 * high
-            if high > 1e6:
-                return math.nan
-        for _ in range(10):
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.rise(places, middle) >= REQUIRED else (middle, high)
-        return high
+        return detectable(functools.partial(self.rise, places), 1e-3, 1e6)

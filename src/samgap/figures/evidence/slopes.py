@@ -63,7 +63,8 @@ def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
     shared = same_runs(several)
     for one in several:
         for rule in one.rules:
-            gaps, places, cells = one.by_seed(rule)
+            values, places, cells = one.by_seed(rule)
+            gaps = values.to_numpy()
             if len(gaps) < LEAST_SEEDS or len(cells) < 2:
                 continue
             line = Line.of(slopes(places, gaps), slopes(places, one.nothing(rule, gaps)))

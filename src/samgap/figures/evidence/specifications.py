@@ -16,8 +16,7 @@ from samgap.figures.gap import null
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.power import Line
 from samgap.figures.gap.slopes import coefficients, published_slope, slopes
-from samgap.figures.gap.trend import page
-from samgap.figures.significance import LEVEL
+from samgap.figures.significance import LEVEL, page
 from samgap.figures.table import collect
 
 CHOICES = ("rule", "sizes", "statistic", "epoch")
@@ -69,7 +68,8 @@ def _epochs(one: Series) -> Iterator[tuple[str, Series]]:
 
 def _of_rule(one: Series, rule: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(sizes, statistic, what it gives)."""
-    values, places, cells = one.by_seed(rule)
+    by_seed, places, cells = one.by_seed(rule)
+    values = by_seed.to_numpy()
     if len(values) < LEAST_SEEDS:
         return
     seen = set()
@@ -111,7 +111,7 @@ STATISTICS: dict[str, tuple[OfGaps, OfGaps]] = {
 
 
 def _sizes(one: Series, cells: pd.DataFrame) -> dict[str, tuple[int, ...]]:
-    theirs = published_slope(one.published, one.found, one.axes, one.x, cells, np.ones(len(cells)))
+    theirs = published_slope(one, cells, np.ones(len(cells)))
     return {
         "all sizes": (*range(len(cells)),),
         "without the smallest": (*range(1, len(cells)),),

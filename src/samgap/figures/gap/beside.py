@@ -1,26 +1,23 @@
 """Our cells beside the published numbers, and the table of both."""
 
-from typing import Any
-
 import pandas as pd
 
-from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.series import published_for
-from samgap.figures.table import axis_label, shown
+from samgap.figures.gap.series import Question, published_for
+from samgap.figures.table import as_text, axis_label, groups, shown
 from samgap.style import compact
 
 
-def side_by_side(found: Gaps, published: pd.DataFrame | None, x: str) -> pd.DataFrame:
+def side_by_side(asked: Question) -> pd.DataFrame:
     """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
     of their series.
     """
-    ours = found.cells
+    found, x, published, ours = asked.found, asked.x, asked.published, asked.found.cells
     if published is None or "model.width" not in ours:
         return ours
     others = [axis for axis in found.axes if axis not in ("model.width", x)]
     parts = []
-    for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
-        theirs = published_for(published, axes := dict(zip(others, values, strict=True)), x)
+    for axes, mine in groups(ours, others):
+        theirs = published_for(published, axes, x)
         theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
         theirs = theirs.rename(columns={"published_width": "model.width", "published_x": f"published_{x}"})
         theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
@@ -45,37 +42,30 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
     axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {axis_label(axis): _text(cell, axis, "g") for axis in axes}
+        row = {axis_label(axis): as_text(cell.get(axis), "g") for axis in axes}
         ours = pd.notna(cell.get("n"))
         row |= {
             "params": compact(cell["params_live" if ours else "published_params"]),
-            "n": _text(cell, "n", ".0f"),
-            "SGD %": _text(cell, "sgd_acc", ".2f"),
-            "SAM %": _text(cell, f"{drawn}_acc", ".2f"),
-            "gap": _text(cell, f"{drawn}_gap", "+.2f"),
-            "s.e.": _text(cell, f"{drawn}_se", ".2f"),
-            "rho*": _text(cell, f"{drawn}_rho", "g"),
-            "unbiased": _text(cell, f"{unbiased}_gap", "+.2f"),
-            "from": _text(cell, f"{unbiased}_low", "+.2f"),
-            "to": _text(cell, f"{unbiased}_high", "+.2f"),
-            "fixed": _text(cell, "fixed_gap", "+.2f"),
-            "train %": _text(cell, "sgd_train_acc", ".1f"),
+            "n": as_text(cell.get("n"), ".0f"),
+            "SGD %": as_text(cell.get("sgd_acc"), ".2f"),
+            "SAM %": as_text(cell.get(f"{drawn}_acc"), ".2f"),
+            "gap": as_text(cell.get(f"{drawn}_gap"), "+.2f"),
+            "s.e.": as_text(cell.get(f"{drawn}_se"), ".2f"),
+            "rho*": as_text(cell.get(f"{drawn}_rho"), "g"),
+            "unbiased": as_text(cell.get(f"{unbiased}_gap"), "+.2f"),
+            "from": as_text(cell.get(f"{unbiased}_low"), "+.2f"),
+            "to": as_text(cell.get(f"{unbiased}_high"), "+.2f"),
+            "fixed": as_text(cell.get("fixed_gap"), "+.2f"),
+            "train %": as_text(cell.get("sgd_train_acc"), ".1f"),
             "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
             "SAM lost": f"{cell['sam_lost']:.0f}/{cell['sam_runs']:.0f}" if cell.get("sam_lost", 0) > 0 else "",
         }
         if "published_gap" in cells:
             row |= {
-                "published": _text(cell, "published_gap", "+.2f"),
+                "published": as_text(cell.get("published_gap"), "+.2f"),
                 "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)
     if all(row.get("at", "") in ("", row["params"]) for row in rows):  # the published nets have our sizes
         rows = [row | {"at": ""} for row in rows]
     return shown(rows)
-
-
-def _text(cell: pd.Series, key: str, spec: str) -> str:
-    value: Any = cell.get(key)
-    if isinstance(value, str):
-        return value
-    return format(value, spec) if pd.notna(value) else ""

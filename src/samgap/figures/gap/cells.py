@@ -23,7 +23,7 @@ from scipy import special
 
 from samgap.figures.gap import null, parabola
 from samgap.figures.significance import INTERPOLATES
-from samgap.figures.table import cell_label
+from samgap.figures.table import cell_label, groups
 from samgap.runs.sweeps import FINISHED, REPLICATE, RHO, SEED
 
 Protocol = Literal["paper", "holdout", "loso", "quadratic", "fixed"]
@@ -54,8 +54,7 @@ def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.D
     shared = [axis for axis in axes if not axis.startswith("ascent.")]
     sam, sgd = runs[runs[RHO] > 0], runs[runs[RHO] == 0]
     found = []
-    for values, part in sam.groupby(axes, sort=False) if axes else [((), sam)]:
-        cell = dict(zip(axes, values, strict=True))
+    for cell, part in groups(sam, axes):
         match = sgd
         for axis in shared:
             match = match[match[axis] == cell[axis]]

@@ -14,7 +14,7 @@ from samgap.figures.chart import DASHDOT, DASHED, DOTTED, Axis, Chart, Line, gap
 from samgap.figures.gap.gaps import have_equal_parameters
 from samgap.figures.gap.series import default_x, matrix, position, series_axes
 from samgap.figures.gap.slopes import slopes
-from samgap.figures.table import axis_label, cell_label
+from samgap.figures.table import axis_label, cell_label, groups
 from samgap.style import Look
 
 RULES = {
@@ -152,8 +152,7 @@ def _series(frame: pd.DataFrame, facts: Settings, settings: Settings) -> tuple[s
         if over is None
         else [axis for axis in over if axis in axes]
     )
-    groups = frame.groupby(over, sort=False) if over else [((), frame)]
-    return x, [(dict(zip(over, values, strict=True)), cells.sort_values(x)) for values, cells in groups]
+    return x, [(named, cells.sort_values(x)) for named, cells in groups(frame, over)]
 
 
 def _published(cells: pd.DataFrame, named: Mapping[str, Any], x: str, value: str) -> pd.DataFrame:

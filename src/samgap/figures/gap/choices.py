@@ -14,12 +14,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from samgap.errors import SettingError
 from samgap.figures import published as tables
-from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.replication import PUBLISHED_SEEDS
+from samgap.figures.gap.series import Question
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL
 
@@ -38,20 +37,14 @@ class Nearer(Judgment):
     p_second: float
 
 
-def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Nearer]:
-    """One answer.
-
-    Args:
-        found: gaps of a sweep over two values of one key, with a gap at one rho (draw.fixed_rho).
-        x: not used.
-        over: that key alone (draw.series).
-        published: fig7.
+def verdicts(asked: Question) -> list[Nearer]:
+    """One answer, for a sweep over two values of one key, which draw.series names, beside the published fig7.
 
     Raises:
         SettingError: there are not two values, or there is no SAM at draw.fixed_rho.
     """
-    cells = found.cells
-    axis = over[0] if over else "a key (draw.series)"
+    found, published, cells = asked.found, asked.published, asked.found.cells
+    axis = asked.over[0] if asked.over else "a key (draw.series)"
     named = [*dict.fromkeys(found.by_seed[axis])] if axis in cells else []  # in the order in which they were typed
     if "fixed_acc" not in cells:
         raise SettingError(

@@ -2,37 +2,30 @@
 
 import pandas as pd
 
-from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.series import by_seed, series
-from samgap.figures.gap.slopes import Published, slopes
-from samgap.figures.gap.trend import Verdict, judge
+from samgap.figures.gap.series import Question
+from samgap.figures.gap.slopes import slopes
+from samgap.figures.gap.trend import Sample, Verdict, judge
 from samgap.figures.gap.trend import verdicts as of_each
 
 
-def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
-    """The verdicts of `trend.verdicts`, and one for the slopes of the series over the dose that tells them apart.
+def verdicts(asked: Question) -> list[Verdict]:
+    """The verdicts of `trend.verdicts`, and one for the slopes of the series over the dose.
 
-    The last one's trend test is that of `trend.trend` on a slope a seed and dose, and its slope is one of slopes over
-    the dose. Where no number tells the series apart, it says so.
-
-    Args:
-        found: gaps.
-        x: column of `found.cells` that orders the cells.
-        over: axes that make a series.
-        published: a table of gaps, or None.
+    The dose is the number in which the series differ. The last verdict tests a slope for each seed and dose like a gap
+    for each seed and cell. If the series differ in anything else, it says so.
     """
-    groups, each = series(found, x, over), of_each(found, x, over, published)
-    axis, *others = [*groups[0][0]] or [""]
+    several, each, found = asked.series(), of_each(asked), asked.found
+    axis, *others = [*several[0].axes] or [""]
     if others or not axis or not pd.api.types.is_numeric_dtype(found.cells[axis]):
-        reason = "doses need series that one number tells apart, such as data.label_noise=0,0.1,0.2"
+        reason = "doses need series that differ in one number alone, such as data.label_noise=0,0.1,0.2"
         return [*each, Verdict("slope over dose", "inconclusive", reason, found.unbiased, 0, 0)]
-    several = {}
-    for named, cells in groups:
-        values, places, _ = by_seed(found, cells, x, found.unbiased)
-        several[named[axis]] = pd.Series(slopes(places, values.to_numpy()), values.index)
-    table = pd.DataFrame(several).sort_index(axis=1).dropna()
-    known = axis, found.unbiased, found.choice
-    return [
-        *each,
-        judge(f"slope over {axis}", table, table.columns, *known, Published(), found.sgd_runs, what="slope over size"),
-    ]
+    by_dose = {}
+    for series in several:
+        values, places, _ = series.by_seed(found.unbiased)
+        by_dose[series.axes[axis]] = pd.Series(slopes(places, values.to_numpy()), values.index)
+    table = pd.DataFrame(by_dose).sort_index(axis=1).dropna()
+    sample = Sample(
+        f"slope over {axis}", table.to_numpy(), table.columns.to_numpy(), axis, found.unbiased, found.choice,
+        sgd_runs=found.sgd_runs, what="slope over size",
+    )  # fmt: skip
+    return [*each, judge(sample)]

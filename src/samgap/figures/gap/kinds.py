@@ -11,7 +11,7 @@ from samgap.errors import SettingError, said
 from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
 from samgap.figures.gap.cells import UNBIASED, Protocol
-from samgap.figures.gap.gaps import Gaps
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment
@@ -38,15 +38,14 @@ class Gap(Kind):
         """See `study.evaluate`."""
         return study.evaluate(root, name, scale, self.settings, protocol, self.verdicts)
 
-    def verdicts(
-        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
-    ) -> Sequence[Judgment]:
-        """The question: see `trend.verdicts`."""
-        return trend.verdicts(found, x, over, published)
+    @staticmethod
+    def verdicts(asked: Question) -> Sequence[Judgment]:
+        """Return the answers to the question of this kind of figure."""
+        return trend.verdicts(asked)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """See `study.kept`."""
-        return self.verdicts(*study.kept(report, self.settings))
+        return self.verdicts(study.kept(report, self.settings))
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Gap and accuracies."""
@@ -56,21 +55,13 @@ class Gap(Kind):
 class Contrast(Gap):
     """Does the gap grow more in one series than in another?"""
 
-    def verdicts(
-        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
-    ) -> Sequence[Judgment]:
-        """See `contrast.verdicts`."""
-        return contrast.verdicts(found, x, over, published)
+    verdicts = staticmethod(contrast.verdicts)
 
 
 class Doses(Gap):
     """Does the gap grow the more with size, the larger a dose is?"""
 
-    def verdicts(
-        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
-    ) -> Sequence[Judgment]:
-        """See `doses.verdicts`."""
-        return doses.verdicts(found, x, over, published)
+    verdicts = staticmethod(doses.verdicts)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Gap and accuracies, and the slope over the dose."""
@@ -80,23 +71,14 @@ class Doses(Gap):
 class Choices(Gap):
     """Which of two choices that the paper leaves open fits the published accuracies?"""
 
-    def verdicts(
-        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
-    ) -> Sequence[Judgment]:
-        """See `choices.verdicts`."""
-        return choices.verdicts(found, x, over, published)
+    verdicts = staticmethod(choices.verdicts)
 
 
 class BestRho(Gap):
     """Does the best rho grow with the number of parameters?"""
 
     main = f"rho: {charts.BEST}"
-
-    def verdicts(
-        self, found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None
-    ) -> Sequence[Judgment]:
-        """See `best_rho.verdicts`."""
-        return best_rho.verdicts(found, x, over, published)
+    verdicts = staticmethod(best_rho.verdicts)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """The best rhos of single seeds are not kept."""

@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from samgap.figures.gap import null
 from samgap.figures.gap.slopes import Published
 from samgap.figures.output import Answer
-from samgap.figures.significance import LEVEL
-
-REQUIRED = 0.8  # of studies
+from samgap.figures.significance import LEVEL, detectable
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,11 @@ def power(finds: Callable[[float], float], published: float, seeds: int, line: L
         seeds: of the study.
         line: its slope.
     """
-    low, high = 0.0, line.error or 1.0
-    limit = 1e6 * high
-    while finds(high) < REQUIRED:
-        low, high = high, 2 * high
-        if high > limit:
-            return Power(excluded=line.excluded)
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (low, middle) if finds(middle) >= REQUIRED else (middle, high)
-    if not published > 0:
-        return Power(detectable=high, excluded=line.excluded)
-    return Power(finds(published), high, math.ceil(seeds * (high / published) ** 2), line.excluded)
+    start = line.error or 1.0
+    least = detectable(finds, start, 1e6 * start)
+    if math.isnan(least) or not published > 0:
+        return Power(detectable=least, excluded=line.excluded)
+    return Power(finds(published), least, math.ceil(seeds * (least / published) ** 2), line.excluded)
 
 
 def said(could: Power, theirs: Published, seeds: int) -> str:
@@ -95,15 +87,30 @@ def said(could: Power, theirs: Published, seeds: int) -> str:
     return ", ".join([*parts, f"slopes above {could.excluded:.3g} are excluded"])
 
 
-def answered(tail: null.Tail, rise: str, fall: str, neither: str, test: str, excluded: str) -> tuple[Answer, str]:
-    """The answer of a test, in words.
+class Phrases(NamedTuple):
+    """What a test says, and its name."""
+
+    rise: str
+    fall: str
+    neither: str = "no trend either way"
+    test: str = "trend test"
+
+    @classmethod
+    def of(cls, what: str, x: str) -> "Phrases":
+        """Of a trend of `what` over x."""
+        along = "size" if x.startswith("params") else x
+        return cls(f"the {what} grows with {along}", f"the {what} shrinks with {along}")
+
+
+def answered(tail: null.Tail, phrases: Phrases, excluded: str) -> tuple[Answer, str]:
+    """The answer of a test, and the reason as text.
 
     Args:
-        tail: its p values.
-        rise, fall, neither: what it says.
-        test: its name.
-        excluded: what the interval excludes of the published, "" where nothing.
+        tail: p values of the test.
+        phrases: its texts.
+        excluded: slopes that the interval excludes, or "".
     """
+    rise, fall, neither, test = phrases
     least = f"{min(tail.up, tail.down):.3g} ± {tail.error:.1g}"
     if tail.borderline:
         up = "up" if tail.up < tail.down else "down"

@@ -1,44 +1,73 @@
 """Which cells make a line, and what stands on the horizontal axis."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from samgap.figures.gap.gaps import Gaps
+from samgap.figures.table import cell_label, groups
 
 
-def series(found: Gaps, x: str, over: list[str] | None) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """(axes, cells) of each series.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Series:
+    """Cells that differ in x alone, or in settings that follow from x."""
 
-    Args:
-        found: gaps.
-        x: what stands on the horizontal axis.
-        over: a series for each of the values of these axes; None takes all axes for which `x` does not stand.
-            Parameter counts stand for the width, and live ones for the sparsity too. If every width has a sparsity
-            of its own (pruner.live_params), each of the three stands for the other two.
-    """
-    if over is None:
-        over = series_axes(found.axes, x, equal_parameters=found.equal_parameters)
-    if not over:
-        return [({}, found.cells)]
-    groups = found.cells.groupby(over, sort=False)
-    return [(dict(zip(over, values, strict=True)), cells) for values, cells in groups]
+    found: Gaps  # of the whole sweep
+    x: str
+    axes: dict[str, Any]  # the other settings of these cells
+    cells: pd.DataFrame
+    published: pd.DataFrame | None  # a table of gaps
+
+    @property
+    def label(self) -> str:
+        """The other settings as they are typed."""
+        return cell_label(self.axes)
+
+    def by_seed(self, protocol: str) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+        """Return the gaps of a protocol by seed and cell, the position of each cell, and the cells in the order of x.
+
+        Cells without such a gap are left out.
+        """
+        rows, ordered = self.found.by_seed, self.cells.sort_values(self.x)
+        if f"{protocol}_gap" in ordered:
+            ordered = ordered[ordered[f"{protocol}_gap"].notna()]
+        values = matrix(rows[rows["protocol"] == protocol], "gap", self.found.axes, ordered)
+        return values, position(self.x, ordered[self.x]), ordered
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """The gaps that a verdict is about, and how they are arranged."""
+
+    found: Gaps
+    x: str  # column of `found.cells` that orders the cells and is the axis of slopes
+    over: list[str] | None = None  # axes with a series for each of their values; None takes those of `series_axes`
+    published: pd.DataFrame | None = None  # a table of gaps
+
+    def series(self) -> list[Series]:
+        """Return all series."""
+        over = self.over
+        if over is None:
+            over = series_axes(self.found.axes, self.x, equal_parameters=self.found.equal_parameters)
+        return [
+            Series(found=self.found, x=self.x, axes=axes, cells=cells, published=self.published)
+            for axes, cells in groups(self.found.cells, over)
+        ]
 
 
 def series_axes(axes: list[str], x: str, *, equal_parameters: bool) -> list[str]:
-    """The axes for which `x` does not stand, see `series`."""
+    """Return the axes that do not follow from `x`.
+
+    Parameter counts determine the width, and live ones the sparsity too. If every width has its own sparsity
+    (pruner.live_params), each of the three determines the other two.
+    """
     equal_parameters = equal_parameters and (x.startswith("params") or x == "pruner.sparsity")
     stands = {x} | ({"model.width"} if x.startswith("params") or equal_parameters else set())
     stands |= {"pruner.sparsity"} if x == "params_live" or equal_parameters else set()
     return [axis for axis in axes if axis not in stands]
-
-
-def collapsed_axes(found: Gaps, axes: Mapping[str, Any], x: str) -> dict[str, Any]:
-    """Return the axes of a series; an axis that varies within the series has the value "several"."""
-    hidden = {*found.axes} - {*axes, x, "model.width"}
-    return dict(axes) | {axis: "several" for axis in hidden if found.cells[axis].nunique() > 1}
 
 
 def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> pd.DataFrame:
@@ -74,17 +103,6 @@ def matrix(rows: pd.DataFrame, value: str, axes: list[str], cells: pd.DataFrame)
             mine = mine[mine[axis] == cell[axis]]
         columns[label] = mine.set_index("seed")[value]
     return pd.DataFrame(columns).dropna()
-
-
-def by_seed(found: Gaps, cells: pd.DataFrame, x: str, protocol: str) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Gaps of a protocol by seed and cell, where the cells stand, and these cells, in the order of `x`; those that have
-    no such gap are left out.
-    """
-    mine = found.by_seed[found.by_seed["protocol"] == protocol]
-    ordered = cells.sort_values(x)
-    if f"{protocol}_gap" in ordered:
-        ordered = ordered[ordered[f"{protocol}_gap"].notna()]
-    return matrix(mine, "gap", found.axes, ordered), position(x, ordered[x]), ordered
 
 
 def default_x(cells: pd.DataFrame, axes: list[str]) -> str:

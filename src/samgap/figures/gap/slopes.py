@@ -1,15 +1,13 @@
 """Slopes over the sizes of nets, ours and the published, weighted by how noisy the cells are."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.series import collapsed_axes, position, published_for
+from samgap.figures.gap.series import Series, position, published_for
 
 
 def spreads(gaps: np.ndarray) -> np.ndarray:
@@ -57,36 +55,32 @@ class Published:
     error: float = 0.0  # standard error, of the published bands; 0 where there are none
     shared: tuple[int, ...] = ()  # which of our cells, in order, have a published size; () where fewer than two have
 
+    def minus(self, other: "Published") -> "Published":
+        """Return the difference of two slopes."""
+        fewer = min(other.shared, self.shared, key=len)
+        return Published(self.slope - other.slope, math.hypot(self.error, other.error), fewer)
+
     def __str__(self) -> str:
         error = f" ± {self.error:.2g}" if self.error else ""
         return f"{self.slope:.3g}{error}{'' if self.shared else ' (of other sizes)'}"
 
 
-def published_slope(
-    published: pd.DataFrame | None,
-    found: Gaps,
-    axes: Mapping[str, Any],
-    x: str,
-    cells: pd.DataFrame,
-    spread: np.ndarray,
-    value: str = "gap",
-) -> Published:
+def published_slope(series: Series, cells: pd.DataFrame, spread: np.ndarray, value: str = "gap") -> Published:
     """The published slope of a series, nan where fewer than two of its sizes were published.
 
     Args:
-        published: a table of gaps, or None.
-        found: ours.
-        axes: of the series.
-        x: what stands on the horizontal axis.
-        cells: of the series, in order.
-        spread: theirs, (cells,).
-        value: the column of `published` that is meant; the error of "gap" is its gap_band, taken as a standard error.
+        series: ours.
+        cells: its cells, in order.
+        spread: of these cells, (cells,).
+        value: the column of the published table; the error of "gap" is its gap_band, taken as a standard error.
     """
-    if published is None or len(theirs := published_for(published, collapsed_axes(found, axes, x), x)) < 2:
+    found, x = series.found, series.x
+    hidden = {*found.axes} - {*series.axes, x, "model.width"}
+    axes = series.axes | {axis: "several" for axis in hidden if found.cells[axis].nunique() > 1}
+    if series.published is None or len(theirs := published_for(series.published, axes, x)) < 2:
         return Published()
-    keys = {"model.width": "width"} | (
-        {x: "x"} if x in found.axes and not found.equal_parameters else {}
-    )  # as in the table
+    # As in the table.
+    keys = {"model.width": "width"} | ({x: "x"} if x in found.axes and not found.equal_parameters else {})
     rows = {}
     for place, (_, cell) in enumerate(cells.iterrows() if "model.width" in cells else ()):
         same = np.all([(theirs[column] - cell[key]).round(2) == 0 for key, column in keys.items()], axis=0)

@@ -15,13 +15,12 @@ from samgap.figures.gap.beside import side_by_side, tabled
 from samgap.figures.gap.cells import UNBIASED, Protocol
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.replication import replication
-from samgap.figures.gap.series import default_x
+from samgap.figures.gap.series import Question, default_x
 from samgap.figures.output import Judgment
 from samgap.figures.table import Table, cell_label, collect
 from samgap.runs import identity, sweeps
 
-Asked = tuple[Gaps, str, list[str] | None, pd.DataFrame | None]  # the gaps, x, over and published of a verdict
-Verdicts = Callable[[Gaps, str, list[str] | None, pd.DataFrame | None], Sequence[Judgment]]
+Verdicts = Callable[[Question], Sequence[Judgment]]
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,20 @@ class Study:
     """One sweep, evaluated."""
 
     table: Table
-    gaps: Gaps
+    asked: Question
     verdicts: list[Judgment]
-    published: pd.DataFrame | None
-    x: str  # column of gaps.cells on the horizontal axis
-    over: list[str] | None  # axes that make a series, see verdict.series
     protocol: Protocol  # how the drawn rho was chosen
 
     title: ClassVar[str] = "SAM minus SGD in percentage points"
 
+    @property
+    def gaps(self) -> Gaps:
+        """The gaps of the sweep."""
+        return self.asked.found
+
     def frame(self) -> pd.DataFrame:
         """What is plotted, ours beside the published."""
-        return side_by_side(self.gaps, self.published, self.x).round(6)
+        return side_by_side(self.asked).round(6)
 
     def statistics(self) -> dict[str, Any]:
         """What the table cannot hold."""
@@ -60,7 +61,7 @@ class Study:
 
     def rows(self) -> pd.DataFrame:
         """A row a cell."""
-        return tabled(side_by_side(self.gaps, self.published, self.x), self.protocol, self.gaps.unbiased)
+        return tabled(side_by_side(self.asked), self.protocol, self.gaps.unbiased)
 
     def remarks(self) -> list[str]:
         """What the columns are, and what was left out."""
@@ -132,14 +133,15 @@ def evaluate(
     reference = _published(settings["published"], table.sweep.axes, meant) if settings["published"] else None
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers beside ours, since model.width was not swept")
-    study = Study(table, found, [*verdicts(found, x, over, reference)], reference, x, over, protocol)
-    if reference is None or not settings["replicates"]:
-        return study
-    return replace(study, verdicts=[*study.verdicts, *replication(table, found, side_by_side(found, reference, x))])
+    asked = Question(found, x, over, reference)
+    judged = [*verdicts(asked)]
+    if reference is not None and settings["replicates"]:
+        judged += replication(table, found, side_by_side(asked))
+    return Study(table, asked, judged, protocol)
 
 
-def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Asked:
-    """The gaps that a result was kept with, as verdicts ask for them.
+def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Question:
+    """The gaps that a result was kept with, as verdicts need them.
 
     The accuracies of its runs were not: a run collapsed where the gap takes more than half of SGD's mean test accuracy.
     At equal rho its cell is left out. Where a rho was chosen it stays, since no other can be chosen any more.
@@ -167,7 +169,7 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Asked:
     found = Gaps(cells, by_seed, none, none, axes, *choice, [], equal_parameters, sgd_runs, swept)
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
-    return found, x, over, reference
+    return Question(found, x, over, reference)
 
 
 def _published(names: str | list[str], axes: list[str], settings: list[dict[str, Any]]) -> pd.DataFrame:

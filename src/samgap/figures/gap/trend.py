@@ -2,20 +2,16 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from samgap.figures.gap import null
-from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.power import Line, answered, power, said
-from samgap.figures.gap.series import by_seed, series
+from samgap.figures.gap.power import Line, Phrases, answered, power, said
+from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
-from samgap.figures.significance import LEVEL
-from samgap.figures.table import cell_label
+from samgap.figures.significance import critical, page
 
 STUDIES = 4_000  # simulated for the power
 
@@ -48,92 +44,95 @@ class Verdict(Judgment):
     excluded: float = math.nan
 
     @classmethod
-    def of(
-        cls, named: str, known: tuple[str, int, int], statistic: float, tail: null.Tail, line: Line, theirs: Published,
-        finds: Callable[[float], float], phrases: tuple[str, str, str, str], *, below: bool = False,
-        effect: float | None = None,
-    ) -> "Verdict":  # fmt: skip
-        """From all that was found.
-
-        Args:
-            named: the series.
-            known: how rho was chosen, seeds and cells.
-            statistic, tail: of the test.
-            line, theirs: our slope and the published one.
-            finds: see `power`.
-            phrases: rise, fall, neither, and the test's name, see `answered`.
-            below: our slope of the sizes in common excludes the published one.
-            effect: the smallest slope of interest, which decides in place of the published one where it is known.
-        """
-        excluded = f"slopes like the published {theirs}" if below else ""
+    def of(cls, tested: "Tested") -> "Verdict":
+        """The answer that a test and a slope give."""
+        effect, line, theirs, seeds = tested.effect, tested.line, tested.published, tested.seeds
+        excluded = f"slopes like the published {theirs}" if tested.below else ""
         if effect:
             excluded = f"slopes of {effect:g}, the smallest of interest," if line.excluded < effect else ""
-        answer, reason = answered(tail, *phrases, excluded)
-        could = power(finds, theirs.slope, known[1], line)
-        of_interest = f", the smallest of interest, {effect:g}, in {100 * finds(effect):.0f} %" if effect else ""
+        answer, reason = answered(tested.tail, tested.phrases, excluded)
+        could = power(tested.finds, theirs.slope, seeds, line)
+        reason += f"; {said(could, theirs, seeds)}"
+        if effect:
+            reason += f", the smallest of interest, {effect:g}, in {100 * tested.finds(effect):.0f} %"
         return cls(
-            named, answer, f"{reason}; {said(could, theirs, known[1])}{of_interest}", *known, statistic,
-            tail.up, tail.down, tail.error, line.slope, line.low, line.high, theirs.slope, theirs.error,
-            len(theirs.shared), **vars(could),
+            tested.series, answer, reason, tested.protocol, seeds, tested.cells, tested.statistic,
+            tested.tail.up, tested.tail.down, tested.tail.error, line.slope, line.low, line.high,
+            theirs.slope, theirs.error, len(theirs.shared), **vars(could),
         )  # fmt: skip
 
 
-def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Verdict]:
-    """A verdict for each series, the cells that differ in size alone, and a second question: the same at equal rho.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tested:
+    """What a test and a slope found in one series."""
 
-    Args:
-        found: gaps. Their unbiased protocol is used, since the paper's choice of rho lifts small gaps; and then, where
-            there was a choice at all, the radius that was fixed beforehand.
-        x: column of `found.cells` that orders the cells and makes the slope's axis.
-        over: axes that make a series, see `series`.
-        published: a table of gaps, or None.
+    series: str
+    protocol: str
+    seeds: int
+    cells: int
+    statistic: float = math.nan  # of the test
+    tail: null.Tail
+    line: Line
+    published: Published
+    finds: Callable[[float], float]  # see `power`
+    phrases: Phrases
+    below: bool = False  # our slope of the sizes in common excludes the published one
+    effect: float | None = None  # the smallest slope of interest; if known, it decides instead of the published one
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Numbers by seed and cell that are tested for a trend."""
+
+    series: str
+    values: np.ndarray  # (seeds, cells), cells in order of x
+    places: np.ndarray  # (cells,), see `position`
+    x: str
+    protocol: str  # how rho was chosen
+    rhos: null.Rhos  # to choose from
+    published: Published = field(default_factory=Published)  # the published slope
+    sgd_runs: float = 1  # see `Gaps`
+    effect: float | None = None  # see `Tested`
+    what: str = "gap"  # the values are
+
+
+def verdicts(asked: Question) -> list[Verdict]:
+    """A verdict for each series, and a second one at equal rho.
+
+    The first is of gaps by the unbiased protocol, since the paper's choice of rho raises small gaps. The second is of
+    gaps at the rho that was fixed beforehand. There is none if only one rho was swept.
     """
-    result = []
-    for protocol, rhos in ((found.unbiased, found.choice), ("fixed", 1)):
-        if protocol == "fixed" and ("fixed_gap" not in found.cells or found.rhos == 1):
-            break
-        suffix = "" if protocol == found.unbiased else f"at equal rho ({found.fixed_rho:g})"
-        for axes, cells in series(found, x, over):
-            values, places, ordered = by_seed(found, cells, x, protocol)
-            named = ", ".join(filter(None, (cell_label(axes), suffix)))
-            theirs = published_slope(published, found, axes, x, ordered, spreads(values.to_numpy()))
-            judged = judge(named, values, places, x, protocol, rhos, theirs, found.sgd_runs, found.effect)
-            result.append(judged)
+    found, result = asked.found, []
+    protocols = {found.unbiased: ""}
+    if "fixed_gap" in found.cells and found.rhos > 1:
+        protocols["fixed"] = f"at equal rho ({found.fixed_rho:g})"
+    for protocol, suffix in protocols.items():
+        for series in asked.series():
+            values, places, cells = series.by_seed(protocol)
+            named = ", ".join(filter(None, (series.label, suffix)))
+            theirs = published_slope(series, cells, spreads(values.to_numpy()))
+            choice = protocol, found.choices(protocol)
+            sample = Sample(named, values.to_numpy(), places, asked.x, *choice, theirs, found.sgd_runs, found.effect)
+            result.append(judge(sample))
     return result
 
 
-def judge(
-    named: str, values: pd.DataFrame, places: Any, x: str, protocol: str, rhos: null.Rhos, theirs: Published,
-    sgd_runs: float = 1, effect: float | None = None, what: str = "gap",
-) -> Verdict:  # fmt: skip
-    """The verdict for gaps by seed and cell.
-
-    Args:
-        named: what they are of.
-        values: (seeds, cells), cells in order.
-        places: position of each cell, see `position`.
-        x: what the cells are in order of.
-        protocol: how rho was chosen.
-        rhos: those to choose from, leaving one seed out.
-        theirs: the published slope.
-        sgd_runs: see `Gaps`.
-        effect: the smallest slope of interest, where one was registered.
-        what: the values are.
-    """
-    (seeds, cells), gaps, places = values.shape, values.to_numpy(), np.asarray(places)
+def judge(sample: Sample) -> Verdict:
+    """The verdict on whether the values grow."""
+    (seeds, cells), gaps, places, x = sample.values.shape, sample.values, sample.places, sample.x
     if seeds < 2 or cells < 3:
         reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
-        return Verdict(named, "inconclusive", reason, protocol, seeds, cells)
-    nothing = null.gaps(seeds, cells, rhos, 0, sgd_runs) * spreads(gaps).astype(np.float32)
-    statistic, tail = trend(gaps, rhos, sgd_runs)
-    line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*theirs.shared]
-    below = bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), theirs)
-    along = "size" if x.startswith("params") else x
-    said = f"the {what} grows with {along}", f"the {what} shrinks with {along}", "no trend either way", "trend test"
-    known = protocol, seeds, cells
-    return Verdict.of(
-        named, known, statistic, tail, line, theirs, finds(nothing, places), said, below=below, effect=effect
+        return Verdict(sample.series, "inconclusive", reason, sample.protocol, seeds, cells)
+    nothing = null.gaps(seeds, cells, sample.rhos, 0, sample.sgd_runs) * spreads(gaps).astype(np.float32)
+    statistic, tail = trend(gaps, sample.rhos, sample.sgd_runs)
+    line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*sample.published.shared]
+    tested = Tested(
+        series=sample.series, protocol=sample.protocol, seeds=seeds, cells=cells, statistic=statistic, tail=tail,
+        line=line, published=sample.published, finds=finds(nothing, places), phrases=Phrases.of(sample.what, x),
+        below=bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), sample.published),
+        effect=sample.effect,
     )  # fmt: skip
+    return Verdict.of(tested)
 
 
 def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.Tail]:
@@ -154,23 +153,6 @@ def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
         nothing: gaps (studies, seeds, cells) without effect.
         places: (cells,).
     """
-    without = np.sort(page(nothing))
-    common = without[-math.ceil(LEVEL * len(without))]  # the largest L that 5 % still reach
+    largest = critical(page(nothing))
     sample, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
-    return lambda slope: float((page(sample + np.float32(slope) * rise) > common).mean())
-
-
-def page(values: np.ndarray) -> np.ndarray:
-    """Page's L (...) of values (..., seeds, cells): the cells' sums of ranks, weighted 1, 2, ...; ties share the mean
-    rank.
-
-    Of each two cells the later one's weight counts once more where its value is the larger.
-    """
-    cells = values.shape[-1]
-    columns = np.ascontiguousarray(np.moveaxis(values, -1, 0))
-    total = np.full(columns.shape[1:], cells * (cells + 1) / 2, dtype=np.float32)
-    for later in range(1, cells):
-        for sooner in range(later):
-            larger = np.sign(columns[later] - columns[sooner]) + np.float32(1)
-            total += (sooner + 1) + (later - sooner) / 2 * larger.astype(np.float32)
-    return np.asarray(total.sum(axis=-1))
+    return lambda slope: float((page(sample + np.float32(slope) * rise) > largest).mean())

@@ -1,0 +1,75 @@
+"""The runs that verdicts on the training loss are about."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from samgap.figures.convergence.curves import RULES, quarters
+from samgap.figures.output import Judgment
+
+COVERED = ("sgd", "sam_unnormalized")  # rules of the step that theorem 6 is about: SGD is its rho = 0
+STOPPED = 0.1  # a curve whose last quarter falls less than this many times as fast as its second has stopped
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """The fits of all runs with one rule of the step at one rho, see `curves.fit`."""
+
+    rule: str
+    rho: float
+    cells: list[pd.DataFrame]  # fits by seed, in order of size
+    curves: list[pd.DataFrame]  # their mean curves
+    diverged: int  # number of runs
+
+    @property
+    def series(self) -> str:
+        """Rule and rho as text."""
+        return RULES.get(self.rule, self.rule) + (f" at rho={self.rho:g}" if self.rho else "")
+
+    @property
+    def seeds(self) -> int:
+        """The smallest number of seeds of a cell."""
+        return min((len(runs) for runs in self.cells), default=0)
+
+    @property
+    def interpolating(self) -> list[pd.DataFrame]:
+        """The cells whose runs all interpolate."""
+        return [runs for runs in self.cells if runs["interpolates"].all()]
+
+    @property
+    def at_floor(self) -> list[bool]:
+        """Which cells have stopped at the floor of normalized SAM."""
+        return [
+            self.rule not in COVERED
+            and bool(runs["interpolates"].all())
+            and quarters(curve["epoch"], curve["loss"]) < STOPPED
+            for runs, curve in zip(self.cells, self.curves, strict=True)
+        ]
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be tested, or ""."""
+        if self.diverged:
+            return f"{self.diverged} run(s) diverged, and what is left would be a choice of the best"
+        return "" if self.seeds > 1 else "a test needs 2 seeds in every cell, and one has 1"
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """The fields of `Answered` that depend on the runs alone."""
+        inside = len(self.interpolating)
+        return {
+            "series": self.series, "seeds": self.seeds, "diverged": self.diverged, "interpolating": inside,
+            "others": len(self.cells) - inside,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answered(Judgment):
+    """The answer to one question about an `Arm`."""
+
+    claim: str
+    seeds: int
+    diverged: int  # runs
+    interpolating: int  # cells
+    others: int
