@@ -79,17 +79,17 @@ def draw(config: dict[str, Any]) -> None:
     sweep = study.table.sweep
     folder = sweep.folder(root)
     report = output.report(study) | {key: config.get(key, {}) for key in ("draw", "about")}
-    picture(drawn, study.frame(), report, folder, config["style"])
-    output.write(study.frame(), report, folder)
+    picture(drawn, study.frame, report, folder, config["style"])
+    output.write(study.frame, report, folder)
     if config["latex"]:
-        files.replace_text(folder / f"{sweep.name}.tex", latex.text(report, study.headline()))
+        files.replace_text(folder / f"{sweep.name}.tex", latex.text(report, study.headline))
     archive.write(study.table, root, folder, drawn.files)
     print(output.as_text(study))
     if left_open := config.get("about", {}).get("left_open"):
         print(f"\nThe paper leaves open: {left_open}")
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json{',tex' * config['latex']}}}")
     if target:
-        locate(target)(sweep, root, study, drawn.charts(study.frame(), report), **options(logger))
+        locate(target)(sweep, root, study, drawn.charts(study.frame, report), **options(logger))
 
 
 def picture(drawn: kind.Kind, frame: pd.DataFrame, report: Mapping[str, Any], folder: Path, name: str) -> None:

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from samgap import cli, draw, naming
 from samgap.figures import kind
 from samgap.figures.gap import images
-from samgap.figures.output import Evaluated
+from samgap.figures.output import Study
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Loaded:
     runs: pd.DataFrame  # one row per point of the grid: axes, status, accuracies, parameters
     gaps: pd.DataFrame  # the plotted numbers, one row per cell, ours beside the published ones
     verdicts: pd.DataFrame  # one row per series
-    study: Evaluated  # the whole evaluation
+    study: Study  # the whole evaluation
     root: Path  # of the runs
 
     def noise(self) -> pd.DataFrame:
@@ -48,4 +48,4 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
     place = draw.store(values)
     study = kind.made(values["draw"]).evaluate(place, values["name"], values["scale"], values["protocol"])
     verdicts = pd.DataFrame([asdict(verdict) for verdict in study.verdicts])
-    return Loaded(study.table.runs, study.frame(), verdicts, study, place)
+    return Loaded(study.table.runs, study.frame, verdicts, study, place)

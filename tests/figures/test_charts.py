@@ -68,10 +68,10 @@ def test_picture_page_and_kept_result_show_the_same(
     report = json.loads(path.read_text())
     drawn = kind.made(report["draw"])
     study = drawn.evaluate(tmp_path, report["name"], "smoke", "paper")
-    charts = drawn.charts(study.frame(), study.statistics())
+    charts = drawn.charts(study.frame, study.statistics)
     kept = drawn.charts(read_frame(path.with_suffix(".csv")), report)
     with style.style():
-        panels = drawn.draw(study.frame(), report).axes
+        panels = drawn.draw(study.frame, report).axes
     specs = [vega.spec(chart) for chart in charts]
     assert specs == [vega.spec(chart) for chart in kept]
     assert json.dumps(specs, allow_nan=False)

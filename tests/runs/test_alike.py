@@ -8,7 +8,8 @@ import pytest
 
 from samgap.errors import SettingError
 from samgap.figures import output
-from samgap.figures.sharpness.study import Flatness, evaluate
+from samgap.figures.output import Study
+from samgap.figures.sharpness.study import evaluate
 from samgap.runs import alike, records, sweeps
 from samgap.runs.records import RunRecord
 from tests.figures.probed import write
@@ -28,7 +29,7 @@ def change(root: Path, rho: float, seed: int, **values: Any) -> RunRecord:
     raise LookupError
 
 
-def study(root: Path) -> Flatness:
+def study(root: Path) -> Study:
     return evaluate(root, "mine", "own", SETTINGS)
 
 

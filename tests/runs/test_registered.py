@@ -13,6 +13,7 @@ from samgap import provenance
 from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.gap.kinds import Gap
+from samgap.figures.gap.series import Question
 from samgap.runs import registered, sweeps
 from samgap.runs.sweeps import Member, Sweep
 from tests.figures import probed
@@ -149,8 +150,17 @@ def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: li
     root = probed.write(tmp_path / "root", lambda rho, seed: 1.0, rhos=(0, 0.1), seeds=(7, 8, 9))
     members = sweeps.read(root, "mine", "own").members
     block = BLOCK | {"cells": {}, "runs": registered.digest(member.identity for member in members)}
-    study = Gap(title="Mine", registered=block).evaluate(root, "mine", "own", "paper")
-    assert (study.gaps.unbiased, study.gaps.fixed_rho, study.gaps.effect) == ("loso", 0.1, 0.2)
+    seen: list[Question] = []
+
+    class Watched(Gap):
+        @staticmethod
+        def verdicts(asked: Question) -> Any:
+            seen.append(asked)
+            return Gap.verdicts(asked)
+
+    study = Watched(title="Mine", registered=block).evaluate(root, "mine", "own", "paper")
+    found = seen[0].found
+    assert (found.unbiased, found.fixed_rho, found.effect) == ("loso", 0.1, 0.2)
     report = output.report(study)
     assert report["registered"]["departs"] == ""
     assert report["registered"]["text"] in report["remarks"]

@@ -14,7 +14,7 @@ import pandas as pd
 from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
-from samgap.figures.output import Evaluated, Judgment
+from samgap.figures.output import Judgment, Study
 from samgap.targets import locate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Kind(ABC):
         return asdict(self)
 
     @abstractmethod
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Evaluated:
+    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """Read the runs of a sweep and work everything out.
 
         Args:

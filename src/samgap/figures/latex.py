@@ -21,7 +21,7 @@ def text(report: Mapping[str, Any], headline: Mapping[str, Any]) -> str:
 
     Args:
         report: the study, see `output.report`.
-        headline: its main numbers by name and cell, see `output.Evaluated`.
+        headline: its main numbers by name and cell, see `output.Study`.
     """
     study = f"{report['name']}/{report['scale']}"
     commits = ", ".join(report["provenance"]["commits"])

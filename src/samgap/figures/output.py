@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -32,33 +32,18 @@ class Judgment:
         return []
 
 
-class Evaluated(Protocol):
-    """A sweep, evaluated: what `draw.study` returns."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Study:
+    """A sweep, evaluated."""
 
-    title: ClassVar[str]  # what is tabled
-
-    @property
-    def table(self) -> Table:
-        """The runs."""
-
-    @property
-    def verdicts(self) -> Sequence[Judgment]:
-        """The answers."""
-
-    def frame(self) -> pd.DataFrame:
-        """The numbers that are plotted, a row each, ours beside the published."""
-
-    def statistics(self) -> dict[str, Any]:
-        """What the table cannot hold, as plain values."""
-
-    def rows(self) -> pd.DataFrame:
-        """The table as it is shown: texts, ours beside the published."""
-
-    def remarks(self) -> list[str]:
-        """How to read it, and what to know of it."""
-
-    def headline(self) -> dict[str, Any]:
-        """Its few main numbers, by name and cell: "gap/model.width=4"."""
+    table: Table  # the runs
+    title: str  # of the numbers in `rows`
+    frame: pd.DataFrame  # the numbers that are plotted, a row each, ours beside the published
+    statistics: dict[str, Any]  # what the frame cannot hold, as plain values
+    rows: pd.DataFrame  # the numbers as texts, ours beside the published
+    remarks: list[str]  # how to read the rows
+    headline: dict[str, Any]  # the main numbers, by name and cell: "gap/model.width=4"
+    verdicts: Sequence[Judgment]
 
 
 def data(table: Table) -> str:
@@ -130,20 +115,20 @@ def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
     return dataclasses.asdict(verdict) | {"text": text, "detail": verdict.detail()}
 
 
-def remarks(study: Evaluated) -> list[str]:
+def remarks(study: Study) -> list[str]:
     """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
     sweep = study.table.sweep
     known = [study.table.registered.details] if study.table.registered else []
-    return [swept(sweep), *known, *study.remarks(), *alike.unequal(sweep, study.table.records)]
+    return [swept(sweep), *known, *study.remarks, *alike.unequal(sweep, study.table.records)]
 
 
-def as_text(study: Evaluated) -> str:
+def as_text(study: Study) -> str:
     """Table and verdicts as text."""
     table = study.table
     lines = [
         f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}",
         "",
-        study.rows().to_string(index=False),
+        study.rows.to_string(index=False),
         "",
         *remarks(study),
     ]
@@ -161,7 +146,7 @@ def write(frame: pd.DataFrame, report: Mapping[str, Any], folder: Path) -> None:
     """Write <name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
 
     Args:
-        frame: see `Evaluated.frame`.
+        frame: see `Study`.
         report: see `report`, with the groups `draw`, so that the same can be drawn again, and `about`.
         folder: of the sweep.
     """
@@ -169,11 +154,11 @@ def write(frame: pd.DataFrame, report: Mapping[str, Any], folder: Path) -> None:
     replace_text(folder / f"{report['name']}.json", json.dumps(clean(report), indent=1, allow_nan=False) + "\n")
 
 
-def report(study: Evaluated) -> dict[str, Any]:
+def report(study: Study) -> dict[str, Any]:
     """The study as plain values: what the table cannot hold."""
     table = study.table
     records = table.records
-    rows = study.rows()
+    rows = study.rows
     return {
         "name": table.sweep.name,
         "scale": table.sweep.scale,
@@ -183,7 +168,7 @@ def report(study: Evaluated) -> dict[str, Any]:
         "verdicts": [_plain(verdict, verdict_line(table, verdict)) for verdict in study.verdicts],
         "table": {"columns": [*rows.columns], "rows": rows.to_numpy().tolist()},
         "remarks": remarks(study),
-        **study.statistics(),
+        **study.statistics,
         **({"registered": table.registered.facts()} if table.registered else {}),
         "runs": {
             "asked": len(table.sweep.unique()),

@@ -151,9 +151,7 @@ def evaluate(root: Path, name: str, scale: str) -> Shown:
         study = drawn.evaluate(root, name, scale, "paper")
     except SettingError as error:
         return replace(shown, problem=str(error))
-    return replace(
-        shown, report=output.clean(output.report(study)), charts=drawn.charts(study.frame(), study.statistics())
-    )
+    return replace(shown, report=output.clean(output.report(study)), charts=drawn.charts(study.frame, study.statistics))
 
 
 def _reference(path: Path) -> Shown:

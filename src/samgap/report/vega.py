@@ -89,7 +89,7 @@ def _marks(lines: Sequence[Line], labels: str, x: Encoding, y: Encoding) -> Iter
 
     stroke = by_line(line.look.color for line in lines)
     dashes = by_line([2 * length for length in line.dash or (1, 0)] for line in lines)
-    encoding = {"x": x, "y": y, "stroke": stroke}
+    encoding: Encoding = {"x": x, "y": y, "stroke": stroke}
     joined = [line.dash is not None for line in lines]
     yield from _layer({"type": "line", "strokeWidth": 2}, joined, encoding | {"strokeDash": dashes})
     encoding |= {

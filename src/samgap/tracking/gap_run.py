@@ -13,7 +13,7 @@ import pandas as pd
 
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
-from samgap.figures.output import Evaluated
+from samgap.figures.output import Study
 from samgap.runs.sweeps import Member, Sweep
 from samgap.tracking import session
 
@@ -26,7 +26,7 @@ def id_of(name: str, scale: str) -> str:
 
 
 def write(
-    sweep: Sweep, root: Path, study: Evaluated | None = None, charts: Sequence[Chart | Map] = (), **account: Any
+    sweep: Sweep, root: Path, study: Study | None = None, charts: Sequence[Chart | Map] = (), **account: Any
 ) -> None:
     """Send the grid of a sweep, and its results so far, to W&B.
 
@@ -57,19 +57,19 @@ def grid(text: str) -> Sweep:
     return Sweep(**{**values, "members": [Member(**member) for member in values["members"]]})
 
 
-def _log(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path) -> None:
+def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> None:
     import wandb
 
     sweep = study.table.sweep
     drawn = sweep.folder(root) / sweep.name
     run.summary.update(
-        {key: value for key, value in study.headline().items() if math.isfinite(value)}
+        {key: value for key, value in study.headline.items() if math.isfinite(value)}
         | {"verdict": "\n".join(output.verdict_line(study.table, verdict) for verdict in study.verdicts)}
         | {"answers": [verdict.answer for verdict in study.verdicts]}
         | {"runs": len(sweep.unique()), "runs missing": len(study.table.missing)}
     )
     shown: dict[str, Any] = {
-        JOB: wandb.Table(dataframe=_tabled(study.frame())),
+        JOB: wandb.Table(dataframe=_tabled(study.frame)),
         "runs": wandb.Table(dataframe=_tabled(_links(study, run))),
         "figure": wandb.Image(str(drawn.with_suffix(".png"))),
     }
@@ -86,7 +86,7 @@ def _log(run: Any, study: Evaluated, charts: Sequence[Chart | Map], root: Path) 
     run.log_artifact(files)
 
 
-def _links(study: Evaluated, run: Any) -> pd.DataFrame:
+def _links(study: Study, run: Any) -> pd.DataFrame:
     """Return a table with one row per point of the grid, and the address of its W&B run unless offline."""
     table = study.table
     base = "" if run.offline else run.url.removesuffix(run.id)

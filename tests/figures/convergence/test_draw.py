@@ -9,7 +9,8 @@ from samgap import style
 from samgap.figures import output
 from samgap.figures.convergence import kinds
 from samgap.figures.convergence.curves import fit, reference
-from samgap.figures.convergence.study import Convergence, _cells
+from samgap.figures.convergence.study import study as study_of
+from samgap.figures.output import Study
 from samgap.runs.sweeps import RHO, SEED
 from tests.figures.tables import table
 from tests.runs.test_records import make
@@ -18,7 +19,7 @@ KEYS = ["rule", RHO, "model.width", "params_total"]
 KIND = kinds.Convergence(title="Figure 1: convergence", published_data="another matrix")
 
 
-def drawn() -> tuple[Figure, Convergence]:
+def drawn() -> tuple[Figure, Study]:
     epochs = np.arange(1, 41)
     parts = []
     for rule, rho in (("sgd", 0.0), ("sam", 0.05)):
@@ -31,9 +32,9 @@ def drawn() -> tuple[Figure, Convergence]:
     fits = fit(curves, KEYS, 6)
     runs = table(lambda width, rho, seed: 0.5)
     runs.records.append(make())
-    study = Convergence(runs, KEYS, curves, fits, _cells(fits, KEYS, reference("fig1")), reference("fig1"), [])
+    study = study_of(runs, KEYS, curves, fits, reference("fig1"), [])
     with style.style():
-        return KIND.draw(study.frame(), output.report(study)), study
+        return KIND.draw(study.frame, output.report(study)), study
 
 
 def test_a_panel_a_rule_with_the_loss_on_a_logarithmic_axis() -> None:
@@ -54,7 +55,7 @@ def test_curves_are_means_and_lines_have_their_rate() -> None:
     np.testing.assert_allclose(np.diff(np.log(y)), -0.02 * 29, rtol=1e-9)
     np.testing.assert_allclose(y, np.asarray(narrow.get_ydata())[[10, 39]], rtol=1e-5)
     assert line.get_label() == "falls by 1.98% an epoch"
-    assert study.cells["rate"].tolist() == pytest.approx([0.02, 0.1, 0.02, 0.1])
+    assert [cell["rate"] for cell in study.statistics["cells"]] == pytest.approx([0.02, 0.1, 0.02, 0.1])
 
 
 def test_published_curves_stand_in_the_panel_of_sam_alone() -> None:
@@ -63,7 +64,7 @@ def test_published_curves_stand_in_the_panel_of_sam_alone() -> None:
     assert [len(lines) for lines in gray] == [0, 2]
     assert gray[1][0].get_label() == "width=4, published on another matrix"
     assert gray[1][1].get_ydata()[-1] == pytest.approx(0.0073)
-    assert study.cells["published_rate"].isna().tolist() == [True, True, False, False]
+    assert [math.isnan(cell["published_rate"]) for cell in study.statistics["cells"]] == [True, True, False, False]
     text = output.as_text(study)
     assert "0.0264" in text
-    assert set(study.frame()["who"]) == {"ours", "published"}
+    assert set(study.frame["who"]) == {"ours", "published"}

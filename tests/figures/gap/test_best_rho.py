@@ -11,7 +11,7 @@ from samgap.figures.gap import best_rho
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.kinds import BestRho
 from samgap.figures.gap.series import Question
-from samgap.figures.gap.study import Study
+from samgap.figures.gap.study import study as study_of
 from samgap.figures.table import Table
 from tests.figures.tables import table
 from tests.runs.test_records import make
@@ -75,9 +75,9 @@ def test_the_figure_marks_the_best_and_draws_the_published() -> None:
     known = gaps(full_table)
     theirs = published.load("fig7")
     asked = Question(known, "params_total", None, theirs)
-    study = Study(full_table, asked, [*best_rho.verdicts(asked)], "paper")
+    study = study_of(full_table, asked, best_rho.verdicts(asked), "paper")
     with style.style():
-        left, right = KIND.draw(study.frame(), output.report(study)).axes
+        left, right = KIND.draw(study.frame, output.report(study)).axes
     (stars,) = (line for line in left.lines if line.get_marker() == "*")
     assert [RHOS[1:][int(at)] for at in stars.get_xdata()] == list(GROWS.values())  # type: ignore[union-attr]
     # What the best rho of the mean over seeds gains is the gap.

@@ -8,7 +8,7 @@ from samgap.figures.gap.doses import verdicts
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.kinds import Doses
 from samgap.figures.gap.series import Question
-from samgap.figures.gap.study import Study
+from samgap.figures.gap.study import study as study_of
 from samgap.figures.gap.trend import Verdict
 from tests.figures.tables import PARAMS, table
 from tests.runs.test_records import make
@@ -58,8 +58,8 @@ def test_the_chart_has_the_slope_of_each_dose(tmp_path: Path) -> None:
     found.records.append(make())
     kind = Doses(title="Doses")
     asked = Question(known, "params_total")
-    of = Study(found, asked, [*kind.verdicts(asked)], "paper")
-    chart = kind.charts(of.frame(), of.statistics())[-1]
+    of = study_of(found, asked, kind.verdicts(asked), "paper")
+    chart = kind.charts(of.frame, of.statistics)[-1]
     assert [line.label for line in chart.lines] == [
         "ours ± s.e., ρ chosen on the other seeds", "ours ± s.e., ρ = 0.2 for all",
     ]  # fmt: skip

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from samgap import style
 from samgap.errors import SettingError
 from samgap.figures import output, picture, published
+from samgap.figures.gap import study as studies
 from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.kinds import Gap
 from samgap.figures.gap.series import Question
-from samgap.figures.gap.study import Study
 from samgap.figures.gap.trend import verdicts
+from samgap.figures.output import Study
 from samgap.figures.table import Table
 from tests.figures.tables import table
 from tests.runs.test_records import make
@@ -33,7 +34,7 @@ def study(reference: str | None = "fig8", protocol: str = "paper", **options: An
     known = gaps(found)
     theirs = published.load(reference) if reference else None
     asked = Question(known, "params_total", None, theirs)
-    return Study(found, asked, [*verdicts(asked)], protocol)  # type: ignore[arg-type]
+    return studies.study(found, asked, verdicts(asked), protocol)  # type: ignore[arg-type]
 
 
 def beside(of: Study) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def beside(of: Study) -> pd.DataFrame:
 def draw(study: Study, **settings: Any) -> Figure:
     kind = Gap(**SETTINGS, **settings)
     with style.style():
-        return kind.draw(study.frame(), output.report(study))
+        return kind.draw(study.frame, output.report(study))
 
 
 def drawn(**options: Any) -> Figure:
@@ -73,7 +74,7 @@ def test_of_several_verdicts_the_title_has_their_numbers() -> None:
 def test_a_figure_for_a_paper_is_small_and_has_neither_title_nor_footnote() -> None:
     known, kind = study(), Gap(**SETTINGS)
     with style.style("paper"):
-        figure = kind.draw(known.frame(), output.report(known), titled=False)
+        figure = kind.draw(known.frame, output.report(known), titled=False)
     assert (figure.get_suptitle(), figure.get_supxlabel()) == ("", "")
     assert figure.get_size_inches()[0] < 7
     with pytest.raises(SettingError, match="style must be talk or paper, got 'slides'"), style.style("slides"):
@@ -108,7 +109,7 @@ def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
 
 
 def test_the_numbers_drawn_are_the_table_s() -> None:
-    figure, known = drawn(), study().gaps.cells
+    figure, known = drawn(), pd.DataFrame(study().statistics["cells"])
     line = figure.axes[0].get_lines()[0]
     assert np.allclose(line.get_xdata(), known["params_total"])
     assert np.allclose(line.get_ydata(), known["paper_gap"])
@@ -118,7 +119,7 @@ def test_the_numbers_drawn_are_the_table_s() -> None:
 
 def test_lines_are_told_apart_without_color() -> None:
     known = study()
-    for chart in Gap(**SETTINGS).charts(known.frame(), known.statistics()):
+    for chart in Gap(**SETTINGS).charts(known.frame, known.statistics):
         looks = [(line.dash, line.look.marker, line.filled) for line in chart.lines]
         assert len(looks) == len(set(looks)) >= 2
 
@@ -164,7 +165,7 @@ def test_whole_widths_do_not_round_published_ones() -> None:
 def test_the_accuracies_drawn_are_of_the_protocol_drawn() -> None:
     figure = drawn(protocol="loso")
     line = next(line for line in figure.axes[1].get_lines() if line.get_label() == "SAM")
-    assert np.allclose(line.get_ydata(), study().gaps.cells["loso_acc"])
+    assert np.allclose(line.get_ydata(), pd.DataFrame(study().statistics["cells"])["loso_acc"])
     assert "ρ chosen on the other seeds" in labels(figure, 0)[0]
 
 
@@ -202,7 +203,7 @@ def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
 
 def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
     known = study()
-    cells = known.gaps.cells
+    cells = pd.DataFrame(known.statistics["cells"])
     cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
     cells["params_live"] = 1000
     flat = dataclasses.replace(known, published=None)
@@ -216,7 +217,7 @@ def test_gaps_of_tens_are_drawn_on_an_axis_that_is_logarithmic_beyond_a_point() 
     wide = table(lambda width, rho, seed: 0.6 + rho * width)
     known = gaps(wide)
     wide.records.append(make())
-    axes = draw(Study(wide, known, [], None, "params_total", None, "paper")).axes[0]
+    axes = draw(studies.study(wide, Question(known, "params_total"), [], "paper")).axes[0]
     assert axes.get_yscale() == "symlog"
     assert axes.get_ylabel().endswith("logarithmic beyond 1)")
 

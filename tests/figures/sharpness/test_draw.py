@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from samgap import style
 from samgap.figures import output
+from samgap.figures.output import Study
 from samgap.figures.sharpness import draw_surfaces as surface
 from samgap.figures.sharpness import study as flatness
 from samgap.figures.sharpness import surfaces
 from samgap.figures.sharpness.kinds import Sharpness
-from samgap.figures.sharpness.surfaces import Surfaces
 from tests.figures.probed import write
 
 SETTINGS: dict[str, Any] = {
@@ -26,14 +26,14 @@ def flat(root: Path, **changes: Any) -> Figure:
     study = flatness.evaluate(root, "mine", "own", SETTINGS)
     kind = Sharpness(**SETTINGS)
     with style.style():
-        return kind.draw(study.frame(), output.report(study))
+        return kind.draw(study.frame, output.report(study))
 
 
-def around(root: Path, **changes: Any) -> tuple[Figure, Surfaces]:
+def around(root: Path, **changes: Any) -> tuple[Figure, Study]:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
     study = surfaces.evaluate(root, "mine", "own", SETTINGS)
     with style.style():
-        figure = surface.draw(study.frame(), output.report(study), SETTINGS, titled=True)
+        figure = surface.draw(study.frame, output.report(study), SETTINGS, titled=True)
         figure.canvas.draw()
     return figure, study
 
@@ -102,7 +102,8 @@ def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:
     picture = meshes[0].get_array()
     np.testing.assert_allclose(picture[0, 1], 0.19)
     np.testing.assert_allclose(picture[1, 0], 0.1)
-    assert study.surfaces[0].losses["raw"][0, 1] == pytest.approx(0.1)
+    losses = study.frame.set_index(["ascent.rho", "directions", "x", "y"])["loss"]
+    assert losses[0, "raw", -0.1, 0] == pytest.approx(0.1)
 
 
 def test_the_poster_s_levels_are_drawn_where_they_are_crossed(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_losses_that_are_not_finite_stay_white(tmp_path: Path) -> None:
     figure, study = around(tmp_path, rhos=(0, 0.2), hole=True)
     _, sam = (axes.collections[0] for axes in figure.axes if axes.get_title() == "random directions of length 1")
     assert np.ma.getmaskarray(sam.get_array()).sum() == 1
-    assert "2 point(s) the loss is not finite" in "\n".join(study.notes)
+    assert "2 point(s) the loss is not finite" in "\n".join(study.remarks)
 
 
 def test_scales_of_flat_and_of_empty_surfaces() -> None:

@@ -12,9 +12,10 @@ from scipy import stats
 
 from samgap.errors import SettingError
 from samgap.figures import output
+from samgap.figures.output import Study
 from samgap.figures.sharpness import surfaces
 from samgap.figures.sharpness.probed import limit, references, series
-from samgap.figures.sharpness.study import Flatness, evaluate
+from samgap.figures.sharpness.study import evaluate
 from samgap.figures.sharpness.verdict import Verdict, falling, flatter
 from samgap.theory.stability import largest_curvature
 from tests.figures.probed import write
@@ -27,8 +28,12 @@ def fall(rho: float, seed: int) -> float:
     return 16 - 40 * rho + (seed % 3) * (1 + rho)
 
 
-def study(root: Path, *arguments: Any, **changes: Any) -> Flatness:
+def study(root: Path, *arguments: Any, **changes: Any) -> Study:
     return evaluate(write(root, *(arguments or (fall,)), **changes), "mine", "own", SETTINGS)
+
+
+def cells(found: Study) -> pd.DataFrame:
+    return pd.DataFrame(found.statistics["cells"])
 
 
 def verdicts(root: Path, *arguments: Any, **changes: Any) -> tuple[Verdict, Verdict, Verdict]:
@@ -81,8 +86,8 @@ def test_what_stability_allows(tmp_path: Path, tops: tuple[float, ...], answer: 
 
 def test_the_limit_of_curvature_is_the_theory_s(tmp_path: Path) -> None:
     found = study(tmp_path, lambda rho, seed: largest_curvature(0.1, rho) * (1 - 1e-9))
-    assert found.cells["largest"].tolist() == pytest.approx([20, 12.3607, 7.8078], rel=1e-5)
-    assert (found.verdicts[2].answer, found.cells["within"].tolist()) == ("reproduced", [1, 1, 1])
+    assert cells(found)["largest"].tolist() == pytest.approx([20, 12.3607, 7.8078], rel=1e-5)
+    assert (found.verdicts[2].answer, cells(found)["within"].tolist()) == ("reproduced", [1, 1, 1])
     found = study(tmp_path / "b", lambda rho, seed: largest_curvature(0.1, rho) * (1 + 1e-9))
     assert (found.verdicts[2].answer, found.verdicts[2].within) == ("not reproduced", 0)
     assert found.verdicts[2].reason.startswith("0 of 9 runs end where")
@@ -118,14 +123,14 @@ def test_the_limit_is_not_asked_of_other_steps(tmp_path: Path, change: Any, part
 def test_a_stop_rule_is_a_series_of_its_own(tmp_path: Path) -> None:
     found = study(tmp_path, stops=(None, 0.01), ends_at=0.02)
     named = ["equal epochs", "equal training loss (stop_loss=0.01)"]
-    assert list(dict.fromkeys(found.cells["series"])) == named
+    assert list(dict.fromkeys(cells(found)["series"])) == named
     assert [one.series for one in found.verdicts] == [named[0]] * 3 + [named[1]] * 3
     # None came down to 0.01 in all 30 epochs.
-    assert found.cells["missed"].tolist() == [0] * 3 + [3] * 3
+    assert cells(found)["missed"].tolist() == [0] * 3 + [3] * 3
     assert found.verdicts[3].reason.endswith(", though 9 of 9 runs did not come down to that loss")
     assert "though" not in found.verdicts[0].reason
-    assert "9 run(s) ended without reaching stop_loss" in "\n".join(found.notes)
-    assert study(tmp_path / "b", stops=(None, 0.01), ends_at=0.01).cells["missed"].sum() == 0
+    assert "9 run(s) ended without reaching stop_loss" in "\n".join(found.remarks)
+    assert cells(study(tmp_path / "b", stops=(None, 0.01), ends_at=0.01))["missed"].sum() == 0
     assert series({"stop_loss": "null", "model.width": 4}) == "equal epochs, model.width=4"
 
 
@@ -151,7 +156,7 @@ def test_a_probe_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_converged_is_counted_and_named(tmp_path: Path) -> None:
-    notes = "\n".join(study(tmp_path, not_converged={(0.2, 1)}).notes)
+    notes = "\n".join(study(tmp_path, not_converged={(0.2, 1)}).remarks)
     assert "1 number(s) are not converged, and used as they are: lambda_max of digits-mlp-w0.3-sam0.2-seed1-" in notes
 
 
@@ -175,12 +180,12 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
     found = study(tmp_path, diverged={(0.2, 2)})
     assert {one.answer for one in found.verdicts} == {"inconclusive"}
     assert all("1 run(s) diverged (digits-mlp-w0.3-sam0.2-seed2-" in one.reason for one in found.verdicts)
-    assert found.cells["diverged"].tolist() == [0, 0, 1]
-    assert found.cells["n"].tolist() == [3, 3, 2]
+    assert cells(found)["diverged"].tolist() == [0, 0, 1]
+    assert cells(found)["n"].tolist() == [3, 3, 2]
     # All of them: nothing was looked at, and nothing breaks.
     every = study(tmp_path / "b", diverged={(rho, seed) for rho in (0, 0.05, 0.2) for seed in range(3)})
     assert {one.diverged for one in every.verdicts} == {9}
-    output.write(every.frame(), output.report(every), tmp_path)
+    output.write(every.frame, output.report(every), tmp_path)
 
 
 def test_too_few_rhos_have_no_trend_and_no_pairs(tmp_path: Path) -> None:
@@ -207,9 +212,9 @@ def test_equal_arms_are_seldom_called_different() -> None:
 
 def test_published_numbers_stand_beside(tmp_path: Path) -> None:
     found = study(tmp_path)
-    assert found.cells["published_s_2"].tolist() == [28.98, 18.28, 11.97]
-    assert found.frame()["published_lambda_max"].tolist() == [16.05, 3.71, 3.71]
-    assert "Published lambda_max: SGD 16.05, SAM 3.71; the rho of SAM's is not said." in found.notes
+    assert cells(found)["published_s_2"].tolist() == [28.98, 18.28, 11.97]
+    assert found.frame["published_lambda_max"].tolist() == [16.05, 3.71, 3.71]
+    assert "Published lambda_max: SGD 16.05, SAM 3.71; the rho of SAM's is not said." in found.remarks
     with pytest.raises(SettingError, match=r"draw\.published needs tables of s_2 by rho or of lambda_max, and 'fig8'"):
         references("fig8")
     assert references(None) == (None, {})
@@ -218,7 +223,7 @@ def test_published_numbers_stand_beside(tmp_path: Path) -> None:
 def test_everything_is_written(tmp_path: Path) -> None:
     found = study(tmp_path, stops=(None, 0.01))
     assert isinstance(dataclasses.asdict(found.verdicts[0]), dict)
-    output.write(found.frame(), output.report(found), tmp_path)
+    output.write(found.frame, output.report(found), tmp_path)
     report = json.loads((tmp_path / "mine.json").read_text())
     assert {"cells", "measured", "notes", "verdicts", "provenance"} <= report.keys()
     assert len(report["measured"]) == 18
@@ -229,20 +234,17 @@ def test_everything_is_written(tmp_path: Path) -> None:
 def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> None:
     write(tmp_path, fall, missing={(0, 0)}, hole=True)
     found = surfaces.evaluate(tmp_path, "mine", "own", {"published": "fig4_fig5"})
-    assert [(one.rho, one.seed, one.n) for one in found.surfaces] == [(0, 1, 500), (0.2, 1, 500)]
-    assert found.surfaces[0].lambda_max == fall(0, 1)
-    # At steps[i], steps[j]: twice as steep along the second.
-    sgd = found.surfaces[0].losses["raw"]
-    assert sgd[0, 1] == pytest.approx(0.01 + 9 * 0.01)
-    assert sgd[1, 0] == pytest.approx(0.01 + 9 * 0.02)
-    assert np.isnan(found.surfaces[1].losses["filter"][0, 0])
-    assert "At 2 point(s) the loss is not finite" in "\n".join(found.notes)
+    frame = found.frame
+    assert frame[["ascent.rho", "seed"]].drop_duplicates().to_numpy().tolist() == [[0, 1], [0.2, 1]]
+    losses = frame.set_index(["ascent.rho", "directions", "x", "y"])["loss"]
+    # Twice as steep along the second.
+    assert losses[0, "raw", -0.1, 0] == pytest.approx(0.01 + 9 * 0.01)
+    assert losses[0, "raw", 0, -0.1] == pytest.approx(0.01 + 9 * 0.02)
+    assert np.isnan(losses[0.2, "filter", -0.1, -0.1])
+    assert "At 2 point(s) the loss is not finite" in "\n".join(found.remarks)
     assert [one.claim for one in found.verdicts] == ["SAM's lambda_max is smaller"]
-    frame = found.frame()
     assert len(frame) == 2 * 2 * 9
-    row = frame[(frame["ascent.rho"] == 0) & (frame["directions"] == "raw") & (frame["x"] == -0.1) & (frame["y"] == 0)]
-    assert row["loss"].tolist() == pytest.approx([0.1])
-    output.write(found.frame(), output.report(found), tmp_path)
+    output.write(found.frame, output.report(found), tmp_path)
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})
     with pytest.raises(SettingError, match="No seed of mine/own has its SGD run and that of the largest rho done"):
         surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None})

@@ -82,7 +82,7 @@ def swept(table: Table) -> list[str]:
 
 
 def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
-    """Return the curves of all runs that did not diverge, see `study.Convergence`.
+    """Return the curves of all runs that did not diverge, see `study.study`.
 
     Raises:
         SettingError: an axis belongs to the ascent, a curve is missing, or one is too short.

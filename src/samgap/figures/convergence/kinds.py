@@ -10,7 +10,7 @@ import pandas as pd
 from samgap.figures.chart import Chart
 from samgap.figures.convergence import charts, study
 from samgap.figures.kind import Kind
-from samgap.figures.output import Judgment
+from samgap.figures.output import Judgment, Study
 from samgap.runs.records import METRICS
 
 
@@ -23,7 +23,7 @@ class Convergence(Kind):
 
     files = (METRICS,)
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> study.Convergence:
+    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """Evaluate a sweep by `study.evaluate`; each rho is a series."""
         return study.evaluate(root, name, scale, self.settings)
 

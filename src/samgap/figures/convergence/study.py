@@ -5,73 +5,59 @@ logarithmic axis. `curves` measures curves, `contrast` and `linear` ask the two 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
 from samgap.errors import SettingError, said
 from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, settled, swept
 from samgap.figures.convergence.verdict import Verdict, diverged, judge
-from samgap.figures.table import Table, axis_label, cell_label, collect, shown
+from samgap.figures.output import Study
+from samgap.figures.table import Table, as_text, axis_label, cell_label, collect, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO, SEED
 from samgap.style import compact
 
 
-@dataclass(frozen=True)
-class Convergence:
-    """The curves of one sweep, with their fits and verdicts.
+def study(
+    table: Table, keys: list[str], curves: pd.DataFrame, fits: pd.DataFrame, theirs: pd.DataFrame | None,
+    verdicts: Sequence[Verdict],
+) -> Study:  # fmt: skip
+    """Return the study of some curves.
 
-    `keys` are the columns that identify a cell: rule (a key of `RULES`, or another ascent's name), ascent.rho, the
-    swept axes, params_total. `curves` has a row for each cell, seed and epoch, with column loss. `fits` has a row for
-    each cell and seed. `cells` has a row for each cell, with the published rate.
+    Args:
+        table: the runs.
+        keys: the columns that identify a cell: rule (a key of `RULES`, or another ascent's name), ascent.rho, the
+            swept axes, params_total.
+        curves: a row for each cell, seed and epoch, with column loss.
+        fits: a row for each cell and seed.
+        theirs: published curves with columns width, params, epoch, loss.
+        verdicts: on these curves.
     """
-
-    table: Table
-    keys: list[str]
-    curves: pd.DataFrame
-    fits: pd.DataFrame
-    cells: pd.DataFrame
-    published: pd.DataFrame | None  # width, params, epoch, loss
-    verdicts: list[Verdict]
-
-    title: ClassVar[str] = "training loss"
-
-    def frame(self) -> pd.DataFrame:
-        """Return the published curves and those of all cells, see `curves.means`."""
-        ours = means(self.curves, self.keys)
-        if self.published is None:
-            return ours
-        theirs = self.published.rename(columns={"width": "model.width", "params": "params_total"})
-        return pd.concat([ours, theirs.assign(who="published", rule="sam")], ignore_index=True)
-
-    def statistics(self) -> dict[str, Any]:
-        """Return the rates of cells and of runs."""
-        return {"cells": self.cells.to_dict("records"), "fits": self.fits.to_dict("records"), "warm_up": WARM_UP}
-
-    def rows(self) -> pd.DataFrame:
-        """Return a row for each cell."""
-        return tabled(self.cells)
-
-    def remarks(self) -> list[str]:
-        """Return a sentence that explains the columns."""
-        return [
+    cells, frame = _cells(fits, keys, theirs), means(curves, keys)
+    if theirs is not None:
+        theirs = theirs.rename(columns={"width": "model.width", "params": "params_total"})
+        frame = pd.concat([frame, theirs.assign(who="published", rule="sam")], ignore_index=True)
+    return Study(
+        table=table,
+        title="training loss",
+        frame=frame,
+        statistics={"cells": cells.to_dict("records"), "fits": fits.to_dict("records"), "warm_up": WARM_UP},
+        rows=tabled(cells),
+        remarks=[
             f"rate: fall of log(loss) an epoch after the first {WARM_UP:.0%} of epochs; late : middle: rate of the "
             f"last quarter of the epochs between {ABOVE:g} and {BELOW:g} of the first loss, over that of the second."
-        ]
-
-    def headline(self) -> dict[str, Any]:
-        """Return the rate of each cell."""
-        return {
-            f"rate/{cell_label({key: cell[key] for key in self.keys[:-1]})}": cell["rate"]
-            for _, cell in self.cells.iterrows()
-        }
+        ],
+        headline={
+            f"rate/{cell_label({key: cell[key] for key in keys[:-1]})}": cell["rate"] for _, cell in cells.iterrows()
+        },
+        verdicts=verdicts,
+    )
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Convergence:
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Study:
     """Read a sweep's curves, fit them and judge the fits.
 
     Args:
@@ -95,9 +81,8 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
     curves = load(table, root, keys)
     fits = fit(curves, keys, least)
     theirs = reference(settings["published"])
-    cells = _cells(fits, keys, theirs)
     found = judge(fits, keys, means(curves, keys), theirs, table.records[0].settings, bound, diverged(table))
-    return Convergence(table, keys, curves, fits, cells, theirs, found)
+    return study(table, keys, curves, fits, theirs, found)
 
 
 def kept(report: Mapping[str, Any], frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Verdict]:
@@ -135,18 +120,18 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
     keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {axis_label(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in keys}
+        row = {axis_label(axis): as_text(cell[axis]) for axis in keys}
         row |= {
             "parameters": compact(cell["params_total"]),
             "n": str(cell["n"]),
             "loss, last": f"{cell['loss_last']:.3g}",
             "interpolates": "yes" if cell["interpolates"] else "no",
             "rate": f"{cell['rate']:.4f}",
-            "s.e.": f"{cell['rate_se']:.4f}" if pd.notna(cell["rate_se"]) else "",
+            "s.e.": as_text(cell["rate_se"], ".4f"),
             "halves in": f"{math.log(2) / cell['rate']:.1f}" if cell["rate"] > 0 else "never",
-            "late : middle": f"{cell['late']:.2f}" if pd.notna(cell["late"]) else "",
+            "late : middle": as_text(cell["late"], ".2f"),
         }
         if "published_rate" in cells:
-            row["published rate"] = f"{cell['published_rate']:.4f}" if pd.notna(cell["published_rate"]) else ""
+            row["published rate"] = as_text(cell["published_rate"], ".4f")
         rows.append(row)
     return shown(rows)

@@ -39,7 +39,7 @@ def judge(
     """Return two verdicts for each rule of the step and rho; one where all runs diverged.
 
     Args:
-        fits, keys: see `study.Convergence`.
+        fits, keys: see `study.study`.
         middle: mean curves of the cells, see `curves.means`.
         theirs: published curves, see `curves.reference`.
         settings: of one of the runs.
@@ -48,12 +48,14 @@ def judge(
     """
     found: list[Verdict] = []
     curves = {cell: curve for cell, curve in middle.groupby(keys, sort=False)}
-    for (rule, rho), mine in fits.groupby(["rule", RHO], sort=False):
+    known = dict.fromkeys(zip(fits["rule"], fits[RHO], strict=True))
+    for rule, rho in known:
+        mine = fits[(fits["rule"] == rule) & (fits[RHO] == rho)]
         cells = [(runs.set_index(SEED), curves[cell]) for cell, runs in mine.groupby(keys, sort=False)]
         cells.sort(key=lambda cell: cell[0]["params_total"].iloc[0])
-        arm = Arm(rule, rho, *map(list, zip(*cells, strict=True)), lost.get((rule, rho), 0))
+        parts = [runs for runs, _ in cells], [curve for _, curve in cells]
+        arm = Arm(rule, rho, *parts, lost.get((rule, rho), 0))
         found += [contrast(arm, theirs), linear(arm, settings, linear_from)]
-    known = {*zip(fits["rule"], fits[RHO], strict=True)}
     for (rule, rho), gone in lost.items():
         if (rule, rho) not in known:
             reason = f"all {gone} run(s) diverged"

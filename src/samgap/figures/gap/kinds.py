@@ -12,9 +12,8 @@ from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
 from samgap.figures.gap.cells import UNBIASED, Protocol
 from samgap.figures.gap.series import Question
-from samgap.figures.gap.study import Study
 from samgap.figures.kind import Kind
-from samgap.figures.output import Judgment
+from samgap.figures.output import Judgment, Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
@@ -16,85 +16,61 @@ from samgap.figures.gap.cells import UNBIASED, Protocol
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.replication import replication
 from samgap.figures.gap.series import Question, default_x
-from samgap.figures.output import Judgment
+from samgap.figures.output import Judgment, Study
 from samgap.figures.table import Table, cell_label, collect
 from samgap.runs import identity, sweeps
 
 Verdicts = Callable[[Question], Sequence[Judgment]]
 
 
-@dataclass(frozen=True)
-class Study:
-    """One sweep, evaluated."""
-
-    table: Table
-    asked: Question
-    verdicts: list[Judgment]
-    protocol: Protocol  # how the drawn rho was chosen
-
-    title: ClassVar[str] = "SAM minus SGD in percentage points"
-
-    @property
-    def gaps(self) -> Gaps:
-        """The gaps of the sweep."""
-        return self.asked.found
-
-    def frame(self) -> pd.DataFrame:
-        """What is plotted, ours beside the published."""
-        return side_by_side(self.asked).round(6)
-
-    def statistics(self) -> dict[str, Any]:
-        """What the table cannot hold."""
-        return {
-            "protocol_drawn": self.protocol,
-            "protocol_verdict": self.gaps.unbiased,
-            "fixed_rho": self.gaps.fixed_rho if "fixed_gap" in self.gaps.cells else None,
-            "rhos": self.gaps.rhos,
-            "sgd_runs": self.gaps.sgd_runs,
-            "rhos_swept": self.gaps.swept,
-            "cells": self.gaps.cells.to_dict("records"),
-            "gaps_by_seed": self.gaps.by_seed.to_dict("records"),
-            "gains": self.gaps.gains.to_dict("records"),
-            "thinned": self.gaps.equal_parameters,
-            "notes": self.gaps.notes,
-        }
-
-    def rows(self) -> pd.DataFrame:
-        """A row a cell."""
-        return tabled(side_by_side(self.asked), self.protocol, self.gaps.unbiased)
-
-    def remarks(self) -> list[str]:
-        """What the columns are, and what was left out."""
-        unbiased = self.gaps.unbiased
-        columns = [
-            (self.protocol, f"gap: rho* by protocol={self.protocol}"),
-            (unbiased, f"unbiased: rho* by {unbiased}, 95 % interval from .. to"),
-            ("fixed", f"fixed: rho = {self.gaps.fixed_rho:g} everywhere"),
-        ]
-        known = [text for protocol, text in columns if f"{protocol}_gap" in self.gaps.cells]
-        lost = (
-            "; SAM lost: its runs that diverged or collapsed, at all rhos" if self.gaps.cells["sam_lost"].any() else ""
-        )
-        scored = any(record.scored_acc_final is not None for record in self.table.records)
-        images = ["Accuracies are on test images and unused training images (data.score_unused)."] if scored else []
-        sgd = self.gaps.sgd_runs
-        runs = [f"SGD of a seed is the mean of {sgd:g} runs for each of SAM (replicate)."] if sgd != 1 else []
-        return [
-            *images,
-            *runs,
-            "; ".join([*known, "train: SGD's final training accuracy" + lost + "."]),
-            *(f"Note: {note}." for note in self.gaps.notes),
-        ]
-
-    def headline(self) -> dict[str, Any]:
-        """Gap, 95 % interval and rho* of each cell, by the unbiased choice of rho where there is one."""
-        cells = self.gaps.cells
-        chosen = self.gaps.unbiased if f"{self.gaps.unbiased}_gap" in cells else self.protocol
-        return {
-            f"{name}/{cell_label({axis: cell[axis] for axis in self.gaps.axes}) or 'all'}": cell[f"{chosen}_{column}"]
+def study(table: Table, asked: Question, verdicts: Sequence[Judgment], protocol: Protocol) -> Study:
+    """Return the study of some gaps; `protocol` says how the drawn rho was chosen."""
+    found, beside = asked.found, side_by_side(asked)
+    cells, unbiased = found.cells, found.unbiased
+    chosen = unbiased if f"{unbiased}_gap" in cells else protocol
+    return Study(
+        table=table,
+        title="SAM minus SGD in percentage points",
+        frame=beside.round(6),
+        statistics={
+            "protocol_drawn": protocol,
+            "protocol_verdict": unbiased,
+            "fixed_rho": found.fixed_rho if "fixed_gap" in cells else None,
+            "rhos": found.rhos,
+            "sgd_runs": found.sgd_runs,
+            "rhos_swept": found.swept,
+            "cells": cells.to_dict("records"),
+            "gaps_by_seed": found.by_seed.to_dict("records"),
+            "gains": found.gains.to_dict("records"),
+            "thinned": found.equal_parameters,
+            "notes": found.notes,
+        },
+        rows=tabled(beside, protocol, unbiased),
+        remarks=_remarks(table, found, protocol),
+        headline={
+            f"{name}/{cell_label({axis: cell[axis] for axis in found.axes}) or 'all'}": cell[f"{chosen}_{column}"]
             for _, cell in cells.iterrows()
             for name, column in (("gap", "gap"), ("low", "low"), ("high", "high"), ("rho*", "rho"))
-        }
+        },
+        verdicts=verdicts,
+    )
+
+
+def _remarks(table: Table, found: Gaps, protocol: str) -> list[str]:
+    """What the columns are, and what was left out."""
+    columns = [
+        (protocol, f"gap: rho* by protocol={protocol}"),
+        (found.unbiased, f"unbiased: rho* by {found.unbiased}, 95 % interval from .. to"),
+        ("fixed", f"fixed: rho = {found.fixed_rho:g} everywhere"),
+    ]
+    known = [text for name, text in columns if f"{name}_gap" in found.cells]
+    lost = "; SAM lost: its runs that diverged or collapsed, at all rhos" if found.cells["sam_lost"].any() else ""
+    remarks = ["; ".join([*known, "train: SGD's final training accuracy" + lost + "."])]
+    if found.sgd_runs != 1:
+        remarks.insert(0, f"SGD of a seed is the mean of {found.sgd_runs:g} runs for each of SAM (replicate).")
+    if any(record.scored_acc_final is not None for record in table.records):
+        remarks.insert(0, "Accuracies are on test images and unused training images (data.score_unused).")
+    return remarks + [f"Note: {note}." for note in found.notes]
 
 
 def evaluate(
@@ -137,7 +113,7 @@ def evaluate(
     judged = [*verdicts(asked)]
     if reference is not None and settings["replicates"]:
         judged += replication(table, found, side_by_side(asked))
-    return Study(table, asked, judged, protocol)
+    return study(table, asked, judged, protocol)
 
 
 def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Question:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from samgap.figures.chart import Chart, Map
 from samgap.figures.kind import Kind
+from samgap.figures.output import Study
 from samgap.figures.sharpness import charts, study, surfaces
 from samgap.runs.measurements import FOLDER
 from samgap.runs.records import METRICS
@@ -21,7 +22,7 @@ class Sharpness(Kind):
 
     files = (METRICS, FOLDER)
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> study.Flatness:
+    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """Evaluate a sweep by `study.evaluate`; each rho is a cell."""
         return study.evaluate(root, name, scale, self.settings)
 
@@ -35,7 +36,7 @@ class Surfaces(Kind):
 
     files = (METRICS, FOLDER)
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> surfaces.Surfaces:
+    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """Evaluate a sweep by `surfaces.evaluate`, which draws SGD and the largest rho."""
         return surfaces.evaluate(root, name, scale, self.settings)
 

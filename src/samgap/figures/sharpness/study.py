@@ -6,77 +6,23 @@ smaller by the number of outputs.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pandas as pd
 
+from samgap.figures.output import Study
 from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import TOP
-from samgap.figures.sharpness.verdict import Verdict, allowed, falling, flatter
-from samgap.figures.table import Table, axis_label, cell_label, collect, shown
+from samgap.figures.sharpness.verdict import allowed, falling, flatter
+from samgap.figures.table import Table, as_text, axis_label, cell_label, collect, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO
 
 PROBES = ("hessian", "moments")
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """The probe results of one sweep, with their summary and verdicts.
-
-    `axes` are the swept keys except ascent.rho and seed. Each combination of their values is a series, such as the runs
-    of equal epochs or the runs of equal training loss. `runs` comes from `probed.load`, `cells` from `probed.summary`.
-    """
-
-    table: Table
-    axes: list[str]
-    runs: pd.DataFrame
-    cells: pd.DataFrame
-    published: dict[str, float]  # lambda_max by optimizer
-    notes: list[str]
-    verdicts: list[Verdict]
-
-    def statistics(self) -> dict[str, Any]:
-        """Return cells, runs and notes."""
-        return {
-            "cells": self.cells.to_dict("records"),
-            "measured": self.runs.to_dict("records"),
-            "published_lambda_max": self.published,
-            "notes": self.notes,
-        }
-
-    def rows(self) -> pd.DataFrame:
-        """Return a row for each series and rho."""
-        return tabled(self.cells, self.axes)
-
-    def remarks(self) -> list[str]:
-        """Return notes that explain the numbers."""
-        return self.notes
-
-    def headline(self) -> dict[str, Any]:
-        """Return the numbers of each cell, as means over seeds."""
-        return {
-            f"{name}/{cell_label({axis: cell[axis] for axis in [*self.axes, RHO]})}": cell[name]
-            for _, cell in self.cells.iterrows()
-            for name in (name for names in probed.NAMES.values() for name in names if name in self.cells)
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Flatness(Measured):
-    """The curvature of one sweep's runs."""
-
-    title: ClassVar[str] = "curvature of the training loss where training ends"
-
-    def frame(self) -> pd.DataFrame:
-        """Return a row for each cell, with the published lambda_max."""
-        theirs = pd.Series([self.published.get("sam" if rho else "sgd", math.nan) for rho in self.cells[RHO]])
-        return self.cells.assign(published_lambda_max=theirs)
-
-
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Flatness:
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Study:
     """Read the results of the probes hessian and moments for a sweep, summarize them and judge them.
 
     Args:
@@ -103,18 +49,50 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
         for n in examples
     ]
     notes += remarks(table, runs, tops) + probed.unseen(found, PROBES)
-    return Flatness(table, table.cell_axes, runs, cells, tops, notes, verdicts)
+    theirs = pd.Series([tops.get("sam" if rho else "sgd", math.nan) for rho in cells[RHO]])
+    return Study(
+        title="curvature of the training loss where training ends",
+        frame=cells.assign(published_lambda_max=theirs),
+        verdicts=verdicts,
+        **measured(table, runs, cells, tops, notes),
+    )
+
+
+def measured(
+    table: Table, runs: pd.DataFrame, cells: pd.DataFrame, tops: Mapping[str, float], notes: list[str]
+) -> dict[str, Any]:
+    """Return the fields of `output.Study` that all figures of probe results share.
+
+    Args:
+        table: the runs.
+        runs, cells: see `probed.load` and `probed.summary`.
+        tops: published lambda_max by optimizer.
+        notes: that explain the numbers.
+    """
+    names = [name for names in probed.NAMES.values() for name in names if name in cells]
+    return {
+        "table": table,
+        "statistics": {
+            "cells": cells.to_dict("records"),
+            "measured": runs.to_dict("records"),
+            "published_lambda_max": tops,
+            "notes": notes,
+        },
+        "rows": tabled(cells, table.cell_axes),
+        "remarks": notes,
+        "headline": {
+            f"{name}/{cell_label({axis: cell[axis] for axis in [*table.cell_axes, RHO]})}": cell[name]
+            for _, cell in cells.iterrows()
+            for name in names
+        },
+    }
 
 
 def requested_rhos(table: Table, named: str) -> list[float]:
     """Return all rhos of the named series in ascending order, those of unfinished runs included."""
-    members = table.sweep.members
-    mine = {member.axes[RHO] for member in members if probed.series(_beside(table, member.axes)) == named}
-    return sorted(float(rho) for rho in mine)
-
-
-def _beside(table: Table, axes: Mapping[str, Any]) -> dict[str, Any]:
-    return {axis: axes[axis] for axis in table.cell_axes}
+    axes = [member.axes for member in table.sweep.members]
+    mine = {each[RHO] for each in axes if probed.series({axis: each[axis] for axis in table.cell_axes}) == named}
+    return sorted(map(float, mine))
 
 
 def _settings(table: Table, runs: pd.DataFrame) -> dict[str, Any]:
@@ -125,19 +103,18 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return the cells as texts for a table: mean ± standard error over seeds."""
     rows, known = [], cells.dropna(axis="columns", how="all")
     for _, cell in cells.iterrows():
-        row = {axis_label(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
+        row = {axis_label(axis): as_text(cell[axis]) for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
         row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"])}
         for name in (name for names in probed.NAMES.values() for name in names if name in known):
             error = f" ± {cell[f'{name}_se']:.2g}" if pd.notna(cell[f"{name}_se"]) else ""
             row[name] = f"{cell[name]:.3g}{error}" if pd.notna(cell[name]) else ""
             if name == TOP:
-                row |= {"allowed": f"{cell['largest']:.3g}"}
-                row["within"] = f"{cell['within']:.0%}" if pd.notna(cell["within"]) else ""
+                row |= {"allowed": f"{cell['largest']:.3g}", "within": as_text(cell["within"], ".0%")}
             elif pd.notna(cells[f"bound_{name}"]).any():
-                row[f"bound {name}"] = f"{cell[f'bound_{name}']:.3g}" if pd.notna(cell[f"bound_{name}"]) else "void"
+                row[f"bound {name}"] = as_text(cell[f"bound_{name}"], ".3g") or "void"
         if "published_s_2" in cells:
-            row["published s_2"] = f"{cell['published_s_2']:g}" if pd.notna(cell["published_s_2"]) else ""
+            row["published s_2"] = as_text(cell["published_s_2"])
         rows.append(row)
     return shown(rows)
 

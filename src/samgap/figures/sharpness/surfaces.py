@@ -1,18 +1,17 @@
 """The training loss around the nets that SGD and SAM end with (poster figures 4 and 5)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from samgap.errors import SettingError
+from samgap.figures.output import Study
 from samgap.figures.sharpness import probed
-from samgap.figures.sharpness.probed import TOP, Probes
-from samgap.figures.sharpness.study import Measured, remarks, requested_rhos
+from samgap.figures.sharpness.probed import Probes
+from samgap.figures.sharpness.study import measured, remarks, requested_rhos
 from samgap.figures.sharpness.verdict import flatter
 from samgap.figures.table import collect
 from samgap.runs import sweeps
@@ -20,44 +19,8 @@ from samgap.runs.sweeps import RHO, SEED
 
 PROBES = ("hessian", "landscape")
 
-Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """The losses around one net."""
-
-    series: str
-    rho: float
-    seed: int
-    lambda_max: float
-    train_loss: float
-    n: int  # number of examples; each loss is their mean
-    steps: Array  # (P,), along both directions
-    losses: dict[str, Array]  # kind of directions -> (P, P), at steps[i] and steps[j]; nan = not finite
-
-
-@dataclass(frozen=True, eq=False)
-class Surfaces(Measured):
-    """For each series, the surfaces of SGD and of the largest rho, at one seed."""
-
-    surfaces: list[Surface]
-
-    title: ClassVar[str] = "training loss around the nets that training ends with"
-
-    def frame(self) -> pd.DataFrame:
-        """Return a row for each point of a drawn surface."""
-        rows = []
-        for one in self.surfaces:
-            for name, losses in one.losses.items():
-                points = np.stack([*np.meshgrid(one.steps, one.steps, indexing="ij"), losses], axis=-1).reshape(-1, 3)
-                part = pd.DataFrame(points, columns=["x", "y", "loss"])
-                context = {"series": one.series, RHO: one.rho, SEED: one.seed, "directions": name}
-                rows.append(part.assign(**context)[[*context, "x", "y", "loss"]])  # type: ignore[arg-type]
-        return pd.concat(rows, ignore_index=True)
-
-
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Surfaces:
+def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Study:
     """Read the results of the probes hessian and landscape for a sweep, and choose the surfaces to draw.
 
     Args:
@@ -75,42 +38,42 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
     cells = probed.summary(runs, table.cell_axes, by_rho)
     series = list(dict.fromkeys(runs["series"]))
     verdicts = [flatter(runs[runs["series"] == named], requested_rhos(table, named)) for named in series]
-    drawn = [
-        one for named in series for one in choose(runs[runs["series"] == named], found, requested_rhos(table, named))
-    ]
-    if not drawn:
+    chosen = [choose(runs[runs["series"] == named], requested_rhos(table, named)) for named in series]
+    drawn = pd.concat(chosen)
+    if drawn.empty:
         sweep = f"{table.sweep.name}/{table.sweep.scale}"
         raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
-    seeds = ", ".join(dict.fromkeys(str(one.seed) for one in drawn))
-    rhos = ", ".join(dict.fromkeys(f"{one.rho:g}" for one in drawn))
+    frame = pd.concat([surfaces(run, found[run["folder"]]) for _, run in drawn.iterrows()], ignore_index=True)
+    seeds = ", ".join(f"{seed:g}" for seed in drawn[SEED].unique())
+    rhos = ", ".join(f"{rho:g}" for rho in drawn[RHO].unique())
+    holes = int(frame["loss"].isna().sum())
     notes = [
         f"Drawn: rho {rhos}, the ends of those swept, and seed {seeds}, the smallest that has them; raw and filter "
         "directions are the same for all nets, those of the largest eigenvalues are each net's own.",
-        *_holes(drawn),
+        *([f"At {holes} point(s) the loss is not finite; they are left white."] if holes else []),
         *remarks(table, runs, tops),
         *probed.unseen(found, PROBES),
     ]
-    return Surfaces(table, table.cell_axes, runs, cells, tops, notes, verdicts, drawn)
+    title = "training loss around the nets that training ends with"
+    return Study(title=title, frame=frame, verdicts=verdicts, **measured(table, runs, cells, tops, notes))
 
 
-def choose(runs: pd.DataFrame, found: Mapping[str, Probes], rhos: Sequence[float]) -> list[Surface]:
-    """Return the surfaces of SGD and of the largest rho at the smallest seed that has both, or [] if none has."""
-    ends = list(dict.fromkeys((rhos[0], rhos[-1])))
-    done = runs[(runs["status"] == "done") & runs[RHO].isin(ends)]
-    for _, pair in done.groupby(SEED):
-        if len(pair) == len(ends):
-            return [surface(run, found[str(run["folder"])]) for _, run in pair.sort_values(RHO).iterrows()]
-    return []
+def choose(runs: pd.DataFrame, rhos: Sequence[float]) -> pd.DataFrame:
+    """Return the rows of SGD and of the largest rho at the smallest seed that has both; none if no seed has."""
+    ends = {rhos[0], rhos[-1]}
+    done = runs[(runs["status"] == "done") & runs[RHO].isin(ends)].sort_values([SEED, RHO])
+    whole = done[done.groupby(SEED)[RHO].transform("size") == len(ends)]
+    chosen: pd.DataFrame = whole[whole[SEED] == whole[SEED].min()]
+    return chosen
 
 
-def surface(run: "pd.Series[Any]", found: Probes) -> Surface:
-    """Return the surface of one run."""
-    values = found["landscape"]["found"]
-    losses = {name: np.array(one["losses"], dtype=float) for name, one in values["surfaces"].items()}
-    named, rho, seed = str(run["series"]), float(run[RHO]), int(run[SEED])
-    return Surface(named, rho, seed, run[TOP], run["train_loss"], values["n"], np.array(values["steps"]), losses)
-
-
-def _holes(drawn: Sequence[Surface]) -> list[str]:
-    holes = sum(int(np.isnan(losses).sum()) for one in drawn for losses in one.losses.values())
-    return [f"At {holes} point(s) the loss is not finite; they are left white."] if holes else []
+def surfaces(run: "pd.Series[Any]", found: Probes) -> pd.DataFrame:
+    """Return the losses around the net of a run: a row for each kind of directions and each point of its plane."""
+    landscape, parts = found["landscape"]["found"], []
+    x, y = np.meshgrid(landscape["steps"], landscape["steps"], indexing="ij")
+    context = {"series": run["series"], RHO: float(run[RHO]), SEED: int(run[SEED])}
+    for kind, one in landscape["surfaces"].items():
+        losses = np.array(one["losses"], dtype=float)
+        plane = {"directions": kind, "x": x.ravel(), "y": y.ravel(), "loss": losses.ravel()}
+        parts.append(pd.DataFrame(context | plane))
+    return pd.concat(parts)
