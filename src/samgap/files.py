@@ -2,11 +2,15 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from samgap.errors import SettingError
 
 PREFIX = ".part-"  # of the name of a file that is being written
 
@@ -42,6 +46,25 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Do as `replace` with a text; Python escapes replace characters without a UTF-8 form, as file names may have."""
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def read_json(path: Path, advice: str) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: of the file.
+        advice: for the error: what the user can do if the file is damaged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SettingError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path} is damaged ({str(error).splitlines()[0]}): {advice}.") from error
 
 
 @contextlib.contextmanager

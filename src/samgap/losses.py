@@ -61,7 +61,7 @@ def hits(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the number of examples whose largest logit is that of their class, () int64; 0 in a regression.
+    """Return the number of examples in which the largest logit is that of the class, () int64; 0 in a regression.
 
     Args:
         logits: (B, C).

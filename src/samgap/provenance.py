@@ -63,7 +63,7 @@ def history(path: str) -> list[tuple[str, str, str]] | None:
         path: of the file, from the top of the checkout.
 
     Returns:
-        None outside a checkout, and in a shallow clone, whose oldest commit seems to make every file.
+        None outside a checkout, and in a shallow clone: its oldest commit seems to make every file.
     """
     try:
         if _git("rev-parse", "--is-shallow-repository").strip() != "false":

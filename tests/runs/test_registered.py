@@ -154,9 +154,9 @@ def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: li
 
     class Watched(Gap):
         @staticmethod
-        def verdicts(asked: Question) -> Any:
-            seen.append(asked)
-            return Gap.verdicts(asked)
+        def verdicts(question: Question) -> Any:
+            seen.append(question)
+            return Gap.verdicts(question)
 
     study = Watched(title="Mine", registered=block).evaluate(root, "mine", "own", "paper")
     found = seen[0].found

@@ -20,11 +20,20 @@ from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from hydra_plugins.samgap_launchers.stack import carry_out, most, stacked
 from samgap import files
 from samgap.errors import SettingError
+from samgap.rules import check, number, whole
 from samgap.runs.records import RunOutcome
 
 # Hydra imports this file for every command, so Ray is imported only where it is used.
 
 GPUS = "gpus.csv"
+RULES = {
+    "gpus_per_run": number(
+        "1 or a share such as 0.5, 0.33 or 0.25 that fills a GPU",
+        lambda share: 0 < share <= 1 and abs(round(1 / share) * share - 1) <= 0.02,
+    ),
+    "gpus": whole(1).or_null(),
+    "retries": whole(0),
+}
 POLL_SECONDS = 5.0  # between checks whether the cluster still has a GPU
 OBJECT_STORE_BYTES = 10**8  # of shared memory. Ray would take a third of all; settings and outcomes need little
 
@@ -47,35 +56,24 @@ ConfigStore.instance().store(group="hydra/launcher", name="gpus_keys", node=Gpus
 class GpusLauncher(JobLauncher):
     """Distributes the runs over the available GPUs."""
 
-    def __init__(
-        self,
-        gpus_per_run: float = 1.0,
-        gpus: int | None = None,
-        address: str | None = None,
-        retries: int = 1,
-        stack: Any = None,
-    ) -> None:
+    def __init__(self, **keys: Any) -> None:
         """
+        Args:
+            keys: of `GpusConf`.
+
         Raises:
             SettingError: a value is invalid.
         """
-        self.runs_per_gpu = round(1 / gpus_per_run) if 0 < gpus_per_run <= 1 else 0
-        if not self.runs_per_gpu or abs(self.runs_per_gpu * gpus_per_run - 1) > 0.02:
+        conf = GpusConf(**keys)
+        check(keys, RULES, "hydra.launcher.")
+        self.runs_per_gpu = round(1 / conf.gpus_per_run)
+        self.gpus, self.address, self.retries = conf.gpus, conf.address, conf.retries
+        if conf.gpus is not None and conf.address is not None:
             raise SettingError(
-                "hydra.launcher.gpus_per_run must be 1 or a share such as 0.5, 0.33 or 0.25 that fills a GPU, "
-                f"got {gpus_per_run:g}."
+                f"hydra.launcher.gpus={conf.gpus} is for a Ray started here, and hydra.launcher.address={conf.address} "
+                "joins one that knows its GPUs: set one of them to null."
             )
-        if gpus is not None and gpus < 1:
-            raise SettingError(f"hydra.launcher.gpus must be a whole number from 1, or null, got {gpus}.")
-        if gpus is not None and address is not None:
-            raise SettingError(
-                f"hydra.launcher.gpus={gpus} is for a Ray started here, and hydra.launcher.address={address} joins one "
-                "that knows its GPUs: set one of them to null."
-            )
-        if retries < 0:
-            raise SettingError(f"hydra.launcher.retries must be a whole number from 0, got {retries}.")
-        self.gpus, self.address, self.retries = gpus, address, retries
-        self.most = None if stack is None else most(stack)
+        self.most = None if conf.stack is None else most(conf.stack)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""
@@ -160,7 +158,7 @@ class WorkerPool:
 
     The retries are our own. Ray's tasks do not serve: a process that Ray reuses for another task may get another GPU,
     which CUDA ignores once it has started, and a new process for each task imports torch for each run (64 short runs on
-    two cores took 46 s instead of 4). When Ray restarts an actor, it does not tell when and where the process was
+    two cores took 46 s instead of 4). When Ray restarts an actor, it does not report when and where the process was
     killed, which gpus.csv records, and the run waits for that actor even where another worker is free.
     """
 

@@ -70,7 +70,7 @@ class Work:
 
 
 class JobLauncher(Launcher):
-    """The part of a launcher that Hydra calls. A run that fails, or whose process is killed, stops no other run."""
+    """The part of a launcher that Hydra calls. If a run fails or its process is killed, the others go on."""
 
     several_devices = False  # whether it can start the processes of a run with trainer.devices above 1
 
@@ -100,7 +100,7 @@ class JobLauncher(Launcher):
 
 
 def lost(job: Job, reason: str) -> RunOutcome:
-    """Return the outcome of a run whose process is gone: from its record or error.txt if it left one, else `reason`.
+    """Return the outcome of a run that has lost its process: from its record or error.txt, or else `reason`.
 
     In the last case, write `reason` to error.txt, where `status` finds it.
 

@@ -51,13 +51,13 @@ class Queue:
         """Take over the jobs of an earlier driver that do exactly these runs."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
-        wanted = {(str(job.folder), *sorted(job.overrides)): job for job in jobs}
+        left = {(str(job.folder), *sorted(job.overrides)): job for job in jobs}
         for number in [number for number, (state, _) in (self._listed() or {}).items() if state != "COMPLETING"]:
             for file in self.folder.glob(f"*/{number}_submitted.pkl"):
                 paths = JobPaths(file.parent, job_id=number, task_id=0)
                 task: Any = DelayedSubmission.load(file).function
                 theirs = task.job
-                job = wanted.pop((str(theirs.folder), *sorted(theirs.overrides)), None)
+                job = left.pop((str(theirs.folder), *sorted(theirs.overrides)), None)
                 if job is not None and not paths.result_pickle.exists():
                     self.active[number] = Entry(job, paths)
 
@@ -90,7 +90,7 @@ class Queue:
         self.active |= {one.job_id: Entry(job, one.task(0).paths) for job, one in zip(jobs, queued, strict=True)}
 
     def ended(self) -> Iterator[tuple[Job, RunOutcome]]:
-        """Yield the runs whose jobs have ended with their outcomes, and drop them from `active`."""
+        """Yield the runs of ended jobs with their outcomes, and drop them from `active`."""
         listed = self._listed()
         self._warn(listed)
         for number, entry in list(self.active.items()):

@@ -18,7 +18,7 @@ from samgap.runs.records import RunOutcome
 from samgap.training.plan import RunPlan
 from samgap.training.settings import GROUPS, SCALARS
 
-MOST = 32  # runs in a stack that is not told how many
+MOST = 32  # runs in a stack, for stack=auto
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the checks: small nets and batches, and a step whose passes are recorded."""
+"""Fixtures of the checks: small nets and batches, and a recorded step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels, mean o
 
 @dataclass(frozen=True, eq=False)  # tensors have no truth value
 class Examples:
-    """Examples whose inputs are ready for the net."""
+    """Examples with inputs that are ready for the net."""
 
     inputs: Tensor  # (N, ...)
     labels: Tensor  # (N,) class numbers, or (N, C) targets

@@ -1,4 +1,4 @@
-"""Powers of the Hessians of single examples times a vector, for nets whose weights are all in linear layers.
+"""Powers of the Hessians of single examples times a vector, for nets with linear layers alone.
 
 In a layer z = W a + b, the gradient for example i is the outer product d_i a_i^T, where d_i is the derivative of the
 loss with respect to z. Let d_i' and a_i' be the changes of d_i and a_i along v. Then H_i v is d_i' a_i^T + d_i a_i'^T

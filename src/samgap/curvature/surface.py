@@ -92,7 +92,7 @@ def directions(
         net: its weights set the lengths for "filter" and the Hessian for "eigen".
         loss, examples, block: of the Hessian, see `surface`; used for "eigen" alone.
         kind: "raw": a Gaussian direction, scaled to length 1, so that x is a distance, like rho. "filter": a Gaussian
-            direction of which each row (the inputs of one neuron or channel) has the length of that row of the
+            direction; each row of it (the inputs of one neuron or channel) has the length of that row of the
             weights; it is 0 in vectors (biases and batch norm). "eigen": the unit eigenvectors of the two largest
             eigenvalues of the Hessian, along which the loss rises fastest.
         seed: of both directions; for "eigen", of the starting vector.

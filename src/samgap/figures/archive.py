@@ -16,8 +16,8 @@ from typing import Any
 from samgap import reference
 from samgap.errors import SettingError
 from samgap.figures.table import Table
-from samgap.files import replace, replace_text
-from samgap.runs import measurements, records, sweeps
+from samgap.files import read_json, replace, replace_text
+from samgap.runs import identity, measurements, records, sweeps
 from samgap.runs.records import METRICS, RunRecord
 from samgap.runs.sweeps import Member, Sweep
 
@@ -25,6 +25,7 @@ REFERENCE = Path(reference.__file__).parent / "results"  # results that come wit
 FOLDER = "runs"  # inside the folder of a result
 RUNS, SHARED, CURVES, PROBES = "runs.csv", "runs.json", "curves.csv", "probes.json"
 OF_MEMBER = ("folder", "cost", "status")
+ADVICE = "restore it from where the result came from"  # if a file is damaged
 Cells = dict[str, Any]
 
 
@@ -75,7 +76,7 @@ def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
     curves: dict[str, list[Cells]] = {}
     for row in _rows(folder / CURVES, str) if (folder / CURVES).exists() else ():
         curves.setdefault(row.pop("folder"), []).append(row)
-    probes = _json(folder / PROBES) if (folder / PROBES).exists() else {}
+    probes = read_json(folder / PROBES, ADVICE) if (folder / PROBES).exists() else {}
     written = 0
     for record in found:
         place = sweeps.runs(root) / record.folder
@@ -101,37 +102,26 @@ def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
     if not (folder / FOLDER / RUNS).exists():
         raise SettingError(f"{folder} has no {FOLDER}/{RUNS}: this result was kept without its runs.")
     folder = folder / FOLDER
-    kept = _json(folder / SHARED)
+    kept = read_json(folder / SHARED, ADVICE)
     try:
         members: list[Member] = []
         found: dict[str, RunRecord] = {}
+        swept = {*kept["sweep"]["axes"], sweeps.RHO, sweeps.SEED}
         for row in _rows(folder / RUNS, _decode):
             name, cost, status = (row.pop(key) for key in OF_MEMBER)
-            axes = {key: row.pop(key) for key in [key for key in row if key in _axes(kept["sweep"])]}
+            axes = {key: row.pop(key) for key in [key for key in row if key in swept]}
             members.append(Member(name.rpartition("-")[2], name, axes, cost))
             if status in sweeps.FINISHED:
                 found[name] = _record({"folder": name, "status": status} | kept["shared"] | row, axes)
         return Sweep(**kept["sweep"], members=members), [*found.values()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SettingError(
-            f"{folder / RUNS} is damaged ({error}): restore it from where the result came from."
-        ) from error
-
-
-def _axes(sweep: Mapping[str, Any]) -> set[str]:
-    return {*sweep["axes"], sweeps.RHO, sweeps.SEED}
+        raise SettingError(f"{folder / RUNS} is damaged ({error}): {ADVICE}.") from error
 
 
 def _cells(record: RunRecord) -> Cells:
     values = dataclasses.asdict(record)
     del values["identity"], values["restored"]  # the folder's name has the identity; `restored` marks copies
-    return dict(sorted(_flat("settings", values.pop("settings")).items())) | values
-
-
-def _flat(key: str, value: Any) -> Cells:
-    if not isinstance(value, dict) or not value:
-        return {key: value}
-    return {path: leaf for inner, item in value.items() for path, leaf in _flat(f"{key}.{inner}", item).items()}
+    return dict(sorted(identity.flat({"settings": values.pop("settings")}).items())) | values
 
 
 def _shared(cells: list[Cells]) -> Cells:
@@ -194,10 +184,3 @@ def _decode(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{path} is damaged ({error}): restore it from where the result came from.") from error

@@ -1,6 +1,6 @@
-"""What every kind of figure is: from the runs of a sweep to numbers, verdicts, charts and a picture of them.
+"""The interface of a kind of figure, which turns the runs of a sweep into numbers, verdicts, charts and a picture.
 
-A file of conf/draw/ names one and says its keys.
+A file of conf/draw/ selects a kind and sets its keys.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from samgap.targets import locate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The two keys by which results of before the kinds had names say how they are drawn.
+# Older results have these two keys instead of the name of a kind.
 BEFORE = {
     ("gap.draw", "verdict.verdicts"): "gap.kinds.Gap",
     ("gap.draw", "contrast.verdicts"): "gap.kinds.Contrast",
@@ -33,11 +33,11 @@ BEFORE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(ABC):
-    """Its fields are the keys of its file in conf/draw/."""
+    """A kind of figure. Its fields are the keys of its file in conf/draw/."""
 
     title: str
     published: Any = None  # a table of samgap/reference/published, or a list of some
-    published_data: str | None = None  # what the published runs were trained on
+    published_data: str | None = None  # the training data of the published runs
 
     files: ClassVar[tuple[str, ...]] = ()  # of a run, read beside its record: metrics.csv, probes
     main: ClassVar[str | None] = None  # the name of the chart that a W&B dashboard shows
@@ -49,25 +49,25 @@ class Kind(ABC):
 
     @abstractmethod
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
-        """Read the runs of a sweep and work everything out.
+        """Read the runs of a sweep and evaluate them.
 
         Args:
-            root: where results lie.
+            root: the results folder.
             name, scale: of the sweep.
-            protocol: paper, holdout, loso or quadratic: whose rho is drawn, where one is chosen.
+            protocol: chooses the rho that is drawn: paper, holdout, loso or quadratic. Only figures of gaps use it.
 
         Raises:
-            SettingError: there are no such runs, or not of what this kind shows.
+            SettingError: there are no such runs, or they lack what this kind shows.
         """
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
-        """The verdicts of a result that was kept without its runs, by today's rules, where its numbers are enough.
+        """Return the verdicts of a result that was kept without its runs, by the current rules.
 
         Args:
             report, frame: its json and csv.
 
         Raises:
-            SettingError: they are not.
+            SettingError: its numbers are insufficient.
         """
         raise SettingError(
             f"{report['name']}/{report['scale']} was kept without its runs, and its numbers are too few for a verdict: "
@@ -76,15 +76,15 @@ class Kind(ABC):
 
     @abstractmethod
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> Sequence[Chart | Map]:
-        """What is drawn for figure, page and W&B, of a study of now as of a kept result.
+        """Return the charts for figure, page and W&B, of a new study or a kept result.
 
         Args:
-            frame: the study's, or the csv that is kept of it.
-            facts: its statistics, or the json.
+            frame: of the study, or the csv of the result.
+            facts: the statistics of the study, or the json of the result.
         """
 
     def draw(self, frame: pd.DataFrame, report: Mapping[str, Any], *, titled: bool = True) -> "Figure":
-        """Draw a study of now or a kept result.
+        """Draw a new study or a kept result.
 
         Args:
             frame: see `charts`.
@@ -99,7 +99,7 @@ class Kind(ABC):
 
 
 def made(settings: Mapping[str, Any]) -> Kind:
-    """The kind that a `draw` group, or a kept result, describes.
+    """Return the kind that the group `draw` or a kept result describes.
 
     Raises:
         SettingError: it describes none.

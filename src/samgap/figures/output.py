@@ -1,4 +1,4 @@
-"""What every evaluated sweep writes and says: numbers as csv, statistics and provenance as json, verdicts as text."""
+"""The output of an evaluated sweep: numbers as csv, statistics and provenance as json, verdicts as text."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ Answer = Literal["reproduced", "not reproduced", "inconclusive", "void", "replic
 
 @dataclass(frozen=True)
 class Judgment:
-    """The answer for one series of cells; its subclasses hold the statistic behind it."""
+    """The answer for one series of cells. Subclasses add the statistics."""
 
     series: str  # the cell's other axes, "" where there are none
     answer: Answer
@@ -89,7 +89,7 @@ def verdict_line(table: Table, verdict: Judgment) -> str:
 
 
 def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing: int, registered: str) -> str:
-    """The same of a study of which the numbers alone are known."""
+    """Return the verdict in one line, for a study without its table."""
     place = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
     text = f"{verdict.answer.upper()}: {place}: {verdict.reason}. {registered}".rstrip()
     if missing:
@@ -100,7 +100,7 @@ def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing:
 
 
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
-    """A kept report with other verdicts, and by which sources they were given."""
+    """Return a kept report with other verdicts, and the commit of the code that gave them."""
     known = report["name"], report["scale"], report["data"]
     registered = report.get("registered", {}).get("text", "")
     judged = [
@@ -116,7 +116,7 @@ def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
 
 
 def remarks(study: Study) -> list[str]:
-    """What to know of the table: what was swept, how it is read, what it leaves out and what its runs do not share."""
+    """Return notes on the table: the grid, its columns, exclusions, and differences between the runs."""
     sweep = study.table.sweep
     known = [study.table.registered.details] if study.table.registered else []
     return [swept(sweep), *known, *study.remarks, *alike.unequal(sweep, study.table.records)]
@@ -155,7 +155,7 @@ def write(frame: pd.DataFrame, report: Mapping[str, Any], folder: Path) -> None:
 
 
 def report(study: Study) -> dict[str, Any]:
-    """The study as plain values: what the table cannot hold."""
+    """Return the study as plain values."""
     table = study.table
     records = table.records
     rows = study.rows
@@ -201,7 +201,7 @@ def _values(many: Any) -> dict[str, list[str]]:
 
 
 def clean(value: Any) -> Any:
-    """As JSON can hold it, which has no nan and no scalars of numpy."""
+    """Return a value that JSON can hold: nan becomes None, and numpy's scalars become plain numbers."""
     if isinstance(value, dict):
         return {str(key): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

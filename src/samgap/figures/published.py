@@ -1,4 +1,4 @@
-"""Loads the numbers that the paper published, package data in samgap/reference/published/."""
+"""Loads the published numbers, which are package data in samgap/reference/published/."""
 
 from importlib import resources
 
@@ -12,12 +12,12 @@ ON = {"fig7": "mnist", "fig8": "cifar10", "fig9": "imagenet"}  # names of other 
 
 
 def names() -> list[str]:
-    """The tables."""
+    """Return the names of all tables."""
     return sorted(path.name.removesuffix(".csv") for path in FOLDER.iterdir() if path.name.endswith(".csv"))
 
 
 def data(name: str) -> str:
-    """The data set of a table of gaps."""
+    """Return the data set of a table of gaps."""
     return ON.get(name) or name.rpartition("_")[2]
 
 

@@ -1,4 +1,4 @@
-"""What the verdicts of all questions share."""
+"""Tests and constants that the verdicts of all questions share."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ INTERPOLATES = 0.999  # final training accuracy from which a net counts as inter
 
 
 def above(values: Any) -> float:
-    """One-sided p value of a mean above 0, by Student's t; nan of fewer than two values."""
+    """One-sided p value of a mean above 0, by Student's t; nan for fewer than two values."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return math.nan
@@ -24,7 +24,7 @@ def above(values: Any) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p values of several questions, corrected so that any is below the level by chance in 5 % of cases alone."""
+    """Holm's correction of several p values: the chance that any of them is below 5 % without an effect is 5 %."""
     found, largest = [0.0] * len(p), 0.0
     for done, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         largest = found[place] = max(largest, min(1.0, (len(p) - done) * p[place]))
@@ -57,10 +57,9 @@ def detectable(finds: Callable[[float], float], start: float, largest: float, ha
 
 
 def page(values: np.ndarray) -> np.ndarray:
-    """Page's L (...) of values (..., seeds, cells): the cells' sums of ranks, weighted 1, 2, ...; ties share the mean
-    rank.
+    """Page's L (...) of values (..., seeds, cells): the cells' sums of ranks with weights 1, 2, ...; ties share ranks.
 
-    Of each two cells the later one's weight counts once more where its value is the larger.
+    It is computed without sorting: for each pair of cells, a larger value adds 1 to the rank of its cell.
     """
     cells = values.shape[-1]
     columns = np.ascontiguousarray(np.moveaxis(values, -1, 0))

@@ -22,18 +22,18 @@ NUMBERS = ("test_acc_final", "test_acc_best", "holdout_acc_final", "train_acc_fi
 class Table:
     """The runs of one sweep.
 
-    `runs` has a row a point of the grid: a column for each axis, ascent.rho, seed and replicate always among them; the
-    `folder` of its run and the `status`; the numbers of its record, nan where there is none; `rightly`, the share of
-    training labels that are right. Gaps are of `scored_acc_final`, the test accuracy unless data.score_unused is on.
-    Two points may share a run: the SGD arm does not know the ascent, the dense net not the pruner. A diverged run has
-    no accuracies.
+    `runs` has a row for each point of the grid: a column for each axis, always with ascent.rho, seed and replicate; the
+    `folder` of its run and the `status`; the numbers of its record, nan if there is none; `rightly`, the share of
+    correct training labels. Gaps are differences of `scored_acc_final`, the test accuracy unless data.score_unused is
+    on. Two points may share a run, since SGD does not depend on the ascent, nor a dense net on the pruner. A diverged
+    run has no accuracies.
     """
 
     sweep: Sweep
     runs: pd.DataFrame
     records: list[RunRecord]  # each once
     missing: dict[str, str]  # folder of a run without a record -> its state
-    registered: Registration | None = None  # None where nothing was
+    registered: Registration | None = None  # of the study, if there is one
 
     @property
     def cell_axes(self) -> list[str]:
@@ -45,13 +45,13 @@ def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) ->
     """Read the records of the runs of `sweep`, and no others.
 
     Args:
-        sweep: whose records.
-        root: where results lie.
-        block: draw.registered, None where nothing was.
+        sweep: the runs.
+        root: the results folder.
+        block: draw.registered, or None.
 
     Raises:
         SettingError: there is no record at all, one is damaged or belongs to other settings, a setting that is no
-            axis varies among them, or some are of other data.
+            axis varies among them, or some have other data.
     """
     found: dict[str, RunRecord] = {}
     missing: dict[str, str] = {}
@@ -89,10 +89,10 @@ def _numbers(record: RunRecord | None) -> dict[str, Any]:
 
 
 def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
-    """Refuse runs that differ in something that is no axis: their gaps would mix two effects.
+    """Refuse runs that differ in a setting that is no axis: their gaps would mix two effects.
 
-    The ascent of an SGD run and the pruner of a dense one mean nothing and are not compared: such a run may have been
-    carried out first for another sweep, under another name. A seed that follows `seed` follows it.
+    The ascent of an SGD run and the pruner of a dense one have no effect and are not compared: another sweep may have
+    carried out the run first. A seed that equals `seed` in all runs is not compared either.
 
     Raises:
         SettingError: names the setting and two of its values.
@@ -117,14 +117,14 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
 
 
 def swept(sweep: Sweep) -> str:
-    """Return the grid in one line, which shows whether it is the whole grid of a figure."""
+    """Return the grid in one line. It shows whether this is the whole grid of a figure."""
     axes = dict.fromkeys([*sweep.axes, RHO, SEED])
     values = {axis: dict.fromkeys(as_text(member.axes[axis]) for member in sweep.members) for axis in axes}
     return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
 
 
 def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """A table of texts, without the columns of which nothing is known."""
+    """A table of texts, without its empty columns."""
     frame = pd.DataFrame(rows)
     known: pd.DataFrame = frame.loc[:, (frame != "").any()]
     return known
@@ -149,7 +149,7 @@ def as_text(value: Any, spec: str = "g") -> str:
 
 
 def axis_label(axis: str) -> str:
-    """An axis without its group, "width", where that tells it from others."""
+    """An axis without its group, such as "width", if that is enough to identify it."""
     last = axis.split(".")[-1]
     return axis if last in ("name", "seed") else last
 

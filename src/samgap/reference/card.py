@@ -1,4 +1,4 @@
-"""What `python -m samgap.check_gpu` found on a card, and what a pass costs there."""
+"""Results of `python -m samgap.check_gpu` on a GPU, and the cost of a pass there."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, Any]:
     """A result.
 
     Raises:
-        SettingError: it is damaged, or of a rehearsal, whose numbers say nothing of a card.
+        SettingError: it is damaged, or of a rehearsal, which measures no card.
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -45,18 +45,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest() -> dict[str, Any] | None:
-    """The newest result that came with samgap, None where none did."""
+    """The newest result that came with samgap, or None."""
     found = [read(path) for path in CAME.glob("check-gpu*.json")]
     return max(found, key=lambda one: str(one["created"]), default=None)
 
 
 def made(found: Mapping[str, Any]) -> str:
-    """When, and of which sources."""
+    """Date and commit."""
     return f"{found['created'][:10]}, commit {found['commit'][:7]}"
 
 
 def rates(found: Mapping[str, Any]) -> Rates | None:
-    """Of a result; None where it did not get to the steps of an MLP and a ResNet-18.
+    """The rates of a result; None if it lacks the steps of an MLP and a ResNet-18.
 
     The rate is the best that a step of a ResNet keeps up; a pass that fills no card is the fastest of its model.
     """

@@ -1,6 +1,5 @@
 """The contents of the page as plain values: the studies of a root, evaluated now, and the results of samgap itself."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,11 +17,13 @@ from samgap.figures.evidence.results import order
 from samgap.figures.evidence.tables import Tables
 from samgap.figures.significance import holm
 from samgap.figures.table import read_frame
+from samgap.files import read_json
 from samgap.reference import card
 from samgap.runs import identity, sweeps
 from samgap.runs.sweeps import Progress, Watch
 
 SCALES = {"own": 1, "cpu": 2, "gpu": 3, "paper": 4, "registered": 5}  # the larger, the more a study says
+AGAIN = "move it away, or make it again"  # if a file is damaged
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def evaluate(root: Path, name: str, scale: str) -> Shown:
 
 
 def _reference(path: Path) -> Shown:
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = read_json(path, AGAIN)
     name, scale = report["name"], report["scale"]
     draw = report["draw"]
     frame = read_frame(path.with_suffix(".csv"))
@@ -166,9 +167,9 @@ def _reference(path: Path) -> Shown:
 def _kept(path: Path) -> dict[str, Any]:
     """Return the group `draw` of the last time that a sweep was drawn, or {}."""
     try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["draw"]
+        kept: dict[str, Any] = read_json(path, AGAIN)["draw"]
         return kept
-    except (OSError, ValueError, KeyError):
+    except (OSError, SettingError, KeyError):
         return {}
 
 
@@ -229,15 +230,10 @@ def _read(root: Path, path: str) -> tuple[dict[str, Any], bool]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("no table")
-        return values
-    except ValueError as error:
-        raise SettingError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): move it away, or make it again."
-        ) from error
+    values = read_json(path, AGAIN)
+    if not isinstance(values, dict):
+        raise SettingError(f"{path} is damaged (no table): {AGAIN}.")
+    return values
 
 
 def _when(made: str, commit: str) -> str:

@@ -33,7 +33,7 @@ def refuse_other_data(records: Sequence[RunRecord], runs: Path) -> None:
         if other is not None and any(record.test_acc_final is not None for record in (first, *others)):
             raise SettingError(
                 f"{runs / first.folder} and {other.folder} saw different data under the same settings (data_sha256 in "
-                "record.json): move away those whose data are not what data_dir holds, and start the sweep again."
+                "record.json): move away those with other data than data_dir has, and start the sweep again."
             )
 
 

@@ -1,4 +1,4 @@
-"""hits.npz: which images a run got right at its end, so that seeds and images can be told apart as sources of noise.
+"""hits.npz: the images that a run got right at its end, to separate the noise of seeds from that of images.
 
 A bool an image of each part that was scored (test, and holdout and unused where there are any), in the order of the
 part. It is no result: gaps do not need it, no archive or logger keeps it, and so restored runs have none.

@@ -54,7 +54,7 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings with dotted keys, as a user types them: {"model.width": 4, "seed": 0, ...}."""
     leaves: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             leaves |= {f"{key}.{inner}": item for inner, item in flat(value).items()}
         else:
             leaves[key] = value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from samgap.errors import SettingError
-from samgap.files import replace_text
+from samgap.files import read_json, replace_text
 from samgap.targets import options
 
 FOLDER = "probes"
@@ -43,14 +43,11 @@ def read(folder: Path, name: str) -> dict[str, Any] | None:
     Raises:
         SettingError: the file is not JSON.
     """
-    path = folder / FOLDER / f"{name}.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(folder / FOLDER / f"{name}.json", "move it away and measure again")
+        return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{path} is damaged ({error}): move it away and measure again.") from error
-    return found
 
 
 def write(folder: Path, name: str, found: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ class Registration:
 
     @property
     def beforehand(self) -> bool | None:
-        """Whether the commit is older than the first run; None where nobody can tell."""
+        """Whether the commit is older than the first run; None if unknown."""
         return self.committed is not None and self.committed < self.first_run if self.known else None
 
     @property
@@ -57,7 +57,7 @@ class Registration:
 
     def __str__(self) -> str:
         if self.beforehand is None:
-            text = "Whether it was registered before the first run cannot be told without the history of the sources"
+            text = "Whether it was registered before the first run is unknown without the history of the sources"
         elif self.commit is None:
             text = "Not registered beforehand: no commit has this draw.registered"
         else:
@@ -112,17 +112,17 @@ def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration
 def departures(block: Mapping[str, Any], sweep: Sweep) -> str:
     """In what a sweep departs from what was registered, "" where in nothing."""
     parts = []
-    for axis, wanted in {**block["cells"], RHO: block["rhos"], SEED: block["seeds"]}.items():
+    for axis, planned in {**block["cells"], RHO: block["rhos"], SEED: block["seeds"]}.items():
         came = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))
-        if {*came} != {*wanted}:
-            parts.append(f"{axis} {_listed(came)} and not {_listed(wanted)}")
+        if {*came} != {*planned}:
+            parts.append(f"{axis} {_listed(came)} and not {_listed(planned)}")
     if not parts and (found := digest(member.identity for member in sweep.members)) != block["runs"]:
         parts.append(f"other runs (their digest is {found} and not {block['runs']})")
     return "; ".join(parts)
 
 
 def digest(identities: Iterable[str]) -> str:
-    """A hash of all settings of all runs of a sweep, whose identities these are."""
+    """A hash of the identities of a sweep's runs, and so of all their settings."""
     return hashlib.sha256(" ".join(sorted({*identities})).encode()).hexdigest()[:12]
 
 

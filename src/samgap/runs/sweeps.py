@@ -100,7 +100,7 @@ def is_word(value: Any) -> bool:
 
 
 def is_name(value: Any) -> bool:
-    """Whether this can be the name of a sweep, whose folder is beside the folders `runs` and `wandb`."""
+    """Whether this can be the name of a sweep; its folder is beside the folders `runs` and `wandb`."""
     return is_word(value) and value not in ("runs", "wandb", "None")
 
 

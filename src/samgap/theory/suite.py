@@ -54,7 +54,7 @@ def check(setup: Setup) -> list[Row]:
 
 
 def surprises(rows: list[Row]) -> list[str]:
-    """A sentence for each row whose verdict differs from the published one."""
+    """A sentence for each row that differs from its published verdict."""
     return [
         f"{row.name}: {row.verdict}, published is {PUBLISHED.get(row.name)}"
         for row in rows

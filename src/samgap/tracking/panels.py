@@ -83,7 +83,7 @@ def _gap_part(name: str, scale: str, draw: Mapping[str, Any]) -> Part:
     gap_run = expr.And(expr.Metric("ID") == id_of(name, scale))
     return Part(
         "Verdict and gap",
-        f"The verdict is the column `{VERDICT}` of the run below, whose numbers are those of the drawn figure.",
+        f"The verdict is the column `{VERDICT}` of the run below, which has the numbers of the drawn figure.",
         panels,
         wr.Runset(name="gap run", filters=gap_run, pinned_columns=["run:displayName", f"summary:{VERDICT}"]),
     )

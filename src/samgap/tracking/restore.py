@@ -91,15 +91,15 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
             ) from error
 
 
-def _records(api: Any, path: str, wanted: Sequence[str]) -> tuple[dict[str, tuple[RunRecord, Any]], dict[str, str]]:
+def _records(api: Any, path: str, identities: Sequence[str]) -> tuple[dict[str, tuple[RunRecord, Any]], dict[str, str]]:
     """Return (identity -> record and run, identity -> state in W&B of runs without a record).
 
     W&B may have an identity several times, from two machines or with a new id; the last to finish counts.
     """
     found: dict[str, tuple[RunRecord, Any]] = {}
     states: dict[str, str] = {}
-    for start in range(0, len(wanted), CHUNK):
-        chunk = [*wanted[start : start + CHUNK]]
+    for start in range(0, len(identities), CHUNK):
+        chunk = [*identities[start : start + CHUNK]]
         either = {"$or": [{"name": {"$in": chunk}}, {"config.identity": {"$in": chunk}}]}
         # Not lazy: else each summary would need its own query.
         for run in api.runs(path, filters=either, per_page=CHUNK, lazy=False):
@@ -125,6 +125,6 @@ def _download(run: Any, folder: Path, files: Sequence[str]) -> None:
     if not files:
         return
     for file in run.files():
-        if any(file.name == wanted or file.name.startswith(f"{wanted}/") for wanted in files):
+        if any(file.name == name or file.name.startswith(f"{name}/") for name in files):
             folder.mkdir(parents=True, exist_ok=True)
             file.download(root=str(folder), replace=True)

@@ -1,4 +1,4 @@
-"""Sessions of Weights & Biases whose failures and delays do not stop a run."""
+"""Sessions of Weights & Biases. Their failures and delays do not stop a run."""
 
 import contextlib
 import hashlib

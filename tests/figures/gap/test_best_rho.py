@@ -74,8 +74,8 @@ def test_the_figure_marks_the_best_and_draws_the_published() -> None:
     full_table.records.append(make())
     known = gaps(full_table)
     theirs = published.load("fig7")
-    asked = Question(known, "params_total", None, theirs)
-    study = study_of(full_table, asked, best_rho.verdicts(asked), "paper")
+    question = Question(known, "params_total", None, theirs)
+    study = study_of(full_table, question, best_rho.verdicts(question), "paper")
     with style.style():
         left, right = KIND.draw(study.frame, output.report(study)).axes
     (stars,) = (line for line in left.lines if line.get_marker() == "*")

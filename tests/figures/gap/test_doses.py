@@ -57,8 +57,8 @@ def test_the_chart_has_the_slope_of_each_dose(tmp_path: Path) -> None:
     found, known = study({0: 0.1, 0.1: 0.6, 0.5: 2.6})
     found.records.append(make())
     kind = Doses(title="Doses")
-    asked = Question(known, "params_total")
-    of = study_of(found, asked, kind.verdicts(asked), "paper")
+    question = Question(known, "params_total")
+    of = study_of(found, question, kind.verdicts(question), "paper")
     chart = kind.charts(of.frame, of.statistics)[-1]
     assert [line.label for line in chart.lines] == [
         "ours ± s.e., ρ chosen on the other seeds", "ours ± s.e., ρ = 0.2 for all",

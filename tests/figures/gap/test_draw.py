@@ -33,12 +33,12 @@ def study(reference: str | None = "fig8", protocol: str = "paper", **options: An
     found.records.append(make())
     known = gaps(found)
     theirs = published.load(reference) if reference else None
-    asked = Question(known, "params_total", None, theirs)
-    return studies.study(found, asked, verdicts(asked), protocol)  # type: ignore[arg-type]
+    question = Question(known, "params_total", None, theirs)
+    return studies.study(found, question, verdicts(question), protocol)  # type: ignore[arg-type]
 
 
 def beside(of: Study) -> pd.DataFrame:
-    return side_by_side(of.asked)
+    return side_by_side(of.question)
 
 
 def draw(study: Study, **settings: Any) -> Figure:

@@ -226,11 +226,11 @@ def test_a_seed_has_no_part_in_the_parabola_that_chooses_for_it() -> None:
 
 def test_the_sgd_runs_of_a_seed_are_averaged() -> None:
     # SGD four times, .3 .1 -.1 and -.5 points beside its first run; SAM once.
-    asked = table(hand, widths=[1], extra={REPLICATE: range(4)})
-    runs = asked.runs[(asked.runs[RHO] == 0) | (asked.runs[REPLICATE] == 0)].copy()
+    made = table(hand, widths=[1], extra={REPLICATE: range(4)})
+    runs = made.runs[(made.runs[RHO] == 0) | (made.runs[REPLICATE] == 0)].copy()
     sgd = runs[RHO] == 0
     runs.loc[sgd, "scored_acc_final"] += runs.loc[sgd, REPLICATE].map([0.003, 0.001, -0.001, -0.005].__getitem__)
-    found = gaps(replace(asked, runs=runs))
+    found = gaps(replace(made, runs=runs))
     mine = found.by_seed[found.by_seed["protocol"] == "paper"]
     assert mine["gap"].tolist() == pytest.approx([1.05, 3.05, 1.05])
     assert found.cells.iloc[0]["n"] == 3
@@ -240,7 +240,7 @@ def test_the_sgd_runs_of_a_seed_are_averaged() -> None:
     )
     # A replicate that is missing makes its seed wait.
     runs.loc[sgd & (runs[REPLICATE] == 2) & (runs[SEED] == 1), "status"] = "missing"
-    assert gaps(replace(asked, runs=runs)).cells.iloc[0]["n"] == 2
+    assert gaps(replace(made, runs=runs)).cells.iloc[0]["n"] == 2
 
 
 def test_more_sgd_runs_let_seeds_agree_more_by_chance() -> None:
@@ -259,9 +259,9 @@ def test_more_sgd_runs_let_seeds_agree_more_by_chance() -> None:
 
 
 def test_gaps_are_of_what_is_scored() -> None:
-    asked = table(hand, widths=[1])
-    runs = asked.runs.assign(scored_acc_final=asked.runs["test_acc_final"] / 2)
-    assert gaps(replace(asked, runs=runs)).cells.iloc[0]["paper_gap"] == pytest.approx(5 / 6)
+    made = table(hand, widths=[1])
+    runs = made.runs.assign(scored_acc_final=made.runs["test_acc_final"] / 2)
+    assert gaps(replace(made, runs=runs)).cells.iloc[0]["paper_gap"] == pytest.approx(5 / 6)
 
 
 @pytest.mark.parametrize("rhos", [[0], [0.1, 0.2]])

@@ -34,7 +34,7 @@ class Arm:
 
     @property
     def interpolating(self) -> list[pd.DataFrame]:
-        """The cells whose runs all interpolate."""
+        """The cells with interpolating runs alone."""
         return [runs for runs in self.cells if runs["interpolates"].all()]
 
     @property

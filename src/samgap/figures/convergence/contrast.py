@@ -114,16 +114,16 @@ def _ratios(rates: np.ndarray, inside: np.ndarray, published: np.ndarray) -> dic
     over = common if both else np.full(len(inside), fill_value=True)
     ours, theirs = {}, math.nan
     if (rates[:, over] > 0).all():
-        ratios = _apart(np.log(rates), over, inside)
-        reach = special.stdtrit(len(ratios) - 1, 1 - LEVEL / 2) * ratios.std(ddof=1) / math.sqrt(len(ratios))
-        named = {"ratio": 0, "ratio_low": -reach, "ratio_high": reach}
+        ratios = _contrasts(np.log(rates), over, inside)
+        half_width = special.stdtrit(len(ratios) - 1, 1 - LEVEL / 2) * ratios.std(ddof=1) / math.sqrt(len(ratios))
+        named = {"ratio": 0, "ratio_low": -half_width, "ratio_high": half_width}
         ours = {name: math.exp(ratios.mean() + step) for name, step in named.items()}
     if both:
-        theirs = math.exp(_apart(np.log(published[None]), over, inside)[0])
+        theirs = math.exp(_contrasts(np.log(published[None]), over, inside)[0])
     return ours | {"published_ratio": theirs}
 
 
-def _apart(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _contrasts(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The mean log rate (seeds,) of cells that interpolate minus that of the others."""
     found: np.ndarray = logs[:, over & inside].mean(axis=1) - logs[:, over & ~inside].mean(axis=1)
     return found

@@ -94,11 +94,11 @@ def _problem(cells: list[pd.DataFrame]) -> str:
 def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
     """One cell's late rate, tested: below `least` counts against a line unless it is above that of a power law."""
     late, n = runs["late"].to_numpy(), len(runs)
-    error, reach = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
+    error, limit = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
     straighter = above(late - runs["late_power"].to_numpy()) < LEVEL
     return {
         "p": above(late - least),
         "other_p": 1.0 if straighter else above(least - late),
         "late": float(late.mean()),
-        "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, reach)) if error else 1.0,
+        "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, limit)) if error else 1.0,
     }

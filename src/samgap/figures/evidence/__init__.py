@@ -1,1 +1,1 @@
-"""What all studies of gaps say together."""
+"""Analyses of all studies of gaps together."""

@@ -1,6 +1,5 @@
-"""The results of gaps, series by series: those below a root, and those that came with samgap."""
+"""The series of gaps of all results: those below a root, and those that came with samgap."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from samgap.figures.gap.charts import label
 from samgap.figures.gap.kinds import BestRho, Choices, Gap
 from samgap.figures.gap.slopes import spreads
 from samgap.figures.table import cell_label
+from samgap.files import read_json
 from samgap.runs import identity
 
 LEAST_SEEDS, LEAST_CELLS = 2, 3  # of a trend
@@ -44,40 +44,40 @@ class Series(series.Series):
 
     @property
     def text(self) -> str:
-        """The same with what the series is of."""
+        """Figure, scale and name of the series."""
         named: str = label(self.axes)
         return ", ".join(filter(None, (self.study, named.removesuffix(": "))))
 
     @property
     def unit(self) -> str:
-        """Of what a slope is one, in words."""
+        """The unit of x in slopes, as text."""
         return DECADE if self.x.startswith("params") else self.x
 
     @property
     def rules(self) -> list[str]:
-        """How rho was chosen, each way that there is."""
+        """The protocols of its gaps."""
         return [*dict.fromkeys(self.found.by_seed["protocol"])]
 
     @property
     def images(self) -> float:
-        """Training images; nan where nobody says."""
-        size, held = self.settings.get("data.train_size"), self.settings.get("data.holdout") or 0
-        return size or published.IMAGES.get(self.settings["data.name"], math.nan) - held
+        """Training images; nan if unknown."""
+        size, holdout = self.settings.get("data.train_size"), self.settings.get("data.holdout") or 0
+        return size or published.IMAGES.get(self.settings["data.name"], math.nan) - holdout
 
     @cached_property
-    def apart(self) -> str:
-        """What sets it apart from clean data and dense nets, "" for nothing."""
+    def conditions(self) -> str:
+        """The settings in which it differs from clean data and dense nets, or ""."""
         unswept = {key: self.settings.get(key) for key in CONDITIONS if key not in self.found.axes}
         return cell_label({axis: value for axis, value in (unswept | self.axes).items() if value not in OFF})
 
     def nothing(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
-        """Gaps (studies, seeds, cells) without effect, of the noise of `gaps`."""
+        """Gaps (studies, seeds, cells) of simulated studies without effect and with the noise of `gaps`."""
         found = null.gaps(*gaps.shape, self.found.choices(rule), part, self.found.sgd_runs, own=rule == "paper")
         return found * spreads(gaps).astype(np.float32)
 
     @cached_property
     def signature(self) -> set[tuple[float, ...]]:
-        """Its gaps with their cell, seed and rho, by which runs of another series are known again."""
+        """Its gaps with their cell, seed and rho, which identify runs that are part of another series too."""
         cells = self.cells[[*self.found.axes, "params_total", "params_live"]]
         rows = self.found.by_seed.merge(cells, on=self.found.axes) if self.found.axes else self.found.by_seed
         columns = [column for column in ("params_total", "params_live", "seed", "rho", "gap") if column in rows]
@@ -85,13 +85,13 @@ class Series(series.Series):
 
 
 def read(folders: Iterable[Path]) -> list[Series]:
-    """All series of the results in some folders but those of smoke scale, in the order of the paper's figures.
+    """All series of the results in some folders, except smoke scale, in the order of the paper's figures.
 
     Args:
-        folders: of results, <name>/<scale>/<name>.json in each; a later one's stand in place of an earlier one's.
+        folders: with results <name>/<scale>/<name>.json; those of a later folder replace those of an earlier one.
 
     Raises:
-        SettingError: a result does not say how many rhos there were.
+        SettingError: a result lacks the number of its rhos.
     """
     paths = {
         path.parent.relative_to(folder): path
@@ -104,14 +104,14 @@ def read(folders: Iterable[Path]) -> list[Series]:
 
 
 def order(name: str) -> tuple[int, str]:
-    """The place of a figure among others."""
+    """Return the sort key of a figure."""
     number = re.fullmatch(r"fig(\d+)", name)
     return (int(number[1]) if number else 99, name)
 
 
 def of_result(path: Path) -> Iterator[Series]:
-    """The series of a result; none where it is not one of gaps."""
-    report = json.loads(path.read_text(encoding="utf-8"))
+    """Yield the series of a result; none if it has no gaps."""
+    report = read_json(path, "draw it again")
     if not report.get("gaps_by_seed"):
         return
     drawn = kind.made(report["draw"])
@@ -123,7 +123,7 @@ def of_result(path: Path) -> Iterator[Series]:
 
 
 def same_runs(several: list[Series]) -> dict[Series, Series]:
-    """The series that have half of their gaps in common with another, which has more of them or comes first."""
+    """Map each series that shares half of its gaps or more with a larger or earlier one to that one."""
     known: list[Series] = []
     shared: dict[Series, Series] = {}
     for one in sorted(several, key=lambda one: -len(one.signature)):

@@ -1,4 +1,4 @@
-"""How often each rule of choosing rho finds a trend that is there, and one that is not, in studies like those made."""
+"""How often each protocol finds a trend in simulated studies like the real ones, with and without a true trend."""
 
 import functools
 import math
@@ -12,14 +12,14 @@ from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series, sa
 from samgap.figures.gap.slopes import published_slope, spreads
 from samgap.figures.significance import LEVEL, detectable, page
 
-STUDIES = 2_000  # of which each is judged by as many without effect
+STUDIES = 2_000  # each of them is compared with as many without effect
 
 
 def table(several: list[Series]) -> pd.DataFrame:
-    """A row for each series of runs of its own and each rule.
+    """A row for each protocol of each series with its own runs.
 
     Columns: study, rule, unbiased, sizes, seeds; rise and fall, the shares of studies without effect in which the trend
-    test says so, which should be 5 %; published, the slope over the sizes in common, and the share `power` that finds
+    test finds one, which should be 5 %; published, the slope over the sizes in common, and power, the share that finds
     it; found, the slope that 80 % find.
     """
     shared = same_runs(several)
@@ -42,7 +42,7 @@ def _of(one: Series) -> Iterator[dict[str, Any]]:
 
 
 class Studies:
-    """Studies without effect, each with the limits of its own trend test, for which its noise is not known beforehand.
+    """Studies without effect. Each has the critical values of its own trend test, which estimates the noise.
 
     Args:
         noise: gaps (studies, seeds, cells).
@@ -51,19 +51,19 @@ class Studies:
 
     def __init__(self, noise: np.ndarray, unit: np.ndarray) -> None:
         self.noise = noise
-        beyond = math.ceil(LEVEL * (len(unit) + 1)) - 1  # so many that reach as far make p the level
+        beyond = math.ceil(LEVEL * (len(unit) + 1)) - 1  # with so many as large, p is the level
         limits = [np.sort(page(unit * spreads(one).astype(np.float32)))[[-beyond, beyond - 1]] for one in noise]
         self.high, self.low = np.array(limits).T
 
     def rise(self, places: np.ndarray, slope: float) -> float:
-        """The share in which a true slope is called a rise."""
+        """The share of studies that find a rise if the true slope is `slope`."""
         rising = (np.float32(slope) * (places - places.mean())).astype(np.float32)
         return float((page(self.noise + rising) > self.high).mean())
 
     def fall(self) -> float:
-        """The share that is called a fall."""
+        """The share of studies that find a fall."""
         return float((page(self.noise) < self.low).mean())
 
     def found(self, places: np.ndarray) -> float:
-        """The slope that 80 % find, nan where none is."""
+        """The slope that 80 % find; nan if there is none."""
         return detectable(functools.partial(self.rise, places), 1e-3, 1e6)

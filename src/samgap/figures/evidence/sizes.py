@@ -11,7 +11,7 @@ from samgap.figures.evidence.results import Series, same_runs
 
 
 def table(several: list[Series]) -> pd.DataFrame:
-    """A row for each size of each series, ours by the rule of its verdict, and of the published figures.
+    """A row for each size of each series, ours by the protocol of the verdict, and of the published figures.
 
     Columns: study, data, published, params, images (of training), per_image, gap, low, high, n.
     """
@@ -22,7 +22,7 @@ def table(several: list[Series]) -> pd.DataFrame:
 def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
     shared = same_runs(several)
     for one in several:
-        if one in shared or one.apart or one.x != "params_total":
+        if one in shared or one.conditions or one.x != "params_total":
             continue
         rule, ends = one.found.unbiased, ("gap", "low", "high")
         for _, cell in one.cells.dropna(subset=f"{rule}_gap").iterrows() if f"{rule}_gap" in one.cells else ():

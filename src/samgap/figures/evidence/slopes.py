@@ -33,26 +33,26 @@ class Pooled:
     high: float
     tau: float  # standard deviation between studies
     q: float  # Cochran's Q
-    p: float  # of so large a Q where studies have one effect
+    p: float  # of such a Q or a larger one, if all studies have the same effect
 
 
 def pooled(effects: np.ndarray, errors: np.ndarray) -> Pooled:
-    """The mean of two effects (studies,) or more, with their standard errors."""
+    """The mean of effects (studies,) with their standard errors, for two studies or more."""
     free, weights = len(effects) - 1, errors**-2.0
     q = float((weights * (effects - np.average(effects, weights=weights)) ** 2).sum())
     tau2 = max(0.0, (q - free) / (weights.sum() - (weights**2).sum() / weights.sum()))
     weights = 1 / (errors**2 + tau2)
     mean = float(np.average(effects, weights=weights))
     factor = max(1.0, float((weights * (effects - mean) ** 2).sum()) / free)
-    reach = float(special.stdtrit(free, 0.975)) * math.sqrt(factor / weights.sum())
-    return Pooled(mean, mean - reach, mean + reach, math.sqrt(tau2), q, float(special.chdtrc(free, q)))
+    half_width = float(special.stdtrit(free, 0.975)) * math.sqrt(factor / weights.sum())
+    return Pooled(mean, mean - half_width, mean + half_width, math.sqrt(tau2), q, float(special.chdtrc(free, q)))
 
 
 def table(several: list[Series]) -> pd.DataFrame:
-    """A row for each series and rule, each published series, and each mean.
+    """A row for each series and protocol, each published series, and each mean.
 
-    Columns: study, data, unit, rule, unbiased (whether it is the rule of the verdict), sizes, seeds, slope, low, high
-    (95 %), apart (why it is in no mean), in_mean; of means tau, q and q_p as well.
+    Columns: study, data, unit, rule (the protocol), unbiased (whether it is that of the verdict), sizes, seeds, slope,
+    low, high (95 %), apart (why it is in no mean), in_mean; means also have tau, q and q_p.
     """
     rows = [*_ours(several), *_published()]
     frame = pd.DataFrame(rows)
@@ -68,7 +68,7 @@ def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
             if len(gaps) < LEAST_SEEDS or len(cells) < 2:
                 continue
             line = Line.of(slopes(places, gaps), slopes(places, one.nothing(rule, gaps)))
-            why = f"the runs of {shared[one].text}" if one in shared else one.apart
+            why = f"the runs of {shared[one].text}" if one in shared else one.conditions
             why = why or ("two sizes" if len(cells) < LEAST_CELLS else "")
             yield {
                 "study": one.text, "data": one.settings["data.name"], "unit": one.unit, "rule": rule,
@@ -87,25 +87,25 @@ def _published() -> Iterator[dict[str, Any]]:
         for values, mine in rows.groupby(axes) if axes else [((), rows)]:
             across = coefficients(position(x, mine[x]), np.ones(len(mine)))
             slope = float(across @ mine["gap"])
-            reach = NORMAL * float(np.linalg.norm(across * mine.get("gap_band", math.nan)))
+            half_width = NORMAL * float(np.linalg.norm(across * mine.get("gap_band", math.nan)))
             noisy = {axis: v for axis, v in zip(axes, values, strict=True) if axis in CONDITIONS and v not in OFF}
             unit = DECADE if x == "params" else x
-            why = cell_label(noisy) or ("" if math.isfinite(reach) else "no error published")
+            why = cell_label(noisy) or ("" if math.isfinite(half_width) else "no error published")
             text = ", ".join([f"published {name}", *(f"{value:g}" for value in noisy.values())])
             yield {
                 "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,
-                "sizes": len(mine), "slope": slope, "low": slope - reach, "high": slope + reach, "apart": why,
+                "sizes": len(mine), "slope": slope, "low": slope - half_width, "high": slope + half_width, "apart": why,
                 "in_mean": not why and unit == DECADE,
             }  # fmt: skip
 
 
 def _means(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """A mean for the rule of the verdict, for each rule, and for the published, of two slopes or more."""
+    """Yield the mean slope for the protocol of the verdict, for each protocol, and for the published tables."""
     counted = frame[frame["in_mean"]]
     groups = [("unbiased", counted[counted["unbiased"]]), *counted.groupby("rule", sort=False)]
     for rule, rows in groups:
         if len(rows) > 1:
-            # An interval tells what a standard error of few seeds does not: how badly it is known.
+            # Unlike a standard error, an interval shows how uncertain the noise of few seeds is.
             found = pooled(rows["slope"].to_numpy(), ((rows["high"] - rows["low"]) / 2 / NORMAL).to_numpy())
             yield {
                 "study": MEAN, "data": ", ".join(dict.fromkeys(rows["data"])), "unit": rows["unit"].iloc[0],

@@ -1,4 +1,4 @@
-"""Every way in which the question of a study can be asked: which of them say that the gap grows?"""
+"""All reasonable analyses of a study, called specifications: which of them find that the gap grows?"""
 
 import functools
 import tempfile
@@ -26,8 +26,8 @@ OfGaps = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of places (cells,) an
 def table(one: Series) -> pd.DataFrame:
     """A row for each specification, in the order of their slopes.
 
-    Columns: study, those of `CHOICES`, cells, seeds, slope, low, high (95 %), p (one-sided, of a rise) and says_yes. A
-    set of sizes that is another one's is left out, and the best epoch where the result was kept without its runs.
+    Columns: study, those of `CHOICES`, cells, seeds, slope, low, high (95 %), p (one-sided, of a rise) and says_yes.
+    Sets of sizes that repeat another are left out, and so is the best epoch if a result was kept without its runs.
     """
     rows = [
         {"study": one.text, "rule": rule, "sizes": sizes, "statistic": statistic, "epoch": epoch} | found
@@ -41,7 +41,7 @@ def table(one: Series) -> pd.DataFrame:
 
 
 def counts(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many specifications say yes, for each value of each choice; the largest share first."""
+    """The number of specifications that find a rise, for each value of each choice; the largest share first."""
     return [
         {"choice": choice, "value": value, "yes": int(rows["says_yes"].sum()), "of": len(rows)}
         for choice in CHOICES
@@ -50,7 +50,7 @@ def counts(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def said(count: Mapping[str, Any]) -> str:
-    """One of `counts` in words."""
+    """Return one of `counts` as text."""
     return f"{count['value']}: {count['yes']} of {count['of']}"
 
 
@@ -67,7 +67,7 @@ def _epochs(one: Series) -> Iterator[tuple[str, Series]]:
 
 
 def _of_rule(one: Series, rule: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(sizes, statistic, what it gives)."""
+    """Yield (sizes, statistic, results) of a protocol."""
     by_seed, places, cells = one.by_seed(rule)
     values = by_seed.to_numpy()
     if len(values) < LEAST_SEEDS:
@@ -96,13 +96,13 @@ def _plain(places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 
 
 def _t(slopes: np.ndarray) -> np.ndarray:
-    """Means over seeds, the last axis, by their standard errors; 0 where all seeds are equal."""
+    """Means over seeds, the last axis, divided by their standard errors; 0 if all seeds are equal."""
     error = slopes.std(axis=-1, ddof=1) / np.sqrt(slopes.shape[-1])
     found: np.ndarray = slopes.mean(axis=-1) / np.where(error > 0, error, np.inf)
     return found
 
 
-# What is held against studies without effect, and the slope that stands beside it.
+# Test statistic, compared with studies without effect, and the slope that is reported with it.
 STATISTICS: dict[str, tuple[OfGaps, OfGaps]] = {
     "trend test": (lambda _, gaps: page(gaps), slopes),
     "weighted slope": (lambda places, gaps: _t(slopes(places, gaps)), slopes),

@@ -1,4 +1,4 @@
-"""The tables of what all studies say together: made, written, and read for the page."""
+"""Makes, writes and reads the tables of all studies together."""
 
 import functools
 import json
@@ -13,10 +13,11 @@ from samgap.errors import SettingError
 from samgap.figures.chart import Chart
 from samgap.figures.evidence import charts, rules, sizes, slopes, specifications
 from samgap.figures.evidence.results import Series, same_runs
+from samgap.figures.table import as_text
 from samgap.files import replace, replace_text
 
 MADE = "evidence.json"
-CURVE = "fig7"  # the figure whose specifications are told
+CURVE = "fig7"  # the figure with a table of specifications
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,21 +30,21 @@ class Tables:
     gaps: pd.DataFrame
 
     def shown(self) -> dict[str, pd.DataFrame]:
-        """The tables that no chart shows, by title, as texts."""
+        """Return the tables that have no chart, by title, as texts."""
         means = self.slopes[self.slopes["study"] == slopes.MEAN]
         found = {
             "rule": means["rule"], "studies": _texts(means["sizes"], ".0f"), "slope": _texts(means["slope"], "+.2f"),
             "from": _texts(means["low"], "+.2f"), "to": _texts(means["high"], "+.2f"),
             "s.d. between studies": _texts(means["tau"], ".2f"), "p of no difference": _texts(means["q_p"], ".2g"),
         }  # fmt: skip
-        told = self.rules
+        power = self.rules
         could = {
-            "study": told["study"], "rule": told["rule"] + told["unbiased"].map({True: " (verdict)", False: ""}),
-            "sizes": _texts(told["sizes"], ".0f"), "seeds": _texts(told["seeds"], ".0f"),
-            "rise, no effect %": _texts(100 * told["rise"], ".1f"),
-            "fall, no effect %": _texts(100 * told["fall"], ".1f"),
-            "published slope": _texts(told["published"], ".2f"), "found in %": _texts(100 * told["power"], ".0f"),
-            "80 % find": _texts(told["found"], ".2f"),
+            "study": power["study"], "rule": power["rule"] + power["unbiased"].map({True: " (verdict)", False: ""}),
+            "sizes": _texts(power["sizes"], ".0f"), "seeds": _texts(power["seeds"], ".0f"),
+            "rise, no effect %": _texts(100 * power["rise"], ".1f"),
+            "fall, no effect %": _texts(100 * power["fall"], ".1f"),
+            "published slope": _texts(power["published"], ".2f"), "found in %": _texts(100 * power["power"], ".0f"),
+            "80 % find": _texts(power["found"], ".2f"),
         }  # fmt: skip
         return {
             "Means of slopes, percentage points per decade of parameters, with 95 % intervals": pd.DataFrame(found),
@@ -52,7 +53,7 @@ class Tables:
         }  # fmt: skip
 
     def said(self) -> list[str]:
-        """The specifications in short, a sentence a study."""
+        """Return a sentence for each study with the counts of its specifications."""
         return [
             f"{study}: {rows['says_yes'].sum()} of {len(rows)} ways of asking say that the gap grows "
             f"({', '.join(map(specifications.said, specifications.counts(rows)))})."
@@ -60,20 +61,20 @@ class Tables:
         ]
 
     def charts(self) -> dict[str, list[Chart]]:
-        """The charts of each picture, by its file's name."""
-        told = {
+        """Return the charts of each picture by its file name."""
+        by_study = {
             f"specifications-{str(study).partition('/')[2].replace(', ', '-')}": charts.specifications(rows)
             for study, rows in self.specifications.groupby("study", sort=False)
         }
-        return {"slopes": charts.slopes(self.slopes), **told, "gaps": charts.gaps(self.gaps)}
+        return {"slopes": charts.slopes(self.slopes), **by_study, "gaps": charts.gaps(self.gaps)}
 
 
 def _texts(numbers: pd.Series, spec: str) -> list[str]:
-    return [format(number, spec) if pd.notna(number) else "" for number in numbers]
+    return [as_text(number, spec) for number in numbers]
 
 
 def make(several: list[Series]) -> Tables:
-    """The tables of some series."""
+    """Make the tables of some series."""
     shared = same_runs(several)
     curves = [specifications.table(one) for one in several if one.name == CURVE and one not in shared]
     found = slopes.table(several), pd.concat(curves), rules.table(several), sizes.table(several)
@@ -81,7 +82,7 @@ def make(several: list[Series]) -> Tables:
 
 
 def write(tables: Tables, folder: Path, studies: Sequence[str]) -> None:
-    """Write a csv for each table, and when and by which sources they were made."""
+    """Write a csv for each table, and a JSON file with date, commit and studies."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in vars(tables).items():
         replace(folder / f"{name}.csv", functools.partial(table.to_csv, index=False))
@@ -91,7 +92,7 @@ def write(tables: Tables, folder: Path, studies: Sequence[str]) -> None:
 
 
 def read(folder: Path) -> Tables:
-    """The tables that `write` left.
+    """Read the tables that `write` wrote.
 
     Raises:
         SettingError: one is damaged.

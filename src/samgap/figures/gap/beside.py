@@ -7,11 +7,11 @@ from samgap.figures.table import as_text, axis_label, groups, shown
 from samgap.style import compact
 
 
-def side_by_side(asked: Question) -> pd.DataFrame:
+def side_by_side(question: Question) -> pd.DataFrame:
     """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
     of their series.
     """
-    found, x, published, ours = asked.found, asked.x, asked.published, asked.found.cells
+    found, x, published, ours = question.found, question.x, question.published, question.found.cells
     if published is None or "model.width" not in ours:
         return ours
     others = [axis for axis in found.axes if axis not in ("model.width", x)]

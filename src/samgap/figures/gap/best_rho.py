@@ -14,7 +14,7 @@ from samgap.figures.gap.trend import Tested, Verdict
 from samgap.figures.significance import LEVEL, page
 
 
-def verdicts(asked: Question) -> list[Verdict]:
+def verdicts(question: Question) -> list[Verdict]:
     """A verdict for each series, as `trend.verdicts` gives them for gaps.
 
     Each seed's best rho is that of its own runs, so seeds are independent. Slopes are of log10(rho): decades of rho a
@@ -23,14 +23,14 @@ def verdicts(asked: Question) -> list[Verdict]:
     Raises:
         SettingError: the published table has no best rho.
     """
-    published = asked.published
+    published = question.published
     if published is not None:
         if "best_rho" not in published:
             raise SettingError(
                 "draw.published must be a table with a best rho (fig7, fig8, fig9) or null for this question."
             )
-        asked = replace(asked, published=published.assign(decades=np.log10(published["best_rho"])))
-    return [_judge(series) for series in asked.series()]
+        question = replace(question, published=published.assign(decades=np.log10(published["best_rho"])))
+    return [_judge(series) for series in question.series()]
 
 
 def _judge(series: Series) -> Verdict:
@@ -62,7 +62,7 @@ def trend(values: np.ndarray) -> tuple[float, null.Tail]:
     """Page's L of values (seeds, cells), with the one-sided p values of a rise and of a fall.
 
     Few rhos make many ties, which Page's own distribution does not know; so p is the share of shuffles of the cells
-    within each seed that reach as far.
+    within each seed that give as large an L.
     """
     found, whole = float(page(values)), np.broadcast_to(values, (null.STUDIES, *values.shape))
     return found, null.tails(found, lambda part: page(np.random.default_rng(part).permuted(whole, axis=2)))

@@ -1,15 +1,15 @@
-"""SAM minus SGD in every cell, in percentage points, with its uncertainty, under several rules of choosing rho.
+"""SAM minus SGD in every cell, in percentage points, with its uncertainty, by several rules for the choice of rho.
 
-A gap pairs the two arms of one cell and one seed; replicates, several runs of an arm with one seed, are averaged. Which
-rho stands for SAM matters as much as the runs:
+A gap compares the two arms of one cell and one seed. Replicates, which are several runs of an arm with one seed, are
+averaged. The rules, called protocols, decide which rho represents SAM:
 
-- paper: rho* is the best by the very test accuracy that is reported, averaged over seeds, as the paper chose it. The
-  maximum of noisy numbers is too high, so this gap is biased upward, most where the true gap is small.
-- loso (leave one seed out): the gap of a seed uses the rho that was best on the other seeds.
-- holdout: the same with accuracy on held-out training images, so that the test set only reports. A holdout alone would
-  not do: a lucky run is lucky on both sets, so a rho chosen by a run's own holdout still favors its test accuracy.
-- quadratic: the gap of a seed is read off a parabola in log rho through its own accuracies, where the parabola through
-  those of the other seeds is largest.
+- paper: rho* has the best mean test accuracy over seeds, as in the paper. The same accuracy is reported. The maximum of
+  noisy numbers is too high, so this gap is biased upward, most if the true gap is small.
+- loso (leave one seed out): the gap of a seed uses the rho that is best on the other seeds.
+- holdout: the same with the accuracy on held-out training images, so that the test set does not choose. Leaving the
+  seed out is still necessary: a lucky run is lucky on both sets, so its own holdout would favor its test accuracy.
+- quadratic: a parabola in log rho goes through the accuracies of each seed. The gap of a seed is the value of its own
+  parabola at the rho where the mean parabola of the other seeds is largest.
 - fixed: one rho for all cells.
 """
 
@@ -34,7 +34,7 @@ UNBIASED: tuple[Protocol, ...] = ("holdout", "loso", "quadratic")
 
 @dataclass(frozen=True)
 class Cell:
-    """The whole seeds of one cell; accuracies in percent, SAM's by rho (rows) and seed (columns)."""
+    """The complete seeds of one cell. Accuracies are in percent, those of SAM by rho (rows) and seed (columns)."""
 
     axes: dict[str, Any]
     sgd: pd.DataFrame  # a row a seed and replicate
@@ -63,10 +63,10 @@ def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.D
 
 
 def whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> Cell | None:
-    """What can be compared in a cell without holes; None when that is nothing. What it leaves out, it notes.
+    """Return the complete seeds and rhos of a cell, or None if there are none. Add a note for each exclusion.
 
-    A seed that lacks a run would be compared under fewer rhos than the others, so it waits. A rho at which a run
-    diverged has no mean and cannot be chosen, nor one at which it collapsed; a diverged SGD run takes its seed out.
+    A seed that lacks a run is excluded until the run is done, since it would have fewer rhos than the others. A rho is
+    excluded if a run of SAM diverged or collapsed there, and a seed if its run of SGD diverged.
     """
     name = cell_label(axes) or "the one cell"
     runs = pd.concat([sam, sgd])
@@ -100,9 +100,10 @@ def _means(runs: pd.DataFrame, column: str, *keys: str) -> pd.Series:
 
 
 def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
-    """SAM's runs of a cell with the status "collapsed": with a training accuracy below half of what SGD of that seed
-    has of the labels that are right, since SAM may well refuse to fit the wrong ones. Nothing collapses where SGD
-    fits less than half of the right labels, so that little was learned at all.
+    """Set the status of SAM's collapsed runs: their training accuracy is below half of SGD's with the same seed.
+
+    Only correct labels count, since SAM may refuse to fit wrong ones. If SGD fits less than half of them, it has
+    learned little itself, and no run counts as collapsed.
     """
     fitted = sam[SEED].map(_means(sgd, "train_acc_final", SEED))
     low = (sam["train_acc_final"].astype(float) < sam["rightly"] * fitted / 2) & (fitted >= sam["rightly"] / 2)
@@ -110,8 +111,9 @@ def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(protocol: Protocol, cell: Cell, fixed_rho: float) -> tuple[list[float], np.ndarray] | None:
-    """The rho that stands for SAM in each seed, of equal ones the smallest, and the accuracy there. None where the rule
-    cannot be applied.
+    """Return the rho of each seed by a protocol, the smallest of equal ones, and the accuracy there.
+
+    None if the protocol cannot be applied.
     """
     sam, seeds = cell.sam_acc, [*cell.sam_acc]
     if protocol == "fixed":
@@ -134,12 +136,12 @@ def chosen(protocol: Protocol, cell: Cell, fixed_rho: float) -> tuple[list[float
 
 
 def radii(protocol: Protocol, cell: Cell) -> null.Rhos:
-    """The radii that a protocol chooses from: themselves, or their number where only it matters."""
+    """Return the rhos from which a protocol chooses, or their number if that is sufficient."""
     return tuple(map(float, cell.sam_acc.index)) if protocol == "quadratic" else len(cell.sam_acc)
 
 
 def best_of(accuracies: pd.DataFrame) -> float:
-    """The radius with the best mean accuracy, of equal ones the smallest."""
+    """Return the rho with the best mean accuracy, the smallest of equal ones."""
     # Rounded, so that two means that differ in the last bit are equal and the smaller rho wins on every machine.
     means = accuracies.to_numpy().mean(axis=1).round(9)
     return float(accuracies.index[int(means.argmax())])
@@ -148,7 +150,7 @@ def best_of(accuracies: pd.DataFrame) -> float:
 def summary(
     protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray, rhos: null.Rhos, sgd_runs: float
 ) -> dict[str, float]:
-    """Mean over seeds, standard error and 95 % interval of the gap; nan where one seed gives none.
+    """Mean over seeds, standard error and 95 % interval of the gap; the latter two are nan with one seed.
 
     Args:
         protocol: how rho was chosen.
@@ -174,7 +176,7 @@ def summary(
 
 
 def context(cell: Cell) -> dict[str, Any]:
-    """What else a cell's row says, of the same runs: SAM's training accuracy is that of the paper's rho."""
+    """Return the other numbers of a cell's row. SAM's training accuracy is that at the paper's rho."""
     train = float(cell.sgd["train_acc_final"].mean())
     best = cell.sam[cell.sam[RHO] == best_of(cell.sam_acc)]
     return cell.axes | {
@@ -194,7 +196,7 @@ def context(cell: Cell) -> dict[str, Any]:
 
 
 def common(values: list[float]) -> float:
-    """The value chosen most often, of equals the smallest."""
+    """Return the most frequent value, the smallest of equally frequent ones."""
     return min(set(values), key=lambda value: (-values.count(value), value))
 
 

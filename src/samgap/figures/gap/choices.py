@@ -1,13 +1,13 @@
-"""Which of two choices fits the published accuracies? Where the paper leaves one open, or its text and code disagree.
+"""Which of two choices fits the published accuracies, if the paper leaves it open or its text and code disagree?
 
-Each choice predicts the published numbers: SGD's accuracy and SAM's at one rho, at each size, means of three seeds.
-How far it is from them is
+Each choice predicts the published numbers: the accuracy of SGD, and of SAM at one rho, at each size, as means of three
+seeds. Its distance from them is
 
     T = sum over numbers of ((a - m) / (s sqrt(1/3 + 1/n)))^2
 
-with a published number a, our mean m over n seeds, and the standard deviation s pooled over both choices. Were the
-choice the paper's, each term would be the square of Student's t of 2 (n - 1) degrees of freedom, so that the
-distribution of T is simulated. A choice is refused where p < .05.
+with a published number a, our mean m over n seeds, and the standard deviation s pooled over both choices. If the choice
+is the paper's, each term is the square of Student's t with 2 (n - 1) degrees of freedom. The distribution of T is
+simulated. A choice does not fit if p < .05.
 """
 
 import math
@@ -28,23 +28,23 @@ SAM_BY_RHO = "fig7_rho"  # published SAM at every rho
 
 @dataclass(frozen=True)
 class Nearer(Judgment):
-    """Which of two choices fits, in the order in which they were typed; reproduced is the first alone."""
+    """Which of two choices fits, in the order in which they were typed; "reproduced" means the first alone."""
 
     numbers: int
-    far_first: float  # T, see above
+    far_first: float  # the distance T, see above
     far_second: float
-    p_first: float  # of a T so large, were the first the paper's
+    p_first: float  # of such a T or a larger one, if the first is the paper's
     p_second: float
 
 
-def verdicts(asked: Question) -> list[Nearer]:
+def verdicts(question: Question) -> list[Nearer]:
     """One answer, for a sweep over two values of one key, which draw.series names, beside the published fig7.
 
     Raises:
         SettingError: there are not two values, or there is no SAM at draw.fixed_rho.
     """
-    found, published, cells = asked.found, asked.published, asked.found.cells
-    axis = asked.over[0] if asked.over else "a key (draw.series)"
+    found, published, cells = question.found, question.published, question.found.cells
+    axis = question.over[0] if question.over else "a key (draw.series)"
     named = [*dict.fromkeys(found.by_seed[axis])] if axis in cells else []  # in the order in which they were typed
     if "fixed_acc" not in cells:
         raise SettingError(

@@ -17,13 +17,13 @@ from samgap.figures.significance import LEVEL
 from samgap.figures.table import cell_label
 
 
-def verdicts(asked: Question) -> list[Verdict]:
+def verdicts(question: Question) -> list[Verdict]:
     """The verdicts of `trend.verdicts`, and one for the second series against the first, as they were typed.
 
     The last one's slope is that of the second series minus that of the first, seed by seed; it has no Page's L. Where
     there are not two series, it says so.
     """
-    several, each, found = asked.series(), of_each(asked), asked.found
+    several, each, found = question.series(), of_each(question), question.found
     if len(several) != 2:
         reason = f"a contrast needs two series, such as pruner=random,snip, and not {len(several)}"
         of = "one series against another"

@@ -8,13 +8,13 @@ from samgap.figures.gap.trend import Sample, Verdict, judge
 from samgap.figures.gap.trend import verdicts as of_each
 
 
-def verdicts(asked: Question) -> list[Verdict]:
+def verdicts(question: Question) -> list[Verdict]:
     """The verdicts of `trend.verdicts`, and one for the slopes of the series over the dose.
 
     The dose is the number in which the series differ. The last verdict tests a slope for each seed and dose like a gap
     for each seed and cell. If the series differ in anything else, it says so.
     """
-    several, each, found = asked.series(), of_each(asked), asked.found
+    several, each, found = question.series(), of_each(question), question.found
     axis, *others = [*several[0].axes] or [""]
     if others or not axis or not pd.api.types.is_numeric_dtype(found.cells[axis]):
         reason = "doses need series that differ in one number alone, such as data.label_noise=0,0.1,0.2"

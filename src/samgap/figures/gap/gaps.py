@@ -1,4 +1,4 @@
-"""The gaps of a sweep: a table of its cells, and their seeds, under each rule of choosing rho; see `cells`."""
+"""The gaps of a sweep, by cell and by seed, for each protocol; see `cells`."""
 
 import math
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ Rows = list[dict[str, Any]]
 class Gaps:
     """The gaps of a sweep.
 
-    `cells` has a row a cell: the cell's axes, params_total, params_live, then, in percent and percentage points, the
-    accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho, unless
-    no cell allows p. `by_seed` has a row a cell, protocol and seed. `best` has one a cell and seed: the rho that was
-    best in that seed's own runs, on held-out images where there are any. `gains` has one a cell and rho: gap and its
-    standard error, whether this rho is the paper's, and of how many seeds alone it is the best. `notes` says what was
-    left out of all four.
+    `cells` has a row for each cell: its axes, params_total, params_live, then, in percent and percentage points, the
+    accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho. They
+    are missing if no cell allows p. `by_seed` has a row for each cell, protocol and seed. `best` has a row for each
+    cell and seed, with the rho that is best in the seed's own runs, on held-out images if there are any. `gains` has a
+    row for each cell and rho: the gap and its standard error, whether this is the paper's rho, and the number of seeds
+    for which it is the best. `notes` lists what is excluded from all four.
     """
 
     cells: pd.DataFrame
@@ -46,12 +46,12 @@ class Gaps:
     best: pd.DataFrame
     gains: pd.DataFrame
     axes: list[str]  # of a cell
-    unbiased: Protocol  # that of the verdict: unless told, holdout where there is one, else loso
-    rhos: int  # how many of them SAM could choose from
+    unbiased: Protocol  # of the verdict; by default holdout if there is a holdout, else loso
+    rhos: int  # the number of rhos to choose from
     fixed_rho: float
     notes: list[str]
-    equal_parameters: bool  # every width has a sparsity of its own (pruner.live_params)
-    sgd_runs: float = 1  # of a seed, for each run of SAM
+    equal_parameters: bool  # every width has its own sparsity (pruner.live_params)
+    sgd_runs: float = 1  # of a seed, for each run of SAM at one rho
     swept: tuple[float, ...] = ()  # the rhos
     effect: float | None = None  # the smallest slope of interest, where one was registered
 
@@ -70,9 +70,8 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
 
     Args:
         table: runs of both arms.
-        fixed_rho: radius of the "fixed" gap, the same in all cells; None takes the median of those swept. Where it was
-            not swept, there is no such gap.
-        rule: of `UNBIASED`, the one of the verdict; None takes holdout where there is one, else loso.
+        fixed_rho: of the "fixed" gap; None takes the median of those swept. There is no such gap if it was not swept.
+        rule: the protocol of the verdict, one of `UNBIASED`; None takes holdout if there is a holdout, else loso.
 
     Raises:
         SettingError: an arm is missing, or the runs have no accuracy.
@@ -147,7 +146,7 @@ def _of_cell(cell: Cell, fixed_rho: float, sgd_runs: float) -> tuple[dict[str, A
 
 
 def have_equal_parameters(rows: pd.DataFrame, axes: list[str]) -> bool:
-    """Whether every width has a sparsity of its own."""
+    """Whether every width has its own sparsity."""
     if not {"model.width", "pruner.sparsity"} <= {*axes} or rows["pruner.sparsity"].nunique() == 1:
         return False
     others = [axis for axis in axes if axis != "pruner.sparsity"]

@@ -1,4 +1,4 @@
-"""How much of a gap's noise is of seeds, and how much of the test images, from which images each run got right."""
+"""Split the noise of a gap into that of seeds and that of test images, by the images that each run got right."""
 
 import math
 from pathlib import Path
@@ -38,8 +38,8 @@ def noise(table: Table, root: Path) -> pd.DataFrame:
                 rows.append(cell | {RHO: rho} | split(np.stack(gaps)))
     if not rows:
         raise SettingError(
-            f"Seeds and images cannot be told apart without the {hits.HITS} of two seeds' runs, which neither restored "
-            "nor older runs have: carry out the sweep in another root."
+            f"The noise of seeds and images cannot be separated without the {hits.HITS} of two seeds' runs, and "
+            "restored and older runs have none: carry out the sweep in another root."
         )
     return pd.DataFrame(rows)
 

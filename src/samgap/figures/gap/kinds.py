@@ -1,4 +1,4 @@
-"""The figures of gaps: one question each, asked of the same numbers."""
+"""The figures of gaps: each asks a question about the same numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Gap(Kind):
         return study.evaluate(root, name, scale, self.settings, protocol, self.verdicts)
 
     @staticmethod
-    def verdicts(asked: Question) -> Sequence[Judgment]:
+    def verdicts(question: Question) -> Sequence[Judgment]:
         """Return the answers to the question of this kind of figure."""
-        return trend.verdicts(asked)
+        return trend.verdicts(question)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """See `study.kept`."""

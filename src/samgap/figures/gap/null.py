@@ -1,8 +1,8 @@
-"""Studies without any effect, simulated: what leaving one seed out does to p values and intervals.
+"""Simulated studies without any effect, from which p values and intervals are computed.
 
-Leaving one seed out, two seeds share most of the runs that choose rho for them, so their gaps agree by chance and are
-not independent. What follows from that is read off simulated studies in which every run is noise: the same within a
-cell, of the cell's own size where `gaps` is multiplied by it.
+If one seed is left out to choose its rho, two seeds share most of the runs that choose. So their gaps agree by chance
+and are not independent. The simulated studies have the same dependence: every run is noise with a standard deviation of
+1, to be multiplied by that of its cell.
 """
 
 import functools
@@ -19,13 +19,13 @@ STUDIES = 20_000  # of a part
 PARTS = 20  # at most, for a p value near the level
 BLOCKS = 20  # drawn one after the other, to bound memory
 
-# How many rhos there are to choose from; or these themselves, where a parabola goes through their accuracies.
+# The number of rhos to choose from, or the rhos if a parabola goes through their accuracies.
 Rhos = int | tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Tail:
-    """One-sided p values of a rise and of a fall, with the Monte Carlo standard error of the smaller."""
+    """One-sided p values of a rise and of a fall, and the Monte Carlo standard error of the smaller one."""
 
     up: float
     down: float
@@ -33,21 +33,20 @@ class Tail:
 
     @property
     def borderline(self) -> bool:
-        """More studies could move it to the other side of the level."""
+        """Whether more studies could move the smaller p to the other side of the level."""
         return bool(abs(min(self.up, self.down) - LEVEL) <= 2 * self.error)
 
 
 @functools.lru_cache(maxsize=24)
 def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1, *, own: bool = False) -> np.ndarray:
-    """Gaps (studies, seeds, cells), each with a standard deviation of about 1; each seed's rho is the best of the other
-    seeds' mean.
+    """Gaps (studies, seeds, cells) with a standard deviation of about 1. The other seeds choose the rho of each seed.
 
     Args:
         seeds, cells: how many.
         rhos: see `Rhos`.
-        part: another one is other studies.
-        sgd_runs: SGD runs a seed; SGD's noise is that of their mean.
-        own: the best rho is that of the mean of all seeds instead, where they are a number.
+        part: another number gives other studies.
+        sgd_runs: SGD runs of a seed; SGD's noise is that of their mean.
+        own: all seeds choose one rho instead; only if `rhos` is a number.
     """
     several = rhos if isinstance(rhos, int) else len(rhos)
     random = np.random.default_rng(part)
@@ -67,11 +66,11 @@ def gaps(seeds: int, cells: int, rhos: Rhos, part: int = 0, sgd_runs: float = 1,
 
 
 def tails(statistic: float, studies: Callable[[int], np.ndarray]) -> Tail:
-    """The shares of studies that reach at least, and at most, as far; near the level from more of them.
+    """The shares of studies with a statistic at least, and at most, as large; near the level of more studies.
 
     Args:
-        statistic: of the study that was made.
-        studies: the statistics of a part's studies, by its number.
+        statistic: of the real study.
+        studies: from the number of a part to the statistics of its studies.
     """
     above = below = drawn = 0
     for part in range(PARTS):
@@ -85,8 +84,9 @@ def tails(statistic: float, studies: Callable[[int], np.ndarray]) -> Tail:
 
 
 def half_width(values: np.ndarray, share: float = 0.95) -> float:
-    """How many standard errors an interval reaches that holds the truth in this share of studies, where Student's t
-    would be for independent seeds.
+    """The half-width, in standard errors, of an interval that contains the truth in this share of studies.
+
+    For independent seeds it would be a quantile of Student's t.
 
     Args:
         values: (studies, seeds), with mean 0 in truth.
@@ -96,7 +96,7 @@ def half_width(values: np.ndarray, share: float = 0.95) -> float:
 
 
 def standardized(values: np.ndarray) -> np.ndarray:
-    """Means over seeds, the last axis, by their standard errors."""
+    """Means over seeds, the last axis, divided by their standard errors."""
     found: np.ndarray = values.mean(axis=-1) / (values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1]))
     return found
 

@@ -1,7 +1,7 @@
 """A parabola in log rho through SAM's accuracies: the best rho between those swept, and the accuracy there.
 
-All radii tell of the curve, so that less noise is in the choice and in the accuracy than with the runs of one rho. What
-is reported is the parabola's value: where the true curve is none, that of the nearest parabola.
+All radii determine the curve, so the choice and the accuracy have less noise than those of the runs at one rho. The
+reported accuracy is the parabola's: if the true curve is no parabola, it is that of the nearest one.
 """
 
 from collections.abc import Sequence

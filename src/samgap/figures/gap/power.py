@@ -1,4 +1,4 @@
-"""From a study's numbers to its answer and to what it could have found, without which "inconclusive" says nothing."""
+"""The answer of a study, and the effects that it could have found: without them, "inconclusive" says nothing."""
 
 import math
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from samgap.figures.significance import LEVEL, detectable
 
 @dataclass(frozen=True)
 class Line:
-    """A mean over seeds of slopes, with what is excluded."""
+    """The mean over seeds of slopes, with its confidence limits."""
 
     slope: float
     error: float
     low: float  # 95 %
     high: float
-    excluded: float  # slopes from here on, by the one-sided 95 % interval (TOST)
-    half_width: float  # of that, in standard errors
+    excluded: float  # upper end of the one-sided 95 % interval (TOST): larger slopes are excluded
+    half_width: float  # of this interval, in standard errors
 
     @classmethod
     def of(cls, slopes: np.ndarray, nothing: np.ndarray) -> "Line":
@@ -32,28 +32,26 @@ class Line:
         return cls(middle, error, middle - both * error, middle + both * error, middle + one * error, one)
 
     def below(self, slopes: np.ndarray, theirs: Published) -> bool:
-        """Whether slopes (seeds,), ours of the sizes in common, are below the published one by more than both errors
-        allow, one-sided p < .05.
-        """
+        """Whether our slopes (seeds,) are below the published slope of the same sizes, one-sided p < .05."""
         error = math.hypot(slopes.std(ddof=1) / math.sqrt(len(slopes)), theirs.error)
         return bool(slopes.mean() + self.half_width * error < theirs.slope)
 
 
 @dataclass(frozen=True)
 class Power:
-    """Shares are of studies like the one that was made, of the same cells, seeds and noise."""
+    """What studies with the same cells, seeds and noise find; shares are of such studies."""
 
-    power: float = math.nan  # share that finds the published slope; nan where no rise was published
-    detectable: float = math.nan  # the slope that 80 % find; nan where none is ever found
-    seeds_wanted: float = math.nan  # with which 80 % find the published slope; about
+    power: float = math.nan  # share that finds the published slope; nan if no rise was published
+    detectable: float = math.nan  # the slope that 80 % find; nan if there is none
+    seeds_wanted: float = math.nan  # approximate number of seeds with which 80 % find the published slope
     excluded: float = math.nan  # see `Line`
 
 
 def power(finds: Callable[[float], float], published: float, seeds: int, line: Line) -> Power:
-    """What a study could have found.
+    """Return what a study could have found.
 
     Args:
-        finds: the share of studies that find a true slope.
+        finds: from a true slope to the share of studies that find it.
         published: slope.
         seeds: of the study.
         line: its slope.
@@ -66,10 +64,10 @@ def power(finds: Callable[[float], float], published: float, seeds: int, line: L
 
 
 def said(could: Power, theirs: Published, seeds: int) -> str:
-    """The same in words.
+    """Return a study's power as text.
 
     Args:
-        could: it.
+        could: the power.
         theirs: the published slope.
         seeds: of the study.
     """

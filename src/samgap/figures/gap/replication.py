@@ -1,13 +1,13 @@
-"""Are these the published numbers? Point by point, where data and settings are the published ones.
+"""Compares our numbers with the published ones, point by point, if data and settings are the same.
 
-The published SAM is a maximum over rhos of means of three seeds, which lies higher the fewer the seeds. So it is
-compared with the same statistic over all subsets of three of our seeds. A number agrees if it lies in the 95 %
-prediction interval that our runs give for another study of three seeds:
+The published SAM is the maximum over rhos of means of three seeds. With fewer seeds, this maximum is higher. So it is
+compared with the same statistic over all subsets of three of our seeds. A number agrees if it is in the 95 % prediction
+interval of our runs for another study of three seeds:
 
     center ± t s sqrt(1/3 + 1/n),   t of n - 1 degrees of freedom
 
-s is the standard deviation over our n seeds, of SAM at our own best rho. How many of a figure's numbers miss their
-interval by chance is simulated: one size's numbers share their runs, so that they miss together.
+s is the standard deviation over our n seeds, of SAM at our own best rho. The number of a figure's numbers that miss
+their interval by chance is simulated, since the numbers of one size share their runs and miss together.
 """
 
 import functools
@@ -39,17 +39,17 @@ PARTS = 20  # simulated one after the other, to bound memory
 class Replication(Judgment):
     """The answer for all published numbers of a figure: replicated, differs, or too few.
 
-    A row of `points` has the cell's axes, the quantity, and in percent: published and its band; center, low, high, of
-    a study of three seeds as ours predict it; difference, published minus center; agrees; ours_in_sd and ours_in_se,
-    whether our center lies in the interval that the published band gives in turn, taken as one standard deviation and
-    as one standard error. Of the best rho: published, center (ours), share of our subsets of three that choose it.
+    A row of `points` has the cell's axes, the quantity, and in percent: published and its band; center, low and high of
+    our prediction for a study of three seeds; difference, published minus center; agrees; ours_in_sd and ours_in_se,
+    whether our center is in the interval that follows from the published band as a standard deviation, and as a
+    standard error. A row of the best rho has published, center (ours), and the share of our threes that choose it.
     """
 
     seeds: int  # the fewest of a cell
     numbers: int
     agree: int
-    p: float  # of at least as many disagreements, if both studies were of the same runs
-    p_without_effect: float  # the same, had the published SAM been the published SGD
+    p: float  # of as many disagreements or more, if both studies have the same distribution
+    p_without_effect: float  # the same, if the published SAM were the published SGD
     gap_difference: float  # published minus ours, mean over cells
     gap_low: float  # 95 %
     gap_high: float
@@ -82,7 +82,7 @@ def _shown(point: dict[str, Any]) -> dict[str, str]:
 
 
 def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replication]:
-    """One answer for the figure; none where no published number stands beside ours.
+    """One answer for the figure; none if no published number has one of ours beside it.
 
     Args:
         table: runs.
@@ -156,7 +156,7 @@ def _answered(numbers: list[dict[str, Any]], axes: list[str], p: float, p_withou
 def _cells(
     table: Table, found: Gaps, beside: pd.DataFrame
 ) -> Iterator[tuple[pd.Series, dict[str, Any], pd.Series, pd.DataFrame]]:
-    """(row, axes, SGD by seed, SAM by seed and rho) in percent, of each cell that was published and can be compared."""
+    """Yield (row, axes, SGD by seed, SAM by seed and rho) in percent of each published cell that can be compared."""
     own = (table.runs["status"] == "done") & (table.runs[REPLICATE] == 0)  # a published seed has one run
     done = table.runs[own].assign(acc=100 * table.runs["test_acc_final"])
     for _, cell in beside.iterrows():
@@ -195,9 +195,9 @@ def _predicted(sgd: np.ndarray, sam: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 @functools.lru_cache(maxsize=16)
 def _missed_by_chance(cells: tuple[int, ...]) -> np.ndarray:
-    """How many numbers miss their interval (studies,), in studies whose runs are all the same noise.
+    """The number of numbers that miss their interval (studies,), in studies where all runs have the same noise.
 
-    There is one rho. With several the intervals of SAM and of the gap are wider than they need be, and fewer miss.
+    There is one rho. With several, the intervals of SAM and of the gap are wider than necessary, and fewer miss.
 
     Args:
         cells: seeds of each.

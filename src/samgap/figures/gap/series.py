@@ -71,7 +71,7 @@ def series_axes(axes: list[str], x: str, *, equal_parameters: bool) -> list[str]
 
 
 def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> pd.DataFrame:
-    """The published rows of a series and, as column "x", where they stand; none where nobody published it.
+    """The published rows of a series and, as column "x", their position; none if the series was not published.
 
     A column that is named like an axis, such as data.label_noise, says what its rows are for; where there is none, or
     we did not sweep it, both must be off: no noise, no sparsity.

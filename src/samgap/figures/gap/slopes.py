@@ -13,8 +13,8 @@ from samgap.figures.gap.series import Series, position, published_for
 def spreads(gaps: np.ndarray) -> np.ndarray:
     """Standard deviation over seeds of each cell, (..., cells) of gaps (..., seeds, cells).
 
-    Few seeds tell a variance badly, so that its logarithm is drawn to the mean of the cells' by a share 1/(seeds - 1):
-    two seeds leave all cells equal. Where all gaps of a cell are equal in all cells, or there is one seed, it is 1.
+    Few seeds estimate a variance badly. So its logarithm moves to the mean over cells by a share of 1/(seeds - 1): with
+    two seeds, all cells are equal. If every cell has equal gaps, or there is one seed, it is 1.
     """
     if gaps.shape[-2] < 2:
         return np.ones(gaps.shape[-1])
@@ -27,7 +27,7 @@ def spreads(gaps: np.ndarray) -> np.ndarray:
 
 
 def coefficients(places: Any, spread: np.ndarray) -> np.ndarray:
-    """The numbers (..., cells) by which gaps are multiplied and summed to a weighted least-squares slope.
+    """Coefficients (..., cells) of a weighted least-squares slope: it is the sum of their products with the gaps.
 
     Args:
         places: (cells,), see `position`.
@@ -42,18 +42,18 @@ def coefficients(places: Any, spread: np.ndarray) -> np.ndarray:
 
 
 def slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
-    """A slope a seed, (..., seeds) of gaps (..., seeds, cells): percentage points a decade of parameters."""
+    """The slope of each seed, (..., seeds), of gaps (..., seeds, cells): percentage points a decade of parameters."""
     found: np.ndarray = np.einsum("...sc,...c->...s", gaps, coefficients(places, spreads(gaps)))
     return found
 
 
 @dataclass(frozen=True)
 class Published:
-    """The published slope beside ours: over the sizes in common, by our weights; else over all published ones."""
+    """The published slope: over the sizes in common with ours, by our weights; else over all published sizes."""
 
     slope: float = math.nan
-    error: float = 0.0  # standard error, of the published bands; 0 where there are none
-    shared: tuple[int, ...] = ()  # which of our cells, in order, have a published size; () where fewer than two have
+    error: float = 0.0  # standard error by the published bands; 0 if there are none
+    shared: tuple[int, ...] = ()  # positions of our cells with a published size; () if fewer than two have one
 
     def minus(self, other: "Published") -> "Published":
         """Return the difference of two slopes."""
@@ -66,7 +66,7 @@ class Published:
 
 
 def published_slope(series: Series, cells: pd.DataFrame, spread: np.ndarray, value: str = "gap") -> Published:
-    """The published slope of a series, nan where fewer than two of its sizes were published.
+    """The published slope of a series, nan if fewer than two sizes were published.
 
     Args:
         series: ours.

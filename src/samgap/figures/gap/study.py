@@ -23,9 +23,9 @@ from samgap.runs import identity, sweeps
 Verdicts = Callable[[Question], Sequence[Judgment]]
 
 
-def study(table: Table, asked: Question, verdicts: Sequence[Judgment], protocol: Protocol) -> Study:
+def study(table: Table, question: Question, verdicts: Sequence[Judgment], protocol: Protocol) -> Study:
     """Return the study of some gaps; `protocol` says how the drawn rho was chosen."""
-    found, beside = asked.found, side_by_side(asked)
+    found, beside = question.found, side_by_side(question)
     cells, unbiased = found.cells, found.unbiased
     chosen = unbiased if f"{unbiased}_gap" in cells else protocol
     return Study(
@@ -82,7 +82,7 @@ def evaluate(
         root: where results lie.
         name, scale: of the sweep.
         settings: of the kind of figure: x, series, published, fixed_rho, rule, replicates.
-        protocol: paper, or one of `UNBIASED`: whose rho is drawn. The verdict does not depend on it.
+        protocol: chooses the rho that is drawn: paper, or one of `UNBIASED`. The verdict does not depend on it.
         verdicts: gives the answers, such as `trend.verdicts`.
 
     Raises:
@@ -109,11 +109,11 @@ def evaluate(
     reference = _published(settings["published"], table.sweep.axes, meant) if settings["published"] else None
     if reference is not None and "model.width" not in found.axes:
         found.notes.append("no published numbers beside ours, since model.width was not swept")
-    asked = Question(found, x, over, reference)
-    judged = [*verdicts(asked)]
+    question = Question(found, x, over, reference)
+    judged = [*verdicts(question)]
     if reference is not None and settings["replicates"]:
-        judged += replication(table, found, side_by_side(asked))
-    return study(table, asked, judged, protocol)
+        judged += replication(table, found, side_by_side(question))
+    return study(table, question, judged, protocol)
 
 
 def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Question:

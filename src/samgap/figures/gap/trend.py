@@ -96,23 +96,23 @@ class Sample:
     what: str = "gap"  # the values are
 
 
-def verdicts(asked: Question) -> list[Verdict]:
+def verdicts(question: Question) -> list[Verdict]:
     """A verdict for each series, and a second one at equal rho.
 
     The first is of gaps by the unbiased protocol, since the paper's choice of rho raises small gaps. The second is of
     gaps at the rho that was fixed beforehand. There is none if only one rho was swept.
     """
-    found, result = asked.found, []
+    found, result = question.found, []
     protocols = {found.unbiased: ""}
     if "fixed_gap" in found.cells and found.rhos > 1:
         protocols["fixed"] = f"at equal rho ({found.fixed_rho:g})"
     for protocol, suffix in protocols.items():
-        for series in asked.series():
+        for series in question.series():
             values, places, cells = series.by_seed(protocol)
             named = ", ".join(filter(None, (series.label, suffix)))
             theirs = published_slope(series, cells, spreads(values.to_numpy()))
             choice = protocol, found.choices(protocol)
-            sample = Sample(named, values.to_numpy(), places, asked.x, *choice, theirs, found.sgd_runs, found.effect)
+            sample = Sample(named, values.to_numpy(), places, question.x, *choice, theirs, found.sgd_runs, found.effect)
             result.append(judge(sample))
     return result
 
@@ -139,7 +139,7 @@ def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float
     """Page's L of gaps (seeds, cells), with the one-sided p values of a rise and of a fall.
 
     Page's own null distribution takes seeds as independent and cells as equally noisy. Leaving one seed out makes seeds
-    agree by chance, and small nets are noisier than large ones; so p is read off studies of which both are true.
+    agree by chance, and small nets are noisier than large ones. So p comes from simulated studies with both properties.
     """
     spread = spreads(gaps).astype(np.float32)
     found = float(page(gaps))

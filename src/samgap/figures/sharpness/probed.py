@@ -40,7 +40,7 @@ def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -
         table: the runs.
         root: the results folder.
         names: of probes.
-        least: those of `names` of which at least one must have results.
+        least: of `names`; at least one of these must have results.
 
     Raises:
         SettingError: a run has no results, has those of another run, or was probed with other settings.
@@ -93,13 +93,13 @@ def _refuse_different(name: str, settings: list[dict[str, Any]]) -> None:
         several = list(dict.fromkeys(said(one.get(key)) for one in settings))
         if len(several) > 1:
             raise SettingError(
-                f"probe.{name}.{key} varies among the runs ({several[0]} and {several[1]}), whose numbers cannot be "
+                f"probe.{name}.{key} varies among the runs ({several[0]} and {several[1]}), so their numbers cannot be "
                 "compared: carry out the sweep again with one value."
             )
 
 
 def load(table: Table, root: Path, found: Mapping[str, Probes], names: Sequence[str]) -> pd.DataFrame:
-    """Return a row for each point of the grid whose run has a record, with the results of the named probes.
+    """Return a row for each point of the grid that has a record, with the results of the named probes.
 
     Columns: the axes of a series, ascent.rho, seed; series, its name; folder, status, eta, epochs, train_loss in
     evaluation mode; missed, whether the run ended without reaching its stop_loss; the numbers that `NAMES` lists for

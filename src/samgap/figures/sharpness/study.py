@@ -1,7 +1,7 @@
 """Curvature of the training loss at the solutions of SGD and SAM: lambda_max and non-uniformity s_k (poster figure 6).
 
-Both are of the loss that was trained. `squared` is the sum over outputs, `mean_squared` the mean, whose curvature is
-smaller by the number of outputs.
+Both are of the loss that was trained. `squared` is the sum over outputs. `mean_squared` is the mean, so its curvature
+is smaller by the number of outputs.
 """
 
 import math

@@ -27,7 +27,7 @@ class Verdict(Judgment):
     diverged: int  # number of runs
     p: float  # for the claim
     other_p: float  # for its opposite
-    within: int = 0  # third question: number of runs whose lambda_max is allowed
+    within: int = 0  # third question: number of runs with an allowed lambda_max
     runs: int = 0  # third question: number of runs in all
 
 
