@@ -63,7 +63,7 @@ def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = 
         count: of kills; the last sweep is carried on to its end.
         launcher: a key of `LAUNCHERS`.
         seed: of the moments.
-        tell: what is told of the way.
+        tell: gets a line of progress after each try.
     """
     draw, wrong, killed, starts = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as place:
@@ -71,7 +71,7 @@ def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = 
         process = start(undisturbed, "basic")
         if error := finished(process) * bool(process.returncode):
             raise RuntimeError(error)
-        wanted = results(undisturbed)
+        expected = results(undisturbed)
         while killed < count or root.exists():
             before = time.monotonic()
             process, starts = start(root, launcher), starts + 1
@@ -100,12 +100,12 @@ def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = 
                     os.kill(pid, signal.SIGKILL)
             took = time.monotonic() - before
             done = len([*root.glob("runs/*/record.json")])
-            tell(f"{killed} kills, {took:.1f} s: ended with {process.returncode}, {done} of {len(wanted) // 3} done")
+            tell(f"{killed} kills, {took:.1f} s: ended with {process.returncode}, {done} of {len(expected) // 3} done")
             if process.returncode == -signal.SIGKILL:
                 continue
             problems = [error] * bool(process.returncode) + [f"left over: {file}" for file in left_over(root)]
             found = results(root)
-            problems += [f"{file} differs" for file in wanted | found if wanted.get(file) != found.get(file)]
+            problems += [f"{file} differs" for file in expected | found if expected.get(file) != found.get(file)]
             wrong += len(problems)
             for problem in problems:
                 tell(problem)

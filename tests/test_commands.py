@@ -602,8 +602,8 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
             "draw.published needs tables of gaps by width and parameters, and 'fig1' is none.",
         ),
         ("draw.published=3", "draw.published must be null or one of"),
-        ("draw.rule=fixed", "draw.rule must be null, holdout, loso or quadratic, got 'fixed'."),
-        ("draw.fixed_rho=foo", "draw.fixed_rho must be a number, or null for the median of those swept, got 'foo'."),
+        ("draw.rule=fixed", 'draw.rule must be null, holdout, loso or quadratic, got "fixed".'),
+        ("draw.fixed_rho=foo", 'draw.fixed_rho must be a number, or null for the median of those swept, got "foo".'),
     ],
 )
 def test_a_drawing_that_cannot_be(command: Command, carried_out: Path, override: str, message: str) -> None:

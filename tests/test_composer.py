@@ -46,8 +46,8 @@ def test_jobs_are_those_of_hydra(loader: ConfigLoaderImpl) -> None:
     base = master(loader, "hydra/launcher=basic")
     composer = Composer(loader)
     for job in [*JOBS, *reversed(JOBS)]:  # in both orders: what was kept from one job must not show in another
-        found, wanted = composer.load_sweep_config(base, job), loader.load_sweep_config(base, job)
-        assert plain(found) == plain(wanted), job
+        found, expected = composer.load_sweep_config(base, job), loader.load_sweep_config(base, job)
+        assert plain(found) == plain(expected), job
         assert OmegaConf.is_struct(found)
         found.hydra.job.num = 5  # as a launcher writes into what it gets
 
@@ -55,12 +55,12 @@ def test_jobs_are_those_of_hydra(loader: ConfigLoaderImpl) -> None:
 @pytest.mark.parametrize("job", [["sed=1"], ["model.width.x=1"], ["+seed=1"], ["~nothing"], ["nothing@here=1"]])
 def test_errors_are_those_of_hydra(loader: ConfigLoaderImpl, job: list[str]) -> None:
     base, composer = master(loader), Composer(loader)
-    with pytest.raises(ConfigCompositionException) as wanted:
+    with pytest.raises(ConfigCompositionException) as expected:
         loader.load_sweep_config(base, job)
     with pytest.raises(ConfigCompositionException) as found:
         composer.load_sweep_config(base, job)
-    assert str(found.value) == str(wanted.value)
-    assert str(found.value.__cause__) == str(wanted.value.__cause__)
+    assert str(found.value) == str(expected.value)
+    assert str(found.value.__cause__) == str(expected.value.__cause__)
 
 
 def test_files_are_read_once_for_a_choice_of_groups(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_files_are_read_once_for_a_choice_of_groups(loader: ConfigLoaderImpl, mo
 
 def test_a_worker_can_have_it(loader: ConfigLoaderImpl) -> None:
     base, composer = master(loader), Composer(loader)
-    wanted = plain(composer.load_sweep_config(base, ["seed=1"]))
+    expected = plain(composer.load_sweep_config(base, ["seed=1"]))
     for other in (copy.deepcopy(composer), pickle.loads(cloudpickle.dumps(composer))):  # as launchers send it
-        assert plain(other.load_sweep_config(base, ["seed=1"])) == wanted
+        assert plain(other.load_sweep_config(base, ["seed=1"])) == expected
     assert composer.get_search_path() is loader.get_search_path()

@@ -111,7 +111,7 @@ def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str
     values, grid = config(f"figure={figure}"), sweep(figure)
     assert type(kind.made(values["draw"])) is Convergence
     assert values["schedule"]["name"] == "constant"
-    # How straight long curves are is asked of the theory's rule alone.
+    # Only the theory's rule has a figure of long curves.
     assert grid["ascent"] == ["sam", "sam_unnormalized"][figure.endswith("long") :]
     theirs = published.load(figure.split("/")[0])
     if figure.endswith("paper"):
@@ -223,7 +223,7 @@ REGISTERED = [figure for figure in FIGURES if "\n  registered:\n" in (CONF / f"f
 def test_what_a_figure_registers_is_its_grid(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
     own, block = yaml.safe_load((CONF / f"figure/{figure}.yaml").read_text()), values["draw"]["registered"]
-    assert own["draw"]["registered"] == block  # whole in its own file, whose history is looked at
+    assert own["draw"]["registered"] == block  # whole in its own file, since its history is read
     cells = {key: grid[key] for key in grid if key not in ("ascent.rho", "seed", "replicate") and len(grid[key]) > 1}
     assert (cells, grid["ascent.rho"], grid["seed"]) == (block["cells"], block["rhos"], block["seeds"])
     assert registered.digest(grid_of(figure, own["hydra"]["sweeper"].get("skip"))) == block["runs"]

@@ -96,7 +96,7 @@ def test_a_run_whose_time_is_over_leaves_no_error(tiny: Callable[..., dict[str, 
 
 
 class Measured:
-    """A crew whose warm-up found these seconds."""
+    """Workers with these seconds in their warm-up."""
 
     def __init__(self, *seconds: float | None, size: int = 2) -> None:
         self.seconds, self.size = seconds, size

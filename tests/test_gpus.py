@@ -1,5 +1,4 @@
-"""hydra/launcher=gpus on real Ray, told that this machine has GPUs; runs that stand in for long ones where only the
-scheduling is asked, real ones elsewhere."""
+"""hydra/launcher=gpus on real Ray with declared GPUs. Tests of the scheduling use stand-ins for long runs."""
 
 import csv
 import os
@@ -123,7 +122,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     root = tmp_path / "gpus"
     path = root / "runs" / long / "last.ckpt"
 
-    # Killed more often than it is tried again: told, and the other one is done.
+    # Killed more often than it is tried again: it is reported, and the other one is done.
     process = start(root, *ours, "hydra.launcher.retries=0")
     wait_for(lambda: len(workers(root, long)) == 1, process)
     (victim,) = workers(root, long)

@@ -73,7 +73,7 @@ def made(folder: Path, *options: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "expected"),
     [
         ([], ["hydra/launcher=cores", "root='multirun'"]),
         (["DEVICES=1"], ["hydra/launcher=cores", "root='multirun'"]),
@@ -81,9 +81,9 @@ def made(folder: Path, *options: str) -> list[list[str]]:
         (["DEVICES=4", "LAUNCHER=slurm"], ["hydra/launcher=slurm", "root='multirun'", "trainer.devices=4"]),
     ],
 )
-def test_make_starts_runs_on_several_devices(tmp_path: Path, options: list[str], wanted: list[str]) -> None:
+def test_make_starts_runs_on_several_devices(tmp_path: Path, options: list[str], expected: list[str]) -> None:
     sweep, drawing = made(tmp_path, "reproduce-fig9", *options)
-    assert sweep == ["samgap.train", "-m", "figure=fig9/smoke", *wanted]
+    assert sweep == ["samgap.train", "-m", "figure=fig9/smoke", *expected]
     assert drawing == ["samgap.draw", "figure=fig9/smoke", "root='multirun'"]
 
 

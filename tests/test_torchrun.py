@@ -1,4 +1,4 @@
-"""A sweep whose runs have two devices each: torchrun's processes are started, told of and ended by the launcher."""
+"""A sweep with two devices for each run: the launcher starts torchrun's processes, reports them and ends them."""
 
 import os
 import signal

@@ -150,9 +150,9 @@ def test_the_jax_step_takes_our_steps(rho: float) -> None:
     for layer, values in zip(linear, variables["params"].values(), strict=True):
         layer.weight.data = torch.tensor(np.array(values["kernel"]).T.copy())
         layer.bias.data = torch.tensor(np.array(values["bias"]))
-    wanted = [float(step()) for _ in range(20)]
-    assert wanted[-1] < 0.9 * wanted[0]
-    assert ours(net, rho, 20) == pytest.approx(wanted, rel=1e-4)
+    expected = [float(step()) for _ in range(20)]
+    assert expected[-1] < 0.9 * expected[0]
+    assert ours(net, rho, 20) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("model", "ours"), [("resnet18", ResNet18), ("resnet50", ResNet50)])

@@ -60,8 +60,8 @@ def test_crop_and_flip_equal_the_plain_loop() -> None:
     images, labels, _ = TensorImages(data, data.train.images, CPU)[draw]
     for row, (position, (top, left), flip) in enumerate(zip(*draw[1:4], strict=True)):
         padded = F.pad(data.train.images[position].float(), [2, 2, 2, 2])
-        wanted = padded[:, top : top + 8, left : left + 8]
-        assert torch.equal(images[row], wanted.flip(2) if flip else wanted)
+        expected = padded[:, top : top + 8, left : left + 8]
+        assert torch.equal(images[row], expected.flip(2) if flip else expected)
         assert labels[row] == data.train.labels[position]
 
 

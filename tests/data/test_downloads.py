@@ -1,4 +1,4 @@
-"""Data sets whose files are downloaded: what is there is read as it is, what is damaged or half there is told."""
+"""Downloaded data sets: files that are there are read, and damaged or incomplete ones give an error."""
 
 import gzip
 import hashlib

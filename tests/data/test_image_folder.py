@@ -39,8 +39,8 @@ def test_images_are_those_of_the_files_and_classes_go_by_their_names(place: Path
     raw = image_folder.load(place)
     assert raw.train.labels.tolist() == [0, 0, 1, 1]  # c2 before c10
     assert raw.test.labels.tolist() == [0, 1]
-    wanted = np.stack([pixels(number) for number in range(6)]).transpose(0, 3, 1, 2)
-    assert torch.equal(torch.cat([raw.train.images[:], raw.test.images[:]]), torch.from_numpy(wanted))
+    expected = np.stack([pixels(number) for number in range(6)]).transpose(0, 3, 1, 2)
+    assert torch.equal(torch.cat([raw.train.images[:], raw.test.images[:]]), torch.from_numpy(expected))
     assert raw.max_pixel == 255
 
 

@@ -23,7 +23,7 @@ sizes_and_weights = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), 
 
 
 def shared_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[int]:
-    """Webster's method as it is told: one after the other to the layer with the largest weight / (given + 1/2)."""
+    """Webster's method as published: one after the other to the layer with the largest weight / (given + 1/2)."""
     given_ = [0] * len(sizes)
     for _ in range(live):
         able = [layer for layer in range(len(sizes)) if given_[layer] < sizes[layer]]

@@ -133,7 +133,7 @@ def test_a_tooltip_says_n_and_the_interval(driver: webdriver.Chrome) -> None:
         return shown[0].text if shown and "0.516" in shown[0].text else ""
 
     tooltip = WebDriverWait(driver, 60).until(tip)
-    # Of two points at one place the later drawn is told of.
+    # Of two points at one place, the tooltip is of the one that is drawn later.
     assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ=0.2" in tooltip
     assert "ρ chosen on held-out images (95 % interval)" in tooltip
 

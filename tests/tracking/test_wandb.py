@@ -1,4 +1,4 @@
-"""W&B: what it is told, what it is not, how a sweep is read back, and that nothing depends on it."""
+"""W&B: what is sent to it, what is not, how a sweep is read back, and that nothing depends on it."""
 
 import contextlib
 import copy
@@ -50,7 +50,7 @@ def inspect(folder: Path) -> dict[str, Any]:
 
 
 def begun(folder: Path) -> dict[str, Any]:
-    """What W&B was told of a run when it started."""
+    """What W&B got about a run at its start."""
     lines = [json.loads(line) for line in _inspect(folder).splitlines()]
     return next(line["run"] for line in lines if line["type"] == "run")
 
@@ -132,7 +132,7 @@ class FakeApi:
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a sweep with logger=wandb."""
-    root = tmp_path_factory.mktemp("told")
+    root = tmp_path_factory.mktemp("sent")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_API_KEY", KEY)
         patch.setenv(cli.FULL, "0")
@@ -604,11 +604,11 @@ def test_disabled_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_panels_show_what_runs_log(logged: Path) -> None:
     parts = panels.parts(NAME, "own", DRAW, SHOWN)
-    wanted = {*panels.used(parts, SHOWN["columns"])}
-    assert {kind for kind, _ in wanted} == {"history", "summary", "config"}
+    expected = {*panels.used(parts, SHOWN["columns"])}
+    assert {kind for kind, _ in expected} == {"history", "summary", "config"}
     runs = [inspect(folder) for folder in set(folders(logged)) - set(gap_runs(logged))]
     run = next(run for run in runs if run["config"]["arm"] == "SAM")
-    for kind, key in wanted:
+    for kind, key in expected:
         value = run["config"] if kind == "config" else run["summary"]
         # W&B's address of a nested key, config:model.value.width, is another than that of a key with a dot in it.
         for name in key.split("."):

@@ -29,7 +29,7 @@ class Conv(nn.Module):
 
 
 class Dropping(Conv):
-    """The same with dropout that no module tells of."""
+    """The same with dropout that is no module."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(functional.dropout(images, 0.5, self.training))

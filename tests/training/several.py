@@ -88,7 +88,7 @@ def stop(self: GapTask, batch: Any, index: int) -> None:
 
 
 def work(rank: int, count: int, port: int, folder: Path, cases: list[str]) -> None:
-    """All cases in one of `count` processes, told of the others as torchrun would."""
+    """All cases in one of `count` processes, with the environment that torchrun would give it."""
     variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
     os.environ |= {name: str(value) for name, value in variables.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

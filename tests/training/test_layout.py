@@ -19,7 +19,7 @@ def make(
 
 
 @pytest.mark.parametrize(
-    ("size", "m", "ranks", "wanted"),
+    ("size", "m", "ranks", "expected"),
     [
         (128, None, 1, (128, 1, 128)),
         (128, 500, 1, (128, 1, 128)),
@@ -30,9 +30,9 @@ def make(
         (128, 64, 4, (64, 2, 32)),
     ],
 )
-def test_m_span_and_forward(size: int, m: int | None, ranks: int, wanted: tuple[int, int, int]) -> None:
+def test_m_span_and_forward(size: int, m: int | None, ranks: int, expected: tuple[int, int, int]) -> None:
     found = make(size, m, ranks)
-    assert (found.m, found.span, found.forward) == wanted
+    assert (found.m, found.span, found.forward) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_ranks_deal_the_groups_of_one_process(k: int, ranks: int, m: int, data: 
     except SettingError:
         return
     batch = data.draw(st.integers(1, size))
-    wanted = {example: (g.start, g.size) for g in whole.groups(batch, 0) for example in range(g.start, g.stop)}
+    expected = {example: (g.start, g.size) for g in whole.groups(batch, 0) for example in range(g.start, g.stop)}
     local, found, shares = size // ranks, {}, 0.0
     for rank in range(ranks):
         for group in shards.groups(batch, rank):
@@ -65,7 +65,7 @@ def test_ranks_deal_the_groups_of_one_process(k: int, ranks: int, m: int, data: 
             start = first if shards.span == 1 else rank // shards.span * shards.m
             found |= {example: (start, group.size) for example in range(first, rank * local + group.stop)}
             shares += group.share
-    assert found == wanted
+    assert found == expected
     # Where all ranks share one group, each has the whole gradient and none is summed again.
     assert shares == pytest.approx(ranks if shards.span == ranks else 1)
 

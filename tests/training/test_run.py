@@ -575,8 +575,8 @@ def test_the_training_part_is_scored_before_the_net_leaves_its_device(
 
 @pytest.mark.parametrize("group", ["model", "data", "optimizer", "ascent", "pruner"])
 def test_a_key_that_a_part_does_not_take_is_one_sentence(tiny: Tiny, tmp_path: Path, group: str) -> None:
-    wanted = (
+    expected = (
         rf"The keys of {group} must be those of a file in conf/{group}/: got an unexpected keyword argument 'foo'\."
     )
-    with pytest.raises(SettingError, match=wanted):
+    with pytest.raises(SettingError, match=expected):
         run(tiny(f"+{group}.foo=1", "pruner.sparsity=0.5"), tmp_path)

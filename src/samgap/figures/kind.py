@@ -15,6 +15,7 @@ from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Judgment, Study
+from samgap.rules import Rule, check
 from samgap.targets import locate
 
 if TYPE_CHECKING:
@@ -39,8 +40,12 @@ class Kind(ABC):
     published: Any = None  # a table of samgap/reference/published, or a list of some
     published_data: str | None = None  # the training data of the published runs
 
+    RULES: ClassVar[Mapping[str, Rule]] = {}  # for keys
     files: ClassVar[tuple[str, ...]] = ()  # of a run, read beside its record: metrics.csv, probes
     main: ClassVar[str | None] = None  # the name of the chart that a W&B dashboard shows
+
+    def __post_init__(self) -> None:
+        check(self.settings, self.RULES, "draw.")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def test_what_has_stopped_at_the_floor_of_normalized_sam_is_left_out() -> None:
     assert "what interpolates (320 parameters) has stopped at SAM's floor" in nothing.reason
     alone, _ = judged({20: exponential(0.8, floor=1e-6)}, rule="sam")
     assert alone.reason == nothing.reason
-    # The un-normalized ascent has no such floor, so that a rate that ends is held against it.
+    # The un-normalized ascent has no such floor, so that a rate that ends counts against it.
     assert judged(curves)[0].answer == "inconclusive"
 
 
@@ -262,7 +262,7 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     code, _, err = command("draw", "name=fig1", "scale=smoke", grid[-1])
     assert (code, "a regression has none" in err) == (1, True)
     code, _, err = command("draw", *grid[:1], grid[-1], "draw.interpolates_from=foo")
-    assert (code, err) == (1, "samgap: draw.interpolates_from must be a number, or null, got 'foo'.\n")
+    assert (code, err) == (1, 'samgap: draw.interpolates_from must be a number, or null, got "foo".\n')
     code, _, err = command("draw", *grid[:1], grid[-1], "draw.linear_from=1")
     assert (code, err) == (1, "samgap: draw.linear_from must be a number above 0 and below 1, got 1.\n")
     code, _, err = command("draw", *grid[:1], grid[-1], "draw.interpolates_from=null")

@@ -63,10 +63,10 @@ def test_without_an_effect_one_study_in_twenty_says_so() -> None:
 
 def test_without_ties_it_is_page_s_test() -> None:
     values = np.random.default_rng(2).standard_normal((4, 4)) + 0.3 * np.arange(4)
-    wanted = stats.page_trend_test(values)
+    expected = stats.page_trend_test(values)
     statistic, tail = best_rho.trend(values)
-    assert statistic == wanted.statistic
-    assert tail.up == pytest.approx(wanted.pvalue, abs=0.01)
+    assert statistic == expected.statistic
+    assert tail.up == pytest.approx(expected.pvalue, abs=0.01)
 
 
 def test_the_figure_marks_the_best_and_draws_the_published() -> None:

@@ -79,13 +79,13 @@ def test_the_published_difference() -> None:
     found = last((0.2, 1.2), noise=0.1, reference=theirs)
     assert found.published_slope == pytest.approx((0.187 - 0.147 - 0.277 + 0.17) / (SPARSITY[4] - SPARSITY[1]))
     assert "is no rise" in found.reason
-    # The published rise is smaller; ours of equal rises is above it, and that is not held against it.
+    # The published rise is smaller; ours of equal rises is above it, and that does not count against it.
     assert last((0.2, 0.2), noise=0.005, reference=theirs).answer == "inconclusive"
     # A tight interval far below what was published.
     assert "are excluded" in last((1.0, 0.8), noise=0.005, reference=theirs).reason
 
 
-def test_two_series_are_wanted_and_each_has_its_own_verdict_anyhow() -> None:
+def test_a_contrast_needs_two_series_and_each_has_its_own_verdict_anyhow() -> None:
     found = gaps(table(lambda width, rho, seed: 0.9, extra={"pruner.sparsity": [0, 0.5, 0.9]}))
     *each, last = verdicts(Question(found, "params_total"))
     named = [f"pruner.sparsity={sparsity}" for sparsity in (0, 0.5, 0.9)]
@@ -93,7 +93,7 @@ def test_two_series_are_wanted_and_each_has_its_own_verdict_anyhow() -> None:
     assert (last.answer, last.reason.endswith("and not 3")) == ("inconclusive", True)
 
 
-def test_the_second_that_was_typed_is_held_against_the_first() -> None:
+def test_the_second_that_was_typed_is_compared_with_the_first() -> None:
     found = last((0.2, 1.2), noise=0.1, names=("random", "magnitude"))
     assert (found.series, found.answer) == ("pruner.name=magnitude against pruner.name=random", "reproduced")
 

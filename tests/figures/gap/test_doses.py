@@ -46,7 +46,7 @@ def test_equal_slopes_are_seldom_told_apart() -> None:
 
 
 @pytest.mark.parametrize("axis", ["", "pruner.name"])
-def test_doses_want_a_number_that_tells_series_apart(axis: str) -> None:
+def test_doses_need_series_that_differ_in_a_number(axis: str) -> None:
     found = gaps(table(lambda width, rho, s: 0.8, extra={axis: ["random", "snip"]} if axis else {}))
     one = verdicts(Question(found, "params_total"))[-1]
     assert (one.series, one.answer) == ("slope over dose", "inconclusive")

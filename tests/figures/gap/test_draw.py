@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,23 @@ from tests.runs.test_records import make
 SETTINGS: dict[str, Any] = {"title": "Figure 8: what SAM gains", "published_data": "CIFAR-10"}
 
 
-def study(reference: str | None = "fig8", protocol: str = "paper", **options: Any) -> Study:
+def runs(**options: Any) -> Table:
     def acc(width: float, rho: float, seed: int) -> float:
         return 0.8 + 0.02 * width + rho * width / 50 + 0.001 * seed
 
     found: Table = table(acc, **options)
     found.records.append(make())
-    known = gaps(found)
+    return found
+
+
+def question(reference: str | None = "fig8", **options: Any) -> Question:
     theirs = published.load(reference) if reference else None
-    question = Question(known, "params_total", None, theirs)
-    return studies.study(found, question, verdicts(question), protocol)  # type: ignore[arg-type]
+    return Question(gaps(runs(**options)), "params_total", None, theirs)
 
 
-def beside(of: Study) -> pd.DataFrame:
-    return side_by_side(of.question)
+def study(reference: str | None = "fig8", protocol: str = "paper", **options: Any) -> Study:
+    asked = question(reference, **options)
+    return studies.study(runs(**options), asked, verdicts(asked), protocol)  # type: ignore[arg-type]
 
 
 def draw(study: Study, **settings: Any) -> Figure:
@@ -140,7 +142,7 @@ def test_the_figure_can_be_saved(tmp_path: Path, ending: str) -> None:
 
 
 def test_side_by_side_keeps_every_cell_of_both() -> None:
-    both = beside(study(widths=[2, 4], protocol="paper"))
+    both = side_by_side(question(widths=[2, 4]))
     # Ours: widths 2 and 4; published: 4 to 256.
     assert both["model.width"].tolist() == [2, 4, 8, 16, 32, 64, 128, 256]
     assert both["n"].notna().tolist() == [True, True, *[False] * 6]
@@ -149,7 +151,7 @@ def test_side_by_side_keeps_every_cell_of_both() -> None:
 
 
 def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
-    both = beside(study(widths=[1, 4], extra={"pruner.sparsity": [0, 0.5]}))
+    both = side_by_side(question(widths=[1, 4], extra={"pruner.sparsity": [0, 0.5]}))
     sparse = both[both["pruner.sparsity"] == 0.5]
     assert sparse["model.width"].tolist() == [1, 4]
     assert not sparse["published_gap"].notna().any()
@@ -158,7 +160,7 @@ def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
 
 
 def test_whole_widths_do_not_round_published_ones() -> None:
-    both = beside(study("fig7", widths=[1, 4]))
+    both = side_by_side(question("fig7", widths=[1, 4]))
     assert both["model.width"].tolist() == [0.25, 0.5, 1, 4, 10]
 
 
@@ -202,11 +204,10 @@ def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
 
 
 def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
-    known = study()
-    cells = pd.DataFrame(known.statistics["cells"])
-    cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
-    cells["params_live"] = 1000
-    flat = dataclasses.replace(known, published=None)
+    known = question(None)
+    known.found.cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
+    known.found.cells["params_live"] = 1000
+    flat = studies.study(runs(), known, verdicts(known), "paper")
     axes = draw(flat, x="pruner.sparsity", series=[]).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]
     assert "1k live" in axes.get_xlabel()
@@ -230,7 +231,7 @@ def test_published_sparsities_stand_beside_ours_of_the_same_place_alone() -> Non
         )
         if equal_parameters:
             full_table.runs["pruner.sparsity"] = full_table.runs["model.width"].map(widths)
-        both = side_by_side(gaps(full_table), theirs, "pruner.sparsity")
+        both = side_by_side(Question(gaps(full_table), "pruner.sparsity", None, theirs))
         return {
             (row["model.width"], round(row["pruner.sparsity"], 4)): row["published_gap"] for _, row in both.iterrows()
         }

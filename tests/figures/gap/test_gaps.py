@@ -62,8 +62,8 @@ def test_a_holdout_chooses_and_the_test_set_only_reports() -> None:
 
 def test_the_holdout_of_a_seed_does_not_choose_for_that_seed() -> None:
     # Seed 0 alone is good at .2 on its holdout: the others choose .1 for it, and it chooses for them.
-    held = {(0.1, 0): 0.5, (0.2, 0): 0.9, (0.1, 1): 0.6, (0.2, 1): 0.5, (0.1, 2): 0.6, (0.2, 2): 0.5}
-    found = gaps(table(hand, widths=[1], holdout=lambda w, rho, seed: held.get((rho, seed), 0)))
+    holdout_acc = {(0.1, 0): 0.5, (0.2, 0): 0.9, (0.1, 1): 0.6, (0.2, 1): 0.5, (0.1, 2): 0.6, (0.2, 2): 0.5}
+    found = gaps(table(hand, widths=[1], holdout=lambda w, rho, seed: holdout_acc.get((rho, seed), 0)))
     mine = found.by_seed[found.by_seed["protocol"] == "holdout"]
     assert mine["rho"].tolist() == [0.1, 0.2, 0.2]
 

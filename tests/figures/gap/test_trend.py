@@ -63,12 +63,12 @@ def test_the_slope_is_weighted_by_the_cells_variances() -> None:
     gaps_ = np.array([[5.0, 0.2, 0.3, 0.5], [-9.0, 0.1, 0.4, 0.6], [2.0, 0.2, 0.2, 0.4]])
     places = np.array([3.0, 4, 5, 6])
     spread = spreads(gaps_)
-    wanted = [np.polyfit(places, row, 1, w=1 / spread)[0] for row in gaps_]
-    assert slopes(places, gaps_) == pytest.approx(wanted)
-    # Half of the way, in logarithms, from each cell's own deviation to their mean, as three seeds tell it badly.
+    expected = [np.polyfit(places, row, 1, w=1 / spread)[0] for row in gaps_]
+    assert slopes(places, gaps_) == pytest.approx(expected)
+    # Half of the way, in logarithms, from each cell's own deviation to their mean, since three seeds estimate it badly.
     logs = np.log(gaps_.std(axis=0, ddof=1))
     assert np.log(spread) == pytest.approx((logs + logs.mean()) / 2)
-    # Two seeds tell nothing, and equal gaps neither.
+    # Two seeds give no estimate, and equal gaps neither.
     assert np.ptp(spreads(gaps_[:2])) == pytest.approx(0)
     assert spreads(np.ones((3, 4))).tolist() == [1] * 4
 
@@ -78,7 +78,7 @@ def test_the_slope_is_by_decade_with_an_interval() -> None:
     found, mine = verdict(rows), slopes(X, np.array(rows))
     assert found.slope == pytest.approx(mine.mean())
     half_width = (found.slope_high - found.slope_low) / 2 / (mine.std(ddof=1) / math.sqrt(3))
-    # More than Student's t, since the seeds choose for each other and tell the weights.
+    # More than Student's t, since the seeds choose for each other and determine the weights.
     assert stats.t.ppf(0.975, 2) < half_width < 2 * stats.t.ppf(0.975, 2)
 
 
@@ -125,11 +125,11 @@ def test_a_rise_that_is_steeper_than_the_published_one_is_not_held_against_it() 
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "wanted", "error"),
+    ("name", "width", "expected", "error"),
     [("fig8", [2, 4, 8, 16], 0.067, 0.170), ("fig7", [0.05, 0.25, 0.5, 1, 4], 0.098, 0.033)],
 )
 def test_the_published_slope_is_that_of_the_sizes_in_common(
-    name: str, width: list[float], wanted: float, error: float
+    name: str, width: list[float], expected: float, error: float
 ) -> None:
     theirs = published.load(name)
     params = {row.width: row.params for row in theirs.itertuples()}
@@ -139,12 +139,12 @@ def test_the_published_slope_is_that_of_the_sizes_in_common(
     rows = theirs[theirs["width"].isin(width)]
     x = np.log10(rows["params"])
     assert shared.slope == pytest.approx(np.polyfit(x, rows["gap"], 1)[0])
-    assert shared.slope == pytest.approx(wanted, abs=1e-3)
+    assert shared.slope == pytest.approx(expected, abs=1e-3)
     across = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     assert shared.error == pytest.approx(math.sqrt(((across * rows["gap_band"]) ** 2).sum()))
     assert shared.error == pytest.approx(error, abs=1e-3)
     assert shared.shared == tuple(range(1, len(width)))
-    # Of no size in common it is the slope of all, and ours is not held against it.
+    # Of no size in common it is the slope of all, and ours is not compared with it.
     other = published_slope(series, cells.assign(**{"model.width": 99}), np.ones(len(width)))
     assert (other.shared, "of other sizes" in str(other)) == ((), True)
     assert other.slope == pytest.approx(np.polyfit(np.log10(theirs["params"]), theirs["gap"], 1)[0])
@@ -246,7 +246,7 @@ def test_series_are_made_of_what_the_horizontal_axis_does_not_stand_for() -> Non
     assert names(found, "params_total") == ["pruner.sparsity=0", "pruner.sparsity=0.5"]
     assert names(found, "params_live") == [""]
     assert names(found, "pruner.sparsity") == ["model.width=1", "model.width=2", "model.width=3"]
-    # Cells in which width and sparsity move together are one series when asked for.
+    # Cells in which width and sparsity move together are one series on request.
     assert names(found, "pruner.sparsity", []) == [""]
 
 
@@ -271,7 +271,7 @@ NULL_STUDIES = 40
 
 
 def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdout: bool, rise: float) -> str:
-    """The verdict on a study of pure noise whose true gap is `rise` points more in each cell."""
+    """The verdict on a study of pure noise with a true gap that is `rise` points larger in each cell."""
 
     def noise(width: float, rho: float, seed: int) -> float:
         return 0.9 + 0.003 * random.standard_normal() + (0.01 * rise * width if rho else 0)
@@ -281,12 +281,12 @@ def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdou
     def test(width: float, rho: float, seed: int) -> float:
         return runs.setdefault((width, rho, seed), noise(width, rho, seed))
 
-    def held(width: float, rho: float, seed: int) -> float:
+    def holdout_acc(width: float, rho: float, seed: int) -> float:
         # Mostly the run's own luck, as measured on the smoke figures: correlation .95.
         return test(width, rho, seed) + 0.001 * random.standard_normal()
 
     widths, grid = list(PARAMS)[:cells], [0.05 * k for k in range(rhos + 1)]
-    found = gaps(table(test, widths, grid, range(seeds), holdout=held if holdout else None))
+    found = gaps(table(test, widths, grid, range(seeds), holdout=holdout_acc if holdout else None))
     return verdicts(Question(found, "params_total"))[0].answer
 
 

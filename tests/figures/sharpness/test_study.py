@@ -182,7 +182,7 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
     assert all("1 run(s) diverged (digits-mlp-w0.3-sam0.2-seed2-" in one.reason for one in found.verdicts)
     assert cells(found)["diverged"].tolist() == [0, 0, 1]
     assert cells(found)["n"].tolist() == [3, 3, 2]
-    # All of them: nothing was looked at, and nothing breaks.
+    # All of them: nothing was measured, and nothing breaks.
     every = study(tmp_path / "b", diverged={(rho, seed) for rho in (0, 0.05, 0.2) for seed in range(3)})
     assert {one.diverged for one in every.verdicts} == {9}
     output.write(every.frame, output.report(every), tmp_path)
@@ -276,7 +276,7 @@ def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None
     assert (code, err) == (0, "")
     assert "fig4/smoke on digits (32 images): " in out
     assert (tmp_path / "fig4" / "smoke" / "fig4.png").stat().st_size > 10_000
-    # A figure of gaps has nothing to ask of them, and one without probes is told.
+    # A sweep without probes gets an error.
     code, _, err = command("train", "-m", "name=bare", "data.train_size=32", "epochs=1", "ascent.rho=0,0.1", root)
     code, _, err = command("draw", "name=bare", "draw=sharpness", root)
     assert (code, "were not measured by the probes hessian and moments" in err) == (1, True), err

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -11,6 +11,7 @@ from samgap.figures.chart import Chart
 from samgap.figures.convergence import charts, study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment, Study
+from samgap.rules import Rule, number
 from samgap.runs.records import METRICS
 
 
@@ -21,6 +22,10 @@ class Convergence(Kind):
     interpolates_from: float | None = None
     linear_from: float = 0.8
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "interpolates_from": number("a number", lambda _: True).or_null(),
+        "linear_from": number("a number above 0 and below 1", lambda value: 0 < value < 1),
+    }
     files = (METRICS,)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:

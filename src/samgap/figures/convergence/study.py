@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from samgap.errors import SettingError, said
 from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, settled, swept
 from samgap.figures.convergence.verdict import Verdict, diverged, judge
 from samgap.figures.output import Study
@@ -67,21 +66,15 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
             counts nets with a final training accuracy of 99.9 %; linear_from, see `linear`.
 
     Raises:
-        SettingError: interpolates_from or linear_from is not such a number; see also `table.collect`, `curves.load`,
-            `curves.fit` and `curves.reference`.
+        SettingError: see `table.collect`, `curves.load`, `curves.fit` and `curves.reference`.
     """
     table = collect(sweeps.read(root, name, scale), root)
-    least = settings["interpolates_from"]
-    if least is not None and (isinstance(least, bool) or not isinstance(least, int | float)):
-        raise SettingError(f"draw.interpolates_from must be a number, or null, got {said(least)}.")
-    bound = settings["linear_from"]
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < 1:
-        raise SettingError(f"draw.linear_from must be a number above 0 and below 1, got {said(bound)}.")
     keys = ["rule", RHO, *swept(table), "params_total"]
     curves = load(table, root, keys)
-    fits = fit(curves, keys, least)
+    fits = fit(curves, keys, settings["interpolates_from"])
     theirs = reference(settings["published"])
-    found = judge(fits, keys, means(curves, keys), theirs, table.records[0].settings, bound, diverged(table))
+    first, bound = table.records[0].settings, settings["linear_from"]
+    found = judge(fits, keys, means(curves, keys), theirs, first, bound, diverged(table))
     return study(table, keys, curves, fits, theirs, found)
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
-from samgap.errors import SettingError, said
 from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
 from samgap.figures.gap.cells import UNBIASED, Protocol
 from samgap.figures.gap.series import Question
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment, Study
+from samgap.rules import Rule, number, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class Gap(Kind):
     rule: Protocol | None = None
     registered: Mapping[str, Any] | None = None  # see `runs.registered`
 
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        "rule": one_of(None, *UNBIASED, expected="null, holdout, loso or quadratic"),
+        "fixed_rho": number("a number", lambda _: True).or_null(" for the median of those swept"),
+    }
     main = f"gap: {charts.GAP}"
-
-    def __post_init__(self) -> None:
-        if self.rule is not None and self.rule not in UNBIASED:
-            raise SettingError(f"draw.rule must be null, holdout, loso or quadratic, got {said(self.rule)}.")
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """See `study.evaluate`."""

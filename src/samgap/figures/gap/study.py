@@ -76,10 +76,10 @@ def _remarks(table: Table, found: Gaps, protocol: str) -> list[str]:
 def evaluate(
     root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str, verdicts: Verdicts
 ) -> Study:
-    """Read a sweep's records and work everything out.
+    """Read a sweep's records and evaluate them.
 
     Args:
-        root: where results lie.
+        root: the results folder.
         name, scale: of the sweep.
         settings: of the kind of figure: x, series, published, fixed_rho, rule, replicates.
         protocol: chooses the rho that is drawn: paper, or one of `UNBIASED`. The verdict does not depend on it.
@@ -88,14 +88,9 @@ def evaluate(
     Raises:
         SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
     """
-    fixed = settings["fixed_rho"]
-    if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | float)):
-        raise SettingError(
-            f"draw.fixed_rho must be a number, or null for the median of those swept, got {said(fixed)}."
-        )
     block = settings["registered"] or {}
     table = collect(sweeps.read(root, name, scale), root, block)
-    found = gaps(table, block.get("equal_rho", fixed), block.get("rule", settings["rule"]))
+    found = gaps(table, block.get("equal_rho", settings["fixed_rho"]), block.get("rule", settings["rule"]))
     found = replace(found, effect=block.get("effect"))
     if protocol not in ("paper", *UNBIASED):
         raise SettingError(f"protocol must be paper, holdout, loso or quadratic, got {said(protocol)}.")
