@@ -1,5 +1,6 @@
 """hydra/launcher=stack: each run of a stack is a run like any other."""
 
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.samgap_launchers import stack
 from hydra_plugins.samgap_launchers.jobs import Job
 from hydra_plugins.samgap_launchers.stack import StackLauncher
-from samgap.errors import SettingError, said
+from samgap.errors import SettingError
 from samgap.runs.records import RunOutcome
 from tests.processes import finished, wait_for
 from tests.standin import StandIn
@@ -93,6 +94,6 @@ def test_runs_that_fit_together_are_divided(command: Command, tmp_path: Path, mo
 @pytest.mark.parametrize("value", ["all", 0, True])
 def test_a_wrong_size_of_a_stack_is_one_sentence(value: Any) -> None:
     with pytest.raises(
-        SettingError, match=f"hydra.launcher.stack must be auto or a whole number .* {re.escape(said(value))}"
+        SettingError, match=f"hydra.launcher.stack must be auto or a whole number .* {re.escape(json.dumps(value))}"
     ):
         StackLauncher(value)

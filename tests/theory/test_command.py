@@ -30,7 +30,7 @@ def test_the_command_writes_its_files_and_ends_well(
 def test_another_verdict_ends_the_command_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suite, "STATEMENTS", (on_lemmas.fifth,))
+    monkeypatch.setattr(suite, "STATEMENTS", {on_lemmas.fifth: suite.STATEMENTS[on_lemmas.fifth]})
     monkeypatch.setitem(suite.PUBLISHED, "lemma 5", "void")
     monkeypatch.setattr(figure, "draw", lambda setup: plt.figure())
     assert command.main(["--draws", "100", "--json", "--out", str(tmp_path)]) == 1

@@ -14,13 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from hydra_plugins.samgap_launchers.stack import carry_out, most, stacked
 from samgap import files
 from samgap.errors import SettingError
-from samgap.rules import check, number, whole
+from samgap.rules import check, count, number
 from samgap.runs.records import RunOutcome
 
 # Hydra imports this file for every command, so Ray is imported only where it is used.
@@ -31,49 +29,35 @@ RULES = {
         "1 or a share such as 0.5, 0.33 or 0.25 that fills a GPU",
         lambda share: 0 < share <= 1 and abs(round(1 / share) * share - 1) <= 0.02,
     ),
-    "gpus": whole(1).or_null(),
-    "retries": whole(0),
+    "gpus": count(1).or_null(),
+    "retries": count(0),
 }
 POLL_SECONDS = 5.0  # between checks whether the cluster still has a GPU
 OBJECT_STORE_BYTES = 10**8  # of shared memory. Ray would take a third of all; settings and outcomes need little
 
 
-@dataclass
-class GpusConf:
-    """conf/hydra/launcher/gpus.yaml explains the keys."""
-
-    _target_: str = "hydra_plugins.samgap_launchers.gpus.GpusLauncher"
-    gpus_per_run: float = 1.0
-    gpus: int | None = None
-    address: str | None = None
-    retries: int = 1
-    stack: Any = None
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="gpus_keys", node=GpusConf, provider="samgap")
-
-
 class GpusLauncher(JobLauncher):
     """Distributes the runs over the available GPUs."""
 
-    def __init__(self, **keys: Any) -> None:
+    def __init__(
+        self, gpus_per_run: float = 1, gpus: int | None = None, address: str | None = None, retries: int = 1,
+        stack: Any = None,
+    ) -> None:  # fmt: skip
         """
         Args:
-            keys: of `GpusConf`.
+            gpus_per_run, gpus, address, retries, stack: see conf/hydra/launcher/gpus.yaml.
 
         Raises:
             SettingError: a value is invalid.
         """
-        conf = GpusConf(**keys)
-        check(keys, RULES, "hydra.launcher.")
-        self.runs_per_gpu = round(1 / conf.gpus_per_run)
-        self.gpus, self.address, self.retries = conf.gpus, conf.address, conf.retries
-        if conf.gpus is not None and conf.address is not None:
+        check({"gpus_per_run": gpus_per_run, "gpus": gpus, "retries": retries}, RULES, "hydra.launcher.")
+        if gpus is not None and address is not None:
             raise SettingError(
-                f"hydra.launcher.gpus={conf.gpus} is for a Ray started here, and hydra.launcher.address={conf.address} "
-                "joins one that knows its GPUs: set one of them to null."
+                f"hydra.launcher.gpus={gpus} is for a Ray started here, and hydra.launcher.address={address} joins one "
+                "that knows its GPUs: set one of them to null."
             )
-        self.most = None if conf.stack is None else most(conf.stack)
+        self.gpus, self.address, self.retries = gpus, address, retries
+        self.runs_per_gpu, self.most = round(1 / gpus_per_run), None if stack is None else most(stack)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""

@@ -12,47 +12,31 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
-from samgap.errors import SettingError, said
+from samgap.errors import SettingError
+from samgap.rules import Rule, at_least, check, count
 from samgap.runs.records import RunOutcome
 
 ARRAY = 1000  # jobs of an array; Slurm's own limit is 1001 unless a cluster sets another
 SIGNAL_SECONDS = 60  # before its time limit a job gets a signal and requeues itself; Slurm is exact to a minute
-LEAST = {"timeout_min": 3, "timeouts": 0, "nodes": 1, "cpus_per_task": 1, "gpus_per_task": 0, "parallel": 1,
-         "poll_seconds": 0, "late_seconds": 0}  # fmt: skip
-
-
-@dataclass
-class SlurmConf:
-    """conf/hydra/launcher/slurm.yaml explains the keys."""
-
-    _target_: str = "hydra_plugins.samgap_launchers.slurm.SlurmLauncher"
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    timeout_min: int = 1440
-    timeouts: int = 100
-    nodes: int = 1
-    cpus_per_task: int = 1
-    gpus_per_task: int = 0
-    mem: str | None = None
-    parallel: int = 100
-    setup: list[str] = field(default_factory=list)
-    extra: Any = None  # not a dict, to which an override could add no keys
-    folder: str = "slurm"
-    poll_seconds: float = 1
-    late_seconds: float = 20
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="samgap_slurm", node=SlurmConf, provider="samgap")
+RULES = {
+    "timeout_min": count(3),
+    "timeouts": count(0),
+    "nodes": count(1),
+    "cpus_per_task": count(1),
+    "gpus_per_task": count(0),
+    "parallel": count(1),
+    "extra": Rule(lambda value: isinstance(value, dict | None), "like {constraint: a100}, or null"),
+    "poll_seconds": at_least(0),
+    "late_seconds": at_least(0),
+}
 
 
 class Task:
@@ -79,10 +63,17 @@ class SlurmLauncher(JobLauncher):
 
     several_devices = True
 
-    def __init__(self, **values: Any) -> None:
-        plain: dict[str, Any] = {key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-                 for key, value in values.items()}  # fmt: skip
-        self.conf = SlurmConf(**plain)
+    def __init__(self, **keys: Any) -> None:
+        """
+        Args:
+            keys: those of conf/hydra/launcher/slurm.yaml.
+
+        Raises:
+            SettingError: a value is invalid.
+        """
+        plain: Any = OmegaConf.to_container(OmegaConf.create(keys))
+        check(plain, RULES, "hydra.launcher.")
+        self.conf = SimpleNamespace(**plain)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Queue the runs that are not in the queue yet, and wait for all of them."""
@@ -109,18 +100,13 @@ class SlurmLauncher(JobLauncher):
         return [outcomes[job.number] for job in jobs]
 
 
-def _refuse(conf: SlurmConf, jobs: list[Job]) -> None:
+def _refuse(conf: SimpleNamespace, jobs: list[Job]) -> None:
     missing = [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]
     if missing:
         raise SettingError(
             f"hydra/launcher=slurm needs Slurm's commands on PATH and {missing[0]} is not there: start it where they "
             "are (a login node), or set hydra/launcher=cores."
         )
-    for key, least in LEAST.items():
-        if getattr(conf, key) < least:
-            raise SettingError(f"hydra.launcher.{key} must be at least {least}, got {getattr(conf, key)}.")
-    if not isinstance(conf.extra, dict | None):
-        raise SettingError(f"hydra.launcher.extra must be like {{constraint: a100}}, or null, got {said(conf.extra)}.")
     for job in jobs:
         if job.devices % conf.nodes:
             raise SettingError(
@@ -135,7 +121,7 @@ def _arrays(jobs: list[Job]) -> Iterator[list[Job]]:
         yield from (alike[first : first + ARRAY] for first in range(0, len(alike), ARRAY))
 
 
-def _parameters(conf: SlurmConf, devices: int) -> dict[str, Any]:
+def _parameters(conf: SimpleNamespace, devices: int) -> dict[str, Any]:
     tasks = devices // conf.nodes  # on a node
     return {
         "partition": conf.partition,

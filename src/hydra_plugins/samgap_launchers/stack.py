@@ -5,32 +5,19 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, composed, lost
 from samgap import naming
-from samgap.errors import SettingError, said
+from samgap.rules import Rule, check, count
 from samgap.runs.records import RunOutcome
 from samgap.training.plan import RunPlan
 from samgap.training.settings import GROUPS, SCALARS
 
 MOST = 32  # runs in a stack, for stack=auto
+STACK = Rule(lambda stack: stack == "auto" or count(1).right(stack), "auto or a whole number of runs from 1")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-
-
-@dataclass
-class StackConf:
-    """conf/hydra/launcher/stack.yaml explains the keys."""
-
-    _target_: str = "hydra_plugins.samgap_launchers.stack.StackLauncher"
-    stack: Any = "auto"
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="stack_keys", node=StackConf, provider="samgap")
 
 
 class StackLauncher(JobLauncher):
@@ -63,8 +50,7 @@ def most(stack: Any) -> int:
     Raises:
         SettingError: `stack` is neither auto nor a number of runs.
     """
-    if stack != "auto" and (isinstance(stack, bool) or not isinstance(stack, int) or stack < 1):
-        raise SettingError(f"hydra.launcher.stack must be auto or a whole number of runs from 1, got {said(stack)}.")
+    check({"stack": stack}, {"stack": STACK}, "hydra.launcher.")
     return MOST if stack == "auto" else int(stack)
 
 

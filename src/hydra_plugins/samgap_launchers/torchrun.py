@@ -2,25 +2,12 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
-
-from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from samgap.runs.records import RunOutcome
 from samgap.runs.sweeps import FINISHED
 
 LOG = "torchrun.log"
-
-
-@dataclass
-class TorchrunConf:
-    """No keys: a run has `trainer.devices` processes."""
-
-    _target_: str = "hydra_plugins.samgap_launchers.torchrun.TorchrunLauncher"
-
-
-ConfigStore.instance().store(group="hydra/launcher", name="torchrun", node=TorchrunConf, provider="samgap")
 
 
 class TorchrunLauncher(JobLauncher):

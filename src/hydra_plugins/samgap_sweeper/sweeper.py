@@ -16,7 +16,8 @@ from hydra.types import HydraContext
 from hydra_plugins.samgap_sweeper import messages
 from samgap import cli, naming, provenance
 from samgap.composer import Composer
-from samgap.errors import SettingError, said
+from samgap.errors import SettingError
+from samgap.rules import FLAG, check, count
 from samgap.runs import identity, measurements, registered, sweeps
 from samgap.runs.display import Display
 from samgap.runs.sweeps import Member, Sweep
@@ -56,14 +57,8 @@ class ResumeSweeper(BasicSweeper):
         self, skip: dict[str, Any] | None = None, dry_run: Any = False, stop_after: Any = None, **grid: Any
     ) -> None:
         super().__init__(**grid)
-        if not isinstance(dry_run, bool):
-            raise SettingError(f"hydra.sweeper.dry_run must be true or false, got {said(dry_run)}.")
-        if stop_after is not None and (
-            isinstance(stop_after, bool) or not isinstance(stop_after, int) or stop_after < 1
-        ):
-            raise SettingError(
-                f"hydra.sweeper.stop_after must be a number of runs from 1, or null, got {said(stop_after)}."
-            )
+        rules = {"dry_run": FLAG, "stop_after": count(1).or_null()}
+        check({"dry_run": dry_run, "stop_after": stop_after}, rules, "hydra.sweeper.")
         self.skip, self.dry_run, self.typed = skip, dry_run, sys.argv[1:]
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -17,14 +17,10 @@ def _normalized(gradients: list[Tensor], rho: float) -> list[Tensor]:
     return [rho * g / norm for g in gradients]
 
 
-def _unnormalized(gradients: list[Tensor], rho: float) -> list[Tensor]:
-    return [rho * g for g in gradients]
-
-
 # The correct eps for gradients at w and rho; "other" skips the checks that need it.
 ASCENTS: dict[str, Callable[[list[Tensor], float], list[Tensor]] | None] = {
     "sam": _normalized,
-    "unnormalized": _unnormalized,
+    "unnormalized": lambda gradients, rho: [rho * g for g in gradients],
     "other": None,
 }
 

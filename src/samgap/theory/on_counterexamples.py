@@ -4,7 +4,7 @@ A counterexample is valid if it is strictly stable by the exact operator, its He
 simulated E|x_t - x*|^2 agrees with the exact one early and has shrunk late.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -164,8 +164,3 @@ def never_negative(setup: Setup) -> Row:
     statement = "lambda_max(M_3 - H^3) >= 0, so the signed root s_3 >= 0"
     verdict = judged(smallest(shares), smallest(wrong))
     return Row("s_3, least", statement, "ours", verdict, smallest(shares), smallest(wrong), evidence)
-
-
-ROWS: tuple[Callable[[Setup], Row], ...] = (
-    variance_of_sgd, variance, third, fourth, unbounded, threshold, no_second, indefinite, never_negative,
-)  # fmt: skip

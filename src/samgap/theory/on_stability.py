@@ -1,7 +1,5 @@
 """Rows on the stability bounds (7) of the poster that hold: the first in general, all if Hessians commute."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from samgap.theory import instances
@@ -148,9 +146,3 @@ def tighter_variance(setup: Setup) -> Row:
     statement = "(7b) allows less s_2 with SAM than with SGD"
     verdict = refuted(margin, bool(np.isfinite(sam).all()))
     return Row("SAM tighter, s_2", statement, "poster", verdict, margin, None, evidence)
-
-
-ROWS: tuple[Callable[[Setup], Row], ...] = (
-    sharpest, sharpest_of_sgd, commuting, commuting_variance,
-    one_step, square_root, tighter_sharpness, tighter_variance,
-)  # fmt: skip
