@@ -45,6 +45,7 @@ class _Built(Adapter):
     def make(
         self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
     ) -> Any:
+        """See `Adapter`."""
         names = inspect.signature(kind).parameters
         nets = {name: net for name in ("module", "model", "net") if name in names}
         return kind(base(groups, **options), rho=rho, **nets, **own)
@@ -56,6 +57,7 @@ class _Params(Adapter):
     def make(
         self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
     ) -> Any:
+        """See `Adapter`."""
         return kind(groups, base, rho=rho, **own, **options)
 
 
@@ -63,6 +65,7 @@ class _Closure(Adapter):
     """`step(closure)` calls the closure for both passes."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
+        """See `Adapter`."""
         return optimizer.step(closure)
 
 
@@ -70,6 +73,7 @@ class _BackwardClosure(Adapter):
     """A backward pass, then `step(closure)`."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
+        """See `Adapter`."""
         closure()
         return optimizer.step(closure)
 
@@ -80,6 +84,7 @@ class _TwoStep(Adapter):
     between = False
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
+        """See `Adapter`."""
         closure()
         optimizer.first_step(zero_grad=True)
         closure()
