@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from samgap.figures import published as tables
 from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
 from samgap.figures.gap.cells import UNBIASED, Protocol
@@ -71,6 +72,12 @@ class Choices(Gap):
     """Which of two choices that the paper leaves open fits the published accuracies?"""
 
     verdicts = staticmethod(choices.verdicts)
+
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
+        """Gap and accuracies, these beside the published of the same rho."""
+        gap, accuracies = super().charts(frame, facts)
+        theirs = choices.same_sizes(tables.load(str(self.published)), frame, facts["fixed_rho"])
+        return [gap, charts.beside(accuracies, theirs, facts["fixed_rho"])]
 
 
 class BestRho(Gap):

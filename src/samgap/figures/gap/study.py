@@ -102,12 +102,13 @@ def evaluate(
     # A dense run does not say which pruner it had.
     meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
     reference = _published(settings["published"], table.sweep.axes, meant) if settings["published"] else None
-    if reference is not None and "model.width" not in found.axes:
-        found.notes.append("no published numbers beside ours, since model.width was not swept")
     question = Question(found, x, over, reference)
+    beside = side_by_side(question)
+    if reference is not None and "published_gap" not in beside.dropna(axis=1, how="all"):
+        found.notes.append("no published number is of such runs")
     judged = [*verdicts(question)]
     if reference is not None and settings["replicates"]:
-        judged += replication(table, found, side_by_side(question))
+        judged += replication(table, found, beside)
     return study(table, question, judged, protocol)
 
 
