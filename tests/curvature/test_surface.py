@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from samgap.curvature.examples import Examples
+from samgap.curvature.examples import Examples, Subject
 from samgap.curvature.surface import KINDS, directions, surface
 from samgap.curvature.vectors import Coordinates
 from samgap.errors import SettingError
@@ -20,17 +20,17 @@ def flat(direction: dict[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize("build", NETS)
 def test_a_point_is_the_loss_of_the_net_that_lies_there(build, sparse: bool, kind: str) -> None:
     net, data = build(), examples()
-    masks = masked(net) if sparse else None
-    along = first, second = directions(net, cross_entropy, data, kind, masks=masks)
-    found = surface(net, cross_entropy, data, [-1, 0, 2], [0, 0.5], along=along, masks=masks, block=3)
-    assert found.losses.shape == (3, 2)
+    masks = masked(net) if sparse else {}
+    along = first, second = directions(Subject(net, cross_entropy, data, masks), kind)
+    losses, _ = surface(Subject(net, cross_entropy, data, masks), [-1, 0, 2], [0, 0.5], along, block=3)
+    assert losses.shape == (3, 2)
     net.eval()
     with torch.no_grad():
-        assert found.losses[1, 0] == pytest.approx(cross_entropy(net(data.inputs), data.labels).item(), rel=1e-14)
+        assert losses[1, 0] == pytest.approx(cross_entropy(net(data.inputs), data.labels).item(), rel=1e-14)
         for name, weight in net.named_parameters():
             weight += 2 * first[name] + 0.5 * second[name]
-        assert found.losses[2, 1] == pytest.approx(cross_entropy(net(data.inputs), data.labels).item(), rel=1e-12)
-    assert found.losses[2, 1] != pytest.approx(found.losses[1, 0], rel=1e-3)
+        assert losses[2, 1] == pytest.approx(cross_entropy(net(data.inputs), data.labels).item(), rel=1e-12)
+    assert losses[2, 1] != pytest.approx(losses[1, 0], rel=1e-3)
 
 
 def test_a_quadratic_in_closed_form() -> None:
@@ -38,41 +38,40 @@ def test_a_quadratic_in_closed_form() -> None:
     net = nn.Linear(4, 3, bias=False).double()
     data = Examples(inputs, net(inputs).detach())
     grid = [-2.0, 0, 0.25, 3]
-    along = directions(net, squared, data, "raw", seed=3)
-    found = surface(net, squared, data, grid, grid, along=along)
-    assert found.norms == pytest.approx((1, 1))
+    along = directions(Subject(net, squared, data), "raw", seed=3)
+    losses, norms = surface(Subject(net, squared, data), grid, grid, along)
+    assert norms == pytest.approx((1, 1))
     ways = [way["weight"].numpy() for way in along]
     for i, x in enumerate(grid):
         for j, y in enumerate(grid):
             moved = inputs.numpy() @ (x * ways[0] + y * ways[1]).T
-            assert found.losses[i, j] == pytest.approx((moved**2).sum() / 5, rel=1e-12, abs=1e-25)
-    np.testing.assert_array_equal(found.xs, grid)
+            assert losses[i, j] == pytest.approx((moved**2).sum() / 5, rel=1e-12, abs=1e-25)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_along_eigenvectors_the_loss_rises_as_the_largest_eigenvalues_say(sparse: bool) -> None:
     net = mlp()
-    masks = masked(net) if sparse else None
+    masks = masked(net) if sparse else {}
     data = examples()
     data = Examples(data.inputs, net.eval()(data.inputs).detach())  # fitted: the loss is 0 here, and its gradient
     matrix = explicit(net, squared, data, masks)
     values, vectors = np.linalg.eigh(matrix)
-    along = directions(net, squared, data, "eigen", masks=masks)
+    along = directions(Subject(net, squared, data, masks), "eigen")
     coordinates = Coordinates.of(net, masks)
     for way, vector in zip(along, vectors.T[::-1], strict=False):
         vector = vector * np.sign(vector[np.abs(vector).argmax()])
         np.testing.assert_allclose(coordinates.join(way).numpy(), vector, atol=1e-3)
     step = 1e-3
-    found = surface(net, squared, data, [0, step], [0, step], along=along, masks=masks)
-    assert found.losses[1, 0] == pytest.approx(values[-1] / 2 * step**2, rel=1e-2)
-    assert found.losses[0, 1] == pytest.approx(values[-2] / 2 * step**2, rel=1e-2)
+    losses, _ = surface(Subject(net, squared, data, masks), [0, step], [0, step], along)
+    assert losses[1, 0] == pytest.approx(values[-1] / 2 * step**2, rel=1e-2)
+    assert losses[0, 1] == pytest.approx(values[-2] / 2 * step**2, rel=1e-2)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_filters_have_the_length_of_the_weights(sparse: bool) -> None:
     net = conv()
-    masks = masked(net) if sparse else None
-    along = directions(net, squared, examples(), "filter", masks=masks)
+    masks = masked(net) if sparse else {}
+    along = directions(Subject(net, squared, examples(), masks), "filter")
     for way in along:
         for name, weight in net.named_parameters():
             if weight.ndim < 2:
@@ -81,9 +80,9 @@ def test_filters_have_the_length_of_the_weights(sparse: bool) -> None:
             for row, other in zip(way[name], weight.detach(), strict=True):
                 assert row.square().sum().sqrt().item() == pytest.approx(other.square().sum().sqrt().item())
                 assert not torch.allclose(row, other)
-    found = surface(net, squared, examples(), [0], [0], along=along, masks=masks)
+    _, norms = surface(Subject(net, squared, examples(), masks), [0], [0], along)
     kernels = torch.cat([weight.detach().flatten() for weight in net.parameters() if weight.ndim >= 2])
-    assert found.norms == pytest.approx([kernels.norm().item()] * 2)
+    assert norms == pytest.approx([kernels.norm().item()] * 2)
 
 
 def test_a_dead_neuron_stays() -> None:
@@ -93,7 +92,7 @@ def test_a_dead_neuron_stays() -> None:
     mask[0] = False
     with torch.no_grad():
         weight[0] = 0
-    way, _ = directions(net, squared, examples(), "filter", masks={"layers.1.weight": mask})
+    way, _ = directions(Subject(net, squared, examples(), {"layers.1.weight": mask}), "filter")
     assert not way["layers.1.weight"][0].any()
     assert torch.isfinite(flat(way)).all()
     assert way["layers.1.weight"][1:].all()
@@ -101,9 +100,9 @@ def test_a_dead_neuron_stays() -> None:
 
 def test_dense_and_sparse_nets_are_cut_alike() -> None:
     net = mlp()
-    dense = directions(net, squared, examples(), "raw")
+    dense = directions(Subject(net, squared, examples()), "raw")
     masks = masked(net)
-    sparse = directions(net, squared, examples(), "raw", masks=masks)
+    sparse = directions(Subject(net, squared, examples(), masks), "raw")
     for whole, part in zip(dense, sparse, strict=True):
         assert flat(part).norm().item() == pytest.approx(1)
         live = torch.cat([masks.get(name, torch.ones_like(w) > 0).flatten() for name, w in net.named_parameters()])
@@ -113,9 +112,9 @@ def test_dense_and_sparse_nets_are_cut_alike() -> None:
 
 
 def test_directions_are_two_and_the_seed_s() -> None:
-    first, second = (flat(way) for way in directions(mlp(), squared, examples(), "raw"))
-    again, _ = directions(mlp(), squared, examples(), "raw")
-    other, _ = directions(mlp(), squared, examples(), "raw", seed=1)
+    first, second = (flat(way) for way in directions(Subject(mlp(), squared, examples()), "raw"))
+    again, _ = directions(Subject(mlp(), squared, examples()), "raw")
+    other, _ = directions(Subject(mlp(), squared, examples()), "raw", seed=1)
     assert torch.equal(first, flat(again))
     assert abs(first @ second) < 0.5
     assert abs(first @ flat(other)) < 0.5
@@ -126,7 +125,7 @@ def test_the_net_is_left_as_it_was(broken: bool) -> None:
     net = conv()
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    along = directions(net, squared, examples(), "filter")
+    along = directions(Subject(net, squared, examples()), "filter")
     calls = []
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ def test_the_net_is_left_as_it_was(broken: bool) -> None:
         return squared(logits, labels)
 
     def cut() -> None:
-        surface(net, loss, examples(), [0, 1], [0, 1], along=along)
+        surface(Subject(net, loss, examples()), [0, 1], [0, 1], along)
 
     if broken:
         with pytest.raises(ZeroDivisionError):
@@ -151,17 +150,17 @@ def test_the_net_is_left_as_it_was(broken: bool) -> None:
 
 def test_blocks_move_nothing_beyond_rounding() -> None:
     net, data = conv(), examples()
-    along = directions(net, squared, data, "raw")
-    whole, parts = (surface(net, squared, data, [0, 1], [2], along=along, block=block).losses for block in (500, 2))
+    along = directions(Subject(net, squared, data), "raw")
+    whole, parts = (surface(Subject(net, squared, data), [0, 1], [2], along, block=block)[0] for block in (500, 2))
     np.testing.assert_allclose(parts, whole, rtol=1e-13)
 
 
 def test_bad_input() -> None:
     with pytest.raises(SettingError, match="one of eigen, raw, filter, got 'layer'"):
-        directions(mlp(), squared, examples(), "layer")
-    along = directions(mlp(), squared, examples(), "raw")
+        directions(Subject(mlp(), squared, examples()), "layer")
+    along = directions(Subject(mlp(), squared, examples()), "raw")
     with pytest.raises(SettingError, match="at least one x and one y, got 0 and 1"):
-        surface(mlp(), squared, examples(), [], [0], along=along)
+        surface(Subject(mlp(), squared, examples()), [], [0], along)
     line = nn.Linear(1, 1, bias=False).double()
     with pytest.raises(SettingError, match="Wanted 2 eigenvalues of an operator that has 1"):
-        directions(line, squared, Examples(torch.ones(1, 1), torch.zeros(1, 1)), "eigen")
+        directions(Subject(line, squared, Examples(torch.ones(1, 1), torch.zeros(1, 1))), "eigen")

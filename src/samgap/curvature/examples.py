@@ -3,9 +3,9 @@
 N is the number of examples, B that of a block, C that of classes, or of outputs if labels are regression targets.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,31 @@ class Examples:
         for start in range(0, len(self), size):
             inputs, labels = self.inputs[start : start + size], self.labels[start : start + size]
             yield inputs.to(like.device, like.dtype), labels.to(like.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained net and its training examples in a fixed order; the loss is the mean over them."""
+
+    net: nn.Module
+    loss: Loss
+    examples: Examples
+    masks: Mapping[str, Tensor] = field(default_factory=dict)  # of a sparse net, see `Coordinates.of`
+
+    def first(self, count: int | None) -> Examples:
+        """The first `count` examples; all for None.
+
+        Raises:
+            SettingError: there are fewer.
+        """
+        whole = len(self.examples)
+        if count is None:
+            return self.examples
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= whole:
+            raise SettingError(
+                f"A probe's examples must be a number from 1 to the {whole} trained on, got {said(count)}."
+            )
+        return Examples(self.examples.inputs[:count], self.examples.labels[:count])
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The landscape probe: the loss on a plane through a trained net, as plain values."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from samgap.curvature.probes import Subject
+from samgap.curvature.examples import Subject
 from samgap.curvature.surface import directions as pair
 from samgap.curvature.surface import surface
 from samgap.errors import SettingError, said
@@ -30,15 +32,11 @@ def landscape(
         raise SettingError(f"probe.landscape.reach must be a number above 0, got {said(reach)}.")
     if not isinstance(points, int) or points < 3 or points % 2 == 0:
         raise SettingError(f"probe.landscape.points must be an odd number from 3, got {said(points)}.")
-    part = subject.first(examples)
+    part = replace(subject, examples=subject.first(examples))
     steps = np.linspace(-reach, reach, points).tolist()
-    found: dict[str, Any] = {"n": len(part), "steps": steps, "surfaces": {}}
+    found: dict[str, Any] = {"n": len(part.examples), "steps": steps, "surfaces": {}}
     for kind in directions:
-        along = pair(subject.net, subject.loss, part, kind, seed=seed, masks=subject.masks)
-        one = surface(subject.net, subject.loss, part, steps, steps, along=along, masks=subject.masks)
-        losses = np.where(np.isfinite(one.losses), one.losses, np.nan)
-        found["surfaces"][kind] = {
-            "losses": [[None if np.isnan(value) else float(value) for value in row] for row in losses],
-            "norms": list(one.norms),
-        }
+        losses, norms = surface(part, steps, steps, pair(part, kind, seed=seed))
+        rows = [[value if math.isfinite(value) else None for value in row] for row in losses.tolist()]
+        found["surfaces"][kind] = {"losses": rows, "norms": [*norms]}
     return found

@@ -3,43 +3,15 @@
 Losses are means over examples. `squared` is a sum over outputs and `mean_squared` a mean; curvature scales likewise.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from samgap.curvature import eigen, moments, trace
 from samgap.curvature.eigen import Eigen
-from samgap.curvature.examples import Examples, Loss
+from samgap.curvature.examples import Subject as Subject  # parts import it from here
 from samgap.curvature.hessian import Hessian
 from samgap.errors import SettingError, said
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A trained net and its training examples in a fixed order; the loss is the mean over them."""
-
-    net: nn.Module
-    loss: Loss
-    examples: Examples
-    masks: Mapping[str, Tensor]  # of a sparse net, or empty
-
-    def first(self, count: int | None) -> Examples:
-        """The first `count` examples; all for None.
-
-        Raises:
-            SettingError: there are fewer.
-        """
-        whole = len(self.examples)
-        if count is None:
-            return self.examples
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= whole:
-            raise SettingError(
-                f"A probe's examples must be a number from 1 to the {whole} trained on, got {said(count)}."
-            )
-        return Examples(self.examples.inputs[:count], self.examples.labels[:count])
 
 
 def hessian(
