@@ -69,7 +69,7 @@ def test_a_killed_stack_goes_on_from_the_checkpoints_of_its_runs(command: Comman
 def test_several_cards_take_a_stack_each_and_then_the_next(tmp_path: Path) -> None:
     stacks = [[Job(number, ["0.1"], 1, tmp_path / str(number))] for number in range(3)]
     work: Any = StandIn(OmegaConf.create(), meet=2)
-    found: Any = stack._spread(stacks, work, ["3", "5"])
+    found: Any = stack.spread_out(stacks, work, ["3", "5"])
     assert [one.folder for (one,) in found] == ["0", "1", "2"]
     assert [found[0][0].device, found[1][0].device] == ["3", "5"]
 

@@ -8,7 +8,8 @@ import pytest
 
 from samgap.conformance.__main__ import main
 from samgap.conformance.subject import Subject, subject_for
-from samgap.conformance.suite import PROPERTIES, Row, _row, examine
+from samgap.conformance.suite import PROPERTIES, Row, examine
+from samgap.conformance.suite import check as check_property
 
 OURS = [
     Subject("samgap.optim.sam:SAM", "wrapper"),
@@ -69,7 +70,7 @@ ALSO = {
 
 
 def check(name: str, subject: Subject) -> Row:
-    return _row(subject, next(each for each in PROPERTIES if each.name == name))
+    return check_property(subject, next(each for each in PROPERTIES if each.name == name))
 
 
 @pytest.mark.parametrize("subject", OURS, ids=lambda subject: subject.target)

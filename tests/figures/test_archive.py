@@ -66,8 +66,8 @@ def test_what_is_in_the_store_stays(kept: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, 0.1, 1e-7, True, "", "text", "1", "null", '"', "a,b\nc", [0.5, "x"], {}])
 def test_a_cell_comes_back_as_it_was(value: object, tmp_path: Path) -> None:
-    archive._write_rows(tmp_path / "rows.csv", [{"a": value, "b": 1}, {"b": 2}], archive._encode)
-    first, second = archive._rows(tmp_path / "rows.csv", archive._decode)
+    archive.write_rows(tmp_path / "rows.csv", [{"a": value, "b": 1}, {"b": 2}], archive.encode)
+    first, second = archive.read_rows(tmp_path / "rows.csv", archive.decode)
     assert first == {"a": value, "b": 1}
     assert type(first["a"]) is type(value)
     assert second == {"b": 2}

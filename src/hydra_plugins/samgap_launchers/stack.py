@@ -35,7 +35,7 @@ class StackLauncher(JobLauncher):
         on_cpu = all(plan(job, work).machine.accelerator == "cpu" for job in jobs)
         cards = [] if on_cpu else _cards()
         stacks = stacked(jobs, work, self.most, len(cards))
-        ended = _spread(stacks, work, cards) if len(cards) > 1 else [carry_out(work, stack) for stack in stacks]
+        ended = spread_out(stacks, work, cards) if len(cards) > 1 else [carry_out(work, stack) for stack in stacks]
         outcomes = {
             job.number: outcome
             for stack, found in zip(stacks, ended, strict=True)
@@ -89,7 +89,7 @@ def _cards() -> list[str]:
     return (visible.split(",") if visible else [str(number) for number in range(cuda.cards())])[: cuda.cards()]
 
 
-def _spread(stacks: list[list[Job]], work: Work, cards: list[str]) -> list[list[RunOutcome]]:
+def spread_out(stacks: list[list[Job]], work: Work, cards: list[str]) -> list[list[RunOutcome]]:
     """Carry out each stack in a process that sees one card; each card takes the next one that is left."""
     from joblib.externals.loky import ProcessPoolExecutor
 

@@ -34,12 +34,13 @@ def examine(subject: Subject, device: torch.device | None = None) -> list[Row]:
             CPU, with all checks.
     """
     if device is None:
-        return [_row(subject, each) for each in PROPERTIES]
+        return [check(subject, each) for each in PROPERTIES]
     with device:
-        return [_row(subject, each) for each in PROPERTIES if each.check.__module__ != ranks.__name__]
+        return [check(subject, each) for each in PROPERTIES if each.check.__module__ != ranks.__name__]
 
 
-def _row(subject: Subject, each: Property) -> Row:
+def check(subject: Subject, each: Property) -> Row:
+    """Check one property of a class."""
     try:
         found = each.check(subject)
         return Row(each.name, each.wanted, found.came, "holds" if found.holds else "fails")

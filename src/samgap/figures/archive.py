@@ -47,12 +47,14 @@ def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
         varying = {key: value for key, value in own.items() if key not in shared}
         rows.append(member.axes | {"folder": member.folder, "cost": member.cost, "status": own["status"]} | varying)
     sweep = {key: value for key, value in dataclasses.asdict(table.sweep).items() if key != "members"}
-    _write_rows(folder / RUNS, rows, _encode)
+    write_rows(folder / RUNS, rows, encode)
     replace_text(folder / SHARED, json.dumps({"sweep": sweep, "shared": shared}, indent=1, allow_nan=False) + "\n")
     if METRICS in files:
         paths = {name: sweeps.runs(root) / name / METRICS for name in cells}
-        curves = [{"folder": name} | row for name, path in paths.items() if path.exists() for row in _rows(path, str)]
-        _write_rows(folder / CURVES, curves, str)
+        curves = [
+            {"folder": name} | row for name, path in paths.items() if path.exists() for row in read_rows(path, str)
+        ]
+        write_rows(folder / CURVES, curves, str)
     if "probes" in files:
         found = {name: _probes(sweeps.runs(root) / name) for name in cells}
         replace_text(folder / PROBES, json.dumps(found, allow_nan=False) + "\n")
@@ -74,7 +76,7 @@ def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
     sweep, found = read(folder)
     folder = folder / FOLDER
     curves: dict[str, list[Cells]] = {}
-    for row in _rows(folder / CURVES, str) if (folder / CURVES).exists() else ():
+    for row in read_rows(folder / CURVES, str) if (folder / CURVES).exists() else ():
         curves.setdefault(row.pop("folder"), []).append(row)
     probes = read_json(folder / PROBES, ADVICE) if (folder / PROBES).exists() else {}
     written = 0
@@ -83,7 +85,7 @@ def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
         if records.read(place, record.identity) is not None:
             continue
         if record.folder in curves:
-            _write_rows(place / METRICS, curves[record.folder], str)
+            write_rows(place / METRICS, curves[record.folder], str)
         for name, one in probes.get(record.folder, {}).items():
             measurements.write(place, name, one)
         records.write(dataclasses.replace(record, restored=True), place)
@@ -107,7 +109,7 @@ def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
         members: list[Member] = []
         found: dict[str, RunRecord] = {}
         swept = {*kept["sweep"]["axes"], sweeps.RHO, sweeps.SEED}
-        for row in _rows(folder / RUNS, _decode):
+        for row in read_rows(folder / RUNS, decode):
             name, cost, status = (row.pop(key) for key in OF_MEMBER)
             axes = {key: row.pop(key) for key in [key for key in row if key in swept]}
             members.append(Member(name.rpartition("-")[2], name, axes, cost))
@@ -155,7 +157,8 @@ def _probes(folder: Path) -> dict[str, Any]:
     return {name: measurements.read(folder, name) for name in names}
 
 
-def _write_rows(path: Path, rows: list[Cells], encode: Callable[[Any], str]) -> None:
+def write_rows(path: Path, rows: list[Cells], encode: Callable[[Any], str]) -> None:
+    """Write a CSV file; a key that a row lacks is an empty cell."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
 
     def write_(temporary: Path) -> None:
@@ -167,19 +170,21 @@ def _write_rows(path: Path, rows: list[Cells], encode: Callable[[Any], str]) -> 
     replace(path, write_)
 
 
-def _rows(path: Path, decode: Callable[[str], Any]) -> Iterator[Cells]:
+def read_rows(path: Path, decode: Callable[[str], Any]) -> Iterator[Cells]:
+    """Yield the rows of a CSV file without their empty cells."""
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             yield {key: decode(text) for key, text in row.items() if text}
 
 
-def _encode(value: Any) -> str:
+def encode(value: Any) -> str:
     """Return the value as JSON, but a text that is not valid JSON unchanged."""
     text = json.dumps(value, allow_nan=False)
-    return value if isinstance(value, str) and value and _decode(value) == value else text
+    return value if isinstance(value, str) and value and decode(value) == value else text
 
 
-def _decode(text: str) -> Any:
+def decode(text: str) -> Any:
+    """Return the value of a JSON text, but a text that is not valid JSON unchanged."""
     try:
         return json.loads(text)
     except ValueError:

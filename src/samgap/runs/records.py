@@ -11,7 +11,8 @@ from samgap.errors import SettingError, said
 from samgap.files import replace_text
 from samgap.runs import identity
 
-RECORD, METRICS, ERROR, LOCK = "record.json", "metrics.csv", "error.txt", ".lock"  # in a run's folder
+# Files in a run's folder.
+RECORD, METRICS, ERROR, LOCK, LAST = "record.json", "metrics.csv", "error.txt", ".lock", "last.ckpt"
 FORMAT = 1
 
 

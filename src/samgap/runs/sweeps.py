@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from samgap.errors import SettingError, said
 from samgap.files import replace_text
 from samgap.runs import measurements, records
-from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
+from samgap.runs.records import ERROR, LAST, LOCK, METRICS, RunRecord
 
 State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -174,7 +174,7 @@ def state(folder: Path, expected: str = "") -> tuple[State, RunRecord | None, st
     if error_file.exists():
         lines = error_file.read_text(encoding="utf-8").strip().splitlines()
         return "failed", None, lines[-1].partition(": ")[2] if lines else ""
-    return ("unfinished" if (folder / "last.ckpt").exists() else "missing"), None, ""
+    return ("unfinished" if (folder / LAST).exists() else "missing"), None, ""
 
 
 def epoch(folder: Path) -> str | None:

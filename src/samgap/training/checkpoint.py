@@ -11,8 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from samgap import files
 from samgap.errors import SettingError
-
-LAST = "last.ckpt"
+from samgap.runs.records import LAST as LAST
 
 
 class LastCheckpoint(Checkpoint):

@@ -13,7 +13,7 @@ from scipy import stats
 from samgap.figures import published as tables
 from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.gaps import gaps
-from samgap.figures.gap.replication import Replication, _missed_by_chance, _predicted, replication
+from samgap.figures.gap.replication import Replication, missed_by_chance, predicted, replication
 from tests.figures.tables import PARAMS, table
 
 RHOS, WIDTHS = (0, 0.1, 0.2, 0.3), (1, 2, 3)
@@ -95,13 +95,13 @@ def test_a_row_by_hand() -> None:
 
 def test_how_many_miss_by_chance() -> None:
     # One number of one cell misses in 5 % of studies, and a gap shares its runs with the two accuracies.
-    missed = _missed_by_chance((8,))
+    missed = missed_by_chance((8,))
     assert missed.mean() / 3 == pytest.approx(0.05, abs=0.01)
     assert (missed >= 2).mean() > 3 * 0.05**2
     # Of several rhos none stands out, and the maximum varies less than a single one.
     random = np.random.default_rng(1)
     ours, theirs = random.standard_normal((2, 4000, 8, 6))
-    centers, errors = _predicted(ours[..., 0], ours[..., 1:])
+    centers, errors = predicted(ours[..., 0], ours[..., 1:])
     best = theirs[:, :3, 1:].mean(axis=1).max(axis=-1)
     wide = np.abs(best - centers[:, 1]) > stats.t.ppf(0.975, 7) * errors[:, 1]
     assert wide.mean() < 0.05

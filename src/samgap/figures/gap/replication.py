@@ -94,7 +94,7 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
     cells, errors = [], []
     for cell, axes, sgd, sam in _cells(table, found, beside):
         cells.append(len(sgd))
-        centers, errors_of_cell = _predicted(sgd.to_numpy(), sam.to_numpy())
+        centers, errors_of_cell = predicted(sgd.to_numpy(), sam.to_numpy())
         half_widths = special.stdtrit(len(sgd) - 1, 1 - LEVEL / 2) * errors_of_cell
         points += [axes | point for point in _compared(cell, centers, half_widths)]
         nothing = float(cell["published_sgd_acc"]) * np.array([1, 1, 0])
@@ -106,7 +106,7 @@ def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replica
         return []
     numbers = [point for point in points if "agrees" in point]
     agree = sum(point["agrees"] for point in numbers)
-    chance = _missed_by_chance(tuple(cells))
+    chance = missed_by_chance(tuple(cells))
     p, p_without = (
         float((1 + (chance >= missed).sum()) / (1 + len(chance))) for missed in (len(numbers) - agree, missed_without)
     )
@@ -175,7 +175,7 @@ def _subsets(seeds: int) -> np.ndarray:
     return np.array([*itertools.combinations(range(seeds), PUBLISHED_SEEDS)])
 
 
-def _predicted(sgd: np.ndarray, sam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def predicted(sgd: np.ndarray, sam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centers and standard errors (..., 3) of SGD, SAM and gap of another study of three seeds.
 
     Args:
@@ -194,7 +194,7 @@ def _predicted(sgd: np.ndarray, sam: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @functools.lru_cache(maxsize=16)
-def _missed_by_chance(cells: tuple[int, ...]) -> np.ndarray:
+def missed_by_chance(cells: tuple[int, ...]) -> np.ndarray:
     """The number of numbers that miss their interval (studies,), in studies where all runs have the same noise.
 
     There is one rho. With several, the intervals of SAM and of the gap are wider than necessary, and fewer miss.
@@ -208,7 +208,7 @@ def _missed_by_chance(cells: tuple[int, ...]) -> np.ndarray:
         count = np.zeros(STUDIES // PARTS, dtype=int)
         for seeds in cells:
             ours = random.standard_normal((STUDIES // PARTS, seeds, 2))
-            centers, errors = _predicted(ours[..., 0], ours[..., 1:])
+            centers, errors = predicted(ours[..., 0], ours[..., 1:])
             sgd, sam = random.standard_normal((2, STUDIES // PARTS, PUBLISHED_SEEDS)).mean(axis=-1)
             values = np.stack([sgd, sam, sam - sgd], axis=-1)
             count += (np.abs(values - centers) > special.stdtrit(seeds - 1, 1 - LEVEL / 2) * errors).sum(axis=-1)
