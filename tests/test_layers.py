@@ -11,7 +11,7 @@ FILE, FUNCTION, ARGUMENTS = 250, 40, 8
 CONFIGS = {"data/sets.py assemble", "tracking/session.py run"}
 # Larger than that so far. Nothing is added, and what has become small leaves the list.
 LARGE = {
-    "data/batches.py", "data/batches.py batches", "hydra_plugins/samgap_launchers/gpus.py", "training/graphs.py",
+    "data/batches.py", "data/batches.py batches", "training/graphs.py",
     "training/compiled.py", "training/compiled.py _whole", "training/run.py", "training/run.py run",
 }  # fmt: skip
 

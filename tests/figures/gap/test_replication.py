@@ -14,6 +14,7 @@ from samgap.figures import published as tables
 from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.replication import Replication, missed_by_chance, predicted, replication
+from samgap.figures.gap.series import Question
 from tests.figures.tables import PARAMS, table
 
 RHOS, WIDTHS = (0, 0.1, 0.2, 0.3), (1, 2, 3)
@@ -67,7 +68,7 @@ def test_one_width_alone_is_compared_with_the_net_of_as_many_parameters(
     )
     made.sweep.axes.remove("model.width")
     found = gaps(made)
-    answers = replication(made, found, side_by_side(found, tables.load("fig7"), "params_total"))
+    answers = replication(made, found, side_by_side(Question(found, "params_total", None, tables.load("fig7"))))
     assert [answer.numbers for answer in answers] == [numbers] * bool(numbers)
 
 
