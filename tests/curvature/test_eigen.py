@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from samgap.curvature import eigen
 from samgap.curvature.hessian import Hessian
@@ -39,15 +38,6 @@ def test_the_largest_of_a_negative_operator_is_the_nearest_to_0() -> None:
     assert found.values[0] == pytest.approx(-2, abs=1e-9)
 
 
-def test_power_iteration_finds_the_largest_magnitude() -> None:
-    operator = with_values([-50, *np.linspace(-1, 1, 40), 7])
-    found = eigen.power(operator, tol=1e-9)
-    assert found.converged
-    assert found.values[0] == pytest.approx(-50, abs=1e-6)
-    assert found.residuals[0] <= 1e-9
-    assert found.products == operator.products
-
-
 @pytest.mark.parametrize("tol", [1e-1, 1e-8])
 def test_residuals_bound_the_error(tol: float) -> None:
     # Of a symmetric matrix some eigenvalue is no further than |Av - value v|; here it is the top one.
@@ -56,19 +46,6 @@ def test_residuals_bound_the_error(tol: float) -> None:
     error = abs(found.values[0] - 6.5)
     assert error <= found.residuals[0] * found.values[0] + 1e-12
     assert found.residuals[0] <= 10 * tol
-
-
-def test_a_residual_is_that_of_the_vector_found() -> None:
-    # A vector half way between two eigenvectors: power iteration stopped after its first product.
-    operator = Matrix(np.diag([3.0, 1.0]))
-    start = torch.randn(2, generator=eigen.seeds.generator(0, "curvature", "eigen"), dtype=torch.float64).numpy()
-    start /= np.linalg.norm(start)
-    value = 3 * start[0] ** 2 + start[1] ** 2
-    found = eigen.power(operator, maxiter=1)
-    assert found.values[0] == pytest.approx(value)
-    expected = np.hypot((3 - value) * start[0], (1 - value) * start[1]) / value
-    assert found.residuals[0] == pytest.approx(expected)
-    assert not found.converged
 
 
 def test_what_did_not_converge_is_said() -> None:
@@ -107,7 +84,6 @@ def test_an_operator_that_is_0(k: int) -> None:
     assert found.values == (0.0,) * k
     assert found.residuals == (0.0,) * k
     assert found.converged
-    assert eigen.power(Matrix(np.zeros((40, 40)))).values == (0.0,)
 
 
 def test_a_seed_fixes_the_start() -> None:
@@ -135,8 +111,5 @@ def test_bad_input() -> None:
             eigen.largest(operator, k)
     with pytest.raises(SettingError, match="in at most 0 restarts"):
         eigen.largest(operator, maxiter=0)
-    with pytest.raises(SettingError, match="at least 1 product, got 0"):
-        eigen.power(operator, maxiter=0)
-    for method in (eigen.largest, eigen.power):
-        with pytest.raises(SettingError, match="not finite"):
-            method(Matrix(np.full((30, 30), np.nan)))
+    with pytest.raises(SettingError, match="not finite"):
+        eigen.largest(Matrix(np.full((30, 30), np.nan)))

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
 
 from samgap import seeds
 from samgap.curvature.vectors import Array, Symmetric
-from samgap.errors import SettingError, said
+from samgap.errors import SettingError
 
 TOL = 1e-5
 MAXITER = 100  # restarts; ARPACK's own limit grows with P, and an operator of rounding errors alone never converges
@@ -66,33 +66,6 @@ def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
     found = found[:, np.argsort(values)[::-1]]
     signs = np.sign(found[np.abs(found).argmax(axis=0), np.arange(k)])
     return np.asarray(found * signs)
-
-
-def power(operator: Symmetric, *, tol: float = TOL, seed: int = 0, maxiter: int = 1000) -> Eigen:
-    """The eigenvalue of largest magnitude, positive or negative, by power iteration. It serves as a comparison.
-
-    Args:
-        operator: (P, P).
-        tol: of the residual.
-        seed: of the starting vector.
-        maxiter: largest number of products.
-
-    Raises:
-        SettingError: maxiter is below 1, or a product is not finite.
-    """
-    if maxiter < 1:
-        raise SettingError(f"Power iteration needs at least 1 product, got {said(maxiter)}.")
-    counted = _Counted(operator)
-    vector = _normal(operator.shape[0], seed)
-    vector /= np.linalg.norm(vector)
-    value, residual = math.nan, math.inf
-    while counted.products < maxiter and residual > tol:
-        image = counted.matvec(vector)
-        value = float(vector @ image)
-        residual = float(np.linalg.norm(image - value * vector)) / max(abs(value), TINY)
-        if (length := np.linalg.norm(image)) > 0:
-            vector = image / length
-    return Eigen((value,), (residual,), counted.products, residual <= tol)
 
 
 def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -> tuple["_Counted", Array, Array, bool]:

@@ -132,8 +132,7 @@ def read(root: Path, name: str, scale: str) -> Sweep:
     path = root / name / scale / SWEEP
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        members = [Member(**member) for member in values.pop("members")]
-        return Sweep(**values, members=members)
+        return parse(values)
     except FileNotFoundError:
         raise SettingError(
             f"No runs of {name}/{scale} in {root}: start the sweep first "
@@ -141,6 +140,11 @@ def read(root: Path, name: str, scale: str) -> Sweep:
         ) from None
     except (yaml.YAMLError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is damaged ({type(error).__name__}): start the same sweep again.") from error
+
+
+def parse(values: dict[str, Any]) -> Sweep:
+    """Return a sweep from its plain values."""
+    return Sweep(**values | {"members": [Member(**member) for member in values["members"]]})
 
 
 def override_for(name: str, scale: str) -> str:

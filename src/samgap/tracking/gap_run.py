@@ -14,7 +14,8 @@ import pandas as pd
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Study
-from samgap.runs.sweeps import Member, Sweep
+from samgap.runs import sweeps
+from samgap.runs.sweeps import Sweep
 from samgap.tracking import session
 
 JOB = "gaps"
@@ -53,8 +54,7 @@ def write(
 
 def grid(text: str) -> Sweep:
     """Return the sweep from the config of a gap run."""
-    values = json.loads(text)
-    return Sweep(**{**values, "members": [Member(**member) for member in values["members"]]})
+    return sweeps.parse(json.loads(text))
 
 
 def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> None:
