@@ -105,26 +105,19 @@ class Excess:
 
 
 def moment(
-    hessian: Hessian,
-    order: int,
-    *,
-    chunk: int = CHUNK,
-    tol: float = eigen.TOL,
-    seed: int = 0,
-    maxiter: int = eigen.MAXITER,
+    hessian: Hessian, order: int, *, tol: float = eigen.TOL, seed: int = 0, maxiter: int = eigen.MAXITER
 ) -> Moment:
     """s_k of a net on the examples of its Hessian.
 
     Args:
         hessian: H. The loss of an example is that of a batch of one.
         order: k.
-        chunk: examples at a time in M_k.
         tol, seed, maxiter: see `eigen.largest`.
 
     Raises:
         SettingError: k is not 2, 3 or 4, or the masks do not belong to this net.
     """
-    excess = Excess(hessian, order, chunk)
+    excess = Excess(hessian, order)
     found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
     return Moment(order, len(hessian.examples), signed_root(found.values[0], order), found, excess.gradients)
 

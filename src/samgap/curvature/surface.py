@@ -62,7 +62,7 @@ def surface(
     return losses, (norms[0], norms[1])
 
 
-def directions(subject: Subject, kind: str, *, seed: int = 0, block: int = BLOCK) -> tuple[Parts, Parts]:
+def directions(subject: Subject, kind: str, *, seed: int = 0) -> tuple[Parts, Parts]:
     """d1 and d2 by parameter name; 0 in pruned weights.
 
     Args:
@@ -72,7 +72,6 @@ def directions(subject: Subject, kind: str, *, seed: int = 0, block: int = BLOCK
             weights; it is 0 in vectors (biases and batch norm). "eigen": the unit eigenvectors of the two largest
             eigenvalues of the Hessian, along which the loss rises fastest.
         seed: of both directions; for "eigen", of the starting vector.
-        block: examples at a time, for "eigen".
 
     Raises:
         SettingError: the kind is another, the masks do not belong to this net, or it has fewer than two weights.
@@ -82,7 +81,7 @@ def directions(subject: Subject, kind: str, *, seed: int = 0, block: int = BLOCK
     coordinates = Coordinates.of(subject.net, subject.masks)
     weights = coordinates.weights(subject.net)
     if kind == "eigen":
-        hessian = Hessian(subject.net, subject.loss, subject.examples, subject.masks, block)
+        hessian = Hessian(subject.net, subject.loss, subject.examples, subject.masks)
         found = eigen.vectors(hessian, 2, tol=TOL, seed=seed)
         like = next(iter(weights.values()))
         steepest = [coordinates.split(torch.tensor(vector).to(like)) for vector in found.T]
