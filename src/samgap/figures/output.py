@@ -23,7 +23,7 @@ Answer = Literal["reproduced", "not reproduced", "inconclusive", "void", "replic
 class Judgment:
     """The answer for one series of cells. Subclasses add the statistics."""
 
-    series: str  # the cell's other axes, "" where there are none
+    series: str  # the other axes of its cells, or ""
     answer: Answer
     reason: str
 

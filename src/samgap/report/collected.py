@@ -76,7 +76,7 @@ class Card:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the studies say together."""
+    """The analyses of all studies together."""
 
     tables: Tables
     made: str
@@ -102,8 +102,10 @@ class Collected:
         return grouped
 
     def answers(self) -> list[Shown]:
-        """Return the study of each figure that says most, in the order of the paper: what can be drawn at the largest
-        scale, the root's before samgap's. A figure of which nothing but smoke scale is known is left out.
+        """Return the most informative study of each figure, in the order of the paper.
+
+        It is the one of the largest scale that can be drawn; the root's studies come before samgap's. Figures with smoke
+        scale alone are left out.
         """
         return [
             max(known, key=lambda study: (SCALES.get(study.scale.split("_")[0], 1), study.own))
@@ -112,10 +114,10 @@ class Collected:
         ]
 
     def corrected(self) -> tuple[dict[tuple[str, int], float], int]:
-        """Holm's p value by study's anchor and verdict's place, and of how many distinct questions.
+        """Return Holm's p value by anchor of the study and position of the verdict, and the number of questions.
 
-        Verdicts of the same numbers, such as those of runs that two figures share, are one question. Those of smoke
-        scale, and those that have no single p value, are none.
+        Verdicts with the same numbers are one question, such as those of two figures with the same runs. Verdicts of
+        smoke scale and verdicts without a single p value do not count.
         """
         places: dict[tuple[Any, ...], list[tuple[str, int]]] = {}
         p_values: dict[tuple[Any, ...], float] = {}

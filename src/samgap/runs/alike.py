@@ -1,4 +1,4 @@
-"""Whether runs that are compared saw the same data and ran in the same way, by what their records say."""
+"""Checks by their records whether compared runs had the same data and ran in the same way."""
 
 import json
 from collections import defaultdict

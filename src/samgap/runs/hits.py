@@ -1,7 +1,7 @@
 """hits.npz: the images that a run got right at its end, to separate the noise of seeds from that of images.
 
-A bool an image of each part that was scored (test, and holdout and unused where there are any), in the order of the
-part. It is no result: gaps do not need it, no archive or logger keeps it, and so restored runs have none.
+It has a bool for each image of each scored part (test, and holdout and unused if there are any), in the order of the
+part. It is no result: gaps do not need it, no archive or logger keeps it, and restored runs have none.
 """
 
 from collections.abc import Mapping

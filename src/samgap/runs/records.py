@@ -65,11 +65,11 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What became of a run: its process tells the launcher, and the launcher the sweeper."""
+    """The outcome of a run, which its process returns to the launcher, and the launcher to the sweeper."""
 
     folder: str  # its name
     status: Literal["done", "diverged", "busy", "skipped", "stopped", "failed"]
-    error: str = ""  # one sentence where it failed
+    error: str = ""  # one sentence if it failed
 
 
 def write(record: RunRecord, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a figure's file fixes before the first run, draw.registered, and whether it did so beforehand."""
+"""The plan that a figure's file fixes in draw.registered, and whether this was before the first run."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,13 +36,13 @@ RULES = {
 
 @dataclass(frozen=True)
 class Registration:
-    """Of one study. Times are ISO 8601 in UTC."""
+    """The registration of one study. Times are ISO 8601 in UTC."""
 
-    commit: str | None  # that fixed the block; None if none did
+    commit: str | None  # that fixed the block; None if there is none
     committed: str | None
     first_run: str
-    known: bool  # whether the history of the sources was here to be read
-    departs: str  # from what was registered; "" where it does not
+    known: bool  # whether the history of the sources is known
+    departs: str  # how the sweep differs from the plan; "" if it does not
 
     @property
     def beforehand(self) -> bool | None:
@@ -51,7 +51,7 @@ class Registration:
 
     @property
     def short(self) -> str:
-        """In a few words, for a title."""
+        """A short text for a title."""
         words = {True: "registered beforehand", False: "not registered beforehand", None: "registered, unchecked"}
         return words[self.beforehand] + ", departed from" * bool(self.departs)
 
@@ -68,11 +68,11 @@ class Registration:
 
     @property
     def details(self) -> str:
-        """The same, with what it departs in."""
+        """The text with the differences from the plan."""
         return str(self).removesuffix(".") + f": {self.departs}." if self.departs else str(self)
 
     def facts(self) -> dict[str, Any]:
-        """For the json."""
+        """The values for a JSON file."""
         return asdict(self) | {"beforehand": self.beforehand, "short": self.short, "text": str(self)}
 
 
@@ -91,9 +91,9 @@ def check(block: Any) -> None:
 
 
 def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration:
-    """When a block was fixed, and whether the sweep keeps to it.
+    """Return when a block was fixed, and whether the sweep follows it.
 
-    The commit is the one from which on the figure's file has had this block.
+    The commit is the first from which the figure's file has always had this block.
 
     Args:
         block: draw.registered.
@@ -110,7 +110,7 @@ def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration
 
 
 def departures(block: Mapping[str, Any], sweep: Sweep) -> str:
-    """In what a sweep departs from what was registered, "" where in nothing."""
+    """Return how a sweep differs from what was registered, or ""."""
     parts = []
     for axis, planned in {**block["cells"], RHO: block["rhos"], SEED: block["seeds"]}.items():
         came = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))

@@ -34,12 +34,12 @@ class Arm:
 
     @property
     def interpolating(self) -> list[pd.DataFrame]:
-        """The cells with interpolating runs alone."""
+        """The cells in which all runs interpolate."""
         return [runs for runs in self.cells if runs["interpolates"].all()]
 
     @property
     def at_floor(self) -> list[bool]:
-        """Which cells have stopped at the floor of normalized SAM."""
+        """Whether each cell has stopped at the floor of normalized SAM."""
         return [
             self.rule not in COVERED
             and bool(runs["interpolates"].all())

@@ -1,6 +1,7 @@
-"""Does the rate grow with size, where some nets interpolate and others do not?
+"""Does the rate grow with size, if some nets interpolate and others do not?
 
-p is read off simulated studies in which all cells have one rate, and each the noise of its own runs in shares of it.
+p comes from simulated studies in which all cells have the same rate. The noise of a cell, relative to the rate, is that
+of its runs.
 """
 
 import math
@@ -20,22 +21,22 @@ from samgap.style import compact
 
 CLAIM = "the rate grows with size"
 STUDIES = 20_000  # simulated
-STEEPEST = 1e6  # growth that is looked for
+STEEPEST = 1e6  # largest growth that is tried
 
 
 @dataclass(frozen=True)
 class Contrast(Answered):
-    """Whether the rate grows. Growths are of the largest net's rate, in the smallest's."""
+    """Whether the rate grows. A growth is the rate of the largest net divided by that of the smallest."""
 
     p: float = math.nan  # one-sided, for a growth
     other_p: float = math.nan
-    ratio: float = math.nan  # of rates where nets interpolate to others', of the sizes in common where both are there
+    ratio: float = math.nan  # rates of nets that interpolate over those of the others, of common sizes if possible
     ratio_low: float = math.nan  # 95 %
     ratio_high: float = math.nan
     published_ratio: float = math.nan  # of the same sizes
-    growth: float = math.nan  # published, drawn out over our sizes
-    power: float = math.nan  # share of such studies that find it
-    seeds_wanted: float = math.nan  # with which 80 % find it, about
+    growth: float = math.nan  # published, extrapolated to our sizes
+    power: float = math.nan  # share of such studies that find this growth
+    seeds_wanted: float = math.nan  # approximate number of seeds with which 80 % find it
     detectable: float = math.nan  # growth that 80 % find
 
 
@@ -70,7 +71,7 @@ def contrast(arm: Arm, theirs: pd.DataFrame | None) -> Contrast:
 def trend(rates: np.ndarray, studies: int = STUDIES) -> tuple[Answer, float, float, np.ndarray]:
     """Page's trend test: the answer, both one-sided p values, and rates (studies, seeds, cells) without growth.
 
-    p decides where it is below the level by two of its Monte Carlo errors.
+    p decides if it is below the level by two of its Monte Carlo errors.
 
     Args:
         rates: (seeds, cells), in order of size.
@@ -97,7 +98,7 @@ def _problem(rates: np.ndarray, inside: np.ndarray, sizes: np.ndarray) -> str:
 
 
 def _published(theirs: pd.DataFrame | None, cells: list[pd.DataFrame]) -> np.ndarray:
-    """The published rate at each cell's width, nan where there is none."""
+    """The published rate at each cell's width, nan if there is none."""
     found = np.full(len(cells), math.nan)
     if theirs is None:
         return found
@@ -124,13 +125,13 @@ def _ratios(rates: np.ndarray, inside: np.ndarray, published: np.ndarray) -> dic
 
 
 def _contrasts(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The mean log rate (seeds,) of cells that interpolate minus that of the others."""
+    """The mean log rate (seeds,) of the cells that interpolate minus that of the others."""
     found: np.ndarray = logs[:, over & inside].mean(axis=1) - logs[:, over & ~inside].mean(axis=1)
     return found
 
 
 def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:
-    """Return what such studies find, where the rate is a power of the size: numbers of `Contrast` by name.
+    """Return what such studies find if the rate is a power of the size, as fields of `Contrast` by name.
 
     Args:
         alike: rates (studies, seeds, cells) without growth.

@@ -1,10 +1,10 @@
-"""Reads curves of the training loss into one table, and measures their rate and whether it stays.
+"""Reads curves of the training loss into one table, and measures their rate and its change.
 
 - rate: minus the slope of log(loss), by least squares, over the epochs after the first quarter of training. The loss
   halves in log(2) / rate epochs.
-- late: how many times as fast the loss falls late as in the middle. Of the epochs between a hundredth and a millionth
-  of a run's first loss it is the rate of the last quarter over that of the second: 1 of an exponential, .42 of 1/t. A
-  sum of exponentials comes to 1 when the slowest is left.
+- late: the late rate divided by the middle rate. Of the epochs between a hundredth and a millionth of a run's first
+  loss, these are the rates of the last quarter and of the second. It is 1 for an exponential and .42 for 1/t. For a sum
+  of exponentials it becomes 1 when only the slowest one is left.
 """
 
 import math
@@ -23,8 +23,8 @@ from samgap.runs.records import METRICS
 from samgap.runs.sweeps import RHO, SEED
 
 WARM_UP = 0.25  # share of the epochs that rates leave out
-ABOVE, BELOW = 1e-2, 1e-6  # of a run's first loss: between them `late` looks
-MOST = 1_000  # about as many epochs of a curve are kept
+ABOVE, BELOW = 1e-2, 1e-6  # of a run's first loss; `late` uses the epochs between them
+MOST = 1_000  # approximate number of epochs of a curve that are kept
 RULES = {"sgd": "SGD", "sam": "SAM", "sam_unnormalized": "un-normalized SAM (the theory's)"}
 
 
@@ -34,7 +34,7 @@ def rate(epochs: Any, losses: Any) -> float:
 
 
 def quarters(epochs: Any, losses: Any) -> float:
-    """Return the rate of the last quarter of the epochs over that of the second; nan of fewer than 8 epochs."""
+    """Return the rate of the last quarter of the epochs over that of the second; nan for fewer than 8 epochs."""
     x, y = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
     part = (x - x[0]) / max(x[-1] - x[0], 1)
     second, last = ((part >= low) & (part <= low + 0.25) for low in (0.25, 0.75))
@@ -44,9 +44,9 @@ def quarters(epochs: Any, losses: Any) -> float:
 
 
 def late(epochs: Any, losses: Any) -> tuple[float, float]:
-    """Return how many times as fast a loss falls late as in the middle, and the same of a power of these epochs.
+    """Return the late rate divided by the middle rate, and the same for a power law over the same epochs.
 
-    Both are nan where the curve does not come down to a millionth of its first loss.
+    Both are nan if the curve does not come down to a millionth of its first loss.
     """
     x, y = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
     if y.min() > BELOW * y[0]:

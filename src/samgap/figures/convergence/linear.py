@@ -1,4 +1,4 @@
-"""Does the loss fall at a linear rate or faster, late as fast as in the middle, where theorem 6 says so?"""
+"""Does the loss fall at a linear rate or faster, as theorem 6 says? Then its rate is as large late as in the middle."""
 
 import math
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ CLAIM = "the loss falls at a linear rate or faster where nets interpolate"
 class Linear(Answered):
     """Whether the rate is linear, for the least certain net."""
 
-    p: float = math.nan  # one-sided, for a late rate of `linear_from` times the middle one or more
+    p: float = math.nan  # one-sided, for a late rate of at least `linear_from` times the middle one
     other_p: float = math.nan
-    late: float = math.nan  # the smallest late rate of a net, in middle ones, mean over seeds
+    late: float = math.nan  # smallest late rate of a net divided by its middle rate, mean over seeds
     power: float = math.nan  # share of such studies that find a line
 
 
@@ -50,7 +50,7 @@ def linear(arm: Arm, settings: Mapping[str, Any], least: float) -> Linear:
     Args:
         arm: the runs.
         settings: of one of them.
-        least: late in middle rates, from which a rate is linear.
+        least: the late rate divided by the middle rate from which a rate is linear.
     """
     cells, known = arm.interpolating, arm.known
     if nothing := void(arm.rule, settings):
@@ -92,7 +92,7 @@ def _problem(cells: list[pd.DataFrame]) -> str:
 
 
 def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
-    """One cell's late rate, tested: below `least` counts against a line unless it is above that of a power law."""
+    """Test the late rate of one cell. A rate below `least` counts against a line unless it is above a power law's."""
     late, n = runs["late"].to_numpy(), len(runs)
     error, limit = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
     straighter = above(late - runs["late_power"].to_numpy()) < LEVEL

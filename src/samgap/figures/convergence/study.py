@@ -1,4 +1,4 @@
-"""Does the training loss fall faster where a net interpolates, and at a linear rate?
+"""Does the training loss fall faster if a net interpolates, and at a linear rate?
 
 Poster figures 1 to 3 illustrate Theorem 6: E f(x_t) <= c^t f(x_0) with c < 1, which is a straight line on a
 logarithmic axis. `curves` measures curves, `contrast` and `linear` ask the two questions.
@@ -79,7 +79,7 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
 
 
 def kept(report: Mapping[str, Any], frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Verdict]:
-    """Judge a result that was kept without its runs: of single runs it has rates, of cells mean curves.
+    """Judge a result that was kept without its runs, by the rates of single runs and the mean curves of cells.
 
     Args:
         report, frame: its json and csv.

@@ -8,8 +8,9 @@ from samgap.style import compact
 
 
 def side_by_side(question: Question) -> pd.DataFrame:
-    """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
-    of their series. If model.width was not swept, they are those of the net with as many parameters.
+    """Our cells with the published numbers of the same width beside them, and rows of published widths that we lack.
+
+    If model.width was not swept, the published numbers are those of the net with as many parameters.
     """
     found, x, published, ours = question.found, question.x, question.published, question.found.cells
     if published is None:
@@ -37,7 +38,7 @@ def side_by_side(question: Question) -> pd.DataFrame:
 
 
 def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
-    """Cells as they are shown.
+    """The table of cells as texts.
 
     Args:
         cells: see `side_by_side`; its columns before params_total are the axes.

@@ -1,4 +1,4 @@
-"""Does the gap grow more in one series than in another? The poster says so of SNIP and random pruning."""
+"""Does the gap grow more in one series than in another? The poster claims it for SNIP and random pruning."""
 
 import functools
 from collections.abc import Sequence
@@ -18,10 +18,9 @@ from samgap.figures.table import cell_label
 
 
 def verdicts(question: Question) -> list[Verdict]:
-    """The verdicts of `trend.verdicts`, and one for the second series against the first, as they were typed.
+    """The verdicts of `trend.verdicts`, and one for the second series against the first, in the order as typed.
 
-    The last one's slope is that of the second series minus that of the first, seed by seed; it has no Page's L. Where
-    there are not two series, it says so.
+    The slope of the last one is that of the second series minus that of the first, seed by seed. It has no Page's L.
     """
     several, each, found = question.series(), of_each(question), question.found
     if len(several) != 2:
@@ -79,7 +78,7 @@ def _difference(places: Sequence[np.ndarray], gaps: Sequence[np.ndarray]) -> np.
 
 
 def _nothing(found: Gaps, x: str, gaps: list[np.ndarray], cells: tuple[pd.DataFrame, ...], part: int) -> np.ndarray:
-    """Differences of slopes (studies, seeds) where there is no effect; the dense net is in both series."""
+    """Differences of slopes (studies, seeds) of studies without effect. Both series share the runs of a dense net."""
     first, second = cells
     drawn = null.gaps(len(gaps[0]), len(first) + len(second), found.choice, part, found.sgd_runs)
     one, other = drawn[..., : len(first)], drawn[..., len(first) :].copy()

@@ -14,11 +14,11 @@ from samgap.runs.sweeps import REPLICATE, RHO, SEED
 
 
 def noise(table: Table, root: Path) -> pd.DataFrame:
-    """A row for each cell and rho, in percentage points, of the gap on the test images at that rho.
+    """A row for each cell and rho with the gap on the test images, in percentage points.
 
-    seeds and images count; gap is the mean. sd is the standard deviation over seeds on these images. It is made up of
-    sd_seeds, what would be left with endless images, and sd_images, which 4 times the images halve. se is the standard
-    error for other seeds on these images, se_both that for other seeds and other images.
+    seeds and images are numbers; gap is the mean. sd is the standard deviation over seeds on these images. It consists
+    of sd_seeds, which would remain with infinitely many images, and sd_images, which halves with 4 times the images. se
+    is the standard error for other seeds on these images, se_both that for other seeds and other images.
 
     Args:
         table: runs; a seed that lacks one of its runs, or a run's hits, is left out.
@@ -47,7 +47,7 @@ def noise(table: Table, root: Path) -> pd.DataFrame:
 def split(gaps: np.ndarray) -> dict[str, float]:
     """The noise of gaps (seeds, images), by a two-way analysis of variance with both as random effects.
 
-    Variances are unbiased; where one comes out negative it is taken as 0.
+    Variances are unbiased; a negative one becomes 0.
     """
     seeds, images = gaps.shape
     of_seed, of_image = gaps.mean(axis=1), gaps.mean(axis=0)
@@ -63,7 +63,7 @@ def split(gaps: np.ndarray) -> dict[str, float]:
 
 
 def _hits(runs: pd.DataFrame, root: Path) -> np.ndarray | None:
-    """The share of runs (images,) that got each image right; None where one is not done or has no hits."""
+    """The share of runs (images,) that got each image right; None if one is not done or has no hits."""
     found = [hits.read(sweeps.runs(root) / folder) for folder in runs["folder"]]
     kept = [one for one in found if one is not None]
     return np.mean(kept, axis=0) if len(kept) == len(found) else None

@@ -1,4 +1,4 @@
-"""Which cells make a line, and what stands on the horizontal axis."""
+"""The series of cells that a figure shows as lines, and their positions on the horizontal axis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,8 +73,8 @@ def series_axes(axes: list[str], x: str, *, equal_parameters: bool) -> list[str]
 def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> pd.DataFrame:
     """The published rows of a series and, as column "x", their position; none if the series was not published.
 
-    A column that is named like an axis, such as data.label_noise, says what its rows are for; where there is none, or
-    we did not sweep it, both must be off: no noise, no sparsity.
+    A column with the name of an axis, such as data.label_noise, has the value of each row. Without such a column, or if
+    we did not sweep the axis, both must be off: no noise, no sparsity.
     """
     column = "params" if x.startswith("params") else x
     off = (0, "null", "false")
@@ -87,15 +87,13 @@ def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> p
 
 
 def position(x: str, values: Any) -> np.ndarray:
-    """Where cells stand on the slope's axis: log10 of parameter counts, other axes as they are."""
+    """Positions of cells on the axis of slopes: log10 of parameter counts, values of other axes."""
     numbers = np.asarray(values, dtype=float)
     return np.log10(numbers) if x.startswith("params") else numbers
 
 
 def matrix(rows: pd.DataFrame, value: str, axes: list[str], cells: pd.DataFrame) -> pd.DataFrame:
-    """A column of `rows` by seed (rows) and cell (columns, in the order of `cells`); seeds that lack a cell are left
-    out.
-    """
+    """A column of `rows` by seed (rows) and cell (columns, in the order of `cells`), without incomplete seeds."""
     columns = {}
     for label, cell in cells.iterrows():
         mine = rows
@@ -106,6 +104,6 @@ def matrix(rows: pd.DataFrame, value: str, axes: list[str], cells: pd.DataFrame)
 
 
 def default_x(cells: pd.DataFrame, axes: list[str]) -> str:
-    """What stands on the horizontal axis unless `draw.x` says it: parameters, or the first axis that is a measure."""
+    """The default of `draw.x`: the number of parameters, or the first axis with numbers."""
     measures = [axis for axis in axes if pd.api.types.is_numeric_dtype(cells[axis]) and not axis.endswith("seed")]
     return "params_total" if "model.width" in axes or not measures else measures[0]

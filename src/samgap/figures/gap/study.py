@@ -1,4 +1,4 @@
-"""Everything the gap figures need from one sweep: gaps, verdicts, and the published numbers beside ours."""
+"""The study of one sweep for the figures of gaps: gaps, verdicts, and the published numbers beside ours."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,7 @@ def study(table: Table, question: Question, verdicts: Sequence[Judgment], protoc
 
 
 def _remarks(table: Table, found: Gaps, protocol: str) -> list[str]:
-    """What the columns are, and what was left out."""
+    """Notes on the columns and on what is excluded."""
     columns = [
         (protocol, f"gap: rho* by protocol={protocol}"),
         (found.unbiased, f"unbiased: rho* by {found.unbiased}, 95 % interval from .. to"),
@@ -113,17 +113,17 @@ def evaluate(
 
 
 def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Question:
-    """The gaps that a result was kept with, as verdicts need them.
+    """Return the gaps of a result that was kept without its runs, as verdicts need them.
 
-    The accuracies of its runs were not: a run collapsed where the gap takes more than half of SGD's mean test accuracy.
-    At equal rho its cell is left out. Where a rho was chosen it stays, since no other can be chosen any more.
+    The accuracies of single runs are unknown. So a run counts as collapsed if the gap is more than half of SGD's mean
+    test accuracy. At equal rho its cell is left out. At a chosen rho it stays, since no other rho can be chosen.
 
     Args:
-        report: its json; `rhos` says how many there were to choose from.
+        report: its json; `rhos` is the number of rhos to choose from.
         settings: of the kind of figure.
 
     Raises:
-        SettingError: the result does not have them.
+        SettingError: the result lacks them.
     """
     if "rhos" not in report or not report["gaps_by_seed"]:
         raise SettingError(f"{report['name']}/{report['scale']} was kept without its runs and the number of its rhos.")
@@ -145,7 +145,7 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Question:
 
 
 def _published(names: str | list[str], axes: list[str], settings: list[dict[str, Any]]) -> pd.DataFrame:
-    """The published rows; what all our runs have in common, such as the pruner, theirs must have too.
+    """The published rows with the settings that all our runs share, such as the pruner.
 
     Args:
         names: of the tables.
@@ -169,7 +169,7 @@ def _published(names: str | list[str], axes: list[str], settings: list[dict[str,
 def _axes(
     found: Gaps, x: str | None, over: list[str] | None, settings: Mapping[str, Any]
 ) -> tuple[str, list[str] | None]:
-    """What `draw.x` and `draw.series` say; settings that were not swept, as in a part of a grid, are no axes."""
+    """Return x and series by `draw.x` and `draw.series`. A setting that was not swept is no axis."""
     default = default_x(found.cells, found.axes)
     numeric = [axis for axis in found.axes if pd.api.types.is_numeric_dtype(found.cells[axis])]
     known = ["params_total", "params_live", *numeric]

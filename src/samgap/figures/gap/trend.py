@@ -1,4 +1,4 @@
-"""Does the gap grow with the number of parameters? One answer a study, with the statistic behind it."""
+"""Does the gap grow with the number of parameters? One answer for each series, with its statistics."""
 
 import math
 from collections.abc import Callable
@@ -20,9 +20,9 @@ STUDIES = 4_000  # simulated for the power
 class Verdict(Judgment):
     """The answer for one series of cells.
 
-    Page's L takes seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is that
-    of a straight line through a seed's gaps over log10(parameters), weighted by the cells' variances: percentage points
-    a decade, mean over seeds.
+    Page's L has seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is the mean
+    over seeds of a straight line's through the gaps over log10(parameters), weighted by the cells' variances, in
+    percentage points a decade.
     """
 
     protocol: str  # how rho was chosen
@@ -35,7 +35,7 @@ class Verdict(Judgment):
     slope: float = math.nan
     slope_low: float = math.nan  # 95 %
     slope_high: float = math.nan
-    published_slope: float = math.nan  # over the sizes in common, else over the published ones
+    published_slope: float = math.nan  # over the sizes in common, or else over all published sizes
     published_error: float = math.nan
     shared: int = 0  # sizes in common
     power: float = math.nan  # these four: see `Power`
@@ -147,7 +147,7 @@ def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float
 
 
 def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
-    """The share of studies in which the trend test finds a true slope.
+    """Return a function from a true slope to the share of studies in which the trend test finds it.
 
     Args:
         nothing: gaps (studies, seeds, cells) without effect.
