@@ -104,8 +104,8 @@ class Collected:
     def answers(self) -> list[Shown]:
         """Return the most informative study of each figure, in the order of the paper.
 
-        It is the one of the largest scale that can be drawn; the root's studies come before samgap's. Figures with smoke
-        scale alone are left out.
+        It is the one of the largest scale that can be drawn; the root's studies come before samgap's. Figures without
+        a larger scale than smoke are left out.
         """
         return [
             max(known, key=lambda study: (SCALES.get(study.scale.split("_")[0], 1), study.own))

@@ -20,9 +20,9 @@ STUDIES = 4_000  # simulated for the power
 class Verdict(Judgment):
     """The answer for one series of cells.
 
-    Page's L has seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is the mean
-    over seeds of a straight line's through the gaps over log10(parameters), weighted by the cells' variances, in
-    percentage points a decade.
+    Page's L has seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is that
+    of a straight line through the gaps of a seed over log10(parameters), weighted by the cells' variances. It is a mean
+    over seeds, in percentage points a decade.
     """
 
     protocol: str  # how rho was chosen
