@@ -56,7 +56,7 @@ def detectable(finds: Callable[[float], float], start: float, largest: float, ha
     return high
 
 
-def page(values: np.ndarray) -> np.ndarray:
+def pages_l(values: np.ndarray) -> np.ndarray:
     """Page's L (...) of values (..., seeds, cells): the cells' sums of ranks with weights 1, 2, ...; ties share ranks.
 
     It is computed without sorting: for each pair of cells, a larger value adds 1 to the rank of its cell.

@@ -119,7 +119,7 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
 def swept(sweep: Sweep) -> str:
     """Return the grid in one line. It shows whether this is the whole grid of a figure."""
     axes = dict.fromkeys([*sweep.axes, RHO, SEED])
-    values = {axis: dict.fromkeys(as_text(member.axes[axis]) for member in sweep.members) for axis in axes}
+    values = {axis: dict.fromkeys(format_value(member.axes[axis]) for member in sweep.members) for axis in axes}
     return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
 
 
@@ -138,10 +138,10 @@ def groups(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd
 
 def cell_label(cell: Mapping[str, Any]) -> str:
     """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
-    return ", ".join(f"{axis}={as_text(value)}" for axis, value in cell.items())
+    return ", ".join(f"{axis}={format_value(value)}" for axis, value in cell.items())
 
 
-def as_text(value: Any, spec: str = "g") -> str:
+def format_value(value: Any, spec: str = "g") -> str:
     """A value for a table: a number in the format `spec`, a text as it is, "" where it is missing."""
     if isinstance(value, str):
         return value

@@ -11,7 +11,7 @@ from scipy import stats
 
 from samgap.errors import SettingError
 from samgap.figures.convergence.arm import Arm
-from samgap.figures.convergence.contrast import Contrast, power, trend
+from samgap.figures.convergence.contrast import Growth, power, trend
 from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, settled
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.convergence.verdict import judge
@@ -74,7 +74,7 @@ def judged(
     rule: str = "sam_unnormalized",
     lost: dict[tuple[str, float], int] = {},  # noqa: B006
     settings: dict[str, Any] = SQUARED,
-) -> tuple[Contrast, Linear]:
+) -> tuple[Growth, Linear]:
     """Both verdicts on curves by width; nets interpolate from width 6 on."""
     parts = []
     for width, curve in curves.items():
@@ -86,7 +86,7 @@ def judged(
     together = pd.concat(parts)
     found = judge(fit(together, KEYS, 6), KEYS, means(together, KEYS), reference("fig1"), settings, 0.8, lost)
     first, second = found
-    assert isinstance(first, Contrast)
+    assert isinstance(first, Growth)
     assert isinstance(second, Linear)
     return first, second
 

@@ -24,7 +24,7 @@ from samgap.figures.gap import null
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import spreads
-from samgap.figures.significance import page
+from samgap.figures.significance import pages_l
 from samgap.report import vega
 from tests.figures.tables import table
 from tests.figures.test_charts import of_page, of_picture
@@ -160,8 +160,8 @@ def test_the_size_and_power_of_a_rule() -> None:
     assert studies.rise(places, 0) == pytest.approx(0.05, abs=0.01 + three)
     assert studies.fall() == pytest.approx(0.05, abs=0.01 + three)
     for n in range(20):
-        p = (1 + (page(unit * spreads(noise_[n])) >= page(noise_[n])).sum()) / (1 + len(unit))
-        assert (page(noise_[n]) > studies.high[n]) == (p < 0.05)
+        p = (1 + (pages_l(unit * spreads(noise_[n])) >= pages_l(noise_[n])).sum()) / (1 + len(unit))
+        assert (pages_l(noise_[n]) > studies.high[n]) == (p < 0.05)
     slope = studies.found(places)
     assert studies.rise(places, slope) == pytest.approx(0.8, abs=0.02)
     assert studies.rise(places, slope / 2) < 0.8 < studies.rise(places, 2 * slope)

@@ -11,7 +11,7 @@ from samgap.figures.gap import null, parabola
 from samgap.figures.gap.beside import tabled
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.series import Question
-from samgap.figures.significance import page
+from samgap.figures.significance import pages_l
 from samgap.figures.table import Table
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
 from tests.figures.tables import table
@@ -254,7 +254,7 @@ def test_more_sgd_runs_let_seeds_agree_more_by_chance() -> None:
     assert agree[4, 4] > agree[4, 1] + 0.03
     assert agree[1, 4] == pytest.approx(0, abs=0.02)
     # Taken for studies of one run, 6 to 7 % instead of 5 would be called a rise.
-    found = [np.sort(page(null.gaps(8, 6, 4, 0, sgd_runs))) for sgd_runs in (1, 4)]
+    found = [np.sort(pages_l(null.gaps(8, 6, 4, 0, sgd_runs))) for sgd_runs in (1, 4)]
     assert (found[1] > found[0][-1000]).mean() > 0.057
 
 

@@ -13,7 +13,7 @@ from samgap.figures.gap.power import Phrases, answered
 from samgap.figures.gap.series import Question, Series, published_for
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.gap.trend import Sample, Verdict, finds, judge, verdicts
-from samgap.figures.significance import page
+from samgap.figures.significance import pages_l
 from tests.figures.tables import PARAMS, table
 
 X = np.log10([1e3, 1e4, 1e5])
@@ -37,7 +37,7 @@ def test_page_s_l_by_hand() -> None:
 def test_page_s_l_of_the_null_studies_varies_more_than_independent_seeds_would() -> None:
     # Page 1963: mean n k (k + 1)^2 / 4, variance n k^2 (k + 1)^2 (k - 1) / 144.
     seeds, cells = 3, 4
-    studies = page(null.gaps(seeds, cells, 4))
+    studies = pages_l(null.gaps(seeds, cells, 4))
     assert studies.mean() == pytest.approx(seeds * cells * (cells + 1) ** 2 / 4, abs=0.2)
     assert studies.var() > 1.1 * seeds * cells**2 * (cells + 1) ** 2 * (cells - 1) / 144
 
@@ -45,7 +45,7 @@ def test_page_s_l_of_the_null_studies_varies_more_than_independent_seeds_would()
 @pytest.mark.parametrize(("seeds", "error", "covered"), [(3, 0.07, 0.93), (8, 0.08, 0.89)])
 def test_what_independence_would_have_promised(seeds: int, error: float, covered: float) -> None:
     # The numbers of docs/statistics.md: Page's p and Student's t on studies in which seeds choose for each other.
-    l_values, independent = page(null.gaps(seeds, 5, 5)), np.sort(page(null.gaps(seeds, 5, 1)))
+    l_values, independent = pages_l(null.gaps(seeds, 5, 5)), np.sort(pages_l(null.gaps(seeds, 5, 1)))
     p = 1 - np.searchsorted(independent, l_values) / len(independent)
     assert (p < 0.05).mean() == pytest.approx(error, abs=0.01)
     gaps = null.gaps(seeds, 1, 5)[..., 0]
@@ -54,7 +54,7 @@ def test_what_independence_would_have_promised(seeds: int, error: float, covered
 
 
 def test_with_one_rho_there_is_nothing_to_choose_and_seeds_are_independent() -> None:
-    studies = page(null.gaps(3, 4, 1))
+    studies = pages_l(null.gaps(3, 4, 1))
     assert studies.var() == pytest.approx(3 * 16 * 25 * 3 / 144, rel=0.03)
     assert null.gap_half_width(3, 1) == pytest.approx(stats.t.ppf(0.975, 2), rel=0.03)
 
@@ -169,7 +169,7 @@ def test_near_the_level_more_studies_are_drawn_and_borderline_is_said() -> None:
 def test_page_s_l_with_ties_is_that_of_mean_ranks() -> None:
     values = np.random.default_rng(3).integers(0, 4, (5, 6, 5)).astype(float)
     weights = np.arange(1, 6)
-    assert page(values).tolist() == [(stats.rankdata(one, axis=1) @ weights).sum() for one in values]
+    assert pages_l(values).tolist() == [(stats.rankdata(one, axis=1) @ weights).sum() for one in values]
 
 
 def test_noise_that_differs_from_cell_to_cell_does_not_make_a_trend() -> None:
@@ -181,9 +181,9 @@ def test_noise_that_differs_from_cell_to_cell_does_not_make_a_trend() -> None:
     unit = null.gaps(seeds, 7, rhos)[:2000]
     equal = p = 0
     for one in studies:
-        found = page(one)
-        p += (page(unit * spreads(one).astype(np.float32)) >= found).mean() < 0.05
-        equal += (page(unit) >= found).mean() < 0.05
+        found = pages_l(one)
+        p += (pages_l(unit * spreads(one).astype(np.float32)) >= found).mean() < 0.05
+        equal += (pages_l(unit) >= found).mean() < 0.05
     limit = stats.binom.ppf(0.99, count, 0.05)
     assert p <= limit < equal
 

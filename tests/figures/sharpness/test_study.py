@@ -16,7 +16,7 @@ from samgap.figures.output import Study
 from samgap.figures.sharpness import surfaces
 from samgap.figures.sharpness.probed import limit, references, series
 from samgap.figures.sharpness.study import evaluate
-from samgap.figures.sharpness.verdict import Verdict, falling, flatter
+from samgap.figures.sharpness.verdict import Flatness, falling, flatter
 from samgap.theory.stability import largest_curvature
 from tests.figures.probed import write
 
@@ -36,7 +36,7 @@ def cells(found: Study) -> pd.DataFrame:
     return pd.DataFrame(found.statistics["cells"])
 
 
-def verdicts(root: Path, *arguments: Any, **changes: Any) -> tuple[Verdict, Verdict, Verdict]:
+def verdicts(root: Path, *arguments: Any, **changes: Any) -> tuple[Flatness, Flatness, Flatness]:
     first, second, third = study(root, *arguments, **changes).verdicts
     return first, second, third
 

@@ -16,7 +16,7 @@ from scipy import special
 from samgap.figures.convergence.arm import Answered, Arm
 from samgap.figures.convergence.curves import rate, settled
 from samgap.figures.output import Answer
-from samgap.figures.significance import LEVEL, POWER, critical, detectable, page
+from samgap.figures.significance import LEVEL, POWER, critical, detectable, pages_l
 from samgap.style import compact
 
 CLAIM = "the rate grows with size"
@@ -25,7 +25,7 @@ STEEPEST = 1e6  # largest growth that is tried
 
 
 @dataclass(frozen=True)
-class Contrast(Answered):
+class Growth(Answered):
     """Whether the rate grows. A growth is the rate of the largest net divided by that of the smallest."""
 
     p: float = math.nan  # one-sided, for a growth
@@ -40,7 +40,7 @@ class Contrast(Answered):
     detectable: float = math.nan  # growth that 80 % find
 
 
-def contrast(arm: Arm, theirs: pd.DataFrame | None) -> Contrast:
+def contrast(arm: Arm, theirs: pd.DataFrame | None) -> Growth:
     """Return the answer; cells that have stopped at the floor of normalized SAM are left out.
 
     Args:
@@ -56,7 +56,7 @@ def contrast(arm: Arm, theirs: pd.DataFrame | None) -> Contrast:
         problem = f"what interpolates ({', '.join(stopped)} parameters) has stopped at SAM's floor"
     rates = pd.DataFrame({place: runs["rate"] for place, runs in enumerate(cells)}).dropna().to_numpy()
     if problem := problem or _problem(rates, inside, sizes):
-        return Contrast(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
+        return Growth(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
     answer, p, other_p, alike = trend(rates)
     error = math.sqrt(min(p, other_p) * (1 - min(p, other_p)) / STUDIES)
     published = _published(theirs, cells)
@@ -65,7 +65,7 @@ def contrast(arm: Arm, theirs: pd.DataFrame | None) -> Contrast:
     without = f", without {', '.join(stopped)} parameters, which stopped at SAM's floor" if stopped else ""
     reason = f"{says[answer]} (Page's test, one-sided p = {p:.2g} up, {other_p:.2g} down, ± {error:.1g}{without})"
     reason += _said(numbers, len(rates))
-    return Contrast(answer=answer, reason=reason, claim=CLAIM, p=p, other_p=other_p, **known, **numbers)
+    return Growth(answer=answer, reason=reason, claim=CLAIM, p=p, other_p=other_p, **known, **numbers)
 
 
 def trend(rates: np.ndarray, studies: int = STUDIES) -> tuple[Answer, float, float, np.ndarray]:
@@ -79,7 +79,7 @@ def trend(rates: np.ndarray, studies: int = STUDIES) -> tuple[Answer, float, flo
     """
     spread = rates.std(axis=0, ddof=1) / np.abs(rates.mean(axis=0))
     alike = 1 + spread * np.random.default_rng(0).normal(size=(studies, *rates.shape))
-    nothing, found = page(alike), page(rates)
+    nothing, found = pages_l(alike), pages_l(rates)
     p, other_p = (float(1 + reached.sum()) / (1 + studies) for reached in (nothing >= found, nothing <= found))
     least = min(p, other_p)
     if least + 2 * math.sqrt(least * (1 - least) / studies) >= LEVEL:
@@ -131,19 +131,19 @@ def _contrasts(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.nda
 
 
 def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:
-    """Return what such studies find if the rate is a power of the size, as fields of `Contrast` by name.
+    """Return what such studies find if the rate is a power of the size, as fields of `Growth` by name.
 
     Args:
         alike: rates (studies, seeds, cells) without growth.
         sizes, published: parameters and published rate of each cell, nan where there is none.
     """
     place, common = np.log(sizes / sizes[0]) / math.log(sizes[-1] / sizes[0]), np.isfinite(published)
-    limit, numbers = critical(page(alike)), {}
+    limit, numbers = critical(pages_l(alike)), {}
     if common.sum() > 1:
         numbers["growth"] = math.exp(np.polyfit(place[common], np.log(published[common]), 1)[0])
 
     def finds(growth: float) -> float:
-        return float((page(alike * growth**place) > limit).mean())
+        return float((pages_l(alike * growth**place) > limit).mean())
 
     largest = math.log(STEEPEST)
     least = detectable(lambda log: finds(math.exp(log)), largest, largest, halvings=12)

@@ -14,7 +14,7 @@ import pandas as pd
 from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, settled, swept
 from samgap.figures.convergence.verdict import Verdict, diverged, judge
 from samgap.figures.output import Study
-from samgap.figures.table import Table, as_text, axis_label, cell_label, collect, shown
+from samgap.figures.table import Table, axis_label, cell_label, collect, format_value, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO, SEED
 from samgap.style import compact
@@ -113,18 +113,18 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
     keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {axis_label(axis): as_text(cell[axis]) for axis in keys}
+        row = {axis_label(axis): format_value(cell[axis]) for axis in keys}
         row |= {
             "parameters": compact(cell["params_total"]),
             "n": str(cell["n"]),
             "loss, last": f"{cell['loss_last']:.3g}",
             "interpolates": "yes" if cell["interpolates"] else "no",
             "rate": f"{cell['rate']:.4f}",
-            "s.e.": as_text(cell["rate_se"], ".4f"),
+            "s.e.": format_value(cell["rate_se"], ".4f"),
             "halves in": f"{math.log(2) / cell['rate']:.1f}" if cell["rate"] > 0 else "never",
-            "late : middle": as_text(cell["late"], ".2f"),
+            "late : middle": format_value(cell["late"], ".2f"),
         }
         if "published_rate" in cells:
-            row["published rate"] = as_text(cell["published_rate"], ".4f")
+            row["published rate"] = format_value(cell["published_rate"], ".4f")
         rows.append(row)
     return shown(rows)

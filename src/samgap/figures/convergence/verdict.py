@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from samgap.figures.convergence.arm import Arm
-from samgap.figures.convergence.contrast import CLAIM, Contrast, contrast
+from samgap.figures.convergence.contrast import CLAIM, Growth, contrast
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.table import Table
 from samgap.runs.sweeps import RHO, SEED
 
-Verdict = Contrast | Linear
+Verdict = Growth | Linear
 
 
 def diverged(table: Table) -> Counter[tuple[str, float]]:
@@ -60,6 +60,6 @@ def judge(
         if (rule, rho) not in known:
             reason = f"all {gone} run(s) diverged"
             found.append(
-                Contrast(answer="inconclusive", reason=reason, claim=CLAIM, **Arm(rule, rho, [], [], gone).known)
+                Growth(answer="inconclusive", reason=reason, claim=CLAIM, **Arm(rule, rho, [], [], gone).known)
             )
     return found

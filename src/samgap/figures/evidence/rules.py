@@ -10,7 +10,7 @@ import pandas as pd
 
 from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series, same_runs
 from samgap.figures.gap.slopes import published_slope, spreads
-from samgap.figures.significance import LEVEL, detectable, page
+from samgap.figures.significance import LEVEL, detectable, pages_l
 
 STUDIES = 2_000  # each of them is compared with as many without effect
 
@@ -52,17 +52,17 @@ class Studies:
     def __init__(self, noise: np.ndarray, unit: np.ndarray) -> None:
         self.noise = noise
         beyond = math.ceil(LEVEL * (len(unit) + 1)) - 1  # with so many as large, p is the level
-        limits = [np.sort(page(unit * spreads(one).astype(np.float32)))[[-beyond, beyond - 1]] for one in noise]
+        limits = [np.sort(pages_l(unit * spreads(one).astype(np.float32)))[[-beyond, beyond - 1]] for one in noise]
         self.high, self.low = np.array(limits).T
 
     def rise(self, places: np.ndarray, slope: float) -> float:
         """The share of studies that find a rise if the true slope is `slope`."""
         rising = (np.float32(slope) * (places - places.mean())).astype(np.float32)
-        return float((page(self.noise + rising) > self.high).mean())
+        return float((pages_l(self.noise + rising) > self.high).mean())
 
     def fall(self) -> float:
         """The share of studies that find a fall."""
-        return float((page(self.noise) < self.low).mean())
+        return float((pages_l(self.noise) < self.low).mean())
 
     def found(self, places: np.ndarray) -> float:
         """The slope that 80 % find; nan if there is none."""

@@ -15,7 +15,7 @@ from scipy import special
 
 from samgap.figures import published
 from samgap.figures.evidence.results import CONDITIONS, DECADE, LEAST_CELLS, LEAST_SEEDS, OFF, Series, same_runs
-from samgap.figures.gap.power import Line
+from samgap.figures.gap.power import Slope
 from samgap.figures.gap.series import position
 from samgap.figures.gap.slopes import coefficients, slopes
 from samgap.figures.table import cell_label
@@ -67,7 +67,7 @@ def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
             gaps = values.to_numpy()
             if len(gaps) < LEAST_SEEDS or len(cells) < 2:
                 continue
-            line = Line.of(slopes(places, gaps), slopes(places, one.nothing(rule, gaps)))
+            line = Slope.of(slopes(places, gaps), slopes(places, one.nothing(rule, gaps)))
             why = f"the runs of {shared[one].text}" if one in shared else one.conditions
             why = why or ("two sizes" if len(cells) < LEAST_CELLS else "")
             yield {

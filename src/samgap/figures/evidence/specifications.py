@@ -14,9 +14,9 @@ from samgap.figures import archive
 from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import gaps
-from samgap.figures.gap.power import Line
+from samgap.figures.gap.power import Slope
 from samgap.figures.gap.slopes import coefficients, published_slope, slopes
-from samgap.figures.significance import LEVEL, page
+from samgap.figures.significance import LEVEL, pages_l
 from samgap.figures.table import collect
 
 CHOICES = ("rule", "sizes", "statistic", "epoch")
@@ -80,7 +80,7 @@ def _of_rule(one: Series, rule: str) -> Iterator[tuple[str, str, dict[str, Any]]
         mine, where = values[:, kept], places[[*kept]]
         nothing = one.nothing(rule, mine)
         for statistic, (of, slopes_of) in STATISTICS.items():
-            line = Line.of(slopes_of(where, mine), slopes_of(where, nothing))
+            line = Slope.of(slopes_of(where, mine), slopes_of(where, nothing))
             tail = null.tails(float(of(where, mine)), functools.partial(_without, of, one, rule, where, mine))
             found = {"slope": line.slope, "low": line.low, "high": line.high, "p": tail.up}
             yield sizes, statistic, {"cells": len(kept), "seeds": len(mine)} | found
@@ -104,7 +104,7 @@ def _t(slopes: np.ndarray) -> np.ndarray:
 
 # Test statistic, compared with studies without effect, and the slope that is reported with it.
 STATISTICS: dict[str, tuple[OfGaps, OfGaps]] = {
-    "trend test": (lambda _, gaps: page(gaps), slopes),
+    "trend test": (lambda _, gaps: pages_l(gaps), slopes),
     "weighted slope": (lambda places, gaps: _t(slopes(places, gaps)), slopes),
     "plain slope": (lambda places, gaps: _t(_plain(places, gaps)), _plain),
 }

@@ -13,7 +13,7 @@ from samgap.errors import SettingError
 from samgap.figures.chart import Chart
 from samgap.figures.evidence import charts, rules, sizes, slopes, specifications
 from samgap.figures.evidence.results import Series, same_runs
-from samgap.figures.table import as_text
+from samgap.figures.table import format_value
 from samgap.files import replace, replace_text
 
 MADE = "evidence.json"
@@ -70,7 +70,7 @@ class Tables:
 
 
 def _texts(numbers: pd.Series, spec: str) -> list[str]:
-    return [as_text(number, spec) for number in numbers]
+    return [format_value(number, spec) for number in numbers]
 
 
 def make(several: list[Series]) -> Tables:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from samgap.figures.gap.series import Question, published_for
-from samgap.figures.table import as_text, axis_label, groups, shown
+from samgap.figures.table import axis_label, format_value, groups, shown
 from samgap.style import compact
 
 
@@ -47,27 +47,27 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
     axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
-        row = {axis_label(axis): as_text(cell.get(axis), "g") for axis in axes}
+        row = {axis_label(axis): format_value(cell.get(axis), "g") for axis in axes}
         ours = pd.notna(cell.get("n"))
         row |= {
             "params": compact(cell["params_live" if ours else "published_params"]),
-            "n": as_text(cell.get("n"), ".0f"),
-            "SGD %": as_text(cell.get("sgd_acc"), ".2f"),
-            "SAM %": as_text(cell.get(f"{drawn}_acc"), ".2f"),
-            "gap": as_text(cell.get(f"{drawn}_gap"), "+.2f"),
-            "s.e.": as_text(cell.get(f"{drawn}_se"), ".2f"),
-            "rho*": as_text(cell.get(f"{drawn}_rho"), "g"),
-            "unbiased": as_text(cell.get(f"{unbiased}_gap"), "+.2f"),
-            "from": as_text(cell.get(f"{unbiased}_low"), "+.2f"),
-            "to": as_text(cell.get(f"{unbiased}_high"), "+.2f"),
-            "fixed": as_text(cell.get("fixed_gap"), "+.2f"),
-            "train %": as_text(cell.get("sgd_train_acc"), ".1f"),
+            "n": format_value(cell.get("n"), ".0f"),
+            "SGD %": format_value(cell.get("sgd_acc"), ".2f"),
+            "SAM %": format_value(cell.get(f"{drawn}_acc"), ".2f"),
+            "gap": format_value(cell.get(f"{drawn}_gap"), "+.2f"),
+            "s.e.": format_value(cell.get(f"{drawn}_se"), ".2f"),
+            "rho*": format_value(cell.get(f"{drawn}_rho"), "g"),
+            "unbiased": format_value(cell.get(f"{unbiased}_gap"), "+.2f"),
+            "from": format_value(cell.get(f"{unbiased}_low"), "+.2f"),
+            "to": format_value(cell.get(f"{unbiased}_high"), "+.2f"),
+            "fixed": format_value(cell.get("fixed_gap"), "+.2f"),
+            "train %": format_value(cell.get("sgd_train_acc"), ".1f"),
             "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
             "SAM lost": f"{cell['sam_lost']:.0f}/{cell['sam_runs']:.0f}" if cell.get("sam_lost", 0) > 0 else "",
         }
         if "published_gap" in cells:
             row |= {
-                "published": as_text(cell.get("published_gap"), "+.2f"),
+                "published": format_value(cell.get("published_gap"), "+.2f"),
                 "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)

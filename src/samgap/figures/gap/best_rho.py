@@ -7,11 +7,11 @@ from scipy import special
 
 from samgap.errors import SettingError
 from samgap.figures.gap import null
-from samgap.figures.gap.power import Line, Phrases
+from samgap.figures.gap.power import Phrases, Slope
 from samgap.figures.gap.series import Question, Series, matrix, position
 from samgap.figures.gap.slopes import coefficients, published_slope
 from samgap.figures.gap.trend import Tested, Verdict
-from samgap.figures.significance import LEVEL, page
+from samgap.figures.significance import LEVEL, pages_l
 
 
 def verdicts(question: Question) -> list[Verdict]:
@@ -43,7 +43,7 @@ def _judge(series: Series) -> Verdict:
     # Few rhos make cells in which all seeds agree, so that no cell's variance is known and all weigh the same.
     alike = np.ones(cells)
     slopes = values @ coefficients(position(series.x, ordered[series.x]), alike)
-    line = Line.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
+    line = Slope.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
     statistic, tail = trend(values)
     limit = special.stdtrit(seeds - 1, 1 - LEVEL)  # Student's t, which does not know of ties: about
 
@@ -64,5 +64,5 @@ def trend(values: np.ndarray) -> tuple[float, null.Tail]:
     Few rhos make many ties, which Page's own distribution does not know; so p is the share of shuffles of the cells
     within each seed that give as large an L.
     """
-    found, whole = float(page(values)), np.broadcast_to(values, (null.STUDIES, *values.shape))
-    return found, null.tails(found, lambda part: page(np.random.default_rng(part).permuted(whole, axis=2)))
+    found, whole = float(pages_l(values)), np.broadcast_to(values, (null.STUDIES, *values.shape))
+    return found, null.tails(found, lambda part: pages_l(np.random.default_rng(part).permuted(whole, axis=2)))

@@ -62,7 +62,7 @@ def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.D
     return found
 
 
-def whole(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> Cell | None:
+def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> Cell | None:
     """Return the complete seeds and rhos of a cell, or None if there are none. Add a note for each exclusion.
 
     A seed that lacks a run is excluded until the run is done, since it would have fewer rhos than the others. A rho is

@@ -8,7 +8,7 @@ import pandas as pd
 
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import Gaps
-from samgap.figures.gap.power import Line, Phrases
+from samgap.figures.gap.power import Phrases, Slope
 from samgap.figures.gap.series import Question, Series, position
 from samgap.figures.gap.slopes import published_slope, slopes, spreads
 from samgap.figures.gap.trend import STUDIES, Tested, Verdict
@@ -54,7 +54,7 @@ def _judge(one: Series, other: Series) -> Verdict:
     theirs, shared = published[1].minus(published[0]), [[*each.shared] for each in published]
     nothing = functools.cache(lambda part: _nothing(found, one.x, gaps, cells, part))
     without = nothing(0)
-    line = Line.of(differences, without)
+    line = Slope.of(differences, without)
     tail = null.tails(line.slope / line.error, lambda part: null.standardized(nothing(part)))
     below = False
     if theirs.shared:

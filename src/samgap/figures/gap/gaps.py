@@ -17,11 +17,11 @@ from samgap.figures.gap.cells import (
     best_of,
     chosen,
     common,
+    complete,
     context,
     radii,
     std,
     summary,
-    whole,
 )  # fmt: skip
 from samgap.figures.table import Table
 from samgap.runs.sweeps import REPLICATE, RHO
@@ -81,7 +81,7 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
     notes: list[str] = []
     cell_axes = [axis for axis in table.cell_axes if axis != REPLICATE]
     every = arms(table.runs, cell_axes)
-    cells = [cell for axes, sam, sgd in every if (cell := whole(axes, sam, sgd, notes)) is not None]
+    cells = [cell for axes, sam, sgd in every if (cell := complete(axes, sam, sgd, notes)) is not None]
     if not cells:
         raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
     sam, sgd = (table.runs[REPLICATE][arm].nunique() for arm in (table.runs[RHO] > 0, table.runs[RHO] == 0))

@@ -14,7 +14,7 @@ from samgap.figures.significance import LEVEL, detectable
 
 
 @dataclass(frozen=True)
-class Line:
+class Slope:
     """The mean over seeds of slopes, with its confidence limits."""
 
     slope: float
@@ -25,7 +25,7 @@ class Line:
     half_width: float  # of this interval, in standard errors
 
     @classmethod
-    def of(cls, slopes: np.ndarray, nothing: np.ndarray) -> "Line":
+    def of(cls, slopes: np.ndarray, nothing: np.ndarray) -> "Slope":
         """From slopes (seeds,) and those of studies without effect (studies, seeds)."""
         middle, error = float(slopes.mean()), float(slopes.std(ddof=1) / math.sqrt(len(slopes)))
         both, one = (null.half_width(nothing, share) for share in (1 - LEVEL, 1 - 2 * LEVEL))
@@ -44,10 +44,10 @@ class Power:
     power: float = math.nan  # share that finds the published slope; nan if no rise was published
     detectable: float = math.nan  # the slope that 80 % find; nan if there is none
     seeds_wanted: float = math.nan  # approximate number of seeds with which 80 % find the published slope
-    excluded: float = math.nan  # see `Line`
+    excluded: float = math.nan  # see `Slope`
 
 
-def power(finds: Callable[[float], float], published: float, seeds: int, line: Line) -> Power:
+def power(finds: Callable[[float], float], published: float, seeds: int, line: Slope) -> Power:
     """Return what a study could have found.
 
     Args:
@@ -63,7 +63,7 @@ def power(finds: Callable[[float], float], published: float, seeds: int, line: L
     return Power(finds(published), least, math.ceil(seeds * (least / published) ** 2), line.excluded)
 
 
-def said(could: Power, theirs: Published, seeds: int) -> str:
+def power_text(could: Power, theirs: Published, seeds: int) -> str:
     """Return a study's power as text.
 
     Args:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samgap.figures.gap import null
-from samgap.figures.gap.power import Line, Phrases, answered, power, said
+from samgap.figures.gap.power import Phrases, Slope, answered, power, power_text
 from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
-from samgap.figures.significance import critical, page
+from samgap.figures.significance import critical, pages_l
 
 STUDIES = 4_000  # simulated for the power
 
@@ -52,7 +52,7 @@ class Verdict(Judgment):
             excluded = f"slopes of {effect:g}, the smallest of interest," if line.excluded < effect else ""
         answer, reason = answered(tested.tail, tested.phrases, excluded)
         could = power(tested.finds, theirs.slope, seeds, line)
-        reason += f"; {said(could, theirs, seeds)}"
+        reason += f"; {power_text(could, theirs, seeds)}"
         if effect:
             reason += f", the smallest of interest, {effect:g}, in {100 * tested.finds(effect):.0f} %"
         return cls(
@@ -72,7 +72,7 @@ class Tested:
     cells: int
     statistic: float = math.nan  # of the test
     tail: null.Tail
-    line: Line
+    line: Slope
     published: Published
     finds: Callable[[float], float]  # see `power`
     phrases: Phrases
@@ -125,7 +125,7 @@ def judge(sample: Sample) -> Verdict:
         return Verdict(sample.series, "inconclusive", reason, sample.protocol, seeds, cells)
     nothing = null.gaps(seeds, cells, sample.rhos, 0, sample.sgd_runs) * spreads(gaps).astype(np.float32)
     statistic, tail = trend(gaps, sample.rhos, sample.sgd_runs)
-    line, shared = Line.of(slopes(places, gaps), slopes(places, nothing)), [*sample.published.shared]
+    line, shared = Slope.of(slopes(places, gaps), slopes(places, nothing)), [*sample.published.shared]
     tested = Tested(
         series=sample.series, protocol=sample.protocol, seeds=seeds, cells=cells, statistic=statistic, tail=tail,
         line=line, published=sample.published, finds=finds(nothing, places), phrases=Phrases.of(sample.what, x),
@@ -142,8 +142,8 @@ def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float
     agree by chance, and small nets are noisier than large ones. So p comes from simulated studies with both properties.
     """
     spread = spreads(gaps).astype(np.float32)
-    found = float(page(gaps))
-    return found, null.tails(found, lambda part: page(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
+    found = float(pages_l(gaps))
+    return found, null.tails(found, lambda part: pages_l(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
 
 
 def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
@@ -153,6 +153,6 @@ def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
         nothing: gaps (studies, seeds, cells) without effect.
         places: (cells,).
     """
-    largest = critical(page(nothing))
+    largest = critical(pages_l(nothing))
     sample, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
-    return lambda slope: float((page(sample + np.float32(slope) * rise) > largest).mean())
+    return lambda slope: float((pages_l(sample + np.float32(slope) * rise) > largest).mean())

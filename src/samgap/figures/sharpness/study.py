@@ -15,7 +15,7 @@ from samgap.figures.output import Study
 from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import TOP
 from samgap.figures.sharpness.verdict import allowed, falling, flatter
-from samgap.figures.table import Table, as_text, axis_label, cell_label, collect, shown
+from samgap.figures.table import Table, axis_label, cell_label, collect, format_value, shown
 from samgap.runs import sweeps
 from samgap.runs.sweeps import RHO
 
@@ -103,18 +103,18 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return the cells as texts for a table: mean ± standard error over seeds."""
     rows, known = [], cells.dropna(axis="columns", how="all")
     for _, cell in cells.iterrows():
-        row = {axis_label(axis): as_text(cell[axis]) for axis in axes}
+        row = {axis_label(axis): format_value(cell[axis]) for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
         row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"])}
         for name in (name for names in probed.NAMES.values() for name in names if name in known):
             error = f" ± {cell[f'{name}_se']:.2g}" if pd.notna(cell[f"{name}_se"]) else ""
             row[name] = f"{cell[name]:.3g}{error}" if pd.notna(cell[name]) else ""
             if name == TOP:
-                row |= {"allowed": f"{cell['largest']:.3g}", "within": as_text(cell["within"], ".0%")}
+                row |= {"allowed": f"{cell['largest']:.3g}", "within": format_value(cell["within"], ".0%")}
             elif pd.notna(cells[f"bound_{name}"]).any():
-                row[f"bound {name}"] = as_text(cell[f"bound_{name}"], ".3g") or "void"
+                row[f"bound {name}"] = format_value(cell[f"bound_{name}"], ".3g") or "void"
         if "published_s_2" in cells:
-            row["published s_2"] = as_text(cell["published_s_2"])
+            row["published s_2"] = format_value(cell["published_s_2"])
         rows.append(row)
     return shown(rows)
 

@@ -19,7 +19,7 @@ from samgap.runs.sweeps import RHO, SEED
 
 
 @dataclass(frozen=True)
-class Verdict(Judgment):
+class Flatness(Judgment):
     """The answer to one question for one series. p values are one-sided, and nan if nothing was tested."""
 
     claim: str
@@ -31,7 +31,7 @@ class Verdict(Judgment):
     runs: int = 0  # third question: number of runs in all
 
 
-def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
+def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Flatness:
     """Test whether SAM's lambda_max is smaller: SGD's minus SAM's mean over the rhos above 0, paired by seed.
 
     Args:
@@ -39,7 +39,7 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
         rhos: all rhos of the series.
     """
     claim = "SAM's lambda_max is smaller"
-    whole, left_out = blocks(runs, TOP, rhos)
+    whole, left_out = complete_seeds(runs, TOP, rhos)
     sam = [rho for rho in rhos if rho > 0]
     if problem := _problem(runs, len(whole), TOP):
         return _inconclusive(runs, claim, problem, len(whole))
@@ -56,7 +56,7 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
     return _tested(runs, claim, reasons, p, other_p, len(whole))
 
 
-def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
+def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Flatness:
     """Test whether s_2 falls as rho grows, by Page's L with seeds as blocks and an exact p.
 
     Args:
@@ -64,7 +64,7 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
         rhos: all rhos of the series, in ascending order.
     """
     claim = "s_2 falls as rho grows"
-    whole, left_out = blocks(runs, "s_2", rhos)
+    whole, left_out = complete_seeds(runs, "s_2", rhos)
     if problem := _problem(runs, len(whole), "s_2"):
         return _inconclusive(runs, claim, problem, len(whole))
     if len(rhos) < 3:
@@ -81,7 +81,7 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Verdict:
     return _tested(runs, claim, reasons, p, other_p, len(whole))
 
 
-def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
+def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Flatness:
     """Count the runs that end with lambda_max (1 + rho lambda_max) at most 2/eta, and judge by their share.
 
     Args:
@@ -101,10 +101,12 @@ def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Verdict:
     elif 2 * within < len(known):
         answer = "not reproduced"
     reason = f"{within} of {len(known)} runs end where {claim}, as linear stability allows"
-    return Verdict(str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, math.nan, math.nan, within, len(known))
+    return Flatness(
+        str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, math.nan, math.nan, within, len(known)
+    )
 
 
-def blocks(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.DataFrame, str]:
+def complete_seeds(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.DataFrame, str]:
     """Return a row for each complete seed, with a column for each rho, and a text that names the other seeds."""
     wide = runs.pivot(index=SEED, columns=RHO, values=name).reindex(columns=list(rhos))
     whole = wide.dropna()
@@ -131,16 +133,16 @@ def _problem(runs: pd.DataFrame, seeds: int, name: str) -> str:
 
 def _tested(
     runs: pd.DataFrame, claim: str, reasons: Mapping[str, str], p: float, other_p: float, seeds: int
-) -> Verdict:
+) -> Flatness:
     answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
     missed = int(runs["missed"].sum())
     unequal = f", though {missed} of {len(runs)} runs did not come down to that loss" if missed else ""
-    return Verdict(str(runs["series"].iloc[0]), answer, reasons[answer] + unequal, claim, seeds, 0, p, other_p)
+    return Flatness(str(runs["series"].iloc[0]), answer, reasons[answer] + unequal, claim, seeds, 0, p, other_p)
 
 
-def _inconclusive(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Verdict:
+def _inconclusive(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Flatness:
     diverged = int((runs["status"] == "diverged").sum())
     reason = f"whether {claim}: {problem}"
-    return Verdict(
+    return Flatness(
         str(runs["series"].iloc[0]), "inconclusive", reason, claim, seeds, diverged, math.nan, math.nan,
     )  # fmt: skip
