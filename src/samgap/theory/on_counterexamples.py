@@ -124,7 +124,7 @@ def threshold(setup: Setup) -> Row:
     statement = (
         "one dimension, Hessians 0 and h: (7d) is broken exactly from rho = k eta / (2 - k)^2, k = (p - p^4)^(-1/2)"
     )
-    return Row("(7d), threshold", statement, "ours", judged(margin, control), margin, control, evidence)
+    return Row.tested("(7d), threshold", statement, "ours", margin, control, evidence)
 
 
 def no_second(setup: Setup) -> Row:
@@ -162,5 +162,4 @@ def never_negative(setup: Setup) -> Row:
         f"{setup.draws} minima, least share of the largest |eigenvalue|; control: the smallest eigenvalue instead"
     )
     statement = "lambda_max(M_3 - H^3) >= 0, so the signed root s_3 >= 0"
-    verdict = judged(smallest(shares), smallest(wrong))
-    return Row("s_3, least", statement, "ours", verdict, smallest(shares), smallest(wrong), evidence)
+    return Row.tested("s_3, least", statement, "ours", smallest(shares), smallest(wrong), evidence)

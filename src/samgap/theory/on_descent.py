@@ -8,7 +8,7 @@ from samgap.theory import expectation, rates
 from samgap.theory.arrays import Array
 from samgap.theory.problems import Problem, copies, curved, least_squares
 from samgap.theory.rates import Constants
-from samgap.theory.row import ROUNDING, Row, Setup, judged, smallest
+from samgap.theory.row import ROUNDING, Row, Setup, smallest
 
 SHARES = (0, 0.25, 0.5, 0.9, 0.99, 1)  # of the limit of rho
 STEPS = 40
@@ -26,7 +26,7 @@ def quadratics(setup: Setup) -> Row:
         f"{len(problems)} least-squares problems x {len(SHARES)} rho, t to {STEPS}, every start, exact; "
         "room of the rate a step (0 at the limit, where eta* = 0); control: alpha 1.1 times"
     )
-    return Row("theorem 6", RATE, "poster", judged(min(inside), control), min(inside), control, evidence)
+    return Row.tested("theorem 6", RATE, "poster", min(inside), control, evidence)
 
 
 def general_step(setup: Setup) -> Row:
@@ -42,8 +42,7 @@ def general_step(setup: Setup) -> Row:
                 wrong.append((rates.factor_at(halved, rho, eta) - truth) / max(truth, 1))
     statement = "E f(x_{t+1}) <= f(x_t) [1 - eta D + lambda beta eta^2 (1 + beta rho)^2] for any step eta"
     evidence = f"{len(right)} settings of least squares, every start, exact; room of the factor; control: lambda halved"
-    verdict = judged(smallest(right), smallest(wrong))
-    return Row("theorem 6, any step", statement, "its proof", verdict, smallest(right), smallest(wrong), evidence)
+    return Row.tested("theorem 6, any step", statement, "its proof", smallest(right), smallest(wrong), evidence)
 
 
 def curves(setup: Setup) -> Row:
@@ -64,7 +63,7 @@ def curves(setup: Setup) -> Row:
         f"steps, exact; {LONG} steps simulated, at worst {max(errors):+.1f} standard errors above the bound (4 fails); "
         "control: alpha 4 times"
     )
-    return Row("theorem 6, not quadratic", RATE, "poster", judged(margin, control), margin, control, evidence)
+    return Row.tested("theorem 6, not quadratic", RATE, "poster", margin, control, evidence)
 
 
 def attained(setup: Setup) -> Row:
@@ -76,9 +75,8 @@ def attained(setup: Setup) -> Row:
         f"progress a step, 1 - factor, true over predicted, worst start: {best:.3f} (copies of x^2/2, rho = 0), "
         f"median {np.median(loose):.2f}, up to {max(loose):.0f}; margin: of the least to 1; control: of the median"
     )
-    verdict = judged(1 - best, 1 - float(np.median(loose)))
     statement = "the rate of theorem 6 cannot be improved for all problems: some problem needs it"
-    return Row("theorem 6, tight", statement, "ours", verdict, 1 - best, 1 - float(np.median(loose)), evidence)
+    return Row.tested("theorem 6, tight", statement, "ours", 1 - best, 1 - float(np.median(loose)), evidence)
 
 
 def looseness(problem: Problem, share: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from samgap.theory.arrays import Array
 from samgap.theory.lemmas import lemma_4, lemma_5
-from samgap.theory.row import Row, Setup, judged
+from samgap.theory.row import Row, Setup
 from samgap.theory.smooth import FAMILIES, Smooth, draw
 
 Slack = Callable[[Smooth, Array, Array, float, float], float]
@@ -30,7 +30,7 @@ def _row(name: str, statement: str, slack: Slack, setup: Setup, stream: int) -> 
         wrong.append(slack(drawn, mean, x, rho, drawn.beta / 2))
     margin, control = min(right), min(wrong)
     evidence = f"{len(right)} functions; least room as a share of the terms; control: beta halved"
-    return Row(name, statement, "poster", judged(margin, control), margin, control, evidence)
+    return Row.tested(name, statement, "poster", margin, control, evidence)
 
 
 def _points(setup: Setup, stream: int) -> Iterator[tuple[Smooth, Array, Array, float]]:

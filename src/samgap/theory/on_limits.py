@@ -11,44 +11,28 @@ from samgap.theory.row import ROUNDING, Row, Setup, refuted, smallest, void
 
 
 def as_a_sum(setup: Setup) -> Row:
-    """Theorem 6 with the poster's f, the sum of the f_i: ten copies of x^2/2, f = 5 x^2, rho = 0."""
-    count, x = 10, 1.0
-    constants = Constants(beta=1.0, lam=float(count), alpha=2.0 * count)  # f'' = 10; f'^2 = 100 x^2 = 20 f
-    eta, claimed = rates.best_step(constants, 0), rates.factor(constants, 0)
-    before, after = _scalar(np.ones(count), x, eta)
-    before, after = count * before, count * after
-    margin = claimed - after / before
-    evidence = f"{count} copies of x^2/2: eta* = {eta:g}, factor {claimed:g}, but f(x_1) / f(x_0) = {after / before:g}"
-    instance = {"hessians": [1.0] * count, "x_0": x, "rho": 0, "eta": eta, "factor": claimed, "true": after / before}
-    return Row(
-        "theorem 6, f the sum", "the same with f = sum of the f_i, as the poster defines it", "poster",
-        refuted(margin, before > 0), margin, None, evidence, instance,
-    )  # fmt: skip
+    """Theorem 6 with the poster's f, the sum of the f_i: ten copies of x^2/2, f = 5 x^2."""
+    constants = Constants(beta=1.0, lam=10.0, alpha=20.0)  # f'' = 10; f'^2 = 100 x^2 = 20 f
+    statement = "the same with f = sum of the f_i, as the poster defines it"
+    return _step_of_sgd("theorem 6, f the sum", statement, "10 copies of x^2/2", np.ones(10), constants)
 
 
 def without_sign(setup: Setup) -> Row:
-    """Theorem 6 without f_i >= 0: -x^2/2 and 3x^2/2, rho = 0."""
-    hessians, x = np.array([-1.0, 3.0]), 1.0
-    mean = float(hessians.mean())
-    constants = Constants(beta=float(np.abs(hessians).max()), lam=mean, alpha=2 * mean)
+    """Theorem 6 without f_i >= 0: -x^2/2 and 3x^2/2."""
+    hessians = np.array([-1.0, 3.0])
+    constants = Constants(beta=3.0, lam=1.0, alpha=2.0)
+    statement = "the same with f the mean, without f_i >= 0"
+    return _step_of_sgd("theorem 6, some f_i < 0", statement, "-x^2/2 and 3x^2/2", hessians, constants)
+
+
+def _step_of_sgd(name: str, statement: str, functions: str, hessians: Array, constants: Constants) -> Row:
+    """The row of one exact step of SGD, from x = 1 with rho = 0, on the functions h x^2 / 2."""
     eta, claimed = rates.best_step(constants, 0), rates.factor(constants, 0)
-    before, after = _scalar(hessians, x, eta)
-    margin = claimed - after / before
-    evidence = (
-        f"-x^2/2 and 3x^2/2: eta* = {eta:.4g}, factor {claimed:.4f}, but E f(x_1) / f(x_0) = {after / before:.4f}"
-    )
-    instance = {
-        "hessians": hessians.tolist(),
-        "x_0": x,
-        "rho": 0,
-        "eta": eta,
-        "factor": claimed,
-        "true": after / before,
-    }
-    return Row(
-        "theorem 6, some f_i < 0", "the same with f the mean, without f_i >= 0", "poster",
-        refuted(margin, before > 0), margin, None, evidence, instance,
-    )  # fmt: skip
+    true = float(((1 - eta * hessians) ** 2).mean())
+    margin = claimed - true
+    evidence = f"{functions}: eta* = {eta:.4g}, factor {claimed:.4g}, but E f(x_1) / f(x_0) = {true:.4g}"
+    instance = {"hessians": hessians.tolist(), "x_0": 1.0, "rho": 0, "eta": eta, "factor": claimed, "true": true}
+    return Row(name, statement, "poster", refuted(margin, True), margin, None, evidence, instance)
 
 
 def beyond(setup: Setup) -> Row:
@@ -67,16 +51,8 @@ def beyond(setup: Setup) -> Row:
     supported = max(best.values()) < 1 and min(ends.values()) > 1 and uphill()[0] < 0
     instance = {"diverges_from_times_the_limit": ends, "best_growth_at_10_times": best}
     statement = "beyond the limit of rho"
-    return Row(
-        "theorem 6, larger rho",
-        statement,
-        "poster",
-        void(margin > ROUNDING, supported),
-        margin,
-        None,
-        evidence,
-        instance,
-    )
+    verdict = void(margin > ROUNDING, supported)
+    return Row("theorem 6, larger rho", statement, "poster", verdict, margin, None, evidence, instance)
 
 
 def divergence(problem: Problem) -> float:
@@ -119,9 +95,3 @@ def uphill() -> tuple[float, str]:
     drift = (np.sin(x + rho * first) + (x + rho * second) / 4) / 2
     share = float(drift * mean / mean**2)
     return share, f"with 1 - cos x and x^2/8, x = 2, rho {rho / limit:.0f} limits, every small step raises E f"
-
-
-def _scalar(hessians: Array, x: float, eta: float) -> tuple[float, float]:
-    # (f before, E f after) an SGD step on the mean of h x^2 / 2, exact.
-    mean = hessians.mean() / 2
-    return float(mean * x**2), float(mean * (((1 - eta * hessians) * x) ** 2).mean())

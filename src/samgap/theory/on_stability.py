@@ -71,7 +71,7 @@ def commuting(setup: Setup) -> Row:
         f"{len(stable)} stable minima; largest share of its bound: {listed}; control: bound of s_{worst} 0.95 times"
     )
     statement = f"(7b), (7c), (7d) {STABLE} with commuting Hessians and eta > 2 rho"
-    return Row("(7b-d), commuting", statement, "ours", judged(margin, margin - 0.05), margin, margin - 0.05, evidence)
+    return Row.tested("(7b-d), commuting", statement, "ours", margin, margin - 0.05, evidence)
 
 
 def commuting_variance(setup: Setup) -> Row:
@@ -83,7 +83,7 @@ def commuting_variance(setup: Setup) -> Row:
     margin = 1 - max(shares)
     evidence = f"{len(shares)} stable minima, rho to 5 eta; largest share {max(shares):.3f}; control: bound 0.95 times"
     statement = f"s_2^2 <= 1 / eta^2 {STABLE} with commuting Hessians, whatever rho"
-    return Row("s_2, commuting", statement, "ours", judged(margin, margin - 0.05), margin, margin - 0.05, evidence)
+    return Row.tested("s_2, commuting", statement, "ours", margin, margin - 0.05, evidence)
 
 
 def one_step(setup: Setup) -> Row:
@@ -99,8 +99,7 @@ def one_step(setup: Setup) -> Row:
         "only; control: with rho > 0, bounds 0.9 times"
     )
     statement = "(7b), (7c), (7d) where one step contracts E|x - x*|^2 from every start, eta > 2 rho"
-    verdict = judged(1 - largest, 0.9 - of_sam)
-    return Row("(7b-d), one step", statement, "its proof", verdict, 1 - largest, 0.9 - of_sam, evidence)
+    return Row.tested("(7b-d), one step", statement, "its proof", 1 - largest, 0.9 - of_sam, evidence)
 
 
 def square_root(setup: Setup) -> Row:
@@ -119,7 +118,7 @@ def square_root(setup: Setup) -> Row:
         "control: without sqrt(r)"
     )
     statement = f"lambda_max(E A^2) <= sqrt(r) {STABLE}, r the rank of H; so s_2^2 <= sqrt(r) / eta^2 for SGD"
-    return Row("one step, repaired", statement, "ours", judged(margin, control), margin, control, evidence)
+    return Row.tested("one step, repaired", statement, "ours", margin, control, evidence)
 
 
 def tighter_sharpness(setup: Setup) -> Row:
@@ -134,7 +133,7 @@ def tighter_sharpness(setup: Setup) -> Row:
         f"{linear.largest_curvature(1, 1):.3f}/eta at eta, falling throughout; control: the same of (7b)"
     )
     statement = "(7a) allows less a with SAM than with SGD: (sqrt(1 + 8 rho/eta) - 1) / (2 rho) falls with rho"
-    return Row("SAM tighter, a", statement, "poster", judged(margin, control), margin, control, evidence)
+    return Row.tested("SAM tighter, a", statement, "poster", margin, control, evidence)
 
 
 def tighter_variance(setup: Setup) -> Row:

@@ -30,6 +30,11 @@ class Row:
     evidence: str
     instance: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def tested(cls, name: str, statement: str, source: str, margin: float, control: float, evidence: str) -> "Row":
+        """The row of a statement that was tested on many instances."""
+        return cls(name, statement, source, judged(margin, control), margin, control, evidence)
+
 
 @dataclass(frozen=True)
 class Setup:
