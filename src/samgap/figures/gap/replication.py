@@ -24,7 +24,7 @@ from scipy import special
 from samgap.figures.gap.gaps import Gaps
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL
-from samgap.figures.table import Table, axis_label, cell_label
+from samgap.figures.table import Table, axis_label, cell_label, format_value
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
 
 PUBLISHED_SEEDS = 3
@@ -61,24 +61,17 @@ class Replication(Judgment):
 
 
 def _shown(point: dict[str, Any]) -> dict[str, str]:
-    axes = {
-        key: f"{value:g}" if not isinstance(value, str) else value for key, value in point.items() if key not in KEYS
-    }
-    row = {axis_label(axis): text for axis, text in axes.items()} | {"": point["quantity"]}
+    axes = {axis_label(axis): format_value(value) for axis, value in point.items() if axis not in KEYS}
+    form = "g" if "agrees" not in point else "+.3f" if point["quantity"] == "gap" else ".3f"
+    names = {"published": "published", "ours": "center", "from": "low", "to": "high"}
+    numbers = {name: format_value(point.get(key), form) for name, key in names.items()}
     if "agrees" not in point:
-        theirs = f"{point['published']:g}"
-        return (
-            row
-            | {"published": theirs, "ours": f"{point['center']:g}", "from": "", "to": "", "agrees": ""}
-            | {"ours in theirs": f"chosen by {100 * point['share']:.0f} % of threes of our seeds"}
-        )
-    form = "{:+.3f}" if point["quantity"] == "gap" else "{:.3f}"
-    texts = [form.format(point[key]) for key in ("published", "center", "low", "high")]
-    back = [name for name, key in (("s.d.", "ours_in_sd"), ("s.e.", "ours_in_se")) if point[key]]
-    back_text = "" if math.isnan(point["band"]) else " and ".join(back) or "no"
-    return row | dict(zip(("published", "ours", "from", "to"), texts, strict=True)) | {
-        "agrees": "yes" if point["agrees"] else "no", "ours in theirs": back_text
-    }  # fmt: skip
+        share = f"chosen by {100 * point['share']:.0f} % of threes of our seeds"
+        return axes | {"": point["quantity"]} | numbers | {"agrees": "", "ours in theirs": share}
+    inside = " and ".join(name for name, key in (("s.d.", "ours_in_sd"), ("s.e.", "ours_in_se")) if point[key])
+    inside = "" if math.isnan(point["band"]) else inside or "no"
+    agrees = "yes" if point["agrees"] else "no"
+    return axes | {"": point["quantity"]} | numbers | {"agrees": agrees, "ours in theirs": inside}
 
 
 def replication(table: Table, found: Gaps, beside: pd.DataFrame) -> list[Replication]:
