@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
         root = Path(place["root"])
         sweep, written = archive.restore(archive.REFERENCE / place["name"] / place["scale"], root)
         total = len(sweep.unique())
-        print(f"{sweep.name}/{sweep.scale}: {written} of {total} runs were written into {root}.")
+        print(f"{sweep}: {written} of {total} runs were written into {root}.")
 
 
 if __name__ == "__main__":

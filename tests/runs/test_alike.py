@@ -9,13 +9,11 @@ import pytest
 from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.output import Study
-from samgap.figures.sharpness.study import evaluate
+from samgap.figures.sharpness.kinds import Sharpness
 from samgap.runs import alike, records, sweeps
 from samgap.runs.records import RunRecord
 from tests.figures.probed import write
 from tests.runs.test_records import make
-
-SETTINGS: dict[str, Any] = {"published": []}
 
 
 def change(root: Path, rho: float, seed: int, **values: Any) -> RunRecord:
@@ -30,7 +28,7 @@ def change(root: Path, rho: float, seed: int, **values: Any) -> RunRecord:
 
 
 def study(root: Path) -> Study:
-    return evaluate(root, "mine", "own", SETTINGS)
+    return Sharpness(title="").evaluate(root, "mine", "own", "paper")
 
 
 def test_runs_of_other_data_under_the_same_settings_are_refused(tmp_path: Path) -> None:

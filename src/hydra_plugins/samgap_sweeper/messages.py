@@ -21,7 +21,7 @@ def refuse_failed(outcomes: list[RunOutcome], runs: int, grid: Sweep, root: Path
         if skipped:
             others = f", and {skipped} were not started (hydra.sweeper.stop_after)"
         raise SettingError(
-            f"{len(failures)} of {runs} runs of {grid.name}/{grid.scale} failed{others}; "
+            f"{len(failures)} of {runs} runs of {grid} failed{others}; "
             f"first {sweeps.runs(root) / first.folder}: {first.error}"
         )
 
@@ -30,7 +30,7 @@ def planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:
     """Return what a sweep would do: a summary, and a line for each run in the order of their start."""
     scale = before.seconds_per_cost
     lines = [f"  {member.folder}  {format_duration(member.cost * scale)}" for member in left]
-    return "\n".join([f"{grid.name}/{grid.scale}: {before.text()}{work_left(before)}", *lines])
+    return "\n".join([f"{grid}: {before.text()}{work_left(before)}", *lines])
 
 
 def work_left(before: Progress) -> str:

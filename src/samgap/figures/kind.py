@@ -15,7 +15,9 @@ from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Judgment, Study
+from samgap.figures.table import Table, collect
 from samgap.rules import Rule, check
+from samgap.runs import sweeps
 from samgap.targets import locate
 
 if TYPE_CHECKING:
@@ -52,7 +54,6 @@ class Kind(ABC):
         """Its keys and their values."""
         return asdict(self)
 
-    @abstractmethod
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
         """Read the runs of a sweep and evaluate them.
 
@@ -64,6 +65,12 @@ class Kind(ABC):
         Raises:
             SettingError: there are no such runs, or they lack what this kind shows.
         """
+        table = collect(sweeps.read(root, name, scale), root, self.settings.get("registered"))
+        return self.study(table, root, protocol)
+
+    @abstractmethod
+    def study(self, table: Table, root: Path, protocol: str) -> Study:
+        """Evaluate runs; see `evaluate`."""
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """Return the verdicts of a result that was kept without its runs, by the current rules.

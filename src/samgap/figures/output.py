@@ -126,7 +126,7 @@ def as_text(study: Study) -> str:
     """Table and verdicts as text."""
     table = study.table
     lines = [
-        f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}",
+        f"{table.sweep}, {data(table)}: {study.title}",
         "",
         study.rows.to_string(index=False),
         "",

@@ -66,7 +66,7 @@ def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) ->
         found[member.folder] = record
     if not found:
         raise SettingError(
-            f"No run of {sweep.name}/{sweep.scale} in {root} has a record yet: carry out the sweep with "
+            f"No run of {sweep} in {root} has a record yet: carry out the sweep with "
             f"python -m samgap.train -m {sweeps.override_for(sweep.name, sweep.scale)}."
         )
     refuse_stray(sweep.axes, [record.settings for record in found.values()])

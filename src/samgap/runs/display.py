@@ -50,7 +50,7 @@ class Display:
         return text + (f", {format_duration(left)} left" if left is not None else "")
 
     def _follow(self) -> None:
-        label = f"{self.watch.sweep.name}/{self.watch.sweep.scale}"
+        label = str(self.watch.sweep)
         terminal = sys.stderr.isatty()
         bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
         printed = time.monotonic()

@@ -100,7 +100,7 @@ def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration
         sweep: of the study.
         first_run: when it started, ISO 8601 in UTC.
     """
-    path, commit, committed = f"conf/figure/{sweep.name}/{sweep.scale}.yaml", None, None
+    path, commit, committed = f"conf/figure/{sweep}.yaml", None, None
     history = provenance.history(path)
     for sha, time, text in history or ():
         if ((yaml.safe_load(text) or {}).get("draw") or {}).get("registered") != block:

@@ -46,6 +46,9 @@ class Sweep:
     members: list[Member]
     probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # requested, name to settings
 
+    def __str__(self) -> str:
+        return f"{self.name}/{self.scale}"
+
     def folder(self, root: Path) -> Path:
         """multirun/<name>/<scale>/"""
         return root / self.name / self.scale

@@ -40,7 +40,7 @@ def write(
     """
     if os.environ.pop("WANDB_SWEEP_ID", None):  # workers would inherit it
         warnings.warn("A W&B agent waits for one run and this is a sweep: WANDB_SWEEP_ID is left aside.", stacklevel=2)
-    name = f"{sweep.name}/{sweep.scale}"
+    name = str(sweep)
     config = {"grid": json.dumps(dataclasses.asdict(sweep)), "command": sweep.command}
     with session.run(
         root, **account, id=id_of(sweep.name, sweep.scale), name=f"gaps of {name}", group=name, job_type=JOB,

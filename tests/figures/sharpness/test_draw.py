@@ -11,9 +11,7 @@ from samgap import style
 from samgap.figures import output
 from samgap.figures.output import Study
 from samgap.figures.sharpness import draw_surfaces as surface
-from samgap.figures.sharpness import study as flatness
-from samgap.figures.sharpness import surfaces
-from samgap.figures.sharpness.kinds import Sharpness
+from samgap.figures.sharpness.kinds import Sharpness, Surfaces
 from tests.figures.probed import write
 
 SETTINGS: dict[str, Any] = {
@@ -23,15 +21,15 @@ SETTINGS: dict[str, Any] = {
 
 def flat(root: Path, **changes: Any) -> Figure:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
-    study = flatness.evaluate(root, "mine", "own", SETTINGS)
     kind = Sharpness(**SETTINGS)
+    study = kind.evaluate(root, "mine", "own", "paper")
     with style.style():
         return kind.draw(study.frame, output.report(study))
 
 
 def around(root: Path, **changes: Any) -> tuple[Figure, Study]:
     write(root, lambda rho, seed: 16 - 40 * rho + seed, **changes)
-    study = surfaces.evaluate(root, "mine", "own", SETTINGS)
+    study = Surfaces(**SETTINGS).evaluate(root, "mine", "own", "paper")
     with style.style():
         figure = surface.draw(study.frame, output.report(study), SETTINGS, titled=True)
         figure.canvas.draw()

@@ -13,15 +13,14 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.figures import output
 from samgap.figures.output import Study
-from samgap.figures.sharpness import surfaces
+from samgap.figures.sharpness.kinds import Sharpness, Surfaces
 from samgap.figures.sharpness.probed import limit, references, series
-from samgap.figures.sharpness.study import evaluate
 from samgap.figures.sharpness.verdict import Flatness, falling, flatter
 from samgap.theory.stability import largest_curvature
 from tests.figures.probed import write
 
 Command = Callable[..., tuple[int, str, str]]
-SETTINGS: dict[str, Any] = {"published": ["fig6", "fig4_fig5"]}
+KIND = Sharpness(title="", published=["fig6", "fig4_fig5"])
 
 
 def fall(rho: float, seed: int) -> float:
@@ -29,7 +28,7 @@ def fall(rho: float, seed: int) -> float:
 
 
 def study(root: Path, *arguments: Any, **changes: Any) -> Study:
-    return evaluate(write(root, *(arguments or (fall,)), **changes), "mine", "own", SETTINGS)
+    return KIND.evaluate(write(root, *(arguments or (fall,)), **changes), "mine", "own", "paper")
 
 
 def cells(found: Study) -> pd.DataFrame:
@@ -152,7 +151,7 @@ def test_a_probe_of_another_run_is_refused(tmp_path: Path) -> None:
     path = next(tmp_path.glob("runs/*/probes/hessian.json"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0"}))
     with pytest.raises(SettingError, match="is not of this run: move it away"):
-        evaluate(tmp_path, "mine", "own", SETTINGS)
+        KIND.evaluate(tmp_path, "mine", "own", "paper")
 
 
 def test_what_is_not_converged_is_counted_and_named(tmp_path: Path) -> None:
@@ -233,7 +232,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
 
 def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> None:
     write(tmp_path, fall, missing={(0, 0)}, hole=True)
-    found = surfaces.evaluate(tmp_path, "mine", "own", {"published": "fig4_fig5"})
+    found = Surfaces(title="", published="fig4_fig5").evaluate(tmp_path, "mine", "own", "paper")
     frame = found.frame
     assert frame[["ascent.rho", "seed"]].drop_duplicates().to_numpy().tolist() == [[0, 1], [0.2, 1]]
     losses = frame.set_index(["ascent.rho", "directions", "x", "y"])["loss"]
@@ -247,7 +246,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     output.write(found.frame, output.report(found), tmp_path)
     write(tmp_path / "b", fall, missing={(0, seed) for seed in range(3)})
     with pytest.raises(SettingError, match="No seed of mine/own has its SGD run and that of the largest rho done"):
-        surfaces.evaluate(tmp_path / "b", "mine", "own", {"published": None})
+        Surfaces(title="").evaluate(tmp_path / "b", "mine", "own", "paper")
 
 
 TINY = ("model.width=0.02", "data.train_size=32", "batch_size=16", "epochs=2", "eval_every=2", "seed=0,1")

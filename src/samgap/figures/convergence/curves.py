@@ -105,7 +105,7 @@ def load(table: Table, root: Path, keys: list[str]) -> pd.DataFrame:
         context |= {"width": record.settings["model"]["width"]}
         parts.append(own.assign(**context))
     if not parts:
-        raise SettingError(f"No run of {table.sweep.name}/{table.sweep.scale} has a curve: all of them diverged.")
+        raise SettingError(f"No run of {table.sweep} has a curve: all of them diverged.")
     frame = pd.concat(parts, ignore_index=True)
     if (shortest := min(len(part) for part in parts)) < 8:
         raise SettingError(f"A rate needs 8 epochs or more, and a run has {shortest}: raise epochs.")

@@ -11,6 +11,7 @@ from samgap.figures.chart import Chart
 from samgap.figures.convergence import charts, study
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment, Study
+from samgap.figures.table import Table
 from samgap.rules import Rule, number
 from samgap.runs.records import METRICS
 
@@ -28,9 +29,9 @@ class Convergence(Kind):
     }
     files = (METRICS,)
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
-        """Evaluate a sweep by `study.evaluate`; each rho is a series."""
-        return study.evaluate(root, name, scale, self.settings)
+    def study(self, table: Table, root: Path, protocol: str) -> Study:
+        """See `study.evaluate`; each rho is a series."""
+        return study.evaluate(table, root, self.settings)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """See `study.kept`. Which runs diverged is not kept with their rule."""

@@ -14,8 +14,7 @@ import pandas as pd
 from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, settled, swept
 from samgap.figures.convergence.verdict import Verdict, diverged, judge
 from samgap.figures.output import Study
-from samgap.figures.table import Table, axis_label, cell_label, collect, format_value, shown
-from samgap.runs import sweeps
+from samgap.figures.table import Table, axis_label, cell_label, format_value, shown
 from samgap.runs.sweeps import RHO, SEED
 from samgap.style import compact
 
@@ -56,19 +55,18 @@ def study(
     )
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Study:
+def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     """Read a sweep's curves, fit them and judge the fits.
 
     Args:
+        table: the runs.
         root: the results folder.
-        name, scale: of the sweep.
         settings: of the figure: published; interpolates_from, the width from which nets can interpolate; None
             counts nets with a final training accuracy of 99.9 %; linear_from, see `linear`.
 
     Raises:
-        SettingError: see `table.collect`, `curves.load`, `curves.fit` and `curves.reference`.
+        SettingError: see `curves.load`, `curves.fit` and `curves.reference`.
     """
-    table = collect(sweeps.read(root, name, scale), root)
     keys = ["rule", RHO, *swept(table), "params_total"]
     curves = load(table, root, keys)
     fits = fit(curves, keys, settings["interpolates_from"])

@@ -14,6 +14,7 @@ from samgap.figures.gap.cells import UNBIASED, Protocol
 from samgap.figures.gap.series import Question
 from samgap.figures.kind import Kind
 from samgap.figures.output import Judgment, Study
+from samgap.figures.table import Table
 from samgap.rules import Rule, number, one_of
 
 
@@ -34,9 +35,9 @@ class Gap(Kind):
     }
     main = f"gap: {charts.GAP}"
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
+    def study(self, table: Table, root: Path, protocol: str) -> Study:
         """See `study.evaluate`."""
-        return study.evaluate(root, name, scale, self.settings, protocol, self.verdicts)
+        return study.evaluate(table, self.settings, protocol, self.verdicts)
 
     @staticmethod
     def verdicts(question: Question) -> Sequence[Judgment]:

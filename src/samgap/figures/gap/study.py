@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,8 +16,8 @@ from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.replication import replication
 from samgap.figures.gap.series import Question, default_x
 from samgap.figures.output import Judgment, Study
-from samgap.figures.table import Table, cell_label, collect
-from samgap.runs import identity, sweeps
+from samgap.figures.table import Table, cell_label
+from samgap.runs import identity
 
 Verdicts = Callable[[Question], Sequence[Judgment]]
 
@@ -73,23 +72,19 @@ def _remarks(table: Table, found: Gaps, protocol: str) -> list[str]:
     return remarks + [f"Note: {note}." for note in found.notes]
 
 
-def evaluate(
-    root: Path, name: str, scale: str, settings: Mapping[str, Any], protocol: str, verdicts: Verdicts
-) -> Study:
-    """Read a sweep's records and evaluate them.
+def evaluate(table: Table, settings: Mapping[str, Any], protocol: str, verdicts: Verdicts) -> Study:
+    """Evaluate the runs of a sweep.
 
     Args:
-        root: the results folder.
-        name, scale: of the sweep.
+        table: the runs.
         settings: of the kind of figure: x, series, published, fixed_rho, rule, replicates.
         protocol: chooses the rho that is drawn: paper, or one of `UNBIASED`. The verdict does not depend on it.
         verdicts: gives the answers, such as `trend.verdicts`.
 
     Raises:
-        SettingError: see `table.collect` and `gaps.gaps`; also a protocol that the runs do not allow.
+        SettingError: see `gaps.gaps`; also a protocol that the runs do not allow.
     """
     block = settings["registered"] or {}
-    table = collect(sweeps.read(root, name, scale), root, block)
     found = gaps(table, block.get("equal_rho", settings["fixed_rho"]), block.get("rule", settings["rule"]))
     found = replace(found, effect=block.get("effect"))
     if protocol not in ("paper", *UNBIASED):
@@ -97,7 +92,7 @@ def evaluate(
     if f"{protocol}_gap" not in found.cells:
         also = {"holdout": " with data.holdout above 0", "quadratic": f" and {parabola.LEAST} radii"}
         need = "two seeds or more" + also.get(protocol, "")
-        raise SettingError(f"protocol={protocol} needs {need}, and {name}/{scale} has none: use protocol=paper.")
+        raise SettingError(f"protocol={protocol} needs {need}, and {table.sweep} has none: use protocol=paper.")
     x, over = _axes(found, settings["x"], settings["series"], identity.flat(table.records[0].settings))
     # A dense run does not say which pruner it had.
     meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]

@@ -10,6 +10,7 @@ from samgap.figures.chart import Chart, Map
 from samgap.figures.kind import Kind
 from samgap.figures.output import Study
 from samgap.figures.sharpness import charts, study, surfaces
+from samgap.figures.table import Table
 from samgap.runs.measurements import FOLDER
 from samgap.runs.records import METRICS
 
@@ -22,9 +23,9 @@ class Sharpness(Kind):
 
     files = (METRICS, FOLDER)
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
-        """Evaluate a sweep by `study.evaluate`; each rho is a cell."""
-        return study.evaluate(root, name, scale, self.settings)
+    def study(self, table: Table, root: Path, protocol: str) -> Study:
+        """See `study.evaluate`; each rho is a cell."""
+        return study.evaluate(table, root, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Return charts of lambda_max and s_k over rho."""
@@ -36,9 +37,9 @@ class Surfaces(Kind):
 
     files = (METRICS, FOLDER)
 
-    def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
-        """Evaluate a sweep by `surfaces.evaluate`, which draws SGD and the largest rho."""
-        return surfaces.evaluate(root, name, scale, self.settings)
+    def study(self, table: Table, root: Path, protocol: str) -> Study:
+        """See `surfaces.evaluate`, which draws SGD and the largest rho."""
+        return surfaces.evaluate(table, root, self.settings)
 
     def draw(self, frame: pd.DataFrame, report: Mapping[str, Any], *, titled: bool = True) -> "Figure":
         """Draw the planes in three dimensions and as contours; Vega-Lite can do neither."""

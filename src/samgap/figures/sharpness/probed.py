@@ -82,7 +82,7 @@ def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
 def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
     override = sweeps.override_for(sweep.name, sweep.scale)
     return (
-        f"{len(lacking)} run(s) of {sweep.name}/{sweep.scale}, {lacking[0]} the first, were not measured by the "
+        f"{len(lacking)} run(s) of {sweep}, {lacking[0]} the first, were not measured by the "
         f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
         f"(python -m samgap.train -m {override} ...)."
     )

@@ -15,25 +15,23 @@ from samgap.figures.output import Study
 from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import TOP
 from samgap.figures.sharpness.verdict import allowed, falling, flatter
-from samgap.figures.table import Table, axis_label, cell_label, collect, format_value, shown
-from samgap.runs import sweeps
+from samgap.figures.table import Table, axis_label, cell_label, format_value, shown
 from samgap.runs.sweeps import RHO
 
 PROBES = ("hessian", "moments")
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Study:
+def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     """Read the results of the probes hessian and moments for a sweep, summarize them and judge them.
 
     Args:
+        table: the runs.
         root: the results folder.
-        name, scale: of the sweep.
         settings: of the figure; only published is used, names of tables of s_2 by rho and of lambda_max.
 
     Raises:
-        SettingError: see `table.collect`, `probed.look` and `probed.references`.
+        SettingError: see `probed.look` and `probed.references`.
     """
-    table = collect(sweeps.read(root, name, scale), root)
     by_rho, tops = probed.references(settings["published"])
     found = probed.look(table, root, PROBES, PROBES)
     runs = probed.load(table, root, found, PROBES)

@@ -13,25 +13,23 @@ from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import Probes
 from samgap.figures.sharpness.study import measured, remarks, requested_rhos
 from samgap.figures.sharpness.verdict import flatter
-from samgap.figures.table import collect
-from samgap.runs import sweeps
+from samgap.figures.table import Table
 from samgap.runs.sweeps import RHO, SEED
 
 PROBES = ("hessian", "landscape")
 
 
-def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> Study:
+def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     """Read the results of the probes hessian and landscape for a sweep, and choose the surfaces to draw.
 
     Args:
+        table: the runs.
         root: the results folder.
-        name, scale: of the sweep.
         settings: of the figure; only published is used, the name of a table of lambda_max.
 
     Raises:
-        SettingError: no seed has finished all runs to be drawn; see also `table.collect` and `probed.look`.
+        SettingError: no seed has finished all runs to be drawn; see also `probed.look`.
     """
-    table = collect(sweeps.read(root, name, scale), root)
     by_rho, tops = probed.references(settings["published"])
     found = probed.look(table, root, PROBES, PROBES[1:])
     runs = probed.load(table, root, found, PROBES)
@@ -41,8 +39,9 @@ def evaluate(root: Path, name: str, scale: str, settings: Mapping[str, Any]) -> 
     chosen = [choose(runs[runs["series"] == named], requested_rhos(table, named)) for named in series]
     drawn = pd.concat(chosen)
     if drawn.empty:
-        sweep = f"{table.sweep.name}/{table.sweep.scale}"
-        raise SettingError(f"No seed of {sweep} has its SGD run and that of the largest rho done: wait for the sweep.")
+        raise SettingError(
+            f"No seed of {table.sweep} has its SGD run and that of the largest rho done: wait for the sweep."
+        )
     frame = pd.concat([surfaces(run, found[run["folder"]]) for _, run in drawn.iterrows()], ignore_index=True)
     seeds = ", ".join(f"{seed:g}" for seed in drawn[SEED].unique())
     rhos = ", ".join(f"{rho:g}" for rho in drawn[RHO].unique())
