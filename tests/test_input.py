@@ -57,7 +57,7 @@ TYPED = [
     (["data._partial_=x"], 'data._partial_ must be true or false, got "x".'),
     (["--resolve"], "Hydra does not take what was given (The --resolve flag can only be used"),
     (["optimizer.lr=${nothing}"], "optimizer.lr is wrong. Interpolation key 'nothing' not found."),
-    (["+probe.tol=null"], "probe must name files of conf/probe/, such as probe=[hessian], whose settings are keys"),
+    (["+probe.tol=null"], "probe must name files of conf/probe/, such as probe=[hessian], and their settings by keys"),
 ]
 
 

@@ -40,7 +40,7 @@ def number(expected: str, is_valid: Callable[[float], bool]) -> Rule:
 
 
 def numbers(expected: str, is_valid: Callable[[float], bool] = lambda _: True) -> Rule:
-    """Return a rule for a list of numbers for each of which `is_valid` is true."""
+    """Return a rule for a list of numbers; `is_valid` must be true for each."""
     return Rule(
         lambda value: isinstance(value, list) and all(is_number(one) and is_valid(one) for one in value), expected
     )

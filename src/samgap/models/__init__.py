@@ -1,1 +1,1 @@
-"""Nets whose size is set by one number, the width."""
+"""Nets with one number for their size, the width."""

@@ -37,7 +37,7 @@ def count(net: nn.Module) -> Counts:
 
 
 def nearest_width(build: Callable[[float], nn.Module], params: float, step: float) -> float:
-    """Return the width whose net comes nearest to `params` parameters; of two equally near, the smaller.
+    """Return the width of the net with the number of parameters nearest to `params`, the smaller of two.
 
     Args:
         build: makes the net of a given width, on the meta device. Wider nets must have more parameters.

@@ -27,8 +27,8 @@ def initialize(net: nn.Module, init: str) -> None:
 
     Args:
         net: any net.
-        init: "lecun_normal", or "torch" to keep what torch drew: uniform biases, and uniform kernels whose standard
-            deviation is smaller by a factor of 1.73.
+        init: "lecun_normal", or "torch" to keep what torch drew: uniform biases, and uniform kernels with a standard
+            deviation that is smaller by a factor of 1.73.
 
     Raises:
         SettingError: `init` is neither.

@@ -11,7 +11,7 @@ from samgap.pruning.random import uniform
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> mask.Masks:
     """Keep weights of each layer in proportion to the sum of its kernel's axes (inputs, outputs, height, width).
 
-    So small layers lose less. A layer whose share exceeds its size stays dense, and the others share the rest.
+    So small layers lose less. A layer with a share above its size stays dense, and the others share the rest.
 
     Args:
         net: `models.count.prunable` are its kernels.

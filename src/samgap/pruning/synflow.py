@@ -17,7 +17,7 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
 
     Args:
         net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
-        examples, seed: not used, apart from the shape of the examples.
+        examples, seed: not used, except for the shape of the examples.
         sparsity: share of kernel weights to remove, exact to the weight.
         iterations: n.
 

@@ -26,7 +26,7 @@ def requested(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     groups = config.get("probe") or {}
     if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
         raise SettingError(
-            "probe must name files of conf/probe/, such as probe=[hessian], whose settings are keys such as "
+            "probe must name files of conf/probe/, such as probe=[hessian], and their settings by keys such as "
             f"probe.hessian.tol, got {json.dumps(groups)}."
         )
     return {name: options(group) for name, group in groups.items() if "_target_" in group}
