@@ -242,7 +242,7 @@ def test_status_and_drawing_bring_neither_torch_nor_lightning(mine: Path) -> Non
     assert "INCONCLUSIVE" in done.stdout
 
 
-def test_status_tells_of_every_sweep(command: Command, tmp_path: Path) -> None:
+def test_status_shows_every_sweep(command: Command, tmp_path: Path) -> None:
     assert command("status", f"root={tmp_path}")[1] == f"No sweep in {tmp_path} yet.\n"
     # One width has too many pixels of padding to be a data set: it fails, the others do not.
     command(
@@ -577,7 +577,7 @@ def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
     assert len([*(tmp_path / "wandb").glob("offline-run-*")]) == 1
 
 
-def test_a_smaller_grid_of_the_same_name_is_told(command: Command, tmp_path: Path) -> None:
+def test_a_smaller_grid_of_the_same_name_is_reported(command: Command, tmp_path: Path) -> None:
     grid = ("-m", "name=mine", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1")
     assert "grid before" not in command("train", *grid, "seed=0,1,2")[2]
     assert "2 runs of the grid before are not in this one; their records stay." in command("train", *grid, "seed=0")[2]

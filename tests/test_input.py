@@ -62,7 +62,7 @@ TYPED = [
 
 
 @pytest.mark.parametrize(("arguments", "part"), TYPED, ids=[" ".join(arguments)[:40] for arguments, _ in TYPED])
-def test_what_cannot_be_is_told_with_its_cure(
+def test_what_cannot_be_is_reported_with_its_cure(
     command: Command, tmp_path: Path, arguments: list[str], part: str
 ) -> None:
     code, out, err = command("train", *arguments, *([] if "root=" in arguments[0] else [f"root={tmp_path}"]))
@@ -108,7 +108,7 @@ def test_a_record_is_not_trusted_by_its_place(command: Command, tmp_path: Path) 
     assert records.read(sam) == records.read(sgd)  # nothing was written over
 
 
-def test_a_record_that_was_edited_is_told(tmp_path: Path) -> None:
+def test_a_record_that_was_edited_is_reported(tmp_path: Path) -> None:
     run(config(*TINY, f"root={tmp_path}"), tmp_path)
     path = tmp_path / "record.json"
     path.write_text(path.read_text().replace('"epochs": 1,', '"epochs": 2,', 1))
@@ -116,7 +116,7 @@ def test_a_record_that_was_edited_is_told(tmp_path: Path) -> None:
         records.read(tmp_path)
 
 
-def test_a_probe_looks_where_it_is_told_and_changes_no_run(
+def test_a_probe_looks_where_it_is_set_and_changes_no_run(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").mkdir()

@@ -87,7 +87,7 @@ def test_make_starts_runs_on_several_devices(tmp_path: Path, options: list[str],
     assert drawing == ["samgap.draw", "figure=fig9/smoke", "root='multirun'"]
 
 
-def test_make_hands_on_what_is_typed_and_tells_the_drawing_what_it_must_know(tmp_path: Path) -> None:
+def test_make_hands_on_what_is_typed_and_gives_the_drawing_what_it_must_know(tmp_path: Path) -> None:
     skip, seeds, title = "hydra.sweeper.skip={model.width:[0.2]}", "seed=range(0,2)", "draw.title=a b*"
     options = f"{skip} name=mine {seeds} draw.title='a b*' logger=wandb"
     sweep, drawing = made(tmp_path, "reproduce-fig8", f"OVERRIDES={options}", "ROOT=/My Drive (1)/it's")

@@ -111,7 +111,7 @@ def advanced(root: Path) -> Callable[[], bool]:
 
 
 @on_slurm
-def test_a_killed_run_is_told_and_goes_on_when_it_is_asked_for_again(
+def test_a_killed_run_is_reported_and_goes_on_when_it_is_requested_again(
     command: Command, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
     process = start(tmp_path, *SLURM, *LONG)

@@ -142,7 +142,7 @@ def carried_out(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str, **
 
 
 @pytest.mark.parametrize(("part", "code"), [(good, 0), (wrong, 1), (broken, 1)])
-def test_a_part_that_fails_is_told_and_the_next_goes_on(
+def test_a_part_that_fails_is_reported_and_the_next_goes_on(
     part: check_gpu.Part, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert carried_out(monkeypatch, tmp_path, first=part, second=good) == code
@@ -209,7 +209,7 @@ def test_a_device_that_rounds_otherwise_or_forgets_is_found_out(
     assert right.differ(a, b) == 1
 
 
-def test_a_process_that_dies_hangs_or_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_hangs_or_raises_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "CONTEXT", Threads())
     monkeypatch.setattr(isolation, "SILENCE_SECONDS", 0.2)
     here = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 9)

@@ -110,7 +110,7 @@ def test_every_check_can_fail() -> None:
     assert {*FAULTS.values(), *(name for names in ALSO.values() for name in names)} == {p.name for p in PROPERTIES}
 
 
-def test_every_property_says_what_is_wanted() -> None:
+def test_every_property_says_what_is_expected() -> None:
     assert len({each.name for each in PROPERTIES}) == len(PROPERTIES)
     assert all(each.wanted and each.check.__doc__ for each in PROPERTIES)
 
@@ -187,7 +187,7 @@ def test_bad_input_is_one_sentence(
         ("tests.conformance.styles:WrapperTwoStep", "wrapper-two-step"),
     ],
 )
-def test_styles_are_told_apart_and_used_right(target: str, adapter: str) -> None:
+def test_styles_are_distinguished_and_used_right(target: str, adapter: str) -> None:
     subject = subject_for(target, "sam", {}, None)
     assert subject.adapter == adapter
     for name in ("first pass", "direction of the ascent", "descent", "rho = 0", "weight decay"):

@@ -82,7 +82,7 @@ def test_batch_norm_without_running_statistics_is_refused() -> None:
         pass
 
 
-def test_a_net_is_held_in_evaluation_mode_and_put_back_module_by_module() -> None:
+def test_a_net_is_in_evaluation_mode_and_is_restored_module_by_module() -> None:
     net = conv()
     net.train()
     net[1].eval()

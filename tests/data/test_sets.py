@@ -81,7 +81,7 @@ def test_unused_images_are_all_the_others_with_clean_labels() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"train_size": 1000, "holdout": 200}])
-def test_to_score_unused_images_wants_some(settings: dict[str, int]) -> None:
+def test_to_score_unused_images_needs_some(settings: dict[str, int]) -> None:
     with pytest.raises(SettingError, match=r"set it to false, or lower data\.train_size"):
         make(score_unused=True, **settings)
 
@@ -170,7 +170,7 @@ def test_other_errors_of_torch_are_nobody_s_to_put_right() -> None:
     assert explain(error.value) is None
 
 
-def test_a_factorization_has_the_singular_values_that_were_asked_for() -> None:
+def test_a_factorization_has_the_singular_values_that_were_requested() -> None:
     for condition in (1, 10, 1e4):
         values = torch.linalg.svdvals(factorization.matrix(condition))
         assert values.tolist() == pytest.approx(torch.logspace(0, -1, 6, base=condition).tolist(), rel=1e-5)

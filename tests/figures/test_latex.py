@@ -25,7 +25,7 @@ def test_numbers_and_verdicts_are_macros_and_cells_a_table() -> None:
     ]
 
 
-def test_names_of_macros_are_letters_and_tell_numbers_apart() -> None:
+def test_names_of_macros_are_letters_and_distinguish_numbers() -> None:
     names = {latex.macro("gap", f"{value:g}") for value in (0.5, 5, -5, 0.05, 10, 1)}
     assert len(names) == 6
     assert all(name.isalpha() for name in names)

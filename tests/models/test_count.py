@@ -110,12 +110,12 @@ def test_nearest_width_refuses_what_no_net_comes_near() -> None:
 
 
 @pytest.mark.parametrize("width", [0, -1, 2.5])
-def test_resnet18_wants_whole_filters(width: float) -> None:
+def test_resnet18_needs_whole_filters(width: float) -> None:
     with pytest.raises(SettingError, match=r"model\.width.*whole number"):
         resnet18(width)
 
 
-def test_mlp_wants_neurons() -> None:
+def test_mlp_needs_neurons() -> None:
     with pytest.raises(SettingError, match=r"model\.width must be at least 0\.01"):
         mlp(0.005)
 

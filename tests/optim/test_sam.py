@@ -173,7 +173,7 @@ def test_asam_does_not_see_a_layer_s_scale() -> None:
     assert moved[0] == pytest.approx(moved[1], rel=1e-12)
 
 
-def test_asam_wants_names() -> None:
+def test_asam_needs_names() -> None:
     with pytest.raises(ValueError, match="ASAM needs the module"):
         ASAM(SGD([nn.Parameter(torch.ones(1))], lr=0.1), 0.1)
 
@@ -254,7 +254,7 @@ def test_groups_of_examples_each_have_an_ascent_of_their_own(variant: type[SAM])
     assert loss.item() == pytest.approx(0.4 * losses[0] + 0.4 * losses[1] + 0.2 * losses[2])
 
 
-def test_a_step_wants_a_closure() -> None:
+def test_a_step_needs_a_closure() -> None:
     with pytest.raises(ValueError, match="needs a closure"):
         Wrapper(SGD([nn.Parameter(torch.ones(1))], lr=0.1)).step()
 

@@ -33,7 +33,7 @@ def shared_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[i
 
 
 @given(sizes_and_weights, st.data())
-def test_shares_are_dealt_by_webster_s_method(layers: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_shares_are_divided_by_webster_s_method(layers: list[tuple[int, int]], data: st.DataObject) -> None:
     sizes, weights = [size for size, _ in layers], [weight for _, weight in layers]
     live = data.draw(st.integers(0, sum(sizes)))
     found, expected = mask.shares(weights, live, sizes), shared_one_by_one(weights, live, sizes)
@@ -106,7 +106,7 @@ def test_equal_scores_keep_the_exact_count() -> None:
     assert kept.tolist() == [True] * 3 + [False] * 7
 
 
-def test_layers_of_one_score_are_not_dealt_out_by_position() -> None:
+def test_layers_of_one_score_are_not_divided_by_position() -> None:
     distinct = torch.arange(1.0, 401)
     for scores in ({"a": torch.zeros(5), "b": distinct}, {"b": distinct, "a": torch.zeros(5)}):
         for live in (1, 400, 405):  # none of the layer, none, all

@@ -306,7 +306,7 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
         assert collect(tmp_path).card is None
 
 
-def test_lines_can_be_told_apart_without_color(shown: collected.Collected) -> None:
+def test_lines_can_be_distinguished_without_color(shown: collected.Collected) -> None:
     groups = [*(study.charts for study in shown.studies), *shown.evidence.tables.charts().values()]
     charts = [chart for charts in groups for chart in charts if isinstance(chart, Chart)]
     for chart in charts:

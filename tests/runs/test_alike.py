@@ -50,7 +50,7 @@ def test_other_settings_may_have_other_data_and_a_regression_s_may_be_rounded(tm
     alike.refuse_other_data([make(**none), make("seed=1", data_sha256="1", **none)], tmp_path)
 
 
-def test_arms_that_were_not_carried_out_alike_are_told(tmp_path: Path) -> None:
+def test_arms_that_were_not_carried_out_alike_are_reported(tmp_path: Path) -> None:
     write(tmp_path, lambda rho, seed: 1.0, rhos=(0, 0.1, 0.2), seeds=(0, 1))
     assert not any("pairs of an SGD" in text for text in output.remarks(study(tmp_path)))
     change(tmp_path, 0.1, 0, versions={"torch": "2.1"}, host="elsewhere", stepper="compiled")

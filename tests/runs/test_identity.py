@@ -84,7 +84,7 @@ def test_sparsity_zero_is_the_dense_net_whatever_the_mask() -> None:
     assert of("pruner.sparsity=0.5", "pruner.seed=5") != of("pruner.sparsity=0.5")
 
 
-def test_the_mask_s_seed_follows_the_seed_unless_told() -> None:
+def test_the_mask_s_seed_follows_the_seed_unless_set() -> None:
     assert of("pruner.sparsity=0.5", "seed=3", "pruner.seed=3") == of("pruner.sparsity=0.5", "seed=3")
     assert of("pruner.sparsity=0.5", "seed=3", "pruner.seed=0") != of("pruner.sparsity=0.5", "seed=3")
 

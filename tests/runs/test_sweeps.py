@@ -84,7 +84,7 @@ def test_clock(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_the_table_has_only_what_the_sweep_asked_for(tmp_path: Path) -> None:
+def test_the_table_has_only_what_the_sweep_requested(tmp_path: Path) -> None:
     planned = sweep(tmp_path, "ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.2")
     for override in ("ascent.rho=0", "ascent.rho=0.1", "ascent.rho=0.5"):
         record = make(override)

@@ -102,7 +102,7 @@ def test_strictly_stable_minima_beyond_a_bound(statement, monkeypatch: pytest.Mo
     assert all(case["ratio"] > 1 for case in row.instance.values())
 
 
-def test_a_counterexample_that_does_not_verify_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counterexample_that_does_not_verify_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_counterexamples, "LATE", 1500)
     monkeypatch.setattr(on_counterexamples, "RUNS", 1000)
     hessians = instances.PAIRS_SGD.hessians

@@ -176,7 +176,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     session.end_process()
 
 
-def test_a_run_tells_its_settings_its_whole_record_its_curve_and_its_probes(logged: Path) -> None:
+def test_a_run_sends_its_settings_its_whole_record_its_curve_and_its_probes(logged: Path) -> None:
     done = {record["identity"]: record for record in lasting(logged).values()}
     assert len(done) == 8
     for folder in set(folders(logged)) - set(gap_runs(logged)):
@@ -221,7 +221,7 @@ def test_the_gap_run_holds_grid_gaps_verdict_figure_and_files(logged: Path) -> N
     )
 
 
-def test_drawing_again_tells_the_same_run(command: Command, logged: Path, tmp_path: Path) -> None:
+def test_drawing_again_updates_the_same_run(command: Command, logged: Path, tmp_path: Path) -> None:
     shutil.copytree(logged / "runs", tmp_path / "runs")
     shutil.copytree(logged / NAME, tmp_path / NAME)
     for how in ((), CURVES):
@@ -276,7 +276,7 @@ def test_a_sweep_that_is_read_back_gives_the_same_gaps(
     assert api.queries == 1
 
 
-def test_curves_and_probes_are_read_back_where_a_figure_wants_them(
+def test_curves_and_probes_are_read_back_where_a_figure_needs_them(
     command: Command,
     read_back: Callable[..., Any],
     api: FakeApi,
@@ -354,7 +354,7 @@ def test_what_w_and_b_does_not_know_is_one_sentence(api: FakeApi, tmp_path: Path
     assert not [*tmp_path.iterdir()]
 
 
-def test_reading_wants_an_account_and_a_server(
+def test_reading_needs_an_account_and_a_server(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: None
 ) -> None:
     def said(*arguments: str) -> str:

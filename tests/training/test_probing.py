@@ -236,7 +236,7 @@ def test_the_probe_command(command: Command, tmp_path: Path) -> None:
         assert (code, message in err) == (1, True), err
 
 
-def test_a_damaged_measurement_is_told(tmp_path: Path) -> None:
+def test_a_damaged_measurement_is_reported(tmp_path: Path) -> None:
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "hessian.json").write_text("{")
     with pytest.raises(SettingError, match="is damaged"):

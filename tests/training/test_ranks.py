@@ -125,13 +125,13 @@ def test_a_stopped_run_goes_on_on_all_ranks(several: Path) -> None:
     assert stopped["epochs"] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]  # stopped in the fifth, and nothing before it again
 
 
-def test_devices_want_torchrun(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_devices_need_torchrun(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"a process each: torchrun --nproc_per_node=2 -m samgap\.train"):
         run(tiny("trainer.devices=2"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_torchrun_wants_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_needs_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingError, match=r"2 processes were started for one run: set trainer\.devices=2"):
         ranks.require(1)

@@ -255,7 +255,7 @@ def test_a_resumed_run_keeps_the_mask_of_its_checkpoint(
     assert lasting(run(config, tmp_path / "stopped")) == lasting(whole)
 
 
-def test_a_sparse_record_tells_what_each_layer_lost(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_sparse_record_shows_what_each_layer_lost(tiny: Tiny, tmp_path: Path) -> None:
     record = run(tiny("pruner=random_erk", "pruner.sparsity=0.5"), tmp_path)
     sizes = {"layers.1.weight": 64 * 30, "layers.3.weight": 300, "layers.5.weight": 100}
     assert record.sparsity_by_layer.keys() == sizes.keys()
@@ -303,7 +303,7 @@ def test_a_flipped_byte_in_a_checkpoint_is_seen(tiny: Tiny, tmp_path: Path, monk
         run(config, tmp_path / "run")
 
 
-def test_weights_are_kept_when_asked(tiny: Tiny, tmp_path: Path) -> None:
+def test_weights_are_kept_on_request(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny("trainer.keep_weights=true", "pruner.sparsity=0.9")
     record = run(config, tmp_path)
     weights = torch.load(tmp_path / "weights.pt")
@@ -487,7 +487,7 @@ def test_the_checkpoint_has_plain_keys(tiny: Tiny, tmp_path: Path, monkeypatch: 
     json.dumps(state["samgap"]["curve"])
 
 
-def test_the_curve_tells_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None:
+def test_the_curve_shows_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None:
     run(tiny("ascent.rho=0.2", "epochs=2", "ascent.interval=2"), tmp_path / "sam")
     run(tiny("ascent.rho=0"), tmp_path / "sgd")
     for row in curve(tmp_path / "sam"):
@@ -500,7 +500,7 @@ def test_the_curve_tells_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None
     assert "eps_norm" not in curve(tmp_path / "sgd")[0]
 
 
-def test_an_ascent_of_another_length_than_rho_is_told(
+def test_an_ascent_of_another_length_than_rho_is_reported(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As weights of half precision would have it.
@@ -555,7 +555,7 @@ def test_a_checkpoint_of_another_run_is_refused(tiny: Tiny, tmp_path: Path, monk
         run(tiny("trainer.checkpoint_seconds=0", "epochs=3", "ascent.rho=0.3"), tmp_path / "other")
 
 
-def test_synchronized_batch_norm_wants_cuda(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synchronized_batch_norm_needs_cuda(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingError, match="synchronized needs CUDA devices"):
         run(tiny("model=resnet18", "model.batch_norm=synchronized", "trainer.devices=2"), tmp_path)

@@ -76,7 +76,7 @@ def test_stacked_runs_are_single_ones(tiny: Tiny, tmp_path: Path, words: str, to
     hold(found, configs, tmp_path, tolerance)
 
 
-def test_sgd_runs_are_stacked_apart_from_sam(tiny: Tiny, tmp_path: Path) -> None:
+def test_sgd_runs_are_not_stacked_with_sam(tiny: Tiny, tmp_path: Path) -> None:
     configs = numbered(*(tiny(*SAME, "precision=64-true", f"seed={seed}", "ascent.rho=0") for seed in (0, 1)))
     assert stacked.alike(RunPlan.of(configs[0])) != stacked.alike(RunPlan.of(tiny(*SAME, "precision=64-true")))
     before = warnings.filters[:], warnings.showwarning, threading.active_count(), torch.get_default_dtype()

@@ -141,7 +141,7 @@ def test_a_power_law_is_no_line_and_a_sum_of_exponentials_is_open() -> None:
     assert between.late < 0.8
 
 
-def test_a_linear_rate_is_asked_only_where_theorem_6_says_something() -> None:
+def test_a_linear_rate_is_tested_only_where_theorem_6_says_something() -> None:
     curves = {4: bent(0.5), 10: exponential(0.2)}
     reasons = {}
     for loss, momentum, rule in (("cross_entropy", 0, "sgd"), ("squared", 0.9, "sgd"), ("squared", 0, "sam")):
@@ -168,7 +168,7 @@ def test_what_has_stopped_at_the_floor_of_normalized_sam_is_left_out() -> None:
     assert judged(curves)[0].answer == "inconclusive"
 
 
-def test_what_cannot_be_told_is_inconclusive() -> None:
+def test_what_is_unknown_is_inconclusive() -> None:
     for curves, seeds, reason in (
         ({4: exponential(0.1)}, 5, "no net interpolates"),
         ({10: exponential(0.1)}, 5, "none is left to compare"),

@@ -106,7 +106,7 @@ def test_all_rules_that_the_runs_allow_are_there() -> None:
     assert frame[frame["study"] == "fig7/cpu"]["rule"].tolist() == ["paper", "loso", "quadratic", "fixed"]
 
 
-def test_every_way_of_asking_is_asked_once() -> None:
+def test_every_way_of_asking_is_used_once() -> None:
     series = one(train=lambda width, rho, seed: 1.0 if width > 2 else 0.9, widths=(1, 2, 3, 4, 5))
     frame = specifications.table(series)
     # All five, four, and the three that interpolate, by three rules and three statistics; none is published.
@@ -125,7 +125,7 @@ def test_without_an_effect_few_ways_of_asking_find_one() -> None:
     assert pd.concat(frames)["says_yes"].mean() < 0.2
 
 
-def test_the_best_epoch_is_asked_where_runs_were_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_best_epoch_is_used_where_runs_were_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def grows(width: float) -> float:
         return 0.01 * width
 

@@ -60,7 +60,7 @@ def test_a_flatter_one_is_not_a_reproduction() -> None:
     assert (found.answer, found.reason.split(" (")[0]) == ("not reproduced", "the gap grows less")
 
 
-def test_equal_rises_are_seldom_told_apart() -> None:
+def test_equal_rises_are_seldom_distinguished() -> None:
     studies = 24
     answers = [last((0.5, 0.5), noise=0.3, seed=seed).answer for seed in range(studies)]
     for answer in ("reproduced", "not reproduced"):

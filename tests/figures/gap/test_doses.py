@@ -39,7 +39,7 @@ def test_slopes_that_grow_with_the_dose_are_found_and_measured() -> None:
     assert last({0: 0.1, 0.1: 0.05, 0.5: -2.4}).answer == "not reproduced"
 
 
-def test_equal_slopes_are_seldom_told_apart() -> None:
+def test_equal_slopes_are_seldom_distinguished() -> None:
     p = [last(dict.fromkeys(DOSES, 1.0), seed=seed).p_up for seed in range(10)]
     assert sum(value < 0.05 for value in p) <= 2  # more once in a hundred
     assert np.mean(p) == pytest.approx(0.5, abs=0.25)

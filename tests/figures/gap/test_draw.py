@@ -119,7 +119,7 @@ def test_the_numbers_drawn_are_the_table_s() -> None:
     assert np.allclose(theirs.get_ydata(), published.load("fig8")["gap"])
 
 
-def test_lines_are_told_apart_without_color() -> None:
+def test_lines_are_distinguished_without_color() -> None:
     known = study()
     for chart in Gap(**SETTINGS).charts(known.frame, known.statistics):
         looks = [(line.dash, line.look.marker, line.filled) for line in chart.lines]
@@ -195,7 +195,7 @@ def test_nets_that_interpolate_here_and_there_are_listed() -> None:
     )
 
 
-def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
+def test_several_series_have_a_name_each_and_separate_notes() -> None:
     figure = drawn(extra={"data.label_noise": [0, 0.5]})
     assert sum(text.startswith("label_noise=0: ") for text in labels(figure, 0)) == 3  # fig8's too: no noise
     assert sum(text.startswith("label_noise=0.5: ") for text in labels(figure, 0)) == 2

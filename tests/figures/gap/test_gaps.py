@@ -200,7 +200,7 @@ def test_a_parabola_reports_between_the_radii_that_were_swept() -> None:
     assert found.cells.iloc[0]["quadratic_rho"] == pytest.approx(0.1)
 
 
-def test_a_parabola_wants_four_radii() -> None:
+def test_a_parabola_needs_four_radii() -> None:
     found = gaps(table(hand), rule="quadratic")
     assert "quadratic_gap" not in found.cells
     assert found.notes == ["no unbiased gap, no interval and no verdict, which need two seeds and 4 radii"]
@@ -265,7 +265,7 @@ def test_gaps_are_of_what_is_scored() -> None:
 
 
 @pytest.mark.parametrize("rhos", [[0], [0.1, 0.2]])
-def test_a_gap_wants_both_arms(rhos: list[float]) -> None:
+def test_a_gap_needs_both_arms(rhos: list[float]) -> None:
     with pytest.raises(SettingError, match=r"sweep ascent\.rho over 0 and at least one other value"):
         gaps(table(hand, rhos=rhos))
 

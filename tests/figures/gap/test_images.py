@@ -6,7 +6,7 @@ import pytest
 from samgap.figures.gap.images import split
 
 
-def test_noise_of_seeds_and_images_that_only_add_up_is_told_apart() -> None:
+def test_noise_of_seeds_and_images_that_only_add_up_is_distinguished() -> None:
     of_seed, of_image = np.array([-1.0, 0.5, 2.0]), np.array([0.0, 4.0, -4.0, 1.0])
     found = split(of_seed[:, None] + of_image)
     sd = of_seed.std(ddof=1)

@@ -121,7 +121,7 @@ def test_the_same_study_again_seldom_differs(lift: Callable[[float, float], floa
         assert answers["too few"] > 75
 
 
-def test_another_study_is_told_from_ours() -> None:
+def test_another_study_is_distinguished_from_ours() -> None:
     random = np.random.default_rng(3)
     answer = judged(study(random, 8, rises), study(random, 3, level))
     assert answer.answer == "differs"

@@ -115,7 +115,7 @@ def test_a_flat_gap_whose_interval_holds_the_published_slope_is_inconclusive() -
     assert verdict(FLAT).answer == "inconclusive"
 
 
-def test_a_rise_that_is_steeper_than_the_published_one_is_not_held_against_it() -> None:
+def test_a_rise_that_is_steeper_than_the_published_one_does_not_count_against_it() -> None:
     # Where the smallest net collapses the ranks show no trend, and the slope is far above what was published.
     rows = [[-10 + e, 1 - e, 0.9 - e] for e in (0, 0.01, 0.02, 0.03)]
     found = verdict(rows, target=0.066)
@@ -260,7 +260,7 @@ def test_the_reason_names_the_axis() -> None:
     assert "the gap grows with size" in verdicts(Question(found, "params_total"))[0].reason
 
 
-def test_only_plain_nets_are_held_against_the_published_slope() -> None:
+def test_only_plain_nets_are_compared_with_the_published_slope() -> None:
     found = gaps(table(rising, extra={"pruner.sparsity": [0, 0.5]}))
     targets = [v.published_slope for v in verdicts(Question(found, "params_total", None, published.load("fig8")))]
     assert targets == pytest.approx([0.2149, math.nan] * 2, abs=1e-3, nan_ok=True)
@@ -376,6 +376,6 @@ def test_a_grid_of_sparsities_is_not_taken_for_one_while_it_fills_up() -> None:
     assert names(gaps(whole), "params_total") == ["pruner.sparsity=0", "pruner.sparsity=0.5"]
 
 
-def test_thinned_nets_are_not_held_against_dense_ones() -> None:
+def test_thinned_nets_are_not_compared_with_dense_ones() -> None:
     one, _ = verdicts(Question(thin(), "params_total", None, published.load("fig7")))
     assert math.isnan(one.published_slope)

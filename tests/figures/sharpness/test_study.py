@@ -114,7 +114,7 @@ def test_bounds_are_roots_and_void_where_they_say_nothing(tmp_path: Path) -> Non
         (lambda settings: settings["schedule"].update(name="cosine"), "and here the schedule is cosine"),
     ],
 )
-def test_the_limit_is_not_asked_of_other_steps(tmp_path: Path, change: Any, part: str) -> None:
+def test_the_limit_is_not_applied_to_other_steps(tmp_path: Path, change: Any, part: str) -> None:
     allowed = verdicts(tmp_path, change=change)[2]
     assert (allowed.answer, part in allowed.reason) == ("inconclusive", True)
 
