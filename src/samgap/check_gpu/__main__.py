@@ -37,7 +37,7 @@ PARTS: dict[str, tuple[float, Part]] = {
     "resume": (15, right.resume),
     "curvature": (10, right.curvature),
     "nccl": (30, right.nccl),
-    "figure8": (50, right.figure8),
+    "figure8": (60, right.figure8),
     "ceilings": (8, fast.ceilings),
     "mlp": (20, fast.mlp),
     "resnet18": (35, fast.resnet18),
