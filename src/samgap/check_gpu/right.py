@@ -25,7 +25,7 @@ from samgap.curvature import probes
 from samgap.curvature.examples import Examples
 from samgap.curvature.probes import Subject
 from samgap.runs import records
-from samgap.training import probing
+from samgap.training import devices, probing
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
 from samgap.training.probing import WEIGHTS
@@ -205,7 +205,7 @@ def figure8(bed: Bed) -> Iterator[Check]:
     commands.seconds("draw", figure, f"root={root}")
     report = json.loads((root / "fig8" / "smoke" / "fig8.json").read_text(encoding="utf-8"))
     done = [records.parse(path.read_text(encoding="utf-8")) for path in root.glob(f"runs/*/{records.RECORD}")]
-    where = "cpu" if bed.rehearsal else torch.cuda.get_device_name()
+    where = devices.name(bed.device)
     right = [record for record in done if record.device == where and record.status == "done"]
     steppers = ", ".join(sorted({record.stepper for record in right}))
     verdicts = ", ".join(verdict["answer"] for verdict in report["verdicts"])
