@@ -201,7 +201,8 @@ def figure8(bed: Bed) -> Iterator[Check]:
         how, runs = ["trainer=cpu", "hydra/launcher=basic", "epochs=1", "data.train_size=200"], 8
         how += ["model.width=2,4", "ascent.rho=0,0.1", "seed=0,1"]
     figure, root = "figure=fig8/smoke", bed.folder / "figure"
-    commands.seconds("train", "-m", figure, *how, f"root={root}")
+    # Single runs, which go on if a stack cannot, take longer than planned; a program that hangs must end.
+    commands.seconds("train", "-m", figure, *how, f"root={root}", limit=3 * bed.left)
     commands.seconds("draw", figure, f"root={root}")
     report = json.loads((root / "fig8" / "smoke" / "fig8.json").read_text(encoding="utf-8"))
     done = [records.parse(path.read_text(encoding="utf-8")) for path in root.glob(f"runs/*/{records.RECORD}")]
