@@ -10,13 +10,12 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from hydra_plugins.samgap_launchers.stack import carry_out, most, stacked
-from samgap import files
+from samgap import files, provenance
 from samgap.errors import SettingError
 from samgap.rules import check, count, number
 from samgap.runs.records import RunOutcome
@@ -53,8 +52,8 @@ class GpusLauncher(JobLauncher):
         check({"gpus_per_run": gpus_per_run, "gpus": gpus, "retries": retries}, RULES, "hydra.launcher.")
         if gpus is not None and address is not None:
             raise SettingError(
-                f"hydra.launcher.gpus={gpus} is for a Ray started here, and hydra.launcher.address={address} joins one "
-                "that knows its GPUs: set one of them to null."
+                f"hydra.launcher.gpus={gpus} is for a Ray started here, and hydra.launcher.address={address} "
+                "joins one that knows its GPUs: set one of them to null."
             )
         self.gpus, self.address, self.retries = gpus, address, retries
         self.runs_per_gpu, self.most = round(1 / gpus_per_run), None if stack is None else most(stack)
@@ -194,7 +193,7 @@ class WorkerPool:
                 self._record(slot, job, outcome.status)
                 self.outcomes[job.number] = outcome
         if self.queue:
-            slot.jobs, slot.start = self.queue.popleft(), _now()
+            slot.jobs, slot.start = self.queue.popleft(), provenance.now("milliseconds")
             self.slots[slot.worker.carry_out.remote(slot.jobs)] = slot
         else:
             self.ray.kill(slot.worker)  # another sweep may need the GPU
@@ -220,7 +219,7 @@ class WorkerPool:
 
     def _record(self, slot: Slot, job: Job, status: str) -> None:
         before = self.path.read_text(encoding="utf-8") if self.path.exists() else "run,node,gpu,start,end,status\n"
-        row = ",".join((job.folder.name, *slot.place, slot.start, _now(), status))
+        row = ",".join((job.folder.name, *slot.place, slot.start, provenance.now("milliseconds"), status))
         files.replace_text(self.path, f"{before}{row}\n")
 
 
@@ -234,7 +233,3 @@ def _check_reachable(address: str) -> None:
             f"hydra.launcher.address must be host:port of a running Ray cluster, or auto, and at {address} is none "
             f"({error})."
         ) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
