@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from samgap import files
 from samgap.errors import SettingError
-from samgap.runs.records import LAST as LAST
+from samgap.runs.records import LAST
 
 
 class LastCheckpoint(Checkpoint):

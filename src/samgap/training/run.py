@@ -22,11 +22,11 @@ from samgap.data.batches import EpochSampler, batches
 from samgap.errors import SettingError
 from samgap.pruning import mask
 from samgap.runs import hits, measurements, records
-from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
+from samgap.runs.records import ERROR, LAST, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
 from samgap.training import build, curve, devices, lightning, probing, ranks, stacked
-from samgap.training.checkpoint import LAST, LastCheckpoint, found
+from samgap.training.checkpoint import LastCheckpoint, found
 from samgap.training.curve import CurveFile
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
