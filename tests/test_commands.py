@@ -613,7 +613,7 @@ def test_a_drawing_that_cannot_be(command: Command, carried_out: Path, override:
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["train", "draw", "status", "restore", "probe", "dashboard"])
+@pytest.mark.parametrize("name", ["train", "draw", "status", "report", "evidence", "restore", "probe", "dashboard"])
 def test_help_is_a_screen_with_three_examples(name: str, command: Command) -> None:
     code, out, _ = command(name, "--help")
     assert code == 0

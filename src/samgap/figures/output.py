@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import pandas as pd
 
-from samgap import provenance
+from samgap import console, provenance
 from samgap.figures.table import Table, swept
 from samgap.files import replace, replace_text
 from samgap.runs import alike
 
 Answer = Literal["reproduced", "not reproduced", "inconclusive", "void", "replicated", "differs", "too few"]
+
+SYMBOLS = {"lambda_max": "λₘₐₓ", "s_2": "s₂", "rho": "ρ", "eta": "η", "<=": "≤"}  # in a picture
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,46 @@ def footnote(report: Mapping[str, Any]) -> str:
 
 
 def answer(report: Mapping[str, Any]) -> str:
-    """Return the verdicts of a study in one line for its picture: up to two with their p, of more their numbers.
+    """Return the verdicts of a study for its picture, a line for each series or, if there are several, for each claim.
 
-    The second question, at equal rho, is left out.
+    Left out are the second question, at equal rho, and claims that are void in all series.
     """
     first = [verdict for verdict in report["verdicts"] if "at equal rho" not in verdict["series"]]
-    if len(first) > 2:
-        return ", ".join(f"{count} {text}" for text, count in Counter(verdict["answer"] for verdict in first).items())
+    claims = list(dict.fromkeys(verdict.get("claim") for verdict in first))
+    if len(claims) < len(first) and None not in claims:
+        lines = []
+        for claim in claims:
+            answers = Counter(verdict["answer"] for verdict in first if verdict["claim"] == claim)
+            if {*answers} != {"void"}:
+                lines.append(f"{claim}: " + ", ".join(f"{count} {text}" for text, count in answers.items()))
+        return _symbols("\n".join(lines))
     texts = []
     for verdict in first:
-        p = next((verdict[key] for key in ("p_up", "p") if not pd.isna(verdict.get(key))), None)
-        text = f"{verdict['series']}: " * bool(verdict["series"]) + verdict["answer"]
-        texts.append(text + (f" (p = {p:.2g})" if p is not None else ""))
-    return "; ".join(texts)
+        named = ", ".join(filter(None, (short(verdict["series"]), verdict.get("claim"))))
+        known = number(verdict)
+        texts.append(f"{named}: " * bool(named) + verdict["answer"] + f" ({known})" * bool(known))
+    return _symbols("\n".join(texts))
+
+
+def _symbols(text: str) -> str:
+    return re.sub(r"lambda_max|s_2|<=|\b(?:rho|eta)\b", lambda found: SYMBOLS[found[0]], text)
+
+
+def number(verdict: Mapping[str, Any]) -> str:
+    """Return the main number of a verdict with its p value: a slope with its interval, or how many numbers agree."""
+    texts = []
+    if verdict.get("agree") is not None:
+        texts.append(f"{verdict['agree']} of {verdict['numbers']} published numbers agree")
+    if not pd.isna(verdict.get("slope_low")):
+        slope = "slope {slope:+.2f} [{slope_low:+.2f}, {slope_high:+.2f}]"
+        texts.append(slope.format(**verdict))
+    p = next((verdict[key] for key in ("p_up", "p") if not pd.isna(verdict.get(key))), None)
+    return ", ".join(texts + ([f"p = {p:.2g}"] if p is not None else []))
+
+
+def short(series: str) -> str:
+    """Return the name of a series without the groups of its axes: "snip against random", "label_noise=0.5"."""
+    return re.sub(r"\b[a-z]\w*\.(name=)?", "", series)
 
 
 def verdict_line(table: Table, verdict: Judgment) -> str:
@@ -143,7 +173,7 @@ def as_text(study: Evaluated) -> str:
     lines = [
         f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}",
         "",
-        study.rows().to_string(index=False),
+        console.table(study.rows()),
         "",
         *remarks(study),
     ]
@@ -153,7 +183,7 @@ def as_text(study: Evaluated) -> str:
     for verdict in study.verdicts:
         lines.append(verdict_line(table, verdict))
         if rows := verdict.detail():
-            lines += ["", pd.DataFrame(rows).to_string(index=False), ""]
+            lines += ["", console.table(pd.DataFrame(rows)), ""]
     return "\n".join(lines)
 
 
