@@ -20,7 +20,7 @@ def draw(setup: Setup) -> Figure:
     _rates(left, setup)
     _stable(right, setup)
     style.legends(figure, (left, 2), (right, 2))
-    figure.suptitle("Un-normalized stochastic SAM: what the theory says and what is so", fontweight="bold")
+    figure.suptitle("Un-normalized SAM: theorem 6 holds; minima beyond the bounds (7b) to (7d) can be stable", fontweight="bold")
     return figure
 
 

@@ -132,8 +132,9 @@ def _raised(axes: Any, steps: Array, losses: Array, span: tuple[float, float]) -
     top = span[1]
     # plot_surface has no masks, so losses that are not finite are drawn at the top.
     heights = np.where(np.isfinite(losses), losses, top)
+    # The nodes of the white mesh are the points that were measured.
     axes.plot_surface(
-        x, y, heights, norm=LogNorm(*span), cmap=MAP, rstride=1, cstride=1, linewidth=0, antialiased=False
+        x, y, heights, norm=LogNorm(*span), cmap=MAP, rstride=1, cstride=1, linewidth=0.3, edgecolor="white"
     )
     axes.set(zlim=(0, top), xlabel="$d_1$", ylabel="$d_2$", zlabel="training loss")
     ends = [steps[0], 0, steps[-1]]
