@@ -20,7 +20,9 @@ def draw(setup: Setup) -> Figure:
     _rates(left, setup)
     _stable(right, setup)
     style.legends(figure, (left, 2), (right, 2))
-    figure.suptitle("Un-normalized SAM: theorem 6 holds; minima beyond the bounds (7b) to (7d) can be stable", fontweight="bold")
+    figure.suptitle(
+        "Un-normalized SAM: theorem 6 holds; minima beyond the bounds (7b) to (7d) can be stable", fontweight="bold"
+    )
     return figure
 
 
