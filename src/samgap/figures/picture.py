@@ -27,8 +27,8 @@ def draw(charts: Sequence[Chart], title: str, below: str, *, stacked: bool = Fal
         stacked: one panel above the other instead; they share the x axis and, having the same lines, the last's legend.
     """
     alike = len({chart.y for chart in charts}) == 1
-    shape = (len(charts), 1) if stacked else (1, len(charts))
-    figure, panels = plt.subplots(*shape, sharex=stacked, sharey=alike, squeeze=False, layout="constrained")
+    down, across = (len(charts), 1) if stacked else (1, len(charts))
+    figure, panels = plt.subplots(down, across, sharex=stacked, sharey=alike, squeeze=False, layout="constrained")
     rows, notes = 0, max(sum(line.notes for line in chart.lines) for chart in charts)
     for number, (axes, chart) in enumerate(zip(panels.flat, charts, strict=True)):
         for line in chart.lines:
@@ -47,13 +47,10 @@ def draw(charts: Sequence[Chart], title: str, below: str, *, stacked: bool = Fal
         if last or not stacked:
             rows = max(rows, _legend(axes, chart, wide=not alike))
     (width, height), letters = plt.rcParams["figure.figsize"], plt.rcParams["legend.fontsize"]
-    across, down = (1, len(charts)) if stacked else (len(charts), 1)
-    named = max(len(chart.y.ticks) for chart in charts)
     wide = width * ((1 if alike else 1.2) * across + 0.3 + 0.4 * stacked)
-    tall = max(height * (0.7 if stacked else 1), letters / 38 * named) * down
-    figure.set_size_inches(
-        wide, tall + letters / 47 * rows + letters / 24 * len(title.splitlines()) + NOTE / 72 * notes
-    )
+    tall = max(height * (0.7 if stacked else 1), letters / 38 * max(len(chart.y.ticks) for chart in charts)) * down
+    more = letters / 47 * rows + letters / 24 * len(title.splitlines()) + NOTE / 72 * notes
+    figure.set_size_inches(wide, tall + more)
     figure.suptitle(title, fontweight="bold")
     figure.supxlabel(below, fontsize=letters, color=style.PUBLISHED)
     figure.draw_without_rendering()  # computes the layout, and so where notes are

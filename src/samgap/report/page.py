@@ -10,7 +10,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from samgap import provenance
-from samgap.figures import output
+from samgap.figures import heading
 from samgap.figures.chart import Chart, Map, point_labels
 from samgap.report import vega
 from samgap.report.collected import Collected, Shown
@@ -56,7 +56,7 @@ def render(found: Collected, folder: Path) -> str:
         numbers=_numbers,
         sign=lambda answer: SIGNS[answer],
         meanings=MEANINGS,
-        number=output.number,
+        number=heading.number,
         origin=lambda study: "mine" if study.own else "theirs",
         flat=_flat,
         script=_script(),

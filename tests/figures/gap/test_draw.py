@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from samgap import style
 from samgap.errors import SettingError
-from samgap.figures import output, picture, published
+from samgap.figures import heading, output, picture, published
 from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import gaps
@@ -65,12 +65,12 @@ def test_the_title_has_the_verdict_and_the_footnote_scale_data_and_seeds() -> No
 def test_of_several_verdicts_the_title_has_a_line_for_each_series_or_for_each_claim() -> None:
     series = ("pruner.name=snip against pruner.name=random", "data.label_noise=0.5", "at equal rho (0.1)")
     verdicts = [{"series": name, "answer": "differs"} for name in series]
-    assert output.answer({"verdicts": verdicts}) == "snip against random: differs\nlabel_noise=0.5: differs"
+    assert heading.answer({"verdicts": verdicts}) == "snip against random: differs\nlabel_noise=0.5: differs"
     pairs = (("s_2 falls as rho grows", "reproduced"), ("linear", "void"), ("a <= 2/eta", "differs"))
     claims = [{"series": one, "claim": claim, "answer": answer} for one in "ab" for claim, answer in pairs]
-    assert output.answer({"verdicts": claims}) == "s₂ falls as ρ grows: 2 reproduced\na ≤ 2/η: 2 differs"
-    assert output.answer({"verdicts": claims[:1]}) == "a, s₂ falls as ρ grows: reproduced"
-    assert output.answer({"verdicts": [{"series": "", "answer": "differs", "p_up": np.nan}]}) == "differs"
+    assert heading.answer({"verdicts": claims}) == "s₂ falls as ρ grows: 2 reproduced\na ≤ 2/η: 2 differs"
+    assert heading.answer({"verdicts": claims[:1]}) == "a, s₂ falls as ρ grows: reproduced"
+    assert heading.answer({"verdicts": [{"series": "", "answer": "differs", "p_up": np.nan}]}) == "differs"
 
 
 def test_a_figure_for_a_paper_is_small_and_has_neither_title_nor_footnote() -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from samgap.figures import output
+from samgap.figures import heading
 from samgap.figures.sharpness.probed import TOP
 from samgap.runs.sweeps import RHO, SEED
 
@@ -71,10 +71,10 @@ def draw(frame: pd.DataFrame, report: Mapping[str, Any], settings: Mapping[str, 
     if titled:
         seeds = "seed " + " and ".join(dict.fromkeys(f"{seed:g}" for seed in frame[SEED]))
         flat = [f"flat along {KINDS.get(name, name)}" for name in known if name not in names]
-        figure.suptitle(f"{settings['title']}\n{output.answer(report)}", fontweight="bold")
+        figure.suptitle(f"{settings['title']}\n{heading.answer(report)}", fontweight="bold")
         small = plt.rcParams["legend.fontsize"]
         figure.supxlabel(
-            ", ".join([output.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
+            ", ".join([heading.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
         )
     return figure
 
