@@ -242,7 +242,7 @@ def _keys() -> dict[str, list[str]]:
             files = [file for file in sorted(path.parent.glob("*.yaml")) if "\n  - base\n" in file.read_text("utf-8")]
         for key in re.findall(r"^(\w+):", path.read_text("utf-8"), re.MULTILINE):
             found.setdefault(f"{group}.{key}" if group else key, []).extend(f"{group}={file.stem}" for file in files)
-    return found | {path.parent.name: [] for path in Path(CONF).glob("*/*.yaml")}
+    return found | {path.name: [] for path in Path(CONF).iterdir() if path.is_dir()}
 
 
 def _leave(sentence: str, code: int) -> None:

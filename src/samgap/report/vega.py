@@ -10,8 +10,8 @@ from samgap.figures.chart import Axis, Chart, Line, Map, point_labels
 Encoding = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT, ROW = 320, 30  # pixels; a row has a name on the y axis
-LETTERS = 44  # most characters in a line of text, so that it fits on a phone
-NAME = 26  # the same of a name on the y axis
+LETTERS = 34  # most characters in a line of text, so that it fits on a phone
+NAME, BESIDE = 20, 22  # the same of a name on the y axis, and of texts below a chart with such names
 MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
@@ -46,8 +46,8 @@ def _lines(chart: Chart) -> dict[str, Any]:
     labels = _literal(line.label for line in lines)
     colors = json.dumps([line.look.color for line in lines])
     calculated = {"label": f"join({labels}[datum.line], ' ')", "color": f"{colors}[datum.line]"}
-    x, y = _axis("x", chart.x), _axis("y", chart.y)
-    layers = [*_zeros(chart), *_spreads(lines, x, y), *_marks(lines, labels, x, y), *_notes(lines, x, y)]
+    x, y = _axis("x", chart.x, _letters(chart)), _axis("y", chart.y)
+    layers = [*_zeros(chart), *_spreads(lines, x, y), *_marks(lines, _legend(chart), x, y), *_notes(lines, x)]
     transform = [{"calculate": text, "as": name} for name, text in calculated.items()]
     return {"data": {"values": _rows(chart)}, "transform": transform, "layer": layers}
 
@@ -79,9 +79,14 @@ def _spreads(lines: Sequence[Line], x: Encoding, y: Encoding) -> Iterator[Encodi
     yield from _layer(bar, [line.across for line in lines], sides, 0.6)
 
 
-def _marks(lines: Sequence[Line], labels: str, x: Encoding, y: Encoding) -> Iterator[Encoding]:
+def _legend(chart: Chart) -> Encoding:
+    texts = _literal((line.listed for line in chart.lines), _letters(chart))
+    listed = [number for number, line in enumerate(chart.lines) if line.listed]
+    return {"title": None, "orient": "bottom", "columns": 1, "labelExpr": f"{texts}[datum.value]", "values": listed}
+
+
+def _marks(lines: Sequence[Line], legend: Encoding, x: Encoding, y: Encoding) -> Iterator[Encoding]:
     """Yield lines and points; a click on the legend picks a line."""
-    legend = {"title": None, "orient": "bottom", "columns": 1, "labelExpr": f"{labels}[datum.value]"}
 
     def by_line(values: Iterable[Any]) -> Encoding:
         scale = {"domain": [*range(len(lines))], "range": [*values]}
@@ -106,12 +111,12 @@ def _marks(lines: Sequence[Line], labels: str, x: Encoding, y: Encoding) -> Iter
         yield layer | {"params": [picked]}
 
 
-def _notes(lines: Sequence[Line], x: Encoding, y: Encoding) -> Iterator[Encoding]:
-    """Yield the notes above and below points."""
-    for side, dy in (("above", -7), ("below", 12)):
-        text = {"type": "text", "align": "left", "dx": 5, "dy": dy}
-        encoding = {"x": x, "y": y | {"field": "end"}, "text": {"field": "note"}}
-        yield from _layer(text, [line.notes == side for line in lines], encoding)
+def _notes(lines: Sequence[Line], x: Encoding) -> Iterator[Encoding]:
+    """Yield the notes above the panel, a row for each line."""
+    color = {"color": {"field": "color", "type": "nominal", "scale": None}}
+    for row, line in enumerate(line for line in lines if line.notes):
+        encoding = {"x": x, "y": {"value": -8 - 15 * row}, "text": {"field": "note"}} | color
+        yield from _layer({"type": "text"}, [each is line for each in lines], encoding)
 
 
 def _rows(chart: Chart) -> list[Any]:
@@ -123,14 +128,17 @@ def _rows(chart: Chart) -> list[Any]:
         )
         if line.notes:
             found["note"] = line.written
-            found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
         found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
         rows += found.where(found.notna(), None).to_dict("records")
     return rows
 
 
-def _axis(which: str, axis: Axis) -> dict[str, Any]:
-    shown: dict[str, Any] = {"title": _wrapped(axis.title)}
+def _letters(chart: Chart) -> int:
+    return BESIDE if chart.y.ticks else LETTERS
+
+
+def _axis(which: str, axis: Axis, letters: int = LETTERS) -> dict[str, Any]:
+    shown: dict[str, Any] = {"title": _wrapped(axis.title, letters)}
     if axis.ticks:
         values = [place for place, _ in axis.ticks]
         texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)

@@ -62,12 +62,11 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
             "to": format_value(cell.get(f"{unbiased}_high"), "+.2f"),
             "fixed": format_value(cell.get("fixed_gap"), "+.2f"),
             "train %": format_value(cell.get("sgd_train_acc"), ".1f"),
-            "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
             "SAM lost": f"{cell['sam_lost']:.0f}/{cell['sam_runs']:.0f}" if cell.get("sam_lost", 0) > 0 else "",
         }
         if "published_gap" in cells:
             row |= {
-                "published": format_value(cell.get("published_gap"), "+.2f"),
+                "paper": format_value(cell.get("published_gap"), "+.2f"),
                 "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)

@@ -103,16 +103,17 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     for _, cell in cells.iterrows():
         row = {axis_label(axis): format_value(cell[axis]) for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
-        row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"])}
+        row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"]) * bool(cells["missed"].any())}
         for name in (name for names in probed.NAMES.values() for name in names if name in known):
-            error = f" ± {cell[f'{name}_se']:.2g}" if pd.notna(cell[f"{name}_se"]) else ""
+            shows_error = name in (TOP, "s_2") and pd.notna(cell[f"{name}_se"])  # all would be too wide
+            error = f" ±{cell[f'{name}_se']:.2g}" if shows_error else ""
             row[name] = f"{cell[name]:.3g}{error}" if pd.notna(cell[name]) else ""
             if name == TOP:
                 row |= {"allowed": f"{cell['largest']:.3g}", "within": format_value(cell["within"], ".0%")}
             elif pd.notna(cells[f"bound_{name}"]).any():
                 row[f"bound {name}"] = format_value(cell[f"bound_{name}"], ".3g") or "void"
         if "published_s_2" in cells:
-            row["published s_2"] = format_value(cell["published_s_2"])
+            row["paper s_2"] = format_value(cell["published_s_2"])
         rows.append(row)
     return shown(rows)
 
