@@ -17,7 +17,7 @@ from samgap.conformance.suite import Row, examine
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = console.parser(
-        "samgap.conformance", __doc__, "samgap.optim.sam:SAM", "torch.optim:SGD --ascent none",
+        "samgap.conformance", __doc__, "samgap.optim.sam:SAM", "pytorch_optimizer:SAM",
         "package.module:MySAM --own '{\"alpha\": 0.1}' --json",
     )  # fmt: skip
     parser.add_argument("target", help="the class, as package.module:Class")
@@ -53,7 +53,7 @@ def _table(subject: Subject, rows: list[Row]) -> str:
         lines.append(console.wrapped(" " * 9, f"expected {row.wanted}; found {row.came}"))
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("holds", "fails", "n/a")}
     total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    look = "Look at the rows that fail: what was found is not what a SAM does."
+    look = "Look at the rows that fail: what was found is not what a SAM does." if counts["fails"] else "Nothing fails."
     head = f"{subject.target} ({subject.adapter}), torch {torch.__version__}"
     return "\n".join([head, "", *lines, "", total, look])
 

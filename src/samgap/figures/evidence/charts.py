@@ -80,8 +80,8 @@ def specifications(frame: pd.DataFrame) -> list[Chart]:
     axis = gap_axis(upper)
     name = "slope, points per decade" + ",\nlogarithmic beyond 1" * (axis.scale == "symlog")
     ticks = tuple((row, told[pair]) for pair, row in rows.items())
-    total = f"{frame['says_yes'].sum()} of {len(frame)} say yes"
-    return [Chart(f"what each way of asking says: {total}", x, replace(axis, title=name, name="slope"), upper),
+    share = f"{frame['says_yes'].sum()} of {len(frame)} say yes"
+    return [Chart(f"what each way of asking says: {share}", x, replace(axis, title=name, name="slope"), upper),
             Chart("which choices it makes: how many say yes", x, Axis("", "choice", ticks=ticks), lower)]  # fmt: skip
 
 

@@ -122,8 +122,7 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
     series, theirs = AGAINST.join(named), np.array([number.value for number in numbers])
     if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
         reason = "a comparison needs published numbers, and two seeds that differ at each"
-        unknown = math.nan
-        return Nearer(series, "inconclusive", reason, len(theirs), unknown, unknown, unknown, unknown, [])
+        return Nearer(series, "inconclusive", reason, len(theirs), math.nan, math.nan, math.nan, math.nan, [])
     n = first[:, 2]
     spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
     far = [float((((theirs - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]
