@@ -279,6 +279,15 @@ def test_the_published_points_are_those_of_the_reference_results() -> None:
     assert f"{agreeing} numbers of" in readme
 
 
+def test_the_page_has_each_number_that_two_schedules_are_compared_with() -> None:
+    (verdict,) = load("decay", "paper")["verdicts"]
+    for row in verdict["detail"]:
+        assert f"| {' | '.join(row.values())} |" in RESULTS_PAGE.read_text(), row
+    assert f"p = {verdict['p_first']:.2f} (text) and {verdict['p_second']:.2f} (code)".replace("0.", ".") in (
+        RESULTS_PAGE.read_text()
+    )
+
+
 def test_the_reference_of_the_theory_is_what_is_published() -> None:
     report = json.loads((RESULTS / "theory" / "theory.json").read_text())
     assert {row["name"]: row["verdict"] for row in report["rows"]} == PUBLISHED

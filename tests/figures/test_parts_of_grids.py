@@ -77,7 +77,7 @@ def drawn(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "no gap at the fixed rho = 0.1 (draw.fixed_rho), which was not swept",
         ),
         ("fig7", "ascent.rho=0,0.1,0.3 model.width=1 seed=0", "no unbiased gap, no interval and no verdict"),
-        ("noise", "data.label_noise=0.5 model.width=1 ascent.rho=0,0.1", "no published numbers beside ours"),
+        ("noise", "data.label_noise=0.5 model.width=1 ascent.rho=0,0.1", "no published number is of such runs"),
         ("fig10", "model.width=1 ascent.rho=0,0.1", "drawn over params_total, since pruner.sparsity (draw.x) was not"),
         ("fig11", "pruner=snip model.width=1,2 ascent.rho=0,0.1", "a contrast needs two series, such as pruner=random"),
         ("rho", "model.width=1,2 hydra.sweeper.skip={model.width:[2],ascent.rho:[0.1]}", "Swept: model.width 1, 2;"),

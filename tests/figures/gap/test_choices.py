@@ -8,7 +8,7 @@ from scipy import stats
 
 from samgap.errors import SettingError
 from samgap.figures import published
-from samgap.figures.gap.choices import judge, verdicts
+from samgap.figures.gap.choices import Number, judge, verdicts
 from samgap.figures.gap.gaps import gaps
 from tests.figures.tables import PARAMS, table
 
@@ -19,9 +19,12 @@ def rows(*means: float, std: float = 0.1, seeds: int = 8) -> np.ndarray:
     return np.array([[mean, std, seeds] for mean in means])
 
 
+def numbers(*values: float) -> list[Number]:
+    return [Number(61_035, "SGD", value) for value in values]
+
+
 def test_one_number_by_hand() -> None:
-    found = judge(NAMED, rows(98.0), rows(98.4), np.array([98.1]))
-    v = 0.01 * (1 / 3 + 1 / 8)
+    found = judge(NAMED, rows(98.0), rows(98.4), numbers(98.1))
     v = 0.01 * (1 / 3 + 1 / 8)
     assert found.far_first == pytest.approx(0.1**2 / v)
     assert found.far_second == pytest.approx(0.3**2 / v)
@@ -29,11 +32,15 @@ def test_one_number_by_hand() -> None:
     assert found.p_second == pytest.approx(2 * stats.t.sf(math.sqrt(found.far_second), 14), abs=0.005)
     assert (found.answer, found.series) == ("reproduced", "a against b")
     assert "a fits the 1 published accuracies (p = " in found.reason
-    back = judge(NAMED, rows(98.4), rows(98.0), np.array([98.1]))
+    (row,) = found.detail()
+    half = stats.t.ppf(0.975, 14) * math.sqrt(v)
+    assert row == {"params": "61k", "": "SGD", "published": "98.100", "a": f"98.000 [{98 - half:.3f}, {98 + half:.3f}]",
+                   "b": f"98.400 [{98.4 - half:.3f}, {98.4 + half:.3f}]"}  # fmt: skip
+    back = judge(NAMED, rows(98.4), rows(98.0), numbers(98.1))
     assert (back.answer, back.p_first, back.p_second) == ("not reproduced", found.p_second, found.p_first)
     # Neither, and both.
-    assert judge(NAMED, rows(98.0), rows(98.4), np.array([97.0])).answer == "inconclusive"
-    assert judge(NAMED, rows(98.0), rows(98.05), np.array([98.02])).answer == "inconclusive"
+    assert judge(NAMED, rows(98.0), rows(98.4), numbers(97.0)).answer == "inconclusive"
+    assert judge(NAMED, rows(98.0), rows(98.05), numbers(98.02)).answer == "inconclusive"
 
 
 def test_each_is_refused_in_as_few_studies_as_stated() -> None:
@@ -45,12 +52,12 @@ def test_each_is_refused_in_as_few_studies_as_stated() -> None:
         both = [
             np.stack([part.mean(axis=1), part.std(axis=1, ddof=1), np.full(4, 8)], axis=1) for part in (ours[0], other)
         ]
-        wrong += judge(NAMED, both[0], both[1], theirs.mean(axis=1)).p_first < 0.05
+        wrong += judge(NAMED, both[0], both[1], numbers(*theirs.mean(axis=1))).p_first < 0.05
     assert wrong / 400 == pytest.approx(0.05, abs=0.03)
 
 
 def test_too_few_runs_are_inconclusive() -> None:
-    for found in (judge(NAMED, rows(98.0, seeds=1), rows(98.1), np.array([98.0])), judge(NAMED, *[rows()] * 3)):
+    for found in (judge(NAMED, rows(98.0, seeds=1), rows(98.1), numbers(98.0)), judge(NAMED, rows(), rows(), [])):
         assert (found.answer, math.isnan(found.p_first)) == ("inconclusive", True)
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from samgap.figures import published as tables
+from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.gaps import gaps
 from samgap.figures.gap.replication import Replication, _missed_by_chance, _predicted, replication
-from tests.figures.tables import table
+from tests.figures.tables import PARAMS, table
 
 RHOS, WIDTHS = (0, 0.1, 0.2, 0.3), (1, 2, 3)
 Study = dict[tuple[float, float, int], float]  # (width, rho, seed) -> percent
@@ -52,6 +54,21 @@ def rises(width: float, rho: float) -> float:
 
 def level(width: float, rho: float) -> float:
     return 0.0
+
+
+@pytest.mark.parametrize(("params", "numbers"), [(61_035, 3), (61_034, 0)])
+def test_one_width_alone_is_compared_with_the_net_of_as_many_parameters(
+    monkeypatch: pytest.MonkeyPatch, params: int, numbers: int
+) -> None:
+    monkeypatch.setitem(PARAMS, 1, params)  # type: ignore[arg-type]
+    noise = np.random.default_rng(0).standard_normal(20)
+    made = table(
+        lambda width, rho, seed: 0.98 + rho / 100 + noise[seed + 5 * (rho > 0)] / 1000, (1,), (0, 0.1), range(5)
+    )
+    made.sweep.axes.remove("model.width")
+    found = gaps(made)
+    answers = replication(made, found, side_by_side(found, tables.load("fig7"), "params_total"))
+    assert [answer.numbers for answer in answers] == [numbers] * bool(numbers)
 
 
 def test_a_row_by_hand() -> None:

@@ -12,19 +12,23 @@ from samgap.style import compact
 
 def side_by_side(found: Gaps, published: pd.DataFrame | None, x: str) -> pd.DataFrame:
     """Our cells with the published numbers of the same width beside them; published widths that we lack follow those
-    of their series.
+    of their series. If model.width was not swept, they are those of the net with as many parameters.
     """
     ours = found.cells
-    if published is None or "model.width" not in ours:
+    if published is None:
         return ours
+    size, theirs_size = ("model.width", "width") if "model.width" in ours else ("params_total", "params")
     others = [axis for axis in found.axes if axis not in ("model.width", x)]
     parts = []
     for values, mine in ours.groupby(others, sort=False) if others else [((), ours)]:
         theirs = published_for(published, axes := dict(zip(others, values, strict=True)), x)
         theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
-        theirs = theirs.rename(columns={"published_width": "model.width", "published_x": f"published_{x}"})
-        theirs, mine = (frame.astype({"model.width": float}) for frame in (theirs, mine))
-        keys = ["model.width"]
+        theirs = theirs.rename(columns={"published_x": f"published_{x}"})
+        theirs = theirs.assign(**{size: theirs[f"published_{theirs_size}"]}).drop(columns="published_width")
+        if size == "params_total":
+            theirs = theirs[theirs[size].isin(mine[size])]
+        theirs, mine = (frame.astype({size: float}) for frame in (theirs, mine))
+        keys = [size]
         if x in found.axes and not found.equal_parameters:  # the published place is rounded
             keys.append("place")
             mine["place"], theirs["place"] = mine[x].round(2), theirs[f"published_{x}"].round(2)

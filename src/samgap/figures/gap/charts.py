@@ -66,6 +66,16 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
             Chart("SGD and SAM", across, Axis("test accuracy (%, ± s.d.)", "test accuracy"), acc)]  # fmt: skip
 
 
+def beside(accuracies: Chart, theirs: pd.DataFrame, rho: float) -> Chart:
+    """Return the chart of accuracies with the published ones of the same sizes, see `choices.same_sizes`."""
+    gray = Look(style.PUBLISHED, "x")
+    lines = [
+        Line(f"{text}, published", points(theirs, "params", f"{arm}_acc"), gray, dash)
+        for arm, text, dash in (("sgd", "SGD", DOTTED), ("sam", f"SAM at ρ = {rho:g}", DASHDOT))
+    ]
+    return replace(accuracies, lines=[*accuracies.lines, *lines])
+
+
 def doses(facts: Settings, settings: Settings) -> Chart:
     """How steeply the gap grows with size, over the number that tells the series apart, see `kind.Kind.charts`."""
     x, series = _series(pd.DataFrame(facts["cells"]), facts, settings)

@@ -12,9 +12,11 @@ distribution of T is simulated. A choice is refused where p < .05.
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from samgap.errors import SettingError
 from samgap.figures import published as tables
@@ -22,9 +24,20 @@ from samgap.figures.gap.gaps import Gaps
 from samgap.figures.gap.replication import PUBLISHED_SEEDS
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.significance import LEVEL
+from samgap.style import compact
 
 STUDIES = 10_000
+AGAINST = " against "
 SAM_BY_RHO = "fig7_rho"  # published SAM at every rho
+ARMS = {"SGD": "sgd", "SAM": "fixed"}  # and their columns among our cells
+
+
+class Number(NamedTuple):
+    """A published accuracy."""
+
+    params: int
+    arm: str
+    value: float  # percent
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,18 @@ class Nearer(Judgment):
     far_second: float
     p_first: float  # of a T so large, were the first the paper's
     p_second: float
+    points: list[dict[str, Any]]  # a row a number; half_width is of the 95 % prediction intervals around both means
+
+    def detail(self) -> list[dict[str, str]]:
+        """A row a number: the published, and where the runs of either choice expect it."""
+        rows = []
+        for point in self.points:
+            row = {"params": compact(point["params"]), "": point["arm"], "published": f"{point['published']:.3f}"}
+            for name, mean in zip(self.series.split(AGAINST), point["means"], strict=True):
+                ends = mean - point["half_width"], mean + point["half_width"]
+                row[name] = f"{mean:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+            rows.append(row)
+        return rows
 
 
 def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFrame | None) -> list[Nearer]:
@@ -62,35 +87,48 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
         raise SettingError(
             f"This figure compares two values of {axis} with a table of draw.published: sweep two, got {len(named)}."
         )
-    by_rho = tables.load(SAM_BY_RHO)
-    by_rho = by_rho[np.isclose(by_rho["rho"], found.fixed_rho)]
-    first, second, theirs = [], [], []
-    for params, pair in cells.groupby("params_total"):
-        row = published[published["params"] == params]
-        if len(pair) != 2 or row.empty:
-            continue
-        values = {"sgd": row["sgd_acc"], "fixed": by_rho.loc[by_rho["params"] == row["params"].iloc[0], "sam_acc"]}
-        for arm, value in values.items():
-            if len(value):
-                theirs.append(float(value.iloc[0]))
-                mine = pair.set_index(axis)[[f"{arm}_acc", f"{arm}_std", "n"]]
+    theirs = same_sizes(published, cells, found.fixed_rho)
+    first, second, numbers = [], [], []
+    for params, pair in cells[cells["params_total"].isin(theirs["params"])].groupby("params_total"):
+        row = theirs.set_index("params").loc[params]
+        for arm, key in ARMS.items():
+            if len(pair) == 2 and pd.notna(row[f"{arm.lower()}_acc"]):
+                numbers.append(Number(int(params), arm, float(row[f"{arm.lower()}_acc"])))
+                mine = pair.set_index(axis)[[f"{key}_acc", f"{key}_std", "n"]]
                 first.append(mine.loc[named[0]].to_numpy())
                 second.append(mine.loc[named[1]].to_numpy())
-    return [judge((str(named[0]), str(named[1])), np.array(first), np.array(second), np.array(theirs))]
+    return [judge((str(named[0]), str(named[1])), np.array(first), np.array(second), numbers)]
 
 
-def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, theirs: np.ndarray) -> Nearer:
+def same_sizes(published: pd.DataFrame, cells: pd.DataFrame, rho: float) -> pd.DataFrame:
+    """Return the published accuracies of SGD and of SAM at one rho, for the sizes that we have.
+
+    Args:
+        published: fig7.
+        cells: ours; params_total is their size.
+        rho: of SAM.
+
+    Returns:
+        Columns params, sgd_acc and sam_acc in percent; sam_acc is missing where that rho was not published.
+    """
+    by_rho = tables.load(SAM_BY_RHO)
+    sam = by_rho[np.isclose(by_rho["rho"], rho)][["params", "sam_acc"]]
+    sizes = published[published["params"].isin(cells["params_total"])]
+    return sizes[["params", "sgd_acc"]].merge(sam, on="params", how="left")
+
+
+def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers: list[Number]) -> Nearer:
     """The answer.
 
     Args:
         named: the two choices.
         first, second: (numbers, 3), each number's mean, standard deviation and seeds with either choice.
-        theirs: (numbers,), published.
+        numbers: published.
     """
-    series = f"{named[0]} against {named[1]}"
-    if not len(theirs) or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
+    series, theirs = AGAINST.join(named), np.array([number.value for number in numbers])
+    if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
         reason = "a comparison needs published numbers, and two seeds that differ at each"
-        return Nearer(series, "inconclusive", reason, len(theirs), *[math.nan] * 4)
+        return Nearer(series, "inconclusive", reason, len(theirs), *[math.nan] * 4, [])
     n = first[:, 2]
     spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
     far = [float((((theirs - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]
@@ -105,4 +143,11 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, theirs:
     answer: Answer = "inconclusive"
     if fits[0] != fits[1]:
         answer = "reproduced" if fits[0] else "not reproduced"
-    return Nearer(series, answer, reason, len(theirs), far[0], far[1], p_first, p_second)
+    half_widths = special.stdtrit(2 * (n - 1), 1 - LEVEL / 2) * spread
+    points = [
+        {"params": params, "arm": arm, "published": value, "means": [*means], "half_width": half_width}
+        for (params, arm, value), *means, half_width in zip(
+            numbers, first[:, 0], second[:, 0], half_widths, strict=True
+        )
+    ]
+    return Nearer(series, answer, reason, len(theirs), far[0], far[1], p_first, p_second, points)

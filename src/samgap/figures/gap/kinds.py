@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from samgap.errors import SettingError, said
+from samgap.figures import published as tables
 from samgap.figures.chart import Chart
 from samgap.figures.gap import best_rho, charts, choices, contrast, doses, study, trend
 from samgap.figures.gap.cells import UNBIASED, Protocol
@@ -85,6 +86,12 @@ class Choices(Gap):
     ) -> Sequence[Judgment]:
         """See `choices.verdicts`."""
         return choices.verdicts(found, x, over, published)
+
+    def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
+        """Gap and accuracies, these beside the published of the same rho."""
+        gap, accuracies = super().charts(frame, facts)
+        theirs = choices.same_sizes(tables.load(str(self.published)), frame, facts["fixed_rho"])
+        return [gap, charts.beside(accuracies, theirs, facts["fixed_rho"])]
 
 
 class BestRho(Gap):

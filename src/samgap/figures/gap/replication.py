@@ -163,7 +163,7 @@ def _cells(
         if pd.isna(cell.get("n")) or pd.isna(cell.get("published_gap")):
             continue
         axes = {axis: cell[axis] for axis in found.axes}
-        mine = done[np.logical_and.reduce([done[axis] == value for axis, value in axes.items()])]
+        mine = done[(done[[*axes]] == pd.Series(axes, dtype=object)).all(axis=1)]
         wide = mine.pivot_table(index=SEED, columns=RHO, values="acc")
         both = wide.dropna(axis=1, thresh=len(wide) // 2 + 1).dropna()  # a rho at which runs diverge is none
         if 0 in both and len(both.columns) > 1 and len(both) >= PUBLISHED_SEEDS:

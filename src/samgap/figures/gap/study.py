@@ -130,8 +130,8 @@ def evaluate(
     # A dense run does not say which pruner it had.
     meant = [identity.flat(identity.canonical(record.settings)) for record in table.records]
     reference = _published(settings["published"], table.sweep.axes, meant) if settings["published"] else None
-    if reference is not None and "model.width" not in found.axes:
-        found.notes.append("no published numbers beside ours, since model.width was not swept")
+    if reference is not None and "published_gap" not in side_by_side(found, reference, x).dropna(axis=1, how="all"):
+        found.notes.append("no published number is of such runs")
     study = Study(table, found, [*verdicts(found, x, over, reference)], reference, x, over, protocol)
     if reference is None or not settings["replicates"]:
         return study
