@@ -13,9 +13,9 @@ PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "timm", "nu
 COMMIT = "SAMGAP_COMMIT"  # environment variable with the commit of sources without git
 
 
-def now() -> str:
-    """Return the current time as ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def now(precision: str = "seconds") -> str:
+    """Return the current time as ISO 8601 in UTC, to the second, or to another `timespec` of Python's."""
+    return datetime.now(UTC).isoformat(timespec=precision)
 
 
 def host() -> str:

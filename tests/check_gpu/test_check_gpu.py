@@ -48,7 +48,7 @@ class Threads:
 
 @pytest.fixture
 def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(name: str, *arguments: str) -> tuple[float, str]:
+    def seconds(name: str, *arguments: str, limit: float | None = None) -> tuple[float, str]:
         assert called(name, *arguments) == 0
         return 0.0, ""
 
@@ -235,6 +235,11 @@ def test_a_process_that_dies_hangs_or_raises_is_told(tmp_path: Path, monkeypatch
     gone.close()
     with pytest.raises(SettingError, match="died"):
         isolation.receive(there)
+
+
+def test_a_command_that_hangs_is_stopped() -> None:
+    with pytest.raises(SettingError, match=r"time\.sleep\(60\) did not end within 0 seconds"):
+        commands.seconds(None, "import time; time.sleep(60)", limit=0.3)
 
 
 def test_operations_and_medians_by_hand() -> None:

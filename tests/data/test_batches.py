@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from samgap.data import digits
-from samgap.data.batches import Batch, Draw, TensorImages, batches
+from samgap.data.batches import Batch, Draw, EpochSampler, TensorImages, batches
 from samgap.data.sets import Data, assemble
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ def make(**options: Any) -> Data:
 
 
 def epoch(data: Data, number: int, seed: int = 0) -> list[Batch]:
-    loader = batches(data, 128, seed, CPU)
+    loader = batches(EpochSampler(data, 128, seed), CPU)
     loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
     return [batch for block in loader for batch in block]
 
@@ -67,7 +67,7 @@ def test_crop_and_flip_equal_the_plain_loop() -> None:
 
 def test_augmentation_uses_every_offset_and_both_sides() -> None:
     data = make(crop=1, flip=True)
-    draws = list(batches(data, 128, 0, CPU).sampler)
+    draws = list(EpochSampler(data, 128, 0))
     offsets, flips = np.concatenate([d.offsets for d in draws]), np.concatenate([d.flips for d in draws])
     assert (np.bincount(offsets.flatten(), minlength=3) > 300).tolist() == [True] * 3
     assert 400 < int(flips.sum()) < 800
@@ -75,7 +75,7 @@ def test_augmentation_uses_every_offset_and_both_sides() -> None:
 
 def test_without_augmentation_images_come_as_they_are() -> None:
     data = make(crop=0, flip=False)
-    draws = list(batches(data, 128, 0, CPU).sampler)
+    draws = list(EpochSampler(data, 128, 0))
     assert not any(d.offsets.any() or d.flips.any() for d in draws)
 
 
@@ -83,7 +83,10 @@ def test_without_augmentation_images_come_as_they_are() -> None:
 def test_ranks_have_consecutive_parts_of_the_same_batches(ranks: int) -> None:
     # The last batch has 44 images: with four ranks of 32, the second has 12 and the others none.
     data = make(train_size=300, crop=1, flip=True)
-    parts = [[batch for block in batches(data, 128, 0, CPU, rank, ranks) for batch in block] for rank in range(ranks)]
+    parts = [
+        [batch for block in batches(EpochSampler(data, 128, 0, rank, ranks), CPU) for batch in block]
+        for rank in range(ranks)
+    ]
     for whole, *shards in zip(epoch(data, 0), *parts, strict=True):
         assert torch.equal(whole.images, torch.cat([part.images for part in shards]))
         assert torch.equal(whole.labels, torch.cat([part.labels for part in shards]))

@@ -21,9 +21,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from samgap import seeds
 from samgap.cli import explain
-from samgap.data import batches as loaders
-from samgap.data import digits, imagenet, trees
-from samgap.data.batches import Batch, batches, blocks
+from samgap.data import digits, imagenet, trees, workers
+from samgap.data.batches import Batch, EpochSampler, batches, blocks
 from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Raw, Split, assemble
 from samgap.errors import SettingError
@@ -119,7 +118,7 @@ def test_half_of_the_images_are_flipped_and_none_without(folder: Path) -> None:
 
 
 def epoch(data: Data, number: int, workers: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
-    loader = batches(data, 64, 0, CPU, rank, ranks, workers)
+    loader = batches(EpochSampler(data, 64, 0, rank, ranks), CPU, workers)
     loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
     return [batch for block in loader for batch in block]
 
@@ -281,7 +280,7 @@ def test_workers_hand_over_however_long_tmpdir_is(
     long = tmp_path / ("long" * 20)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    monkeypatch.setattr(loaders, "TIMEOUT", 20)
+    monkeypatch.setattr(workers, "TIMEOUT", 20)
     data = make(trees.load_digits, folder, train_size=5)
     assert len(epoch(data, 0, 1)[0].labels) == 5
     assert tempfile.gettempdir() == str(long)
@@ -291,14 +290,14 @@ def test_workers_hand_over_however_long_tmpdir_is(
 @pytest.mark.parametrize("room", [0, 20_000], ids=["from the start", "for a batch"])
 def test_workers_whose_shared_memory_is_full_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     data = make(trees.load_digits, folder, train_size=50)
-    monkeypatch.setattr(loaders, "TIMEOUT", 20)
+    monkeypatch.setattr(workers, "TIMEOUT", 20)
     before = {*Path("/dev/shm").glob("torch_*")}
 
-    def limited(worker: int, start: Callable[[int], None] = loaders._check_sharing) -> None:
+    def limited(worker: int, start: Callable[[int], None] = workers._check_sharing) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
         start(worker)
 
-    monkeypatch.setattr(loaders, "_check_sharing", limited)
+    monkeypatch.setattr(workers, "_check_sharing", limited)
     for read in (lambda: epoch(data, 0, 1), lambda: [*blocks(data.test, 100, CPU, workers=1)]):
         assert re.match(
             r"A process that reads images cannot share them \(.*File too large.*\): make /dev/shm larger",
@@ -320,7 +319,7 @@ def test_workers_whose_shared_memory_is_full_say_so(folder: Path, monkeypatch: p
 def test_no_worker_is_waited_for_without_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None], patience: float, what: str
 ) -> None:
-    monkeypatch.setattr(loaders, "TIMEOUT", patience)
+    monkeypatch.setattr(workers, "TIMEOUT", patience)
     monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))  # a killed process leaves its socket
     monkeypatch.setattr(ImageFiles, "_read", lambda *_: act())
     data = make(trees.load_digits, folder, train_size=2)

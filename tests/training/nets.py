@@ -1,6 +1,8 @@
 """Small nets and an ascent for tests, as a user would add them: named by `model.code`, `ascent.code`."""
 
-from torch import Tensor, nn
+from typing import ClassVar
+
+from torch import Tensor, nn, rand
 from torch.nn import functional
 
 from samgap.optim.sam import SAM
@@ -33,6 +35,18 @@ class Dropping(Conv):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(functional.dropout(images, 0.5, self.training))
+
+
+class Sometimes(Conv):
+    """The same with a factor that is drawn in every second pair of passes."""
+
+    factors: ClassVar[list[float]] = []  # of each pass in training
+
+    def forward(self, images: Tensor) -> Tensor:
+        factor = float(rand(())) if self.training and len(self.factors) % 4 > 1 else 1.0
+        if self.training:
+            self.factors.append(factor)
+        return factor * super().forward(images)
 
 
 class Deciding(Conv):

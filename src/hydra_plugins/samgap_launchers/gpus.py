@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from hydra_plugins.samgap_launchers.stack import carry_out, most, stacked
-from samgap import files
+from samgap import files, provenance
 from samgap.errors import SettingError
 from samgap.runs.records import RunOutcome
 
@@ -45,37 +44,31 @@ ConfigStore.instance().store(group="hydra/launcher", name="gpus_keys", node=Gpus
 
 
 class GpusLauncher(JobLauncher):
-    """Distributes the runs over the available GPUs."""
+    """Distributes the runs over the available GPUs. The keys are those of `GpusConf`."""
 
-    def __init__(
-        self,
-        gpus_per_run: float = 1.0,
-        gpus: int | None = None,
-        address: str | None = None,
-        retries: int = 1,
-        stack: Any = None,
-    ) -> None:
+    def __init__(self, **keys: Any) -> None:
         """
         Raises:
             SettingError: a value is invalid.
         """
-        self.runs_per_gpu = round(1 / gpus_per_run) if 0 < gpus_per_run <= 1 else 0
-        if not self.runs_per_gpu or abs(self.runs_per_gpu * gpus_per_run - 1) > 0.02:
+        conf = GpusConf(**keys)
+        self.gpus, self.address, self.retries = conf.gpus, conf.address, conf.retries
+        self.most = None if conf.stack is None else most(conf.stack)
+        self.runs_per_gpu = round(1 / conf.gpus_per_run) if 0 < conf.gpus_per_run <= 1 else 0
+        if not self.runs_per_gpu or abs(self.runs_per_gpu * conf.gpus_per_run - 1) > 0.02:
             raise SettingError(
                 "hydra.launcher.gpus_per_run must be 1 or a share such as 0.5, 0.33 or 0.25 that fills a GPU, "
-                f"got {gpus_per_run:g}."
+                f"got {conf.gpus_per_run:g}."
             )
-        if gpus is not None and gpus < 1:
-            raise SettingError(f"hydra.launcher.gpus must be a whole number from 1, or null, got {gpus}.")
-        if gpus is not None and address is not None:
+        if self.gpus is not None and self.gpus < 1:
+            raise SettingError(f"hydra.launcher.gpus must be a whole number from 1, or null, got {self.gpus}.")
+        if self.gpus is not None and self.address is not None:
             raise SettingError(
-                f"hydra.launcher.gpus={gpus} is for a Ray started here, and hydra.launcher.address={address} joins one "
-                "that knows its GPUs: set one of them to null."
+                f"hydra.launcher.gpus={self.gpus} is for a Ray started here, and hydra.launcher.address={self.address} "
+                "joins one that knows its GPUs: set one of them to null."
             )
-        if retries < 0:
-            raise SettingError(f"hydra.launcher.retries must be a whole number from 0, got {retries}.")
-        self.gpus, self.address, self.retries = gpus, address, retries
-        self.most = None if stack is None else most(stack)
+        if self.retries < 0:
+            raise SettingError(f"hydra.launcher.retries must be a whole number from 0, got {self.retries}.")
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""
@@ -212,7 +205,7 @@ class WorkerPool:
                 self._record(slot, job, outcome.status)
                 self.outcomes[job.number] = outcome
         if self.queue:
-            slot.jobs, slot.start = self.queue.popleft(), _now()
+            slot.jobs, slot.start = self.queue.popleft(), provenance.now("milliseconds")
             self.slots[slot.worker.carry_out.remote(slot.jobs)] = slot
         else:
             self.ray.kill(slot.worker)  # another sweep may need the GPU
@@ -238,7 +231,7 @@ class WorkerPool:
 
     def _record(self, slot: Slot, job: Job, status: str) -> None:
         before = self.path.read_text(encoding="utf-8") if self.path.exists() else "run,node,gpu,start,end,status\n"
-        row = ",".join((job.folder.name, *slot.place, slot.start, _now(), status))
+        row = ",".join((job.folder.name, *slot.place, slot.start, provenance.now("milliseconds"), status))
         files.replace_text(self.path, f"{before}{row}\n")
 
 
@@ -252,7 +245,3 @@ def _check_reachable(address: str) -> None:
             f"hydra.launcher.address must be host:port of a running Ray cluster, or auto, and at {address} is none "
             f"({error})."
         ) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

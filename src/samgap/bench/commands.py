@@ -8,21 +8,25 @@ import time
 from samgap.errors import SettingError
 
 
-def seconds(name: str | None, *arguments: str, threads: int = 1) -> tuple[float, str]:
+def seconds(name: str | None, *arguments: str, threads: int = 1, limit: float | None = None) -> tuple[float, str]:
     """The seconds that a command takes, and its stderr.
 
     Args:
         name: of the module samgap.<name>; None runs the first argument as Python code.
         arguments: of the command.
         threads: for torch.
+        limit: seconds after which the command is stopped; None waits for its end.
 
     Raises:
-        SettingError: the command failed.
+        SettingError: the command failed, or was stopped.
     """
     started = time.perf_counter()
     command = [sys.executable, *(["-c"] if name is None else ["-m", f"samgap.{name}"]), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise SettingError(f"{' '.join(command)} did not end within {limit:.0f} seconds.") from None
     taken = time.perf_counter() - started
     if done.returncode:
         raise SettingError(f"{' '.join(done.args)} failed: {done.stderr}")

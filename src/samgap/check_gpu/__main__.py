@@ -27,6 +27,7 @@ from samgap.check_gpu.bed import Bed, LeftOut
 from samgap.check_gpu.rows import Row
 from samgap.errors import line
 from samgap.reference.card import FILE
+from samgap.training import devices
 
 SECONDS = 280.0  # for all parts
 Part = Callable[[Bed], Iterator[Row]]
@@ -37,7 +38,7 @@ PARTS: dict[str, tuple[float, Part]] = {
     "resume": (15, right.resume),
     "curvature": (10, right.curvature),
     "nccl": (30, right.nccl),
-    "figure8": (50, right.figure8),
+    "figure8": (60, right.figure8),
     "ceilings": (8, fast.ceilings),
     "mlp": (20, fast.mlp),
     "resnet18": (35, fast.resnet18),
@@ -103,16 +104,13 @@ def head(device: torch.device) -> dict[str, Any]:
     facts = {"torch": torch.__version__, "python": provenance.versions()["python"]}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        facts |= {
-            "capability": f"{properties.major}.{properties.minor}",
+        facts |= devices.versions(device) | {
             "memory": f"{properties.total_memory / 2**30:.0f} GiB",
             "multiprocessors": str(properties.multi_processor_count),
-            "cuda": str(torch.version.cuda),
-            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
         }
     return {
         "rehearsal": device.type == "cpu",
-        "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "a rehearsal on the CPU",
+        "card": devices.name(device) if device.type == "cuda" else "a rehearsal on the CPU",
         "device": facts,
         "commit": commit, "dirty": dirty, "created": provenance.now(), "host": provenance.host(),
         "versions": provenance.versions(),

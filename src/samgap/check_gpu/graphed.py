@@ -2,7 +2,6 @@
 
 import contextlib
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
 
 from samgap.check_gpu.bed import Bed, Net, step_speed
 from samgap.check_gpu.fast import RHO
 from samgap.check_gpu.rows import Speed
-from samgap.check_gpu.stopwatch import WARM, Enough
+from samgap.check_gpu.stopwatch import WARM, Enough, Stopwatch
 from samgap.training import stacked
 from samgap.training.plan import RunPlan
 from samgap.training.run import run
@@ -25,30 +23,24 @@ ROW = 18  # runs of a width in figure 7: six radii, three seeds
 FIGURE7 = 46_900  # steps of a run of figure 7
 
 
-class EpochWatch(Callback):
-    """Measures the seconds of an epoch of whole runs by their first, and ends all of them when that is enough."""
+class EpochWatch(Stopwatch):
+    """The same with an epoch as sample, so with the turns of all runs of a stack: the first measures, and all end."""
 
-    def __init__(self, bed: Bed, seconds: float) -> None:
-        self.wait, self.seconds, self.until = bed.wait, seconds, float("inf")
-        self.taken: list[float] = []  # of a step
-        self.first: Any = None
-        self.since: float | None = None
+    first: Any = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the time from epoch to epoch, so with the turns of all runs."""
+        """End a sample and start the next."""
         task: Any = pl_module
-        self.first = self.first or task
-        if len(self.taken) >= WARM + 3 and time.perf_counter() > self.until:
+        if self.over:
             raise Enough
-        if task is not self.first:
-            return
-        self.wait()
-        now = time.perf_counter()
-        if self.since is not None:
-            self.taken.append((now - self.since) / task.plan.epoch_steps(len(task.data.train)))
-        if len(self.taken) == WARM:
-            self.until = now + self.seconds
-        self.since = now
+        if self.first is None:
+            self.first = task
+            self._restart()
+        elif task is self.first:
+            self._sample(task.plan.epoch_steps(len(task.data.train)))
+
+    def _after(self, full: bool) -> None:
+        """A step ends no sample."""
 
 
 def timed_epochs(bed: Bed, configs: Sequence[dict[str, Any]], seconds: float) -> list[float]:

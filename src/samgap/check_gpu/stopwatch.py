@@ -36,17 +36,8 @@ def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float
     return taken[WARM:]
 
 
-class Stopwatch(Callback):
-    """Measures the seconds of a step inside a run, with its loop and callbacks but without the time between epochs.
-
-    It waits for the device only every few steps, since a wait in each step would leave the device idle.
-    """
-
-    def __init__(self, bed: Bed, seconds: float) -> None:
-        self.wait, self.seconds = bed.wait, seconds
-        self.every = 0.002 if bed.rehearsal else 0.05  # seconds of a sample
-        self.taken: list[float] = []
-        self.until = float("inf")
+class Steps(Callback):
+    """Calls `_after` after each step of a run."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wrap the step."""
@@ -55,34 +46,56 @@ class Stopwatch(Callback):
 
         def step(batch: Any) -> Any:
             result = inner(batch)
-            if batch.size < task.plan.layout.batch_size:
-                self._restart()
-            else:
-                self._count()
+            self._after(batch.size == task.plan.layout.batch_size)
             return result
 
         task.stepper.step = step
+
+    def _after(self, full: bool) -> None:
+        """Act after a step, whose batch was `full`, or a smaller, last one."""
+
+
+class Stopwatch(Steps):
+    """Measures the seconds of a step inside a run, with its loop and callbacks but without the time between epochs.
+
+    It waits for the device only every few steps, since a wait in each step would leave the device idle.
+    """
+
+    def __init__(self, bed: Bed, seconds: float) -> None:
+        self.wait, self.seconds, self.until = bed.wait, seconds, float("inf")
+        self.every = 0.002 if bed.rehearsal else 0.05  # seconds of a sample
+        self.taken: list[float] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start a new sample."""
         self._restart()
 
+    def _after(self, full: bool) -> None:
+        self.steps += 1
+        if not full:
+            self._restart()
+        elif time.perf_counter() - self.since >= self.every:
+            self._sample(self.steps)
+
     def _restart(self) -> None:
         self.wait()
         self.since, self.steps = time.perf_counter(), 0
 
-    def _count(self) -> None:
-        self.steps += 1
-        if time.perf_counter() - self.since < self.every:
-            return
+    def _sample(self, steps: int) -> None:
+        """End a sample of so many steps, and start another if there are too few."""
         self.wait()
         now = time.perf_counter()
-        self.taken.append((now - self.since) / self.steps)
+        self.taken.append((now - self.since) / steps)
         if len(self.taken) == WARM:
             self.until = now + self.seconds
-        if len(self.taken) >= WARM + 3 and now > self.until:
+        if self.over:
             raise Enough
         self._restart()
+
+    @property
+    def over(self) -> bool:
+        """Whether there are enough samples."""
+        return len(self.taken) >= WARM + 3 and time.perf_counter() > self.until
 
 
 def step_seconds(bed: Bed, config: dict[str, Any], seconds: float, *callbacks: Callback) -> list[float]:

@@ -10,13 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
-
 from samgap.check_gpu.bed import Bed, LeftOut, Net, optional
 from samgap.check_gpu.isolation import CONTEXT, PRELOAD, receive
 from samgap.check_gpu.rows import Speed
-from samgap.check_gpu.stopwatch import Enough
+from samgap.check_gpu.stopwatch import Enough, Steps
 from samgap.training.run import run
 
 COUNTS = (1, 2, 4, 8)
@@ -24,32 +21,23 @@ PIPES = "CUDA_MPS_PIPE_DIRECTORY"
 DAEMON = "nvidia-cuda-mps-control"
 
 
-class Gate(Callback):
+class Gate(Steps):
     """Takes steps for as many seconds as the other end of a pipe sends, and sends back how many it took."""
 
     def __init__(self, pipe: Any, bed: Bed) -> None:
         self.pipe, self.wait = pipe, bed.wait
         self.steps, self.since, self.until = 0, 0.0, 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wrap the step."""
-        task: Any = pl_module
-        inner = task.stepper.step
-
-        def step(batch: Any) -> Any:
-            result = inner(batch)
-            self.steps += 1
-            if time.perf_counter() >= self.until:
-                self.wait()
-                self.pipe.send((self.steps, time.perf_counter() - self.since))
-                seconds = self.pipe.recv()
-                if seconds is None:
-                    raise Enough
-                self.since, self.steps = time.perf_counter(), 0
-                self.until = self.since + seconds
-            return result
-
-        task.stepper.step = step
+    def _after(self, full: bool) -> None:
+        self.steps += 1
+        if time.perf_counter() >= self.until:
+            self.wait()
+            self.pipe.send((self.steps, time.perf_counter() - self.since))
+            seconds = self.pipe.recv()
+            if seconds is None:
+                raise Enough
+            self.since, self.steps = time.perf_counter(), 0
+            self.until = self.since + seconds
 
 
 def packing(bed: Bed) -> Iterator[Speed]:

@@ -19,11 +19,10 @@ class Adapter(ABC):
 
     between = True  # whether the class runs the second pass itself, and so can clean up after an error
 
-    @abstractmethod
     def make(
         self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
     ) -> Any:
-        """An optimizer of `kind`.
+        """An optimizer of `kind`: `SAM(base_optimizer, rho=..., module=net)`, the net only if there is a place for it.
 
         Args:
             kind: the class under test.
@@ -33,53 +32,25 @@ class Adapter(ABC):
             rho: radius of the ascent.
             own: further arguments of `kind`.
         """
+        names = inspect.signature(kind).parameters
+        nets = {name: net for name in ("module", "model", "net") if name in names}
+        return kind(base(groups, **options), rho=rho, **nets, **own)
 
     @abstractmethod
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """Take one whole step; return what the optimizer returns."""
 
 
-class _Built(Adapter):
-    """`SAM(base_optimizer, rho=..., module=net)`, with the net only if the constructor has an argument for it."""
-
-    def make(
-        self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
-    ) -> Any:
-        """See `Adapter`."""
-        names = inspect.signature(kind).parameters
-        nets = {name: net for name in ("module", "model", "net") if name in names}
-        return kind(base(groups, **options), rho=rho, **nets, **own)
-
-
-class _Params(Adapter):
-    """`SAM(params, Base, rho=..., **base_options)`."""
-
-    def make(
-        self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
-    ) -> Any:
-        """See `Adapter`."""
-        return kind(groups, base, rho=rho, **own, **options)
-
-
-class _Closure(Adapter):
-    """`step(closure)` calls the closure for both passes."""
+class WrapperClosure(Adapter):
+    """A base optimizer, and `step(closure)` calls the closure for both passes."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
         return optimizer.step(closure)
 
 
-class _BackwardClosure(Adapter):
-    """A backward pass, then `step(closure)`."""
-
-    def step(self, optimizer: Any, closure: Closure) -> Any:
-        """See `Adapter`."""
-        closure()
-        return optimizer.step(closure)
-
-
-class _TwoStep(Adapter):
-    """`first_step()` and `second_step()`, each after a backward pass."""
+class WrapperTwoStep(Adapter):
+    """A base optimizer, and `first_step()` and `second_step()`, each after a backward pass."""
 
     between = False
 
@@ -91,24 +62,29 @@ class _TwoStep(Adapter):
         optimizer.second_step(zero_grad=True)
 
 
-class WrapperClosure(_Built, _Closure):
-    """A base optimizer, and a closure for both passes."""
+class ParamsClosure(WrapperClosure):
+    """`SAM(params, Base, rho=..., **base_options)`, and a closure for both passes."""
+
+    def make(
+        self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
+    ) -> Any:
+        """See `Adapter`."""
+        return kind(groups, base, rho=rho, **own, **options)
 
 
-class WrapperTwoStep(_Built, _TwoStep):
-    """A base optimizer, and two calls."""
+class ParamsBackwardClosure(ParamsClosure):
+    """The same, and a backward pass, then a closure for the second pass."""
+
+    def step(self, optimizer: Any, closure: Closure) -> Any:
+        """See `Adapter`."""
+        closure()
+        return optimizer.step(closure)
 
 
-class ParamsClosure(_Params, _Closure):
-    """Parameters and a base class, and a closure for both passes."""
+class ParamsTwoStep(WrapperTwoStep):
+    """The same, and two calls."""
 
-
-class ParamsBackwardClosure(_Params, _BackwardClosure):
-    """Parameters and a base class, and a closure for the second pass."""
-
-
-class ParamsTwoStep(_Params, _TwoStep):
-    """Parameters and a base class, and two calls."""
+    make = ParamsClosure.make
 
 
 ADAPTERS: dict[str, type[Adapter]] = {

@@ -10,19 +10,10 @@ from samgap.conformance.properties import EXACT, NotApplicable, Outcome, close, 
 from samgap.conformance.subject import Subject
 
 
-@register("weights come back", "bit for bit, 200 ascents in float32")
-def comes_back(subject: Subject) -> Outcome:
+@register("weights come back in bfloat16", "bit for bit, 200 ascents", dtype=torch.bfloat16)
+@register("weights come back", "bit for bit, 200 ascents in float32", dtype=torch.float32)
+def comes_back(subject: Subject, dtype: torch.dtype) -> Outcome:
     """Subtracting eps would leave rounding errors."""
-    return _comes_back(subject, torch.float32)
-
-
-@register("weights come back in bfloat16", "bit for bit, 200 ascents")
-def comes_back_coarse(subject: Subject) -> Outcome:
-    """The same with coarse rounding."""
-    return _comes_back(subject, torch.bfloat16)
-
-
-def _comes_back(subject: Subject, dtype: torch.dtype) -> Outcome:
     net = layers(noisy=False).to(dtype)
     before = copies(list(net.parameters()))
     optimizer = subject.make(net, SGD, 0.3, lr=0.0)
@@ -78,25 +69,11 @@ def returned(subject: Subject) -> Outcome:
     return close(float(torch.as_tensor(step.returned).detach()), step.losses[0])
 
 
-@register("rho = 0", "the base, bit for bit (SGD)")
-def zero_is_sgd(subject: Subject) -> Outcome:
-    """With momentum and weight decay."""
-    return _zero(subject, noisy=False, adam=False)
-
-
-@register("rho = 0 with Adam", "the base, bit for bit")
-def zero_is_adam(subject: Subject) -> Outcome:
-    """With another base."""
-    return _zero(subject, noisy=False, adam=True)
-
-
-@register("rho = 0 with batch norm and dropout", "the base, bit for bit, statistics too")
-def zero_is_sgd_noisy(subject: Subject) -> Outcome:
-    """Statistics are updated once, with one dropout mask."""
-    return _zero(subject, noisy=True, adam=False)
-
-
-def _zero(subject: Subject, *, noisy: bool, adam: bool) -> Outcome:
+@register("rho = 0 with batch norm and dropout", "the base, bit for bit, statistics too", noisy=True, adam=False)
+@register("rho = 0 with Adam", "the base, bit for bit", noisy=False, adam=True)
+@register("rho = 0", "the base, bit for bit (SGD)", noisy=False, adam=False)
+def zero(subject: Subject, *, noisy: bool, adam: bool) -> Outcome:
+    """SGD has momentum and weight decay; statistics are updated once, with one dropout mask."""
     plain, wrapped = layers(noisy=noisy), layers(noisy=noisy)
     options: dict[str, Any] = {"lr": 0.01} if adam else {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
     base: type[SGD] | type[Adam] = Adam if adam else SGD

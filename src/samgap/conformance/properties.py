@@ -1,7 +1,8 @@
 """The list of properties, and helpers for their checks."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -21,22 +22,26 @@ class Outcome(NamedTuple):
     holds: bool
 
 
+Check = Callable[..., Outcome]  # of a subject, and the arguments that `register` fixes
+
+
 class Property(NamedTuple):
-    """A property of SAM: its name, the requirement, and its check."""
+    """A property of SAM: its name, the requirement, the module that has its check, and the check."""
 
     name: str
     wanted: str
+    chapter: str
     check: Callable[[Subject], Outcome]
 
 
 CHECKS: list[Property] = []
 
 
-def register(name: str, what: str) -> Callable[[Callable[[Subject], Outcome]], Callable[[Subject], Outcome]]:
-    """Add the decorated check to `CHECKS`."""
+def register(name: str, what: str, **fixed: Any) -> Callable[[Check], Check]:
+    """Add the decorated check to `CHECKS`, with these arguments. Of several decorators the lowest comes first."""
 
-    def add(check: Callable[[Subject], Outcome]) -> Callable[[Subject], Outcome]:
-        CHECKS.append(Property(name, what, check))
+    def add(check: Check) -> Check:
+        CHECKS.append(Property(name, what, check.__module__, partial(check, **fixed)))
         return check
 
     return add

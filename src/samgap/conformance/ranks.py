@@ -20,20 +20,12 @@ from samgap.conformance.subject import Subject
 COUNT, STEPS = 2, 20
 
 
-@register("ranks agree", "weights equal bit for bit after 20 steps, 2 processes under DDP")
-def ranks_agree(subject: Subject) -> Outcome:
-    """Both passes average gradients over the processes."""
-    return _agree(subject, local=False)
-
-
-@register("ranks agree with an ascent each", "the same, pass 1 under no_sync (m-sharpness)")
-def ranks_agree_local(subject: Subject) -> Outcome:
-    """Each process has its own eps. DDP never averages weights, so inexact restoring makes them diverge."""
-    return _agree(subject, local=True)
-
-
-def _agree(subject: Subject, *, local: bool) -> Outcome:
+@register("ranks agree with an ascent each", "the same, pass 1 under no_sync (m-sharpness)", local=True)
+@register("ranks agree", "weights equal bit for bit after 20 steps, 2 processes under DDP", local=False)
+def ranks_agree(subject: Subject, *, local: bool) -> Outcome:
     """Train on different examples in each process; count the weights that differ at the end.
+
+    DDP averages gradients and never weights, so inexact restoring makes processes with an eps of their own diverge.
 
     Args:
         subject: each process makes its own optimizer.

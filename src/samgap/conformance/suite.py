@@ -12,7 +12,7 @@ from samgap.conformance.subject import Subject
 
 # Properties of a step in its order, then the others.
 CHAPTERS = (ascent, descent, passes, optimizer_api, ranks)
-PROPERTIES = [each for chapter in CHAPTERS for each in CHECKS if each.check.__module__ == chapter.__name__]
+PROPERTIES = [each for chapter in CHAPTERS for each in CHECKS if each.chapter == chapter.__name__]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def examine(subject: Subject, device: torch.device | None = None) -> list[Row]:
     if device is None:
         return [_row(subject, each) for each in PROPERTIES]
     with device:
-        return [_row(subject, each) for each in PROPERTIES if each.check.__module__ != ranks.__name__]
+        return [_row(subject, each) for each in PROPERTIES if each.chapter != ranks.__name__]
 
 
 def _row(subject: Subject, each: Property) -> Row:

@@ -5,28 +5,22 @@ Order, crops and flips of an epoch depend on the seed and the epoch's number alo
 where it stopped, with any number of workers. B batch, N training images, c channels, h by w pixels.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache, partial
-from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from samgap import seeds
 from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
-from samgap.errors import SettingError, line
+from samgap.data.workers import reading, shared
 
 BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at once
-TIMEOUT = 600  # seconds for a batch of files; a worker that hangs must not stop a run forever
 
 
 class Batch(NamedTuple):
@@ -55,22 +49,22 @@ class Draw(NamedTuple):
 class EpochSampler(Sampler[Draw]):
     """Yields all training images once, in a new order each epoch; the last batch may be smaller.
 
-    Each rank yields its own consecutive part of every batch. An epoch ends after `limit` batches, if there is a limit.
+    Each rank yields its own consecutive part of every batch.
     """
 
     def __init__(
-        self,
-        images: int,
-        batch_size: int,
-        crop: int,
-        flip: bool,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-        limit: int | None = None,
+        self, data: Data, batch_size: int, seed: int, rank: int = 0, ranks: int = 1, limit: int | None = None
     ) -> None:
-        self.images, self.batch_size, self.crop, self.flip, self.seed = images, batch_size, crop, flip, seed
-        self.rank, self.local, self.starts = rank, batch_size // ranks, range(0, images, batch_size)[:limit]
+        """
+        Args:
+            data: of the run.
+            batch_size: B, over all processes.
+            seed: of order and augmentation.
+            rank, ranks: number of this process, and of processes.
+            limit: batches after which an epoch ends; None for all.
+        """
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.rank, self.local, self.starts = rank, batch_size // ranks, range(0, len(data.train), batch_size)[:limit]
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -82,14 +76,15 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         draw = seeds.generator(self.seed, "epoch", self.epoch)
-        order = torch.randperm(self.images, generator=draw).numpy()
-        offsets = torch.randint(0, 2 * self.crop + 1, (self.images, 2), generator=draw).numpy()
-        flips = ((torch.rand(self.images, generator=draw) < 0.5) & self.flip).numpy()
+        images = len(self.data.train)
+        order = torch.randperm(images, generator=draw).numpy()
+        offsets = torch.randint(0, 2 * self.data.crop + 1, (images, 2), generator=draw).numpy()
+        flips = ((torch.rand(images, generator=draw) < 0.5) & self.data.flip).numpy()
+        seed = seeds.derive(self.seed, "epoch", self.epoch, "files")
         for start in self.starts:
-            stop = min(start + self.batch_size, self.images)
+            stop = min(start + self.batch_size, images)
             first = min(start + self.rank * self.local, stop)
             part = slice(first, min(first + self.local, stop))
-            seed = seeds.derive(self.seed, "epoch", self.epoch, "files")
             yield Draw(stop - start, order[part], offsets[part], flips[part], seed)
 
 
@@ -133,7 +128,7 @@ class FileImages(Dataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         positions = torch.from_numpy(draw.positions)
         images = self.images.augmented(positions, self.flip, draw.seed)
-        return Batch(*_shared(images, self.labels[positions]), draw.size)
+        return Batch(*shared(images, self.labels[positions]), draw.size)
 
 
 class Blocks(Dataset[tuple[Tensor, Tensor]]):
@@ -149,47 +144,32 @@ class Blocks(Dataset[tuple[Tensor, Tensor]]):
         if number >= len(self):
             raise IndexError
         which = slice(number * self.size, (number + 1) * self.size)
-        return _shared(self.part.images[which], self.part.labels[which])
+        return shared(self.part.images[which], self.part.labels[which])
 
 
-def batches(
-    data: Data,
-    batch_size: int,
-    seed: int,
-    device: torch.device,
-    rank: int = 0,
-    ranks: int = 1,
-    workers: int = 0,
-    limit: int | None = None,
-    whole: bool = False,
-) -> DataLoader[Any]:
+def batches(sampler: EpochSampler, device: torch.device, workers: int = 0, whole: bool = False) -> DataLoader[Any]:
     """Return a loader of the training part in blocks: lists of batches, one batch for each step.
 
-    An iteration of Lightning's loop costs as much as a step of a small net, so there is one for each block. Each rank
-    gets its part of every batch.
+    An iteration of Lightning's loop costs as much as a step of a small net, so there is one for each block.
 
     Args:
-        data: of the run.
-        batch_size: B, over all processes.
-        seed: of order and augmentation.
+        sampler: of the run.
         device: of tensors; batches from files stay in memory, which is pinned for a GPU.
-        rank, ranks: number of this process, and of processes.
         workers: processes that read files; 0 reads in this process.
-        limit: batches after which an epoch ends; None for all.
         whole: for images in memory: one block, an `Epoch`, which gathers nothing by itself.
     """
-    sampler = EpochSampler(len(data.train), batch_size, data.crop, data.flip, seed, rank, ranks, limit)
+    data = sampler.data
     # With its own generator the loader does not draw from the global one, which layers use.
     draws = torch.Generator()
     if isinstance(data.train.images, ImageFiles):
         return DataLoader(
             FileImages(data, data.train.images), 1, sampler=sampler, collate_fn=list, generator=draws,
-            persistent_workers=workers > 0, pin_memory=device.type == "cuda", **_reading(workers),
+            persistent_workers=workers > 0, pin_memory=device.type == "cuda", **reading(workers),
         )  # fmt: skip
     images = _on_device(data, device)
     if whole:
         return DataLoader(_Draws(), len(sampler), sampler=sampler, collate_fn=partial(Epoch, images), generator=draws)
-    block = max(1, min(BLOCK, BLOCK_BYTES // (batch_size * images.images[0].nbytes)))
+    block = max(1, min(BLOCK, BLOCK_BYTES // (sampler.batch_size * images.images[0].nbytes)))
     return DataLoader(images, block, sampler=sampler, collate_fn=list, generator=draws)
 
 
@@ -205,7 +185,7 @@ def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> It
     loader: Any = Blocks(part, size)
     if isinstance(part.images, ImageFiles):
         pinned = device.type == "cuda"
-        loader = DataLoader(loader, None, pin_memory=pinned, generator=torch.Generator(), **_reading(workers))
+        loader = DataLoader(loader, None, pin_memory=pinned, generator=torch.Generator(), **reading(workers))
     for block, labels in loader:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
@@ -237,42 +217,6 @@ def gathered(
     if data.flip and flips is not None:
         chosen = torch.where(flips[:, None, None, None], chosen.flip(3), chosen)
     return chosen, labels.index_select(0, positions)
-
-
-def _reading(workers: int) -> dict[str, Any]:
-    """Return the settings of a loader whose workers read files."""
-    return {"num_workers": workers, "worker_init_fn": _check_sharing, "timeout": TIMEOUT if workers else 0}
-
-
-def _check_sharing(_: int) -> None:
-    """Called in a new worker, to fail there and not at the first batch."""
-    # Workers share tensors by a socket two folders below this one, and the path of a socket has at most 107 bytes.
-    if len(os.fsencode(tempfile.gettempdir())) > 70:
-        tempfile.tempdir = "/tmp"
-    with _sharing():
-        ForkingPickler.dumps(torch.zeros(1))
-
-
-def _shared(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both; in a worker, in shared memory."""
-    if get_worker_info() is None:
-        return images, labels
-    with _sharing():
-        return images.share_memory_(), labels.share_memory_()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _sharing() -> Iterator[None]:
-    """Turn errors of shared memory into a sentence. Later, in torch, they would lose the batch and hang the run."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        for left in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # names without memory behind them
-            left.unlink()
-        raise SettingError(
-            f"A process that reads images cannot share them ({line(error)}): make /dev/shm larger (Docker: "
-            "--shm-size), lower trainer.workers or batch_size, or set TMPDIR to a short path that can be written."
-        ) from error
 
 
 def _crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:

@@ -44,7 +44,7 @@ class SAM(Wrapper):
     A variant overrides `ascent`, `radius` or `combine`.
     """
 
-    KEPT = (*Wrapper.KEPT, "rho", "interval", "measuring", "measured", "ascents", "_tracking")
+    KEPT = (*Wrapper.KEPT, "rho", "interval", "measuring", "measured", "ascents", "draws", "_tracking")
     COMBINES = False  # whether `combine` needs the first gradient
 
     def __init__(
@@ -70,6 +70,7 @@ class SAM(Wrapper):
         self.measuring = False  # if True, the next ascent sets `measured` and resets this
         self.measured: AscentMetrics | None = None
         self.ascents = 0  # number of steps with an ascent; callers may reset it
+        self.draws = True  # a caller whose closures draw no random numbers may set False: no state is copied then
         self._tracking = [part for part in module.modules() if _tracks(part)] if module is not None else []
         self._saved: list[Tensor] = []
 
@@ -86,7 +87,7 @@ class SAM(Wrapper):
 
     def gradient(self, closure: Closure) -> Tensor:
         """Run both passes by calling the closure twice; return the loss of the first pass, at w."""
-        random_state_back = _random_state(self.param_groups)
+        random_state_back = _random_state(self.param_groups) if self.draws else None
         loss = closure()
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
         if not weights or not self.active:
@@ -101,7 +102,8 @@ class SAM(Wrapper):
             eps = list(torch._foreach_sub(weights, saved)) if measuring else []
             # Autocast caches low-precision copies of weights for a whole block: these are stale in the second pass.
             torch.clear_autocast_cache()
-            random_state_back()
+            if random_state_back:
+                random_state_back()
             with self._statistics_frozen():
                 perturbed_loss = closure()
         finally:

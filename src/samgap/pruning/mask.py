@@ -159,7 +159,7 @@ def apply(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
         weight = weights[name]
         with torch.no_grad():
             weight.mul_(mask.to(weight.device))
-        weight.register_hook(_Masked(mask))  # type: ignore[no-untyped-call]
+        weight.register_hook(Masked(mask))  # type: ignore[no-untyped-call]
 
 
 def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:
@@ -184,12 +184,13 @@ def load(masks: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
         mask.copy_(kept[name])
 
 
-class _Masked:
+class Masked:
     """Gradient hook that moves its mask to the gradient's device once."""
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask
 
     def __call__(self, gradient: Tensor) -> Tensor:
+        """Return the gradient, 0 at pruned weights."""
         self.mask = self.mask.to(gradient.device)
         return gradient * self.mask

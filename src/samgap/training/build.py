@@ -2,13 +2,13 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ProgressBar, TQDMProgressBar
 from pytorch_lightning.profilers import Profiler
 from torch import Tensor, nn
 
@@ -53,8 +53,13 @@ def loss(plan: RunPlan) -> Callable[[Tensor, Tensor], Tensor]:
     return _of_two(plan, "loss")
 
 
-def extras(plan: RunPlan) -> tuple[list[Callback], dict[str, Any]]:
-    """Return the user's own Lightning callbacks and Trainer keywords, with an object in place of each `_target_`.
+def extras(plan: RunPlan, given: Iterable[Callback], bar: bool) -> tuple[list[Callback], dict[str, Any]]:
+    """Return Lightning callbacks and Trainer keywords, the user's with an object in place of each `_target_`.
+
+    Args:
+        plan: has those of the user.
+        given: further callbacks.
+        bar: add a progress bar, unless there is one or the user wants none.
 
     Raises:
         SettingError: an object cannot be made, or is not valid for its key.
@@ -74,7 +79,10 @@ def extras(plan: RunPlan) -> tuple[list[Callback], dict[str, Any]]:
         raise SettingError(
             f"trainer.profiler must be simple, advanced or pytorch, or name a _target_, got {said(profiler)}."
         )
-    return [*callbacks.values()], keywords
+    every = [*callbacks.values(), *given]
+    if bar and keywords.get("enable_progress_bar", True) and not any(isinstance(one, ProgressBar) for one in every):
+        every.append(TQDMProgressBar())
+    return every, keywords
 
 
 def made(key: str, group: Any) -> Any:

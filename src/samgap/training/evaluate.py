@@ -1,6 +1,6 @@
 """Evaluate a net on a part of the data: every image once, no augmentation, evaluation mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,13 +21,6 @@ class Score(NamedTuple):
     hits: Tensor  # (N,) bool on the CPU, of this rank's images; empty in a regression
 
 
-Sums = Callable[..., list[float]]  # from values of this rank to their sums over all ranks
-
-
-def _alone(*values: float) -> list[float]:
-    return list(values)
-
-
 def share(part: Split, rank: int, ranks: int) -> Split:
     """Return the images that one rank evaluates: a consecutive share. Each image is in exactly one share."""
     first, stop = (len(part) * number // ranks for number in (rank, rank + 1))
@@ -42,7 +35,7 @@ def evaluate(
     split: Split,
     *,
     workers: int = 0,
-    sums: Sums = _alone,
+    sums: Callable[..., Sequence[float]] = lambda *values: values,
 ) -> Score:
     """Return the score of `net` on `split`, in the precision of its weights; restore the net's mode.
 
@@ -52,7 +45,7 @@ def evaluate(
         data: converts stored images to input.
         split: on the net's device, or in files; with several ranks, this rank's `share`.
         workers: number of processes that read files.
-        sums: returns sums over all ranks.
+        sums: from values of this rank to their sums over all ranks.
     """
     weight = next(net.parameters())
     mode = net.training

@@ -7,7 +7,7 @@ from typing import Any
 from samgap.runs import identity, measurements
 from samgap.training.layout import Layout, layout
 from samgap.training.machine import LIMIT, TRAINER, Machine
-from samgap.training.settings import GROUPS, resolve
+from samgap.training.settings import GROUPS, images, resolve
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +70,7 @@ class RunPlan:
     @property
     def net(self) -> tuple[str, float, tuple[int, int, int], int]:
         """Code and width of the model, shape (c, h, w) of an image, classes."""
-        data = self.settings["data"]
-        shape = data["channels"], data["size"], data["size"]
-        return self.choices["model"]["code"], self.settings["model"]["width"], shape, data["classes"]
+        return self.choices["model"]["code"], self.settings["model"]["width"], *images(self.settings)
 
     @property
     def requested(self) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,6 @@ Only this module determines the order of these steps.
 
 import contextlib
 import operator
-import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,19 +13,19 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback, ProgressBar, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from samgap import files, provenance, seeds
-from samgap.data.batches import batches
+from samgap.data.batches import EpochSampler, batches
 from samgap.errors import SettingError
 from samgap.pruning import mask
 from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
-from samgap.training import build, curve, lightning, probing, ranks, stacked
+from samgap.training import build, curve, devices, lightning, probing, ranks, stacked
 from samgap.training.checkpoint import LAST, LastCheckpoint, found
 from samgap.training.curve import CurveFile
 from samgap.training.numerics import numerics
@@ -59,10 +58,7 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
     """
     plan = RunPlan.of(config)
     ranks.require(plan.machine.devices)
-    own, keywords = build.extras(plan)
-    callbacks = [*own, *callbacks]
-    if bar and keywords.get("enable_progress_bar", True) and not any(isinstance(one, ProgressBar) for one in callbacks):
-        callbacks.append(TQDMProgressBar())
+    callbacks, keywords = build.extras(plan, callbacks, bar)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder) if ranks.rank() == 0 else contextlib.nullcontext():
         try:
@@ -104,7 +100,7 @@ def _look(plan: RunPlan, record: RunRecord, folder: Path) -> None:
     if names := measurements.missing(plan.requested, folder):
         torch.set_num_threads(plan.machine.threads)
         with _mirror(plan) as mirror, numerics(plan.settings["precision"]):
-            probing.carry_out(plan, names, probing.restored(plan, record, folder, _device(plan)), record, folder)
+            probing.carry_out(plan, names, probing.restored(plan, record, folder, devices.chosen(plan)), record, folder)
             mirror.keep(record, folder)
 
 
@@ -124,7 +120,7 @@ def _lock(folder: Path) -> Iterator[None]:
 def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dict[str, Any]) -> RunRecord:
     started, machine = provenance.now(), plan.machine
     torch.set_num_threads(machine.threads)
-    device = _device(plan)
+    device = devices.chosen(plan)
     task = _task(plan)
     last = LastCheckpoint(folder, machine.checkpoint_seconds, 1 / (stacked.sharing() or 1))
     callbacks = [CurveFile(folder / METRICS), last, lightning.SchedulersSignals(), *callbacks]
@@ -171,9 +167,8 @@ def _task(plan: RunPlan) -> GapTask:
 def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, folder: Path) -> None:
     """Train from the start or from last.ckpt."""
     rank, seed = ranks.rank(), seeds.of_run(plan.settings)
-    process = rank, plan.machine.devices, plan.machine.workers
-    whole = stacked.whole_epochs(plan, device.type)
-    loader = batches(task.data, plan.settings["batch_size"], seed, device, *process, plan.limit, whole)
+    sampler = EpochSampler(task.data, plan.settings["batch_size"], seed, rank, plan.machine.devices, plan.limit)
+    loader = batches(sampler, device, plan.machine.workers, stacked.whole_epochs(plan, device.type))
     seeds.seed_globals(seed, "training", *([rank] if rank else []))
     with lightning.interrupts_pass():
         trainer.fit(task, train_dataloaders=loader, ckpt_path=found(folder))
@@ -201,8 +196,8 @@ def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: 
         steps=int(task.curve[-1]["step"] or 0),
         data_sha256=build.sha256(task.data),
         seconds=round(seconds, 3),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        cuda=_cuda(device),
+        device=devices.name(device),
+        cuda=devices.versions(device),
         host=provenance.host(),
         started=started,
         finished=provenance.now(),
@@ -231,35 +226,7 @@ def _scores(task: GapTask) -> dict[str, Any]:
     return dict.fromkeys(scores) if task.diverged else scores
 
 
-def _cuda(device: torch.device) -> dict[str, str]:
-    if device.type == "cpu":
-        return {}
-    capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
-    versions = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
-    return {"capability": capability} | versions
-
-
 def _mirror(plan: RunPlan) -> Any:
     if ranks.rank():
         return contextlib.nullcontext(Mirror())
     return locate(plan.logger["_target_"])(plan.settings, plan.place, **options(plan.logger))
-
-
-def _device(plan: RunPlan) -> torch.device:
-    """Return the device of a run.
-
-    Raises:
-        SettingError: this machine lacks the device, or the settings do not fit it.
-    """
-    accelerator = plan.machine.accelerator
-    if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()):
-        if not torch.cuda.is_available():
-            raise SettingError("trainer=gpu needs a CUDA device and torch finds none here: set trainer=cpu.")
-        if plan.machine.devices > 1:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        return torch.device("cuda", torch.cuda.current_device())
-    if plan.settings["precision"] == "tf32":
-        raise SettingError("precision=tf32 needs a CUDA device, and this run is on the CPU: set precision=32-true.")
-    if plan.synchronized:
-        raise SettingError("model.batch_norm=synchronized needs CUDA devices: set model.batch_norm=local.")
-    return torch.device("cpu")

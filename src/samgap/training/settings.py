@@ -96,7 +96,7 @@ def _resolve_model(settings: dict[str, Any], code: str, shards: Layout) -> None:
     if (params := model.pop("params", None)) is not None:
         from samgap.models import count  # imports torch, which is slow; only model.params needs it
 
-        model["width"] = _plain(count.width_of(code, params, *_images(settings)))
+        model["width"] = _plain(count.width_of(code, params, *images(settings)))
 
 
 def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
@@ -111,7 +111,7 @@ def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
                 "pruner.live_params and pruner.sparsity say the same: set pruner.live_params=null or pruner.sparsity=0."
             )
         width = settings["model"]["width"]
-        pruner["sparsity"] = mask.sparsity_of(live, count.counts_of(code, width, *_images(settings)), width)
+        pruner["sparsity"] = mask.sparsity_of(live, count.counts_of(code, width, *images(settings)), width)
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _images(settings: Mapping[str, Any]) -> tuple[tuple[int, int, int], int]:
+def images(settings: Mapping[str, Any]) -> tuple[tuple[int, int, int], int]:
     """Return the shape of an image (c, h, w), and the number of classes."""
     data = settings["data"]
     return (data["channels"], data["size"], data["size"]), data["classes"]

@@ -17,7 +17,7 @@ from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.mask import Masks
-from samgap.training import build, compiled, stacked
+from samgap.training import build, compiled, draws, stacked
 from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.plan import RunPlan
 from samgap.training.products import MKL, Chosen
@@ -101,6 +101,7 @@ class GapTask(LightningModule):
         if isinstance(sam := self._optimizer(), SAM):
             # Measure the first ascent of an epoch; this takes a copy of the gradient, but no extra pass.
             sam.measuring, sam.measured, sam.ascents = True, None, 0
+            sam.draws = draws.possible(self.net, self.loss, self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
         """Move only batches from image files. Others are already there, and a check would slow small steps."""
