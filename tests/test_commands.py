@@ -613,7 +613,9 @@ def test_a_drawing_that_cannot_be(command: Command, carried_out: Path, override:
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["train", "draw", "status", "restore", "probe", "dashboard"])
+@pytest.mark.parametrize(
+    "name", ["train", "draw", "status", "report.__main__", "evidence", "restore", "probe", "dashboard"]
+)
 def test_help_is_a_screen_with_three_examples(name: str, command: Command) -> None:
     code, out, _ = command(name, "--help")
     assert code == 0
@@ -626,7 +628,7 @@ def test_help_is_a_screen_with_three_examples(name: str, command: Command) -> No
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("modle=mlp", "model"), ("sed=1", "seed"), ("optimizer.lrr=1", "optimizer.lr"), ("figure=fig77/cpu", "fig7"),
-     ("data=mnst", "mnist")],
+     ("data=mnst", "mnist"), ("figur=fig8/cpu", "figure")],
 )  # fmt: skip
 def test_a_name_that_does_not_exist_comes_with_the_nearest(typed: str, meant: str, command: Command) -> None:
     code, _, err = command("train", typed)

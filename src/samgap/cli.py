@@ -245,7 +245,7 @@ def _keys() -> set[str]:
     """Return all keys of conf/ as they are typed, such as seed and optimizer.lr."""
     files = [(path, "") for path in Path(CONF).glob("*.yaml")]
     files += [(path, f"{path.parent.name}.") for path in Path(CONF).glob("*/*.yaml")]
-    groups = {path.parent.name for path, group in files if group}
+    groups = {path.name for path in Path(CONF).iterdir() if path.is_dir()}
     return groups | {
         f"{group}{key}"
         for path, group in files

@@ -5,15 +5,16 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from samgap import cli, naming, provenance
+from samgap import cli, console, naming, provenance
 from samgap.figures.archive import REFERENCE
 from samgap.figures.evidence import results, tables
 from samgap.style import style
 
 TITLES = {
     "slopes": "How much more SAM gains in larger nets, and in sparser ones",
-    "specifications": "Figure 7: does the gap grow? By every rule of choosing ρ, set of sizes and statistic",
-    "gaps": "What SAM gains, over parameters and over parameters per training image",
+    "specifications": "Figure 7: does SAM gain more in larger nets?\nEach point asks in another way",
+    "gaps": "What SAM gains, over parameters and over parameters per training image\n"
+    "(bars: 95 % interval of ours, the paper's band of the published)",
 }
 
 naming.register()
@@ -40,7 +41,7 @@ def write(root: Path) -> None:
             drawn = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
             picture.save(drawn, folder / name)
     for title, table in found.shown().items():
-        print(f"{title}:\n\n{table.to_string(index=False)}\n")
+        print(f"{title}:\n\n{console.table(table)}\n")
     print("\n".join(found.said()))
     print(f"\n{folder}/*.{{csv,pdf,png}}")
 

@@ -23,6 +23,7 @@ def show(root: Path) -> None:
     found = sweeps.find(root)
     if not found:
         print(f"No sweep in {root} yet.")
+    lacking = False
     for name, scale in found:
         try:
             watch = Watch(sweeps.read(root, name, scale), root)
@@ -30,6 +31,7 @@ def show(root: Path) -> None:
             print(f"{name}/{scale}: {error}")
             continue
         progress = watch.look()
+        lacking |= progress.finished < progress.total
         line = f"{name}/{scale}: {progress.text()}"
         if progress.cost_left and (left := progress.seconds_left) is not None:
             line += f", about {format_duration(left)} of one worker left"
@@ -39,6 +41,8 @@ def show(root: Path) -> None:
                 print(f"  {folder}: {epoch}")
         for folder, problem in watch.problems.items():
             print(f"  {folder}: {problem}")
+    if lacking:
+        print("Look at what failed or is missing: the command of a sweep, typed again, carries it out.")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def looks(count: int) -> list[Look]:
 # For a column of a paper: vector fonts that go with LaTeX's Times, and lines for a small panel. `figure.figsize` is
 # the size of a panel in inches.
 PAPER: dict[Any, Any] = {
-    "font.family": "STIXGeneral",
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # the second has what the first lacks, such as subscripts
     "mathtext.fontset": "stix",
     "font.size": 8,
     "axes.titlesize": 8,

@@ -204,7 +204,9 @@ def test_what_is_not_there_is_one_sentence(small: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"ImageNet is neither in .*nowhere/imagenet nor in .*: set data_dir"):
         imagenet.load(tmp_path / "nowhere", (0.08, 1), 0.875)
     shutil.rmtree(small / "imagenet" / "val" / "b")
-    with pytest.raises(SettingError, match=r"the same classes in both parts of .*, and 1 are in one alone, such as b:"):
+    with pytest.raises(
+        SettingError, match=r"folders of classes in both parts of .*, and 1 are in one alone, such as b:"
+    ):
         imagenet.load(small, (0.08, 1), 0.875)
     shutil.rmtree(small / "imagenet" / "val")
     (small / "imagenet" / "val").mkdir()

@@ -93,7 +93,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no such class": (
         lambda place: shutil.rmtree(place / "test" / "c10"),
-        "1 are in one alone, such as c10: set data_dir",
+        "1 are in one alone, such as c10: add them, or set data_dir",
     ),
     "another size": (
         lambda place: save(place / "train" / "c10" / "0.png", pixels(0)[:5]),
@@ -123,6 +123,6 @@ def test_what_is_wrong_with_a_folder_is_one_sentence(
 def test_another_number_of_classes_is_refused(place: Path) -> None:
     values = config("data=image_folder") | {"data_dir": str(place)}
     with pytest.raises(
-        SettingError, match=r"Wanted 3 channel\(s\) and 10 classes, the files hold 3 and 2: set data_dir"
+        SettingError, match=r"data\.classes must be 3 and 2 for these data, got 3 and 10: set them, or set data_dir"
     ):
         build.data(RunPlan.of(values))

@@ -139,7 +139,7 @@ def test_a_data_set_that_is_another_is_refused() -> None:
         return digits.load(folder)
 
     with pytest.raises(
-        SettingError, match=r"Wanted 3 channel\(s\) and 10 classes, the files hold 1 and 10: set data_dir"
+        SettingError, match=r"data\.channels and data\.classes must be 1 and 10 for these data, got 3 and 10: set"
     ):
         assemble(load, Path(), **(OPTIONS | {"channels": 3}))
 
@@ -189,6 +189,6 @@ def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> Non
     with pytest.raises(SettingError, match=r"data\.label_noise replaces classes"):
         assemble(factorization.load, Path(), **options, label_noise=0.1)
     with pytest.raises(
-        SettingError, match=r"data\.channels and data\.classes must be 6 and 10 for this regression, got 6 and 9\."
+        SettingError, match=r"data\.channels and data\.classes must be 6 and 10 for these data, got 6 and 9: set them\."
     ):
         assemble(factorization.load, Path(), **(options | {"classes": 9}))

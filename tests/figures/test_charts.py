@@ -37,7 +37,7 @@ def shown(lines: dict[int, tuple[str, Any]] | list[tuple[str, Any]]) -> Shown:
 def of_picture(axes: Axes) -> tuple[Shown, list[str]]:
     lines = [(str(line.get_label()), line.get_xydata()) for line in axes.get_lines()]
     lines += [(str(one.get_label()), one.get_offsets()) for one in axes.collections if isinstance(one, PathCollection)]
-    return shown([line for line in lines if not line[0].startswith("_")]), sorted(
+    return shown([line for line in lines if not line[0].startswith(("_child", "_nolegend_"))]), sorted(
         text.get_text() for text in axes.texts
     )
 
@@ -45,7 +45,10 @@ def of_picture(axes: Axes) -> tuple[Shown, list[str]]:
 def of_page(spec: dict[str, Any]) -> tuple[Shown, list[str]]:
     layers = [layer for layer in spec["layer"] if "transform" in layer]
     legend = next(layer["encoding"]["stroke"]["legend"] for layer in layers if "stroke" in layer["encoding"])
-    labels = [" ".join(lines) for lines in json.loads(legend["labelExpr"].removesuffix("[datum.value]"))]
+    listed = json.loads(legend["labelExpr"].removesuffix("[datum.value]"))
+    names = json.loads(spec["transform"][0]["calculate"].removeprefix("join(").removesuffix("[datum.line], ' ')"))
+    assert legend["values"] == [number for number, lines in enumerate(listed) if lines]
+    labels = [" ".join(lines or ["_" + " ".join(name)]) for lines, name in zip(listed, names, strict=True)]
     of = {layer["mark"]["type"]: layer["transform"][0]["filter"]["oneOf"] for layer in layers}
     lines: dict[int, tuple[str, Any]] = {n: (labels[n], []) for n in {*of.get("line", []), *of["point"]}}
     for row in spec["data"]["values"]:

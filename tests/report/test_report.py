@@ -172,6 +172,13 @@ def test_a_phone_need_not_scroll_sideways(driver: webdriver.Chrome, root: Path) 
             "return [...document.querySelectorAll('.chart svg.marks')].map((svg) => svg.getBoundingClientRect().width)"
         )
         assert max(widths) <= PHONE[0]
+        cut = driver.execute_script(
+            "return [...document.querySelectorAll('.chart svg.marks')].flatMap((svg) =>"
+            " [...svg.querySelectorAll('text')]"
+            ".filter((text) => text.getBoundingClientRect().right > svg.getBoundingClientRect().right + 1)"
+            ".map((text) => text.textContent))"
+        )
+        assert cut == []
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

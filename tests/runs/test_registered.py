@@ -11,7 +11,7 @@ import yaml
 
 from samgap import provenance
 from samgap.errors import SettingError
-from samgap.figures import output
+from samgap.figures import heading, output
 from samgap.figures.gap.kinds import Gap
 from samgap.runs import registered, sweeps
 from samgap.runs.sweeps import Member, Sweep
@@ -155,7 +155,7 @@ def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: li
     assert report["registered"]["departs"] == ""
     assert report["registered"]["text"] in report["remarks"]
     assert all(verdict["text"].endswith(f" {report['registered']['text']}") for verdict in report["verdicts"])
-    assert ", not registered beforehand" in output.footnote(report)
+    assert ", not registered beforehand" in heading.footnote(report)
     again = output.judged_again(report, study.verdicts)
     assert [verdict["text"] for verdict in again["verdicts"]] == [verdict["text"] for verdict in report["verdicts"]]
     none = dataclasses.replace(study, table=dataclasses.replace(study.table, registered=None))

@@ -13,7 +13,7 @@ from samgap.runs.sweeps import Member, Progress, Sweep, format_duration
 def refuse_failed(outcomes: list[RunOutcome], runs: int, grid: Sweep, root: Path) -> None:
     """Raise a SettingError that counts the failed runs and shows the first error; print how many runs are busy."""
     if busy := [one for one in outcomes if one.status == "busy"]:
-        print(f"{len(busy)} runs are carried out by another process; `status` tells of them.", file=sys.stderr)
+        print(f"{len(busy)} runs are carried out by another process: see python -m samgap.status.", file=sys.stderr)
     skipped = sum(one.status == "skipped" for one in outcomes)
     if failures := [one for one in outcomes if one.status == "failed"]:
         first = failures[0]

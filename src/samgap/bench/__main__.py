@@ -1,6 +1,5 @@
 """`python -m samgap.bench`: the cost of a step, a sweep and curvature, compared with other code and with our goals."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -16,7 +15,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_paralleli
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from samgap import cli, files, naming, provenance
+from samgap import cli, console, files, naming, provenance
 from samgap.bench.rows import Row
 
 PARTS = ("steps", "sweeps", "scheduling", "curvature")
@@ -24,16 +23,16 @@ PARTS = ("steps", "sweeps", "scheduling", "curvature")
 
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser("python -m samgap.bench", description=__doc__)
+    parser = console.parser("samgap.bench", __doc__, "", "steps curvature", "--smoke --root /tmp/bench")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--smoke", action="store_true", help="run everything once, small: the numbers mean nothing")
     parser.add_argument("--root", default="multirun", help="results go to ROOT/bench (default: multirun)")
     given = parser.parse_args(arguments)
-    if wrong := [part for part in given.parts if part not in PARTS]:
-        parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
+    console.refuse_unknown(parser, given.parts, PARTS)
     naming.register()
     folder = Path(given.root) / "bench"
     folder.mkdir(parents=True, exist_ok=True)
+    print("ours / theirs, goal, verdict, what was measured: below 1, ours takes less. Look at what is missed.\n")
     path = folder / "bench.json"
     for part in given.parts or PARTS:
         with cli.sentences():
@@ -73,7 +72,8 @@ def text(row: Row) -> str:
     goal = f"goal {row.goal:g}" if row.goal is not None else ""
     numbers = f"{row.ours:.4g} {row.unit} to {row.peer:.4g} {row.unit}{', ' * bool(row.note)}{row.note}"
     against = f"of {row.against}" if row.against != "bound" else "of its bound"
-    return f"{row.ratio:6.3f}  {goal:<10} {verdict:<7} {row.what}, {against} ({numbers}, n = {row.n})"
+    head = f"{row.ratio:6.3f}  {goal:<10} {verdict:<7} "
+    return console.wrapped(head, f"{row.what}, {against} ({numbers}, n = {row.n})")
 
 
 def _rows(part: str, smoke: bool) -> Iterator[Row]:

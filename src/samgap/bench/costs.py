@@ -16,7 +16,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from samgap import cli, naming
+from samgap import cli, console, naming
 from samgap.reference import card
 from samgap.reference.card import Rates
 from samgap.training.cost import flops
@@ -135,7 +135,16 @@ def _order(figure: str) -> tuple[int, str]:
     return (int(number) if number.isdigit() else 99, figure)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = console.parser("samgap.bench.costs", __doc__, "", "fig8/paper", "fig7/paper fig9/paper_official")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help="such as fig8/paper (default: all at that scale)")
+    given, known_figures = parser.parse_args(arguments), [*_figures()]
+    console.refuse_unknown(parser, given.figures, known_figures)
     naming.register()
     print(f"{basis(known())}\n\n{HEAD}")
-    table(say=lambda row: print(row, flush=True))
+    table(given.figures, say=lambda row: print(row, flush=True))
+
+
+if __name__ == "__main__":
+    main()

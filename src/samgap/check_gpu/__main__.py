@@ -1,6 +1,5 @@
 """`python -m samgap.check_gpu`: does samgap work on this card, and how fast? Under 5 minutes, one JSON, one table."""
 
-import argparse
 import contextlib
 import gc
 import json
@@ -21,7 +20,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import torch
 
-from samgap import cli, files, naming, provenance
+from samgap import cli, console, files, naming, provenance
 from samgap.check_gpu import fast, graphed, jax_peer, right, together
 from samgap.check_gpu.bed import Bed, LeftOut
 from samgap.check_gpu.rows import Row
@@ -54,15 +53,16 @@ PARTS: dict[str, tuple[float, Part]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return 0 if all checks hold, 1 if a check or a part failed or there is no card."""
-    parser = argparse.ArgumentParser("python -m samgap.check_gpu", description=__doc__)
+    parser = console.parser(
+        "samgap.check_gpu", __doc__, "", "numbers resnet18 --out /tmp/card", "--rehearse --seconds 60"
+    )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rehearse", action="store_true", help="the same at tiny sizes on the CPU: no measurement")
     parser.add_argument("--out", default="multirun/check_gpu", help=f"folder of {FILE} (default: multirun/check_gpu)")
     parser.add_argument("--commit", help="of these sources, where there is no git")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of all parts together (default: {SECONDS:g})")
     given = parser.parse_args(arguments)
-    if wrong := [part for part in given.parts if part not in PARTS]:
-        parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
+    console.refuse_unknown(parser, given.parts, PARTS)
     if given.commit:
         os.environ[provenance.COMMIT] = given.commit
     if not given.rehearse and not torch.cuda.is_available():
@@ -94,7 +94,8 @@ def _carry_out(device: torch.device, path: Path, names: list[str], whole: float)
     failed = [name for name, part in found["parts"].items() if part["status"] == "failed"]
     summary = f"{sum(checks)} of {len(checks)} checks hold; {len(rows) - len(checks)} speeds; "
     summary += f"failed: {', '.join(failed) or 'no part'}"
-    print(f"\n{summary}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}\n{path}")
+    print(f"\n{summary}{'; a rehearsal, no measurement' if found['rehearsal'] else ''}")
+    print(f"Look at rows that are WRONG, at parts that failed, and at goals that are missed.\n{path}")
     return int(bool(failed) or not all(checks))
 
 

@@ -4,6 +4,8 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+from samgap import console
+
 
 @dataclass(frozen=True)
 class Check:
@@ -16,7 +18,8 @@ class Check:
 
     def text(self) -> str:
         """Return a line of the table."""
-        return f"{'holds' if self.holds else 'WRONG':>9}  {self.what}: {self.came} (expected: {self.wanted})"
+        head = f"{'holds' if self.holds else 'WRONG':>9}  "
+        return console.wrapped(head, f"{self.what}: {self.came} (expected: {self.wanted})")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Speed:
 
     def text(self) -> str:
         """Return a line of the table."""
-        cells = [f"{1e3 * self.seconds:.3f} ms".rjust(14), f"{self.what}, {self.precision}"]
+        cells = [f"{self.what}, {self.precision}"]
         cells += [f"{self.images:,.0f} images/s"] if self.images else []
         cells += [f"{self.rate / 1e12:.3g} T{self.unit}/s"] if self.rate else []
         cells += [f"{100 * self.share:.1f} % of the product"] if self.share else []
@@ -49,7 +52,7 @@ class Speed:
             if goal and value:  # a rehearsal's times say nothing of it
                 shown = f"{1e3 * goal:g}" if what else f"{goal:.3g}"
                 cells += [f"{'meets' if value <= goal else 'misses'} the goal of {shown}{what}"]
-        return "  ".join(cells)
+        return console.wrapped(f"{1e3 * self.seconds:.3f} ms  ".rjust(16), "; ".join(cells))
 
 
 Row = Check | Speed

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from samgap import provenance
+from samgap import console, provenance
 from samgap.conformance.adapters import ADAPTERS
 from samgap.conformance.subject import ASCENTS, Subject, subject_for
 from samgap.conformance.suite import Row, examine
@@ -16,7 +16,10 @@ from samgap.conformance.suite import Row, examine
 
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser("python -m samgap.conformance", description=__doc__)
+    parser = console.parser(
+        "samgap.conformance", __doc__, "samgap.optim.sam:SAM", "pytorch_optimizer:SAM",
+        "package.module:MySAM --own '{\"alpha\": 0.1}' --json",
+    )  # fmt: skip
     parser.add_argument("target", help="the class, as package.module:Class")
     parser.add_argument("--adapter", help=f"{', '.join(ADAPTERS)} or package.module:Class (default: detected)")
     parser.add_argument("--ascent", choices=ASCENTS, default="sam", help="what eps should be (default: rho g / |g|)")
@@ -44,14 +47,15 @@ def _own(text: str) -> dict[str, Any]:
 
 
 def _table(subject: Subject, rows: list[Row]) -> str:
-    widths = [max(len(getattr(row, key)) for row in rows) for key in ("verdict", "property", "wanted")]
-    cells = [("", "property", "expected", "found"), *((r.verdict, r.property, r.wanted, r.came) for r in rows)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[3]]) for line in cells
-    ]
+    lines = []
+    for row in rows:
+        lines.append(console.wrapped(f"{row.verdict:5}  ", row.property))
+        lines.append(console.wrapped(" " * 9, f"expected {row.wanted}; found {row.came}"))
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("holds", "fails", "n/a")}
     total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return "\n".join([f"{subject.target} ({subject.adapter}), torch {torch.__version__}", "", *lines, "", total])
+    look = "Look at the rows that fail: what was found is not what a SAM does." if counts["fails"] else "Nothing fails."
+    head = f"{subject.target} ({subject.adapter}), torch {torch.__version__}"
+    return "\n".join([head, "", *lines, "", total, look])
 
 
 def _json(subject: Subject, rows: list[Row]) -> str:

@@ -66,8 +66,8 @@ def tree(place: Path, area: Sequence[float], center: float, test: Sequence[str] 
     if classes[0] != classes[1]:
         odd = sorted(classes[0].keys() ^ classes[1].keys())
         raise SettingError(
-            f"Wanted the same classes in both parts of {place}, and {len(odd)} are in one alone, such as {odd[0]}: "
-            "set data_dir to a whole tree."
+            f"Wanted the same folders of classes in both parts of {place}, and {len(odd)} are in one alone, such as "
+            f"{odd[0]}: add them, or set data_dir to a whole tree; data.classes is their number."
         )
     return Raw(train=parts[0], test=parts[1], max_pixel=255)
 

@@ -177,15 +177,11 @@ def _check_shape(raw: Raw, channels: int, classes: int) -> None:
     regression = raw.train.labels.is_floating_point()
     outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
     found = (raw.train.images.shape[1], outputs)
-    if regression and found != (channels, classes):
-        raise SettingError(
-            f"data.channels and data.classes must be {found[0]} and {found[1]} for this regression, got {channels} and "
-            f"{classes}."
-        )
     if found != (channels, classes):
+        files = "" if regression else ", or set data_dir to the folder of the data set that is meant"
         raise SettingError(
-            f"Wanted {channels} channel(s) and {classes} classes, the files hold {found[0]} and {found[1]}: set "
-            "data_dir to the data set's own."
+            f"data.channels and data.classes must be {found[0]} and {found[1]} for these data, got {channels} and "
+            f"{classes}: set them{files}."
         )
 
 

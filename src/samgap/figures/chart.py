@@ -48,13 +48,19 @@ class Line:
     bars: bool = False  # draw low and high as bars, not as a band
     across: bool = False  # low and high are of x, drawn as bars
     spread: str = ""  # what low and high mean, such as "± s.e."
-    notes: Literal["", "above", "below"] = ""  # where to write the notes; empty = nowhere in the chart
+    notes: bool = False  # whether to write the notes in the chart, above its points
+    legend: str | None = None  # its text in the legend; "" = it is not there, None = the label
     aside: float = 0  # shift along x, so that equal lines do not hide each other
 
     @property
     def weighted(self) -> bool:
         """Whether weights set the areas of the points."""
         return bool(self.points["weight"].notna().any())
+
+    @property
+    def listed(self) -> str:
+        """Its text in the legend, or ""."""
+        return self.label if self.legend is None else self.legend
 
     @property
     def written(self) -> "pd.Series[Any]":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from samgap.errors import SettingError
-from samgap.figures import output
+from samgap.figures import heading
 from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Evaluated, Judgment
 from samgap.targets import locate
@@ -94,7 +94,7 @@ class Kind(ABC):
         from samgap.figures import picture
 
         charts: Any = self.charts(frame, report)
-        head, foot = (f"{self.title}\n{output.answer(report)}", output.footnote(report)) if titled else ("", "")
+        head, foot = (f"{self.title}\n{heading.answer(report)}", heading.footnote(report)) if titled else ("", "")
         return picture.draw(charts, head, foot)
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import pandas as pd
 
-from samgap import provenance
+from samgap import console, provenance
 from samgap.figures.table import Table, swept
 from samgap.files import replace, replace_text
 from samgap.runs import alike
@@ -70,33 +70,6 @@ def data(table: Table) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def footnote(report: Mapping[str, Any]) -> str:
-    """Return data set, number of seeds (of the cells), scale, and the numbers of runs that are missing or diverged."""
-    seeds = [int(cell["n"]) for cell in report["cells"] if not pd.isna(cell["n"])]
-    least, most = min(seeds), max(seeds)
-    count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
-    scale = "smoke scale, no evidence" if report["scale"] == "smoke" else f"{report['scale']} scale"
-    lost = [(report["runs"][key], f"runs {key}") for key in ("missing", "diverged")]
-    known = [report["registered"]["short"]] if "registered" in report else []
-    return ", ".join([report["data"], count, scale, *known, *(f"{len(some)} {text}" for some, text in lost if some)])
-
-
-def answer(report: Mapping[str, Any]) -> str:
-    """Return the verdicts of a study in one line for its picture: up to two with their p, of more their numbers.
-
-    The second question, at equal rho, is left out.
-    """
-    first = [verdict for verdict in report["verdicts"] if "at equal rho" not in verdict["series"]]
-    if len(first) > 2:
-        return ", ".join(f"{count} {text}" for text, count in Counter(verdict["answer"] for verdict in first).items())
-    texts = []
-    for verdict in first:
-        p = next((verdict[key] for key in ("p_up", "p") if not pd.isna(verdict.get(key))), None)
-        text = f"{verdict['series']}: " * bool(verdict["series"]) + verdict["answer"]
-        texts.append(text + (f" (p = {p:.2g})" if p is not None else ""))
-    return "; ".join(texts)
-
-
 def verdict_line(table: Table, verdict: Judgment) -> str:
     """The verdict in one line, always with scale and data set."""
     registered = str(table.registered) if table.registered else ""
@@ -143,7 +116,7 @@ def as_text(study: Evaluated) -> str:
     lines = [
         f"{table.sweep.name}/{table.sweep.scale}, {data(table)}: {study.title}",
         "",
-        study.rows().to_string(index=False),
+        console.table(study.rows()),
         "",
         *remarks(study),
     ]
@@ -153,7 +126,7 @@ def as_text(study: Evaluated) -> str:
     for verdict in study.verdicts:
         lines.append(verdict_line(table, verdict))
         if rows := verdict.detail():
-            lines += ["", pd.DataFrame(rows).to_string(index=False), ""]
+            lines += ["", console.table(pd.DataFrame(rows)), ""]
     return "\n".join(lines)
 
 

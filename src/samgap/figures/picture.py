@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -14,6 +13,7 @@ from samgap import style
 from samgap.figures.chart import Axis, Chart, Line
 from samgap.files import replace
 
+NOTE = 13  # points; the height of a row of notes
 MANY = 30  # a line with more points has markers on some of them only
 
 
@@ -27,9 +27,9 @@ def draw(charts: Sequence[Chart], title: str, below: str, *, stacked: bool = Fal
         stacked: one panel above the other instead; they share the x axis and, having the same lines, the last's legend.
     """
     alike = len({chart.y for chart in charts}) == 1
-    shape = (len(charts), 1) if stacked else (1, len(charts))
-    figure, panels = plt.subplots(*shape, sharex=stacked, sharey=alike, squeeze=False, layout="constrained")
-    rows = 0
+    down, across = (len(charts), 1) if stacked else (1, len(charts))
+    figure, panels = plt.subplots(down, across, sharex=stacked, sharey=alike, squeeze=False, layout="constrained")
+    rows, notes = 0, max(sum(line.notes for line in chart.lines) for chart in charts)
     for number, (axes, chart) in enumerate(zip(panels.flat, charts, strict=True)):
         for line in chart.lines:
             _line(axes, line)
@@ -39,17 +39,18 @@ def draw(charts: Sequence[Chart], title: str, below: str, *, stacked: bool = Fal
             last = number == len(charts) - 1
             _axis(axes, which, axis, labeled=last or not stacked if which == "x" else number == 0 or not alike)
         axes.margins(x=0.08, y=0 if chart.y.zero else 0.12)  # depends on the scale, which must be set before
+        for row, line in enumerate(line for line in chart.lines if line.notes):
+            _notes(axes, line, row)
         if chart.x.unit == "points":
             axes.axvline(0, color="#606060", linewidth=0.8, zorder=1)
-        axes.set_title(chart.title)
+        axes.set_title(chart.title, pad=6 + NOTE * notes)
         if last or not stacked:
             rows = max(rows, _legend(axes, chart, wide=not alike))
     (width, height), letters = plt.rcParams["figure.figsize"], plt.rcParams["legend.fontsize"]
-    across, down = (1, len(charts)) if stacked else (len(charts), 1)
-    named = max(len(chart.y.ticks) for chart in charts)
     wide = width * ((1 if alike else 1.2) * across + 0.3 + 0.4 * stacked)
-    tall = max(height * (0.7 if stacked else 1), letters / 38 * named) * down
-    figure.set_size_inches(wide, tall + letters / 47 * rows + letters / 12 * bool(title))
+    tall = max(height * (0.7 if stacked else 1), letters / 38 * max(len(chart.y.ticks) for chart in charts)) * down
+    more = letters / 47 * rows + letters / 24 * len(title.splitlines()) + NOTE / 72 * notes
+    figure.set_size_inches(wide, tall + more)
     figure.suptitle(title, fontweight="bold")
     figure.supxlabel(below, fontsize=letters, color=style.PUBLISHED)
     figure.draw_without_rendering()  # computes the layout, and so where notes are
@@ -87,28 +88,27 @@ def _line(axes: Axes, line: Line) -> None:
     axes.plot(
         x, y, color=color, marker=marker, markersize=size, markerfacecolor=color if line.filled else "white",
         markevery=len(points) // 10 if many else None, linestyle="none" if line.dash is None else (0, line.dash or ()),
-        linewidth=wide * (0.6 if line.bars and not line.filled else 1), label=line.label,
+        linewidth=wide * (0.6 if line.bars and not line.filled else 1),
+        label=line.listed or f"_{line.label}",  # a legend leaves out what begins so
         zorder=3 if line.filled else 2.5,
     )  # fmt: skip
-    if line.notes:
-        below = line.notes == "below"
-        for text, *place in zip(line.written, x, points["low" if below else "high"].fillna(y), strict=True):
-            if text:
-                _note(axes, text, *place, below=below)
 
 
-def _note(axes: Axes, text: str, x: float, y: float, *, below: bool) -> None:
-    # A white halo keeps the text readable on top of lines.
-    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
-    place = (4, -11 if below else 3)
-    axes.annotate(text, (x, y), place, textcoords="offset points", fontsize="small", path_effects=halo, zorder=5)
+def _notes(axes: Axes, line: Line, row: int) -> None:
+    # Above the panel, a row for each line, where nothing is in their way.
+    for text, x in zip(line.written, line.points["x"], strict=True):
+        if text:
+            axes.annotate(
+                text, (x, 1), (0, 4 + NOTE * row), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+                color=line.look.color, fontsize="small", ha="center", va="bottom",
+            )  # fmt: skip
 
 
 def hide_overlapping(axes: Axes) -> None:
-    """Hide each note that would cover an earlier one."""
+    """Hide each note that would touch an earlier one."""
     shown: list[Bbox] = []
     for text in axes.texts:
-        box = text.get_window_extent()
+        box = text.get_window_extent().padded(2)
         text.set_visible(not any(box.overlaps(other) for other in shown))
         shown += [box] * text.get_visible()
 
@@ -122,7 +122,8 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
         side.set_ticks(places, texts)
         side.set_minor_locator(NullLocator())
     elif axis.unit == "parameters":
-        side.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0)))
+        low, high = side.get_data_interval()
+        side.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0) if high < 2000 * low else (1.0,)))
         side.set_major_formatter(FuncFormatter(lambda value, _: style.compact(value)))
         side.set_minor_formatter(NullFormatter())
     elif axis.scale == "symlog":
@@ -135,9 +136,10 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
 
 def _legend(axes: Axes, chart: Chart, *, wide: bool) -> int:
     """Draw the legend below the x axis, at the same distance in every figure; return its number of rows."""
-    longest = max(len(line.label) for line in chart.lines)
-    columns = 4 if longest < 15 else 2 if longest < 40 and wide and len(chart.lines) > 4 else 1
+    labels = [line.listed for line in chart.lines if line.listed]
+    longest = max(map(len, labels))
+    columns = 4 if longest < 15 else 2 if longest < 40 and wide and len(labels) > 4 else 1
     texts = [text for _, text in chart.x.ticks] or [""]
     more = chart.x.title.count("\n") + max(text.count("\n") for text in texts)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5 + 1.5 * more, ncols=columns)
-    return -(-len(chart.lines) // columns) + 2 * more
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5 + 2.2 * more, ncols=columns)
+    return -(-len(labels) // columns) + 2 * more

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from samgap import cli, naming, provenance
+from samgap import cli, console, naming, provenance
 from samgap.errors import SettingError
 from samgap.gpu_evidence.parts import images, mlp
 from samgap.gpu_evidence.workers import started
@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str], list[str]]:
     """Return the options, the parts to carry out, and the overrides."""
-    parser = argparse.ArgumentParser("python -m samgap.gpu_evidence", description=(__doc__ or "").partition("\n\n")[0])
+    parser = console.parser(
+        "samgap.gpu_evidence", __doc__, "--images /data/cifar10 --minutes 10", "fig7 --mnist /data", "--rehearse"
+    )
     parser.add_argument(
         "arguments", nargs="*", metavar="WORD", help="fig8 or fig7 (default: both), or an override, key=value"
     )
@@ -66,8 +68,7 @@ def _parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str],
     given = parser.parse_args(arguments)
     typed = [word for word in given.arguments if "=" in word]
     named = [word for word in given.arguments if "=" not in word]
-    if wrong := [word for word in named if word not in PARTS]:
-        parser.error(f"a part is one of {', '.join(PARTS)}, got {wrong[0]}")
+    console.refuse_unknown(parser, named, PARTS)
     parts = [part for part in PARTS if part in (named or PARTS)]
     if given.at_once < 1 or not 0 < given.minutes < math.inf:
         parser.error("--at-once must be a whole number from 1, and --minutes a number above 0")

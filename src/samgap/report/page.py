@@ -10,6 +10,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from samgap import provenance
+from samgap.figures import heading
 from samgap.figures.chart import Chart, Map, point_labels
 from samgap.report import vega
 from samgap.report.collected import Collected, Shown
@@ -55,7 +56,7 @@ def render(found: Collected, folder: Path) -> str:
         numbers=_numbers,
         sign=lambda answer: SIGNS[answer],
         meanings=MEANINGS,
-        number=_number,
+        number=heading.number,
         origin=lambda study: "mine" if study.own else "theirs",
         flat=_flat,
         script=_script(),
@@ -96,17 +97,6 @@ def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
     marked = [line for line in chart.lines if line.look.marker]
     labels = [(line.label, text) for line in marked for text in point_labels(chart, line) if text]
     return labels if len(labels) <= LISTED else []
-
-
-def _number(verdict: Mapping[str, Any]) -> str:
-    """Return the one number of a verdict: a slope, a count of numbers that agree, or a p value."""
-    if verdict.get("agree") is not None:
-        return f"{verdict['agree']} of {verdict['numbers']} numbers agree"
-    p = verdict.get("p_up", verdict.get("p"))
-    text = "" if p is None else f"p = {p:.2g}"
-    if verdict.get("slope") is not None:
-        text = f"slope {verdict['slope']:+.2g}, {text}"
-    return text
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from samgap.figures.chart import Axis, Chart, Line, Map, point_labels
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT, ROW = 320, 30  # pixels; a row has a name on the y axis
-LETTERS = 44  # most characters in a line of text, so that it fits on a phone
-NAME = 26  # the same of a name on the y axis
+LETTERS = 34  # most characters in a line of text, so that it fits on a phone
+NAME, BESIDE = 20, 22  # the same of a name on the y axis, and of texts below a chart with such names
 MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
@@ -43,7 +43,9 @@ def _height(chart: Chart | Map) -> int:
 def _lines(chart: Chart) -> dict[str, Any]:
     lines = chart.lines
     labels = _literal(line.label for line in lines)
-    legend = {"title": None, "orient": "bottom", "columns": 1, "labelExpr": f"{labels}[datum.value]"}
+    legend = {"title": None, "orient": "bottom", "columns": 1,
+              "labelExpr": f"{_literal((line.listed for line in lines), _letters(chart))}[datum.value]",
+              "values": [number for number, line in enumerate(lines) if line.listed]}  # fmt: skip
 
     def by_line(*values: Any) -> dict[str, Any]:
         scale = {"domain": [*range(len(lines))], "range": values}
@@ -57,7 +59,7 @@ def _lines(chart: Chart) -> dict[str, Any]:
     def numbers_of(condition: Callable[[Line], bool]) -> list[int]:
         return [number for number, line in enumerate(lines) if condition(line)]
 
-    x, y = _axis("x", chart.x), _axis("y", chart.y)
+    x, y = _axis("x", chart.x, _letters(chart)), _axis("y", chart.y)
     colors = [line.look.color for line in lines]
     stroke, plain = by_line(*colors), {"field": "color", "type": "nominal", "scale": None}
     dashes = [[2 * length for length in line.dash or (1, 0)] for line in lines]
@@ -82,10 +84,10 @@ def _lines(chart: Chart) -> dict[str, Any]:
         ),
     ]  # fmt: skip
     layers[-1]["params"] = [{"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}]
-    for side, dy in (("above", -7), ("below", 12)):
-        text = {"type": "text", "align": "left", "dx": 5, "dy": dy}
-        noted = [number for number, line in enumerate(lines) if line.notes == side]
-        layers.append(layer(text, noted, text={"field": "note"}, y=y | {"field": "end"}))
+    for row, number in enumerate(numbers_of(lambda line: line.notes)):  # above the panel, a row for each line
+        layers.append(
+            layer({"type": "text"}, [number], text={"field": "note"}, y={"value": -8 - 15 * row}, color=plain)
+        )
     layers = [one for one in layers if one["transform"][0]["filter"]["oneOf"]]
     for side, axis in (("x", chart.x), ("y", chart.y)):
         if axis.unit == "points":
@@ -105,14 +107,17 @@ def _rows(chart: Chart) -> list[Any]:
         )
         if line.notes:
             found["note"] = line.written
-            found["end"] = found["low" if line.notes == "below" else "high"].fillna(found["y"])
         found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
         rows += found.where(found.notna(), None).to_dict("records")
     return rows
 
 
-def _axis(which: str, axis: Axis) -> dict[str, Any]:
-    shown: dict[str, Any] = {"title": _wrapped(axis.title)}
+def _letters(chart: Chart) -> int:
+    return BESIDE if chart.y.ticks else LETTERS
+
+
+def _axis(which: str, axis: Axis, letters: int = LETTERS) -> dict[str, Any]:
+    shown: dict[str, Any] = {"title": _wrapped(axis.title, letters)}
     if axis.ticks:
         values = [place for place, _ in axis.ticks]
         texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)

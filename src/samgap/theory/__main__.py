@@ -1,24 +1,24 @@
 """`python -m samgap.theory`: a row for each theoretical statement; exit code 1 if one differs from docs/theory.md."""
 
-import argparse
 import dataclasses
 import json
 import os
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import scipy
 
-from samgap import files, provenance
+from samgap import console, files, provenance
 from samgap.theory import suite
 from samgap.theory.row import Row, Setup
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser("python -m samgap.theory", description=__doc__)
+    parser = console.parser("samgap.theory", __doc__, "", "--json", "--draws 300 --seed 1 --out /tmp/theory")
     parser.add_argument("--out", type=Path, default=Path("multirun/theory"), help="folder (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--draws", type=int, default=Setup.draws, help="random instances a row (default: %(default)s)")
@@ -56,15 +56,16 @@ def _figures(folder: Path, setup: Setup) -> None:
 
 
 def _table(rows: list[Row]) -> str:
-    widths = [max(len(getattr(row, key)) for row in rows) for key in ("verdict", "name")]
+    width = max(len(row.verdict) for row in rows)
     lines = []
     for row in rows:
         control = "" if row.control is None else f", control {row.control:+.2g}"
-        lines.append(f"{row.verdict:{widths[0]}}  {row.name:{widths[1]}}  {row.statement} [{row.source}]")
-        lines.append(f"{'':{sum(widths) + 4}}margin {row.margin:+.2g}{control}; {row.evidence}")
+        lines.append(console.wrapped(f"{row.verdict:{width}}  ", f"{row.name}: {row.statement} [{row.source}]"))
+        lines.append(console.wrapped(f"{'':{width}}  ", f"margin {row.margin:+.2g}{control}; {row.evidence}"))
     kinds = ("holds", "fails as stated", "void", "unsettled")
     total = ", ".join(f"{sum(row.verdict == kind for row in rows)} {kind}" for kind in kinds)
-    return "\n".join([*lines, "", total])
+    look = "Look at the margin: below 0 a statement is violated. The control is false by design, and must be below 0."
+    return "\n".join([*lines, "", total, *textwrap.wrap(look, console.COLUMNS)])
 
 
 def _json(rows: list[Row], setup: Setup, arguments: list[str]) -> str:

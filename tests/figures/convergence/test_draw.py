@@ -48,12 +48,14 @@ def test_curves_are_means_and_lines_have_their_rate() -> None:
     narrow, line, wide, _ = figure.axes[0].get_lines()
     # Seeds are at exp(0), exp(1), exp(2): the mean of logs is 1.
     assert narrow.get_ydata()[0] == pytest.approx(math.exp(1 - 0.02), rel=1e-5)
-    assert wide.get_label() == "width=10 (160, interpolates)"
+    assert (narrow.get_label(), wide.get_label()) == (
+        "width=4 (64): -1.98% an epoch", "width=10 (160, fits all data): -9.52% an epoch",
+    )  # fmt: skip
     x, y = (np.asarray(part, dtype=float) for part in line.get_data())
     assert x.tolist() == [11, 40]
     np.testing.assert_allclose(np.diff(np.log(y)), -0.02 * 29, rtol=1e-9)
     np.testing.assert_allclose(y, np.asarray(narrow.get_ydata())[[10, 39]], rtol=1e-5)
-    assert line.get_label() == "falls by 1.98% an epoch"
+    assert len(figure.axes[0].get_legend_handles_labels()[1]) == 2
     assert study.cells["rate"].tolist() == pytest.approx([0.02, 0.1, 0.02, 0.1])
 
 
@@ -61,7 +63,7 @@ def test_published_curves_stand_in_the_panel_of_sam_alone() -> None:
     figure, study = drawn()
     gray = [[line for line in axes.get_lines() if line.get_color() == style.PUBLISHED] for axes in figure.axes]
     assert [len(lines) for lines in gray] == [0, 2]
-    assert gray[1][0].get_label() == "width=4, published on another matrix"
+    assert gray[1][0].get_label() == "width=4, published (another matrix)"
     assert gray[1][1].get_ydata()[-1] == pytest.approx(0.0073)
     assert study.cells["published_rate"].isna().tolist() == [True, True, False, False]
     text = output.as_text(study)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from samgap import style
 from samgap.errors import SettingError
-from samgap.figures import output, picture, published
+from samgap.figures import heading, output, picture, published
 from samgap.figures.gap.beside import side_by_side
 from samgap.figures.gap.charts import label
 from samgap.figures.gap.gaps import gaps
@@ -55,18 +55,22 @@ def labels(figure: Figure, panel: int) -> list[str]:
 
 def test_the_title_has_the_verdict_and_the_footnote_scale_data_and_seeds() -> None:
     known = study()
-    (p,) = (verdict.p_up for verdict in known.verdicts if verdict.series == "")  # type: ignore[attr-defined]
+    (verdict,) = (verdict for verdict in known.verdicts if verdict.series == "")
     figure = draw(known)
-    assert figure.get_suptitle() == f"Figure 8: what SAM gains\nreproduced (p = {p:.2g})"
+    slope = "{slope:+.2f} [{slope_low:+.2f}, {slope_high:+.2f}], p = {p_up:.2g}".format(**vars(verdict))
+    assert figure.get_suptitle() == f"Figure 8: what SAM gains\nreproduced (slope {slope})"
     assert figure.get_supxlabel() == "digits, 3 seeds, own scale"
 
 
-def test_of_several_verdicts_the_title_has_their_numbers() -> None:
-    verdicts = [{"series": name, "answer": "reproduced" if name else "differs"} for name in ("", "a", "b")]
-    assert output.answer({"verdicts": verdicts}) == "1 differs, 2 reproduced"
-    assert output.answer({"verdicts": verdicts[1:]}) == "a: reproduced; b: reproduced"
-    assert output.answer({"verdicts": [{"series": "at equal rho (0.1)", "answer": "differs"}]}) == ""
-    assert output.answer({"verdicts": [{"series": "", "answer": "differs", "p_up": np.nan}]}) == "differs"
+def test_of_several_verdicts_the_title_has_a_line_for_each_series_or_for_each_claim() -> None:
+    series = ("pruner.name=snip against pruner.name=random", "data.label_noise=0.5", "at equal rho (0.1)")
+    verdicts = [{"series": name, "answer": "differs"} for name in series]
+    assert heading.answer({"verdicts": verdicts}) == "snip against random: differs\nlabel_noise=0.5: differs"
+    pairs = (("s_2 falls as rho grows", "reproduced"), ("linear", "void"), ("a <= 2/eta", "differs"))
+    claims = [{"series": one, "claim": claim, "answer": answer} for one in "ab" for claim, answer in pairs]
+    assert heading.answer({"verdicts": claims}) == "s₂ falls as ρ grows: 2 reproduced\na ≤ 2/η: 2 differs"
+    assert heading.answer({"verdicts": claims[:1]}) == "a, s₂ falls as ρ grows: reproduced"
+    assert heading.answer({"verdicts": [{"series": "", "answer": "differs", "p_up": np.nan}]}) == "differs"
 
 
 def test_a_figure_for_a_paper_is_small_and_has_neither_title_nor_footnote() -> None:
@@ -80,7 +84,7 @@ def test_a_figure_for_a_paper_is_small_and_has_neither_title_nor_footnote() -> N
 
 
 def test_published_accuracies_stand_beside_ours_on_their_own_data_alone() -> None:
-    known, ours = study(), ["SGD (all interpolate)", "SAM"]
+    known, ours = study(), ["SGD (all fit the training data)", "SAM"]
     assert labels(draw(known, replicates=True), 1) == [*ours, "SGD, published", "SAM, published"]
     assert labels(draw(known), 1) == ours
 
@@ -179,7 +183,11 @@ def test_parameter_counts_are_short() -> None:
 
 @pytest.mark.parametrize(
     ("from_width", "text"),
-    [(0, "all interpolate"), (2, "interpolates from 10k"), (9, "none interpolates")],
+    [
+        (0, "all fit the training data"),
+        (2, "fits the training data from 10k on"),
+        (9, "none fits the training data"),
+    ],
 )
 def test_the_legend_says_which_nets_interpolate(from_width: float, text: str) -> None:
     assert labels(drawn(train=lambda width, rho, seed: 1.0 if width >= from_width else 0.9), 1)[0] == (f"SGD ({text})")
@@ -187,16 +195,20 @@ def test_the_legend_says_which_nets_interpolate(from_width: float, text: str) ->
 
 def test_nets_that_interpolate_here_and_there_are_listed() -> None:
     assert labels(drawn(train=lambda width, rho, seed: 0.9 if width == 2 else 1.0), 1)[0] == (
-        "SGD (interpolates at 1k, 100k)"
+        "SGD (fits the training data at 1k, 100k)"
     )
 
 
 def test_several_series_have_a_name_each_and_their_notes_apart() -> None:
     figure = drawn(extra={"data.label_noise": [0, 0.5]})
-    assert sum(text.startswith("label_noise=0: ") for text in labels(figure, 0)) == 3  # fig8's too: no noise
-    assert sum(text.startswith("label_noise=0.5: ") for text in labels(figure, 0)) == 2
-    sides = [text.xyann[1] > 0 for text in figure.axes[0].texts]  # type: ignore[attr-defined]
-    assert sides == [True, False]  # a note for each series, since its best rho is the same at all sizes
+    assert labels(figure, 0) == [
+        "label_noise=0: best ρ on the test set, as published (± s.e.)",
+        "hollow: ρ chosen on the other seeds (95 % interval)",
+        "gray: published, CIFAR-10",
+        "label_noise=0.5: best ρ on the test set, as published (± s.e.)",
+    ]
+    rows = [text.xyann[1] for text in figure.axes[0].texts]  # type: ignore[attr-defined]
+    assert 0 < rows[0] < rows[1]  # a note for each series, since its best rho is the same at all sizes
 
 
 def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:

@@ -30,24 +30,24 @@ def convergence(frame: pd.DataFrame, facts: Mapping[str, Any], settings: Mapping
         for (width, curve), look in zip(
             theirs.groupby("model.width") if rule == "sam" else (), style.looks(6), strict=False
         ):
-            text = f"width={width:g}, published on {settings['published_data']}"
+            text = f"width={width:g}, published ({settings['published_data']})"
             gray = Look(style.PUBLISHED, look.marker)
             mine.append(Line(text, points(curve, "epoch", "loss"), gray, DASHDOT, 4))
         title = RULES.get(rule, rule) + (f", ρ = {rho:g}" if rho else "")
         y = Axis("training loss of the epoch ± s.e.", "training loss", "log")
-        charts.append(Chart(title, Axis("epoch", "epoch"), y, mine))
+        charts.append(Chart(title, Axis("epoch (dotted: the rate in the legend)", "epoch"), y, mine))
     return charts
 
 
 def _curve(cell: Mapping[str, Any], curve: pd.DataFrame, keys: list[str], look: Look) -> list[Line]:
     named = cell_label({axis_label(axis): cell[axis] for axis in keys[2:-1]}) or style.compact(cell["params_total"])
-    text = f"{named} ({style.compact(cell['params_total'])}{', interpolates' if cell['interpolates'] else ''})"
     late, rate = settled(curve), cell["rate"]
+    fits = ", fits all data" if cell["interpolates"] else ""
+    text = f"{named} ({style.compact(cell['params_total'])}{fits}): {np.expm1(-rate):+.2%} an epoch"
     ends = late.iloc[[0, -1]][["epoch"]]
     ends["loss"] = np.exp(np.log(late["loss"]).mean() - rate * (ends["epoch"] - late["epoch"].mean()))
-    fit = f"{'falls' if rate >= 0 else 'rises'} by {abs(1 - np.exp(-rate)):.2%} an epoch"
     thin = curve[:: max(1, len(curve) // POINTS)]
     return [
         Line(text, points(thin, "epoch", "loss", ends=("loss_low", "loss_high")), look, size=4, spread="± s.e."),
-        Line(fit, points(ends, "epoch", "loss"), Look(look.color, ""), DOTTED),
+        Line(f"{text}, fitted", points(ends, "epoch", "loss"), Look(look.color, ""), DOTTED, legend=""),
     ]

@@ -140,7 +140,7 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
             "parameters": compact(cell["params_total"]),
             "n": str(cell["n"]),
             "loss, last": f"{cell['loss_last']:.3g}",
-            "interpolates": "yes" if cell["interpolates"] else "no",
+            "fits": "yes" if cell["interpolates"] else "no",
             "rate": f"{cell['rate']:.4f}",
             "s.e.": f"{cell['rate_se']:.4f}" if pd.notna(cell["rate_se"]) else "",
             "halves in": f"{math.log(2) / cell['rate']:.1f}" if cell["rate"] > 0 else "never",

@@ -30,7 +30,11 @@ def _forest(unit: str, frame: pd.DataFrame) -> Chart:
     theirs, mean = frame["kind"].eq("published"), frame["study"].eq(MEAN)
     frame["name"] = frame["study"].where(~mean, theirs.map({False: "mean of ours", True: "mean of the published"}))
     apart = frame["apart"]
-    frame["name"] = frame["name"].where(apart.eq("") | (not mean.any()), "(" + frame["name"] + ")")
+    frame["name"] = (
+        frame["name"]
+        .where(apart.eq("") | (not mean.any()), "(" + frame["name"] + ")")
+        .str.replace("label_noise", "noise")
+    )
     ordered = frame.assign(theirs=theirs, mean=mean).sort_values(["theirs", "mean"], kind="stable")["name"]
     rows = {name: -row for row, name in enumerate(dict.fromkeys(ordered))}
     frame["row"] = frame["name"].map(rows) + frame["kind"].map({kind: aside for kind, (*_, aside) in KINDS.items()})
@@ -52,14 +56,16 @@ def _forest(unit: str, frame: pd.DataFrame) -> Chart:
     x = replace(
         across, title=f"slope, points per {per}" + ", logarithmic beyond 1" * (across.scale == "symlog"), name="slope"
     )
+    if unit == DECADE and (known := means[means["unbiased"]]).size:
+        title += ": ours in the mean {slope:+.2f} [{low:+.2f}, {high:+.2f}]".format(**known.iloc[0])
     return Chart(title, x, Axis("", "study", ticks=tuple((row, name) for name, row in rows.items())), lines)
 
 
 def specifications(frame: pd.DataFrame) -> list[Chart]:
     """The slopes of a study's specifications in order, and which choices each made."""
-    frame = frame.reset_index(drop=True).assign(place=frame.index + 1)
-    x = Axis("specification, in the order of slopes", "specification")
-    told = {(one["choice"], one["value"]): "ρ " * (one["choice"] == "rule") + said(one) for one in counts(frame)}
+    frame = frame.assign(place=range(1, len(frame) + 1))
+    x = Axis("way of asking, in the order of slopes", "way of asking")
+    told = {(one["choice"], one["value"]): said(one) for one in counts(frame)}
     rows = {pair: -row for row, pair in enumerate(told)}
     notes = frame[[*CHOICES]].agg(", ".join, axis=1) + frame["p"].map(", p = {:.2g}".format)
     frame = frame.assign(note=notes, n=frame["seeds"])
@@ -74,7 +80,8 @@ def specifications(frame: pd.DataFrame) -> list[Chart]:
     axis = gap_axis(upper)
     name = "slope, points per decade" + ",\nlogarithmic beyond 1" * (axis.scale == "symlog")
     ticks = tuple((row, told[pair]) for pair, row in rows.items())
-    return [Chart("what each way of asking says", x, replace(axis, title=name, name="slope"), upper),
+    share = f"{frame['says_yes'].sum()} of {len(frame)} say yes"
+    return [Chart(f"what each way of asking says: {share}", x, replace(axis, title=name, name="slope"), upper),
             Chart("which choices it makes: how many say yes", x, Axis("", "choice", ticks=ticks), lower)]  # fmt: skip
 
 
@@ -92,9 +99,7 @@ def gaps(frame: pd.DataFrame) -> list[Chart]:
         ours = style.looks(sum(not theirs for (theirs, _), _ in groups))
         looks = [*ours, *(Look(style.PUBLISHED, look.marker) for look in style.looks(len(groups) - len(ours)))]
         for ((theirs, _), rows), look in zip(groups, looks, strict=True):
-            text = f"{rows['study'].iloc[0]} on {rows['data'].iloc[0]}, " + (
-                "published, band as drawn in the paper" if theirs else "ours with 95 % interval"
-            )
+            text = f"{'published ' * theirs}{rows['study'].iloc[0]}, {rows['data'].iloc[0]}"
             found = points(rows.sort_values(x), x, "gap", ends=ENDS)
             spread = "as drawn in the paper" if theirs else "95 % interval"
             line = Line(text, found, look, DASHED if theirs else (), filled=not theirs, bars=True, spread=spread)

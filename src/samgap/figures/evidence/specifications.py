@@ -21,6 +21,14 @@ from samgap.figures.significance import LEVEL
 from samgap.figures.table import collect
 
 CHOICES = ("rule", "sizes", "statistic", "epoch")
+WORDS = {  # for rules of choosing rho, and for sizes
+    "paper": "best ρ on the test set",
+    "holdout": "ρ by held-out images",
+    "loso": "ρ by the other seeds",
+    "quadratic": "ρ by a parabola",
+    "fixed": "one ρ for all sizes",
+    "sizes that interpolate": "sizes that fit all data",
+}
 OfGaps = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of places (cells,) and gaps (..., seeds, cells)
 
 
@@ -52,7 +60,7 @@ def counts(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def said(count: Mapping[str, Any]) -> str:
     """One of `counts` in words."""
-    return f"{count['value']}: {count['yes']} of {count['of']}"
+    return f"{WORDS.get(count['value'], count['value'])}: {count['yes']} of {count['of']}"
 
 
 def _epochs(one: Series) -> Iterator[tuple[str, Series]]:

@@ -64,12 +64,11 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
             "to": _text(cell, f"{unbiased}_high", "+.2f"),
             "fixed": _text(cell, "fixed_gap", "+.2f"),
             "train %": _text(cell, "sgd_train_acc", ".1f"),
-            "interpolates": ("yes" if cell["interpolates"] else "no") if ours else "",
             "SAM lost": f"{cell['sam_lost']:.0f}/{cell['sam_runs']:.0f}" if cell.get("sam_lost", 0) > 0 else "",
         }
         if "published_gap" in cells:
             row |= {
-                "published": _text(cell, "published_gap", "+.2f"),
+                "paper": _text(cell, "published_gap", "+.2f"),
                 "at": compact(cell["published_params"]) if pd.notna(cell.get("published_params")) else "",
             }
         rows.append(row)

@@ -35,16 +35,18 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
     drawn, unbiased = facts["protocol_drawn"], facts["protocol_verdict"]
     gap: list[Line] = []
     acc: list[Line] = []
-    for number, ((named, cells), look) in enumerate(zip(series, style.looks(len(series)), strict=True)):
+    first = series[0][0]
+    for (named, cells), look in zip(series, style.looks(len(series)), strict=True):
         prefix, ours, alone = label(named), cells[cells["n"].notna()], len(series) == 1
         found = points(ours, x, f"{drawn}_gap", f"{drawn}_se", note="ρ=" + ours[f"{drawn}_rho"].map("{:g}".format))
         text = f"{prefix}{RULES[drawn]} (± s.e.)"
-        gap.append(Line(text, found, look, spread="± s.e.", notes="below" if number % 2 else "above"))
+        gap.append(Line(text, found, look, spread="± s.e.", notes=True))
         if unbiased != drawn and f"{unbiased}_gap" in ours:
             found = points(ours, x, f"{unbiased}_gap", ends=(f"{unbiased}_low", f"{unbiased}_high"),
                            note="ρ=" + ours[f"{unbiased}_rho"].map("{:g}".format))  # fmt: skip
-            text = f"{prefix}{RULES[unbiased]} (95 % interval)"
-            gap.append(Line(text, found, look, DOTTED, filled=False, bars=True, spread="95 % interval"))
+            text = f"{RULES[unbiased]} (95 % interval)"
+            line = Line(prefix + text, found, look, DOTTED, filled=False, bars=True, spread="95 % interval")
+            gap.append(replace(line, legend=None if alone else f"hollow: {text}" if named == first else ""))
         arms = (("SGD", "sgd", f"SGD ({_fitting(ours, x)})", style.SGD), ("SAM", drawn, "SAM", style.SAM))
         for arm, key, text, color in arms:  # markers tell the series apart
             mine = Look(color, look.marker)
@@ -53,9 +55,11 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
             acc.append(replace(line, dash=DASHED if arm == "SGD" else (), filled=arm == "SAM", spread="± s.d."))
         if len(theirs := _published(cells, named, x, "gap")):
             gray, place = Look(style.PUBLISHED, "x" if alone else look.marker), _place(x)
-            text = f"{prefix}published, {settings['published_data']}"
+            text = f"published, {settings['published_data']}"
             found = points(theirs, place, "published_gap", "published_gap_band")
-            gap.append(Line(text, found, gray, DASHDOT, spread="as drawn in the paper"))
+            line = Line(prefix + text, found, gray, DASHDOT, spread="as drawn in the paper")
+            several = any(one.look.color == style.PUBLISHED for one in gap)
+            gap.append(replace(line, legend=None if alone else "" if several else f"gray: {text}"))
             # Accuracies on other data would only squeeze ours.
             for arm, dash in (("SGD", DOTTED), ("SAM", DASHDOT)) if settings["replicates"] else ():
                 key = f"published_{arm.lower()}"
@@ -118,7 +122,8 @@ def best_rho(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[C
             text = f"{prefix}published, {settings['published_data']}"
             lines.append(Line(text, points(theirs, _place(x), "published_best_rho"), gray, DASHDOT))
     rhos = sorted({*(gains if len(gains) else frame.assign(rho=frame["paper_rho"]))["rho"].dropna()})
-    y = Axis("best ρ", "rho", "log", ticks=tuple((rho, f"{rho:g}") for rho in rhos))
+    shown = sorted({*rhos, *frame.get("published_best_rho", pd.Series()).dropna()})
+    y = Axis("best ρ", "rho", "log", ticks=tuple((rho, f"{rho:g}") for rho in shown))
     best = Chart(BEST, _across(frame, x), y, lines)
     return [_gains(gains, rhos, x), best] if len(gains) else [best]
 
@@ -182,14 +187,14 @@ def _fitting(cells: pd.DataFrame, x: str) -> str:
     """Which of a series' nets fit their training images, in words."""
     yes = cells["interpolates"].to_numpy(dtype=bool)
     if yes.all():
-        return "all interpolate"
+        return "all fit the training data"
     if not yes.any():
-        return "none interpolates"
+        return "none fits the training data"
     places = [style.compact(place) if x.startswith("params") else f"{place:.3g}" for place in cells[x]]
     first = int(yes.argmax())
     if yes[first:].all():
-        return f"interpolates from {places[first]}"
-    return "interpolates at " + ", ".join(place for place, fits in zip(places, yes, strict=True) if fits)
+        return f"fits the training data from {places[first]} on"
+    return "fits the training data at " + ", ".join(place for place, fits in zip(places, yes, strict=True) if fits)
 
 
 def _across(frame: pd.DataFrame, x: str) -> Axis:

@@ -90,10 +90,10 @@ def verdicts(found: Gaps, x: str, over: list[str] | None, published: pd.DataFram
     theirs = same_sizes(published, cells, found.fixed_rho)
     first, second, numbers = [], [], []
     for params, pair in cells[cells["params_total"].isin(theirs["params"])].groupby("params_total"):
-        row = theirs.set_index("params").loc[params]
+        row = theirs.set_index("params").to_dict("index")[params]
         for arm, key in ARMS.items():
             if len(pair) == 2 and pd.notna(row[f"{arm.lower()}_acc"]):
-                numbers.append(Number(int(params), arm, float(row[f"{arm.lower()}_acc"])))
+                numbers.append(Number(int(pair["params_total"].iloc[0]), arm, float(row[f"{arm.lower()}_acc"])))
                 mine = pair.set_index(axis)[[f"{key}_acc", f"{key}_std", "n"]]
                 first.append(mine.loc[named[0]].to_numpy())
                 second.append(mine.loc[named[1]].to_numpy())
@@ -128,7 +128,7 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
     series, theirs = AGAINST.join(named), np.array([number.value for number in numbers])
     if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
         reason = "a comparison needs published numbers, and two seeds that differ at each"
-        return Nearer(series, "inconclusive", reason, len(theirs), *[math.nan] * 4, [])
+        return Nearer(series, "inconclusive", reason, len(theirs), math.nan, math.nan, math.nan, math.nan, [])
     n = first[:, 2]
     spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
     far = [float((((theirs - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]

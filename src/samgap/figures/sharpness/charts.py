@@ -14,6 +14,8 @@ from samgap.style import Look
 TEXT = {"s_2": "s₂", "s_3": "s₃", "s_4": "s₄"}
 DASHES = {"s_2": SOLID, "s_3": DASHED, "s_4": DOTTED}
 BOUNDS = {"s_2": (6, 2), "s_3": (3, 2), "s_4": (1, 2)}
+LISTED = (TOP, "s_2")  # in legends; the title says how the others differ
+MOMENTS = "non-uniformity of curvature\n(s₂ solid, s₃ dashed, s₄ dotted)"
 LIMIT = "#404040"
 
 
@@ -30,9 +32,9 @@ def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
         for name, lines, text in [(TOP, top, "ours"), *((name, moments, TEXT[name]) for name in NAMES["moments"])]:
             if name in mine and mine[name].notna().any():
                 found = points(mine, "at", name, f"{name}_se", note=note).dropna(subset="y")
-                lines.append(
-                    Line(prefix + text, found, look, DASHES.get(name, SOLID), bars=True, spread="± s.e.", aside=aside)
-                )
+                dash, legend = DASHES.get(name, SOLID), None if name in LISTED else ""
+                line = Line(prefix + text, found, look, dash, bars=True, spread="± s.e.", aside=aside, legend=legend)
+                lines.append(line)
     rules = cells.drop_duplicates(["eta", RHO]).sort_values(RHO).drop(columns="n")
     for eta, rule in rules.groupby("eta"):
         text = f"largest that linear stability allows at learning rate {eta:g}\n(un-normalized SAM)"
@@ -41,12 +43,13 @@ def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
         for name, dash in BOUNDS.items():
             if f"bound_{name}" in rule and rule[f"bound_{name}"].notna().any() and cells[name].notna().any():
                 text = f"bound on {TEXT[name]} (batch 1, un-normalized SAM)"
-                moments.append(Line(text, points(rule, "at", f"bound_{name}"), Look(LIMIT, "_"), dash))
+                found = points(rule, "at", f"bound_{name}")
+                moments.append(Line(text, found, Look(LIMIT, "_"), dash, legend=None if name in LISTED else ""))
     _published(top, moments, cells.drop(columns="n").drop_duplicates(RHO), settings["published_data"])
     x = Axis("ρ of SAM", "rho", ticks=tuple((at, f"{rho:g}" if rho else "SGD") for at, rho in enumerate(rhos)))
     return [
         Chart("largest curvature of the training loss", x, Axis("λₘₐₓ of the Hessian ± s.e.", TOP, zero=True), top),
-        Chart("non-uniformity of curvature over examples", x, Axis("sₖ ± s.e.", "s_k", zero=True), moments),
+        Chart(MOMENTS, x, Axis("sₖ ± s.e.", "s_k", zero=True), moments),
     ]
 
 

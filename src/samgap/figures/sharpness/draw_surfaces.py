@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
-from samgap.figures import output
+from samgap.figures import heading
 from samgap.figures.sharpness.probed import TOP
 from samgap.runs.sweeps import RHO, SEED
 
@@ -71,10 +71,10 @@ def draw(frame: pd.DataFrame, report: Mapping[str, Any], settings: Mapping[str, 
     if titled:
         seeds = "seed " + " and ".join(dict.fromkeys(f"{seed:g}" for seed in frame[SEED]))
         flat = [f"flat along {KINDS.get(name, name)}" for name in known if name not in names]
-        figure.suptitle(f"{settings['title']}\n{output.answer(report)}", fontweight="bold")
+        figure.suptitle(f"{settings['title']}\n{heading.answer(report)}", fontweight="bold")
         small = plt.rcParams["legend.fontsize"]
         figure.supxlabel(
-            ", ".join([output.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
+            ", ".join([heading.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
         )
     return figure
 
@@ -132,7 +132,10 @@ def _raised(axes: Any, steps: Array, losses: Array, span: tuple[float, float]) -
     top = span[1]
     # plot_surface has no masks, so losses that are not finite are drawn at the top.
     heights = np.where(np.isfinite(losses), losses, top)
-    axes.plot_surface(x, y, heights, norm=LogNorm(*span), cmap=MAP, rstride=1, cstride=1, linewidth=0)
+    # The nodes of the white mesh are the points that were measured.
+    axes.plot_surface(
+        x, y, heights, norm=LogNorm(*span), cmap=MAP, rstride=1, cstride=1, linewidth=0.3, edgecolor="white"
+    )
     axes.set(zlim=(0, top), xlabel="$d_1$", ylabel="$d_2$", zlabel="training loss")
     ends = [steps[0], 0, steps[-1]]
     axes.set(xticks=ends, yticks=ends)

@@ -127,9 +127,10 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     for _, cell in cells.iterrows():
         row = {axis_label(axis): value if isinstance(value := cell[axis], str) else f"{value:g}" for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
-        row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"])}
+        row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"]) * bool(cells["missed"].any())}
         for name in (name for names in probed.NAMES.values() for name in names if name in known):
-            error = f" ± {cell[f'{name}_se']:.2g}" if pd.notna(cell[f"{name}_se"]) else ""
+            shows_error = name in (TOP, "s_2") and pd.notna(cell[f"{name}_se"])  # all would be too wide
+            error = f" ±{cell[f'{name}_se']:.2g}" if shows_error else ""
             row[name] = f"{cell[name]:.3g}{error}" if pd.notna(cell[name]) else ""
             if name == TOP:
                 row |= {"allowed": f"{cell['largest']:.3g}"}
@@ -137,7 +138,7 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
             elif pd.notna(cells[f"bound_{name}"]).any():
                 row[f"bound {name}"] = f"{cell[f'bound_{name}']:.3g}" if pd.notna(cell[f"bound_{name}"]) else "void"
         if "published_s_2" in cells:
-            row["published s_2"] = f"{cell['published_s_2']:g}" if pd.notna(cell["published_s_2"]) else ""
+            row["paper s_2"] = f"{cell['published_s_2']:g}" if pd.notna(cell["published_s_2"]) else ""
         rows.append(row)
     return shown(rows)
 

@@ -1,0 +1,58 @@
+"""What the commands print: help with examples, errors that name the nearest word, and tables of 100 columns."""
+
+import argparse
+import re
+import textwrap
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+COLUMNS = 100  # most characters in a line of a table
+
+
+def parser(command: str, about: str | None, *examples: str) -> argparse.ArgumentParser:
+    """Return the parser of a command with options.
+
+    Args:
+        command: such as "samgap.theory".
+        about: its first paragraph is the help's.
+        examples: arguments of the command; each is a line of the help.
+    """
+    lines = [f"  python -m {command} {example}".rstrip() for example in examples]
+    return argparse.ArgumentParser(
+        f"python -m {command}", description=textwrap.fill((about or "").partition("\n\n")[0], COLUMNS),
+        epilog="\n".join(["examples:", *lines]), formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, named: Iterable[str], known: Collection[str]) -> None:
+    """End the command with a sentence if a named part is not known."""
+    for name in named:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            parser.error(f"a part is one of {', '.join(known)}, got {name}.{meant}")
+
+
+def wrapped(head: str, text: str) -> str:
+    """Return a row of a table: its head, and a text that goes on below itself."""
+    return textwrap.fill(text, COLUMNS, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
+
+
+def table(frame: Any) -> str:
+    """Return a data frame of texts as a table. If it is too wide, the words of its heads stand below each other."""
+    text: str = frame.to_string(index=False)
+    if max(map(len, text.splitlines())) <= COLUMNS:
+        return text
+    columns = []
+    for name, cells in frame.astype(str).items():
+        widest = max([1, *map(len, cells)])
+        columns.append(
+            (textwrap.wrap(re.sub(r"_|(?<=\w\w)\.", " ", name), widest, break_long_words=False), list(cells))
+        )
+    tall = max(len(head) for head, _ in columns)
+    whole = [[""] * (tall - len(head)) + head + cells for head, cells in columns]
+    widths = [max(map(len, column)) for column in whole]
+    return "\n".join(
+        " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in zip(*whole, strict=True)
+    )
