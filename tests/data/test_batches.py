@@ -57,7 +57,7 @@ def test_crop_and_flip_equal_the_plain_loop() -> None:
         torch.randint(0, 5, (64, 2), generator=generator).numpy(),
         (torch.rand(64, generator=generator) < 0.5).numpy(),
     )
-    images, labels, _ = TensorImages(data, data.train.images, CPU)[draw]
+    images, labels, _ = TensorImages(data, data.train.images, CPU)[draw]()
     for row, (position, (top, left), flip) in enumerate(zip(*draw[1:4], strict=True)):
         padded = F.pad(data.train.images[position].float(), [2, 2, 2, 2])
         expected = padded[:, top : top + 8, left : left + 8]

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import shutil
 import zipfile
@@ -41,6 +42,12 @@ def lasting(record: RunRecord) -> dict[str, Any]:
 
 def curve(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def test_a_schedule_is_called_without_the_checks_of_hydra(tiny: Tiny) -> None:
+    schedule = build.schedule(RunPlan.of(tiny("schedule=cosine", "schedule.warmup_steps=2")))
+    assert type(schedule) is functools.partial
+    assert [schedule(step, 4) for step in range(5)] == [0, 0.5, 1, 0.5, 0]
 
 
 def test_a_run_leaves_record_and_curve(tiny: Tiny, tmp_path: Path) -> None:
@@ -208,7 +215,7 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
 
     def training_step(self: GapTask, block: Any, index: int) -> None:
         if self.current_epoch == 3:
-            original(self, block[:1], index)
+            original(self, [next(iter(block))], index)
             raise Stop
         original(self, block, index)
 

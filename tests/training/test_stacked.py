@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import _inductor
 
 from samgap.runs.records import RunRecord
-from samgap.training import graphs, stacked
+from samgap.training import programs, stacked
 from samgap.training.plan import RunPlan
 from samgap.training.run import run
 from tests.training.capture import captured
@@ -133,14 +133,14 @@ def test_what_cannot_be_stacked_goes_alone_and_says_so(tiny: Tiny, tmp_path: Pat
 
 
 def test_runs_whose_stack_breaks_go_on_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill, times = graphs.Program._fill, iter(range(9))
+    fill, times = programs.Program._fill, iter(range(9))
 
-    def full(self: graphs.Program) -> None:
+    def full(self: programs.Program) -> None:
         fill(self)
         if next(times) == 1:
             raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(graphs.Program, "_fill", full)
+    monkeypatch.setattr(programs.Program, "_fill", full)
     configs = numbered(*(tiny(*SAME, "epochs=3", f"seed={seed}") for seed in (0, 1)))
     with pytest.warns(UserWarning, match="2 runs are not stacked and go one by one: out of memory"):
         found = stack(configs, tmp_path)
@@ -151,7 +151,7 @@ def test_runs_whose_stack_breaks_go_on_alone(tiny: Tiny, tmp_path: Path, monkeyp
 def test_a_step_of_one_run_and_of_several_can_be_captured(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(graphs.CAPTURES, "cpu", captured)
+    monkeypatch.setitem(programs.CAPTURES, "cpu", captured)
     monkeypatch.setattr(_inductor, "compile", lambda graph, *_, **__: graph)
     words = "precision=64-true pruner.sparsity=0.5 data.crop=1 data.flip=true model.code=tests.training.nets.Conv"
     same = (*SAME, "epochs=3", *words.split(), "model.width=4", "clip_norm=1")

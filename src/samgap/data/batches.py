@@ -5,7 +5,8 @@ Order, crops and flips of an epoch depend on the seed and the epoch's number alo
 where it stopped, with any number of workers. B batch, N training images, c channels, h by w pixels.
 """
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
 from samgap.data.workers import reading, shared
 
-BLOCK, BLOCK_BYTES = 16, 2**24  # batches, and bytes of their images, that are gathered at once
+BLOCK, BLOCK_BYTES = 64, 2**23  # most batches, and about the bytes of their images, in a call of Lightning
 
 
 class Batch(NamedTuple):
@@ -95,11 +96,13 @@ class Epoch:  # no dataclass, since Lightning looks for tensors in those
         self.images, self.draws = images, draws
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.images[draw] for draw in self.draws)
+        return (self.images[draw]() for draw in self.draws)
 
 
-class TensorImages(Dataset[Batch]):
-    """The training part on a device. Indexed by a `Draw`, it returns a batch."""
+class TensorImages(Dataset[Callable[[], Batch]]):
+    """The training part on a device. Indexed by a `Draw`, it returns a function that gathers the batch. The step calls
+    it, and finds the images in the cache; what it takes is on the device already.
+    """
 
     def __init__(self, data: Data, images: Tensor, device: torch.device) -> None:
         self.data = data
@@ -107,9 +110,9 @@ class TensorImages(Dataset[Batch]):
         self.images = F.pad(images.to(device), [data.crop] * 4)
         self.labels = data.train.labels.to(device)
 
-    def __getitem__(self, draw: Draw) -> Batch:
-        drawn = (torch.from_numpy(part).to(self.images.device) for part in (draw.positions, draw.offsets, draw.flips))
-        return Batch(*gathered(self.data, self.images, self.labels, *drawn), draw.size)
+    def __getitem__(self, draw: Draw) -> Callable[[], Batch]:
+        drawn = [torch.from_numpy(part).to(self.images.device) for part in (draw.positions, draw.offsets, draw.flips)]
+        return lambda: Batch(*gathered(self.data, self.images, self.labels, *drawn), draw.size)
 
 
 class _Draws(Dataset[Draw]):
@@ -148,7 +151,7 @@ class Blocks(Dataset[tuple[Tensor, Tensor]]):
 
 
 def batches(sampler: EpochSampler, device: torch.device, workers: int = 0, whole: bool = False) -> DataLoader[Any]:
-    """Return a loader of the training part in blocks: lists of batches, one batch for each step.
+    """Return a loader of the training part in blocks: iterables of batches, one batch for each step.
 
     An iteration of Lightning's loop costs as much as a step of a small net, so there is one for each block.
 
@@ -170,7 +173,7 @@ def batches(sampler: EpochSampler, device: torch.device, workers: int = 0, whole
     if whole:
         return DataLoader(_Draws(), len(sampler), sampler=sampler, collate_fn=partial(Epoch, images), generator=draws)
     block = max(1, min(BLOCK, BLOCK_BYTES // (sampler.batch_size * images.images[0].nbytes)))
-    return DataLoader(images, block, sampler=sampler, collate_fn=list, generator=draws)
+    return DataLoader(images, block, sampler=sampler, collate_fn=partial(map, operator.call), generator=draws)
 
 
 def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -13,39 +13,32 @@ import logging
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.fx import GraphModule, Node
+from torch import Tensor
 from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
 from samgap.data.batches import Batch
-from samgap.data.sets import Normalize
-from samgap.errors import SettingError
-from samgap.losses import correct
-from samgap.optim.asam import ASAM, adaptive
+from samgap.optim.asam import ASAM
 from samgap.optim.gsam import GSAM
-from samgap.optim.sam import SAM, TRACKING, global_norm
+from samgap.optim.sam import SAM
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
 from samgap.training.machine import COMPILED_FROM
-from samgap.training.products import MKL, ONEDNN, Chosen, alone, lacking, place, unfused_addmm
+from samgap.training.products import ONEDNN, Chosen, alone, lacking, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
+from samgap.training.trace import Parts, State, numbers_of, traced
 
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and NUMBERS
-NUMBERS = ("rho", "eta", "alpha")
 OPTIONS = {
     "cpp_wrapper": True,  # kernel calls in C++ too
     # Else Inductor uses channels-last convolutions. There oneDNN's strided 1x1 convolution writes outside its memory
     # if it has fewer channels than a vector register holds (uxlfoundation/oneDNN#6035).
     "layout_optimization": False,
 }
-Loss = Callable[[Tensor, Tensor], Tensor]
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
 
 
@@ -182,39 +175,7 @@ class CompiledStepper(EagerStepper):
         self.whole[rises] = whole
 
 
-class Parts(NamedTuple):
-    """The constants of the graph."""
-
-    net: nn.Module
-    loss: Loss
-    normalize: Normalize | None  # None: images are normalized already
-    ascent: type[SAM] | None
-    clips: bool
-    choice: str = MKL  # library of matrix products: auto, mkl or onednn
-    known: Chosen | None = None
-    measures: bool = False  # also return the measurements of the ascent
-    half: bool = False  # forward passes in bfloat16, where autocast does (precision=bf16-mixed)
-
-
-class State(NamedTuple):
-    """The inputs of the graph, which it may change; tensors have their names in the net."""
-
-    weights: dict[str, Tensor]
-    momenta: dict[str, Tensor]  # empty without momentum
-    buffers: dict[str, Tensor]
-    masks: Masks
-    numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 if not set
-
-
-def numbers_of(stepper: EagerStepper) -> dict[str, float]:
-    """Return the numbers of a run that are inputs of its graph; 0 for those that are not set."""
-    (group,) = stepper.wrapper.param_groups
-    numbers = {name: float(group[name]) for name in ("lr", "momentum", "weight_decay")}
-    numbers |= {name: float(getattr(stepper.wrapper, name, 0.0)) for name in NUMBERS}
-    return numbers | {"clip_norm": stepper.clip_norm or 0.0}
-
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+FAST_BINS, TRIM_THRESHOLD, MMAP_THRESHOLD = 1, -1, -3  # parameters of glibc's mallopt
 
 
 def _hold_memory() -> None:
@@ -224,6 +185,7 @@ def _hold_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, 2**25)  # the largest valid value
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(FAST_BINS, 0)  # each large block would walk through them, which takes a fiftieth of a small step
 
 
 _kept: dict[bytes, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
@@ -250,112 +212,3 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
             with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
                 _kept[key] = _inductor.compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]
-
-
-def traced(
-    parts: Parts, images: Tensor, labels: Tensor, state: State, instead: dict[Any, Callable[..., Any]]
-) -> GraphModule:
-    """Return the graph of one step, a function of (images, labels, *state as a flat list), see `_whole`.
-
-    Args:
-        parts: with a net on the meta device.
-        images: (B, c, h, w), as stored if parts normalize them, else normalized.
-        labels: (B,).
-        state: of one run.
-        instead: functions in place of operators.
-
-    Raises:
-        SettingError: the net draws random numbers.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    flat, spec = pytree.tree_flatten((images, labels, state))
-    frozen = _frozen(parts.net)
-    graph = make_fx(
-        lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
-        {torch.ops.aten._foreach_norm.Scalar: _norms, **instead},
-        tracing_mode="fake",
-    )(*flat)
-    if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
-        raise SettingError("the net draws random numbers, which both passes of SAM must share")
-    _view_once(graph)
-    return graph
-
-
-def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
-    """Take one step; change the state; return loss (), correct () and, if it measures, `AscentMetrics`.
-
-    Args:
-        parts, images, labels, state: as for `traced`.
-        frozen: the net of the second pass, see `_frozen`.
-    """
-    weights, numbers = state.weights, state.numbers
-    x = (parts.normalize(images) if parts.normalize else images).to(numbers["lr"].dtype)
-    half = torch.autocast(x.device.type, torch.bfloat16, enabled=parts.half, cache_enabled=False)
-
-    def gradients(net: nn.Module, at: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        with torch.enable_grad(), half:
-            leaves = {name: w.detach().requires_grad_() for name, w in at.items()}
-            logits = functional_call(net, leaves | state.buffers, (x,))
-            loss = parts.loss(logits, labels)
-            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-        masked = {
-            name: g * state.masks[name] if name in state.masks else g
-            for name, g in zip(leaves, found, strict=True)
-            if g is not None
-        }
-        return loss.detach(), logits.detach(), masked
-
-    loss, logits, g = gradients(parts.net, weights)
-    measured: tuple[Tensor, ...] = ()
-    if parts.ascent is not None:
-        sam, first = _rule(parts.ascent, state), g
-        eps = sam.ascent([weights[name] for name in first], list(first.values()))
-        perturbed = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
-        loss_there, _, g = gradients(frozen, perturbed)
-        if parts.measures:
-            rounded = [perturbed[name] - weights[name] for name in first]
-            second = [g[name] if name in g else torch.zeros_like(weights[name]) for name in first]
-            at = [weights[name] for name in first], list(first.values()), second, rounded, loss_there - loss
-            measured = sam.measure(*at)
-        if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
-            found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
-            sam.combine(found, list(first.values()))
-            g = {name: one.grad for name, one in zip(first, found, strict=True)}
-    if parts.clips:  # as torch's clip_grad_norm_, which does not accept a tensor as limit
-        factor = (numbers["clip_norm"] / (global_norm(list(g.values())) + 1e-6)).clamp(max=1)
-        g = {name: one * factor for name, one in g.items()}
-    for name, descent in g.items():
-        descent = descent + numbers["weight_decay"] * weights[name]
-        if name in state.momenta:
-            descent = state.momenta[name].mul_(numbers["momentum"]).add_(descent)
-        weights[name].sub_(numbers["lr"] * descent)
-    return loss, correct(logits, labels), *measured
-
-
-def _rule(ascent: type[SAM], state: State) -> SAM:
-    """Return a SAM whose rho and other numbers are tensors of the graph."""
-    rule = object.__new__(ascent)
-    vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))
-    return rule
-
-
-def _frozen(net: nn.Module) -> nn.Module:
-    """Return a copy of a net for SAM's second pass, which does not update running statistics (batch norm)."""
-    net = copy.deepcopy(net)
-    for part in net.modules():
-        if hasattr(part, TRACKING):
-            setattr(part, TRACKING, False)
-    return net
-
-
-def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    # Inductor cannot compile `_foreach_norm`.
-    return [torch.linalg.vector_norm(t) for t in tensors]
-
-
-def _view_once(graph: GraphModule) -> None:
-    # Merge equal views: Inductor may write a tensor once per view, such as the input of both passes.
-    views: dict[Any, Node] = {}
-    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
-        node.replace_all_uses_with(views.setdefault(str(node.args), node))

@@ -20,10 +20,11 @@ from samgap.errors import line
 from samgap.pruning.mask import Masks
 from samgap.runs import identity
 from samgap.training import compiled, lightning
-from samgap.training.graphs import CAPTURES, GraphStepper, Program
+from samgap.training.graphs import GraphStepper
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
+from samgap.training.programs import CAPTURES, Program
 from samgap.training.steppers import EagerStepper
 
 

@@ -1,0 +1,185 @@
+"""The graph of a whole SGD or SAM step: both passes, ascent, masks, clipping, weight decay and momentum.
+
+`compiled` has it compiled for the CPU; `programs` replays it, for one run or several.
+"""
+
+import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from samgap.data.sets import Normalize
+from samgap.errors import SettingError
+from samgap.losses import correct
+from samgap.optim.asam import adaptive
+from samgap.optim.sam import SAM, TRACKING, global_norm
+from samgap.pruning.mask import Masks
+from samgap.training.products import MKL, Chosen
+from samgap.training.steppers import EagerStepper
+
+NUMBERS = ("rho", "eta", "alpha")
+Loss = Callable[[Tensor, Tensor], Tensor]
+Named = dict[str, Tensor]  # by the names of the net
+
+
+class Parts(NamedTuple):
+    """The constants of the graph."""
+
+    net: nn.Module
+    loss: Loss
+    normalize: Normalize | None  # None: images are normalized already
+    ascent: type[SAM] | None
+    clips: bool
+    choice: str = MKL  # library of matrix products: auto, mkl or onednn
+    known: Chosen | None = None
+    measures: bool = False  # also return the measurements of the ascent
+    half: bool = False  # forward passes in bfloat16, where autocast does (precision=bf16-mixed)
+
+
+class State(NamedTuple):
+    """The inputs of the graph, which it may change; tensors have their names in the net."""
+
+    weights: dict[str, Tensor]
+    momenta: dict[str, Tensor]  # empty without momentum
+    buffers: dict[str, Tensor]
+    masks: Masks
+    numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 if not set
+
+
+def numbers_of(stepper: EagerStepper) -> dict[str, float]:
+    """Return the numbers of a run that are inputs of its graph; 0 for those that are not set."""
+    (group,) = stepper.wrapper.param_groups
+    numbers = {name: float(group[name]) for name in ("lr", "momentum", "weight_decay")}
+    numbers |= {name: float(getattr(stepper.wrapper, name, 0.0)) for name in NUMBERS}
+    return numbers | {"clip_norm": stepper.clip_norm or 0.0}
+
+
+def traced(
+    parts: Parts, images: Tensor, labels: Tensor, state: State, instead: dict[Any, Callable[..., Any]]
+) -> GraphModule:
+    """Return the graph of one step, a function of (images, labels, *state as a flat list), see `_whole`.
+
+    Args:
+        parts: with a net on the meta device.
+        images: (B, c, h, w), as stored if parts normalize them, else normalized.
+        labels: (B,).
+        state: of one run.
+        instead: functions in place of operators.
+
+    Raises:
+        SettingError: the net draws random numbers.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    flat, spec = pytree.tree_flatten((images, labels, state))
+    frozen = _frozen(parts.net)
+    graph = make_fx(
+        lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
+        {torch.ops.aten._foreach_norm.Scalar: _norms, **instead},
+        tracing_mode="fake",
+    )(*flat)
+    if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
+        raise SettingError("the net draws random numbers, which both passes of SAM must share")
+    _view_once(graph)
+    return graph
+
+
+def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Take one step; change the state; return loss (), correct () and, if it measures, `AscentMetrics`.
+
+    Args:
+        parts, images, labels, state: as for `traced`.
+        frozen: the net of the second pass, see `_frozen`.
+    """
+    x = (parts.normalize(images) if parts.normalize else images).to(state.numbers["lr"].dtype)
+    batch = x, labels
+    loss, logits, g = _gradients(parts, parts.net, state, state.weights, batch)
+    measured: tuple[Tensor, ...] = ()
+    if parts.ascent is not None:
+        g, measured = _ascend(parts, parts.ascent, frozen, state, batch, loss, g)
+    _descend(parts, state, g)
+    return loss, correct(logits, labels), *measured
+
+
+def _gradients(
+    parts: Parts, net: nn.Module, state: State, at: Named, batch: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Named]:
+    """Return loss (), logits (B, C) and masked gradients of the weights `at`."""
+    x, labels = batch
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=parts.half, cache_enabled=False)
+    with torch.enable_grad(), half:
+        leaves = {name: w.detach().requires_grad_() for name, w in at.items()}
+        logits = functional_call(net, leaves | state.buffers, (x,))
+        loss = parts.loss(logits, labels)
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    pairs = [(name, g) for name, g in zip(leaves, found, strict=True) if g is not None]
+    masked = {name: g * state.masks[name] if name in state.masks else g for name, g in pairs}
+    return loss.detach(), logits.detach(), masked
+
+
+def _ascend(
+    parts: Parts, ascent: type[SAM], frozen: nn.Module, state: State, batch: Any, loss: Tensor, first: Named
+) -> tuple[Named, tuple[Tensor, ...]]:
+    """Return what SAM descends along, given the loss and the gradients at w, and what is measured."""
+    sam, weights = _rule(ascent, state), state.weights
+    measured: tuple[Tensor, ...] = ()
+    at, gradients = [weights[name] for name in first], list(first.values())
+    eps = sam.ascent(at, gradients)
+    perturbed = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
+    loss_there, _, g = _gradients(parts, frozen, state, perturbed, batch)
+    if parts.measures:
+        rounded = [perturbed[name] - weights[name] for name in first]
+        second = [g[name] if name in g else torch.zeros_like(weights[name]) for name in first]
+        measured = sam.measure(at, gradients, second, rounded, loss_there - loss)
+    if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
+        found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
+        sam.combine(found, gradients)
+        g = {name: one.grad for name, one in zip(first, found, strict=True)}
+    return g, measured
+
+
+def _descend(parts: Parts, state: State, g: Named) -> None:
+    """Clip the final gradient, and take the step of SGD."""
+    weights, numbers = state.weights, state.numbers
+    if parts.clips:  # as torch's clip_grad_norm_, which does not accept a tensor as limit
+        factor = (numbers["clip_norm"] / (global_norm(list(g.values())) + 1e-6)).clamp(max=1)
+        g = {name: one * factor for name, one in g.items()}
+    for name, descent in g.items():
+        descent = descent + numbers["weight_decay"] * weights[name]
+        if name in state.momenta:
+            descent = state.momenta[name].mul_(numbers["momentum"]).add_(descent)
+        weights[name].sub_(numbers["lr"] * descent)
+
+
+def _rule(ascent: type[SAM], state: State) -> SAM:
+    """Return a SAM whose rho and other numbers are tensors of the graph."""
+    rule = object.__new__(ascent)
+    vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))
+    return rule
+
+
+def _frozen(net: nn.Module) -> nn.Module:
+    """Return a copy of a net for SAM's second pass, which does not update running statistics (batch norm)."""
+    net = copy.deepcopy(net)
+    for part in net.modules():
+        if hasattr(part, TRACKING):
+            setattr(part, TRACKING, False)
+    return net
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    # Inductor cannot compile `_foreach_norm`.
+    return [torch.linalg.vector_norm(t) for t in tensors]
+
+
+def _view_once(graph: GraphModule) -> None:
+    # Merge equal views: Inductor may write a tensor once per view, such as the input of both passes.
+    views: dict[Any, Node] = {}
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        node.replace_all_uses_with(views.setdefault(str(node.args), node))
