@@ -94,6 +94,21 @@ def test_a_row_by_hand() -> None:
     assert (answer.seeds, answer.numbers, len(answer.points), len(answer.detail())) == (5, 9, 12, 12)
 
 
+def test_a_dense_net_of_two_series_counts_once() -> None:
+    random = np.random.default_rng(0)
+    ours, theirs = study(random, 4, level), study(random, 3, level)
+
+    def accuracy(width: float, rho: float, seed: int) -> float:
+        return ours[width, rho, seed] / 100
+
+    made = table(accuracy, WIDTHS, RHOS, range(4), extra={"pruner.name": ["random", "snip"]})
+    beside = pd.concat(
+        [published(theirs).assign(**{"pruner.name": name}) for name in ("random", "snip")], ignore_index=True
+    )
+    (answer,) = replication(made, gaps(made), beside)
+    assert (answer.numbers, {point["pruner.name"] for point in answer.points}) == (9, {"random"})
+
+
 def test_how_many_miss_by_chance() -> None:
     # One number of one cell misses in 5 % of studies, and a gap shares its runs with the two accuracies.
     missed = missed_by_chance((8,))

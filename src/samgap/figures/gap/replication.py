@@ -149,7 +149,11 @@ def _answered(numbers: list[dict[str, Any]], axes: list[str], p: float, p_withou
 def _cells(
     table: Table, found: Gaps, beside: pd.DataFrame
 ) -> Iterator[tuple[pd.Series, dict[str, Any], pd.Series, pd.DataFrame]]:
-    """Yield (row, axes, SGD by seed, SAM by seed and rho) in percent of each published cell that can be compared."""
+    """Yield (row, axes, SGD by seed, SAM by seed and rho) in percent of each published cell that can be compared.
+
+    A dense net that two series share counts once.
+    """
+    seen: list[pd.DataFrame] = []
     own = (table.runs["status"] == "done") & (table.runs[REPLICATE] == 0)  # a published seed has one run
     done = table.runs[own].assign(acc=100 * table.runs["test_acc_final"])
     for _, cell in beside.iterrows():
@@ -159,7 +163,9 @@ def _cells(
         mine = done[(done[[*axes]] == pd.Series(axes, dtype=object)).all(axis=1)]
         wide = mine.pivot_table(index=SEED, columns=RHO, values="acc")
         both = wide.dropna(axis=1, thresh=len(wide) // 2 + 1).dropna()  # a rho at which runs diverge is none
-        if 0 in both and len(both.columns) > 1 and len(both) >= PUBLISHED_SEEDS:
+        known = any(both.equals(one) for one in seen)
+        if 0 in both and len(both.columns) > 1 and len(both) >= PUBLISHED_SEEDS and not known:
+            seen.append(both)
             yield cell, axes, both[0], both.drop(columns=0)
 
 
