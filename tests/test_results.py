@@ -279,7 +279,9 @@ def test_the_published_points_are_those_of_the_reference_results() -> None:
     assert f"{agreeing} numbers of" in readme
 
 
-@pytest.mark.parametrize(("figure", "agreeing"), [("fig10", "all 9 of figure 10"), ("fig11", "14 of 15 published numbers")])
+@pytest.mark.parametrize(
+    ("figure", "agreeing"), [("fig10", "all 9 of figure 10"), ("fig11", "14 of 15 published numbers")]
+)
 def test_the_published_points_of_sparse_nets_are_those_of_the_reference_results(figure: str, agreeing: str) -> None:
     (verdict,) = [verdict for verdict in load(figure, "paper_mnist_three")["verdicts"] if "points" in verdict]
     page = RESULTS_PAGE.read_text()
