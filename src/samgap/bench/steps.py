@@ -27,6 +27,7 @@ from samgap.training.run import run
 
 SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 RHO = 0.1
+SPARSITY = 0.75
 Peer = Callable[[], object]  # one step
 Compose = Callable[..., dict[str, Any]]
 
@@ -70,6 +71,7 @@ class Case:
     images: int  # per epoch
     goal: float
     limited: bool = True  # whether its products are large enough to compare with the processor's limit
+    sparse: bool = False  # whether the same net with SPARSITY is compared with it
 
     @property
     def label(self) -> str:
@@ -81,9 +83,10 @@ class Case:
         """The data set that sets the size of the images."""
         return "mnist" if self.model == "mlp" else "cifar10"
 
-    def config(self, compose: Compose, rho: float, epochs: int) -> dict[str, Any]:
+    def config(self, compose: Compose, rho: float, epochs: int, sparsity: float = 0) -> dict[str, Any]:
         """The config of a run."""
         return compose(
+            f"pruner.sparsity={sparsity:g}",
             f"data={self.data}", f"data.code={images.__name__}.{self.data}", "data.holdout=0",
             f"data.train_size={self.images}", f"model={self.model}", f"model.width={self.width:g}",
             f"ascent.rho={rho:g}", f"epochs={epochs}", f"eval_every={epochs}", "trainer.stepper=compiled",
@@ -97,7 +100,7 @@ class Case:
 
 CASES = (
     Case("mlp", 0.1, epochs=10, images=60_000, goal=1.0, limited=False),
-    Case("mlp", 1, epochs=4, images=60_000, goal=0.95),
+    Case("mlp", 1, epochs=4, images=60_000, goal=0.95, sparse=True),
     Case("mlp", 4, epochs=3, images=60_000, goal=0.9),
     Case("mlp", 10, epochs=3, images=25_600, goal=0.85),
     Case("resnet18", 4, epochs=3, images=10_240, goal=0.5),
@@ -170,7 +173,12 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
         loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
         again = [timed(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
         yield paired(f"SAM step, {case.label}", "a Lightning loop with a DataLoader", again, loop, 0.2)
-    yield _ratio(compose, case)
+    sam, sgd = (case.config(compose, rho, 2) for rho in (RHO, 0.0))
+    yield _alternating(case, f"SAM step, {case.label}", "our SGD step", (sam, sgd), 2.05)
+    if case.sparse:
+        sparse = case.config(compose, RHO, 2, SPARSITY)
+        what = f"SAM step, {case.label}, {100 * SPARSITY:g} % sparse"
+        yield _alternating(case, what, "the dense net's", (sparse, sam), 1.1)
 
 
 LIMIT = "its products alone"
@@ -205,11 +213,13 @@ def _waited(step: Callable[[], Any]) -> float:
     return float(step())  # JAX returns before a step has ended
 
 
-def _ratio(compose: Compose, case: Case) -> Row:
-    # Short alternating runs. The function is already compiled.
-    pairs = [[timed(case.config(compose, rho, 2), {})["ours"][0] for rho in (RHO, 0.0)] for _ in range(case.epochs + 1)]
-    sam, sgd = (list(column) for column in zip(*pairs[1:], strict=True))
-    return paired(f"SAM step, {case.label}", "our SGD step", sam, sgd, 2.05)
+def _alternating(
+    case: Case, what: str, against: str, configs: tuple[dict[str, Any], dict[str, Any]], goal: float
+) -> Row:
+    # Short alternating runs. The functions are already compiled after the first pair.
+    pairs = [[timed(config, {})["ours"][0] for config in configs] for _ in range(case.epochs + 1)]
+    ours, other = (list(column) for column in zip(*pairs[1:], strict=True))
+    return paired(what, against, ours, other, goal)
 
 
 def profile(config: Mapping[str, Any]) -> str:
