@@ -92,7 +92,7 @@ def test_a_run_whose_time_is_over_leaves_no_error(tiny: Callable[..., dict[str, 
     assert carry_out(config, time.monotonic() - 1, 60) == replace(stopped, epoch_seconds=None)
     failed = carry_out(config | {"data": config["data"] | {"classes": 3}}, time.monotonic() + 60, 60)
     assert failed.status == "failed"
-    assert failed.error.startswith("Wanted 1 channel(s) and 3 classes")
+    assert failed.error.startswith("data.channels and data.classes must be 1 and 10")
 
 
 class Measured:

@@ -137,7 +137,7 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
         gaps = 100 * (by_seed[rho] - by_seed[0]).unstack()
         assert cell["gap"].tolist() == pytest.approx(gaps.mean().tolist())
         assert cell["sd"].tolist() == pytest.approx(gaps.std().tolist())
-    with pytest.raises(SettingError, match=r"without the hits\.npz of two seeds' runs, which neither restored"):
+    with pytest.raises(SettingError, match=r"without the hits\.npz of two seeds' runs, and restored and older"):
         samgap.load("fig7/smoke", root=f"{tmp_path}/again").noise()
     # What docs/analysis.md shows.
     (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)
