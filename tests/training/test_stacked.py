@@ -169,6 +169,6 @@ def test_the_stand_in_refuses_what_a_capture_refuses() -> None:
         captured(lambda: t.mul_(float(t.sum())), [t])
     number = [1.0]
     replay = captured(lambda: t.add_(number[0]), [t])
-    number[0] = 5.0  # Python is not asked again
+    number[0] = 5.0  # Python does not run again
     replay()
     assert t.tolist() == [2.0, 2.0]

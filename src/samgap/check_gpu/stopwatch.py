@@ -52,7 +52,7 @@ class Steps(Callback):
         task.stepper.step = step
 
     def _after(self, full: bool) -> None:
-        """Act after a step, whose batch was `full`, or a smaller, last one."""
+        """Act after a step. `full` is False for the smaller, last batch of an epoch."""
 
 
 class Stopwatch(Steps):
@@ -82,7 +82,7 @@ class Stopwatch(Steps):
         self.since, self.steps = time.perf_counter(), 0
 
     def _sample(self, steps: int) -> None:
-        """End a sample of so many steps, and start another if there are too few."""
+        """End a sample, and start another if there are too few. `steps` is the length of the sample."""
         self.wait()
         now = time.perf_counter()
         self.taken.append((now - self.since) / steps)

@@ -90,7 +90,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 class Epoch:  # no dataclass, since Lightning looks for tensors in those
-    """All batches of an epoch, which are gathered when they are asked for."""
+    """All batches of an epoch. Each is gathered when the loop takes it."""
 
     def __init__(self, images: "TensorImages", draws: list[Draw]) -> None:
         self.images, self.draws = images, draws

@@ -18,7 +18,7 @@ TIMEOUT = 600  # seconds for a batch of files; a worker that hangs must not stop
 
 
 def reading(workers: int) -> dict[str, Any]:
-    """Return the settings of a loader whose workers read files."""
+    """Return the settings of a loader that reads files in worker processes."""
     return {"num_workers": workers, "worker_init_fn": _check_sharing, "timeout": TIMEOUT if workers else 0}
 
 

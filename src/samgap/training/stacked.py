@@ -137,8 +137,8 @@ def carry_out(calls: Sequence[Callable[[], Any]], plan: RunPlan) -> list[Any]:
 @contextlib.contextmanager
 def surroundings(plan: RunPlan) -> Iterator[None]:
     """Set what a process has one of for a run: numerics and messages. A stack does so once for all its runs."""
-    told = logging.INFO if plan.keywords or plan.callbacks else logging.WARNING
-    with numerics(plan.settings["precision"]), lightning.quiet(told):
+    level = logging.INFO if plan.keywords or plan.callbacks else logging.WARNING
+    with numerics(plan.settings["precision"]), lightning.quiet(level):
         yield
 
 
@@ -184,7 +184,7 @@ def whole_epochs(plan: RunPlan, device: str) -> bool:
     return sharing() > 0 or (plan.machine.stepper == "compiled" and device in CAPTURES)
 
 
-# Settings in which stacked runs may differ, and those of which they must agree whether they are on.
+# Settings in which stacked runs may differ, and those that must be on in all of them or in none.
 FREE = (
     "seed",
     "replicate",

@@ -65,8 +65,8 @@ def specifications(frame: pd.DataFrame) -> list[Chart]:
     """The slopes of a study's specifications in order, and which choices each made."""
     frame = frame.assign(place=range(1, len(frame) + 1))
     x = Axis("way of asking, in the order of slopes", "way of asking")
-    told = {(one["choice"], one["value"]): said(one) for one in counts(frame)}
-    rows = {pair: -row for row, pair in enumerate(told)}
+    texts = {(one["choice"], one["value"]): said(one) for one in counts(frame)}
+    rows = {pair: -row for row, pair in enumerate(texts)}
     notes = frame[[*CHOICES]].agg(", ".join, axis=1) + frame["p"].map(", p = {:.2g}".format)
     frame = frame.assign(note=notes, n=frame["seeds"])
     made = pd.concat([frame.assign(row=[rows[choice, value] for value in frame[choice]]) for choice in CHOICES])
@@ -79,7 +79,7 @@ def specifications(frame: pd.DataFrame) -> list[Chart]:
         lower.append(replace(line, points=points(dots, "place", "row", note=dots["note"]), bars=False, spread=""))
     axis = gap_axis(upper)
     name = "slope, points per decade" + ",\nlogarithmic beyond 1" * (axis.scale == "symlog")
-    ticks = tuple((row, told[pair]) for pair, row in rows.items())
+    ticks = tuple((row, texts[pair]) for pair, row in rows.items())
     share = f"{frame['says_yes'].sum()} of {len(frame)} say yes"
     return [Chart(f"what each way of asking says: {share}", x, replace(axis, title=name, name="slope"), upper),
             Chart("which choices it makes: how many say yes", x, Axis("", "choice", ticks=ticks), lower)]  # fmt: skip
