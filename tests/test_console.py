@@ -1,7 +1,9 @@
 """What commands print: help of one screen, the nearest word, and tables of 100 columns."""
 
+import dataclasses
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,8 @@ from samgap.figures.archive import REFERENCE
 from samgap.figures.convergence.study import tabled as rates
 from samgap.figures.evidence import tables
 from samgap.figures.gap.beside import tabled as gaps
+from samgap.figures.gap.choices import Nearer
+from samgap.figures.gap.replication import Replication
 from samgap.figures.sharpness.study import tabled as curvature
 from samgap.figures.table import read_frame
 from samgap.reference import card
@@ -76,6 +80,14 @@ def printed() -> Iterator[tuple[str, str]]:
     for figure in ("fig7", "fig8", "fig9", "fig10", "fig11", "noise", "rho"):
         frame = read_frame(REFERENCE / figure / "cpu" / f"{figure}.csv")
         yield figure, console.table(gaps(frame, "paper", "holdout"))
+    for path in sorted(REFERENCE.glob("*/*/*.json")):
+        for verdict in json.loads(path.read_text(encoding="utf-8")).get("verdicts", ()):
+            kind = Replication if "gap_difference" in verdict else Nearer if verdict.get("points") else None
+            if kind is not None:
+                for point in verdict["points"]:
+                    point |= {key: math.nan for key, value in point.items() if value is None}
+                own = {each.name: verdict[each.name] for each in dataclasses.fields(kind)}
+                yield f"{path.parent} points", console.table(pd.DataFrame(kind(**own).detail()))
     yield "fig3", console.table(rates(pd.DataFrame(load("fig3/cpu/fig3.json")["cells"])))
     yield "fig6", console.table(curvature(pd.DataFrame(load("fig6/cpu/fig6.json")["cells"]), ["stop_loss"]))
 

@@ -66,7 +66,7 @@ def _shown(point: dict[str, Any]) -> dict[str, str]:
     names = {"published": "published", "ours": "center", "from": "low", "to": "high"}
     numbers = {name: format_value(point.get(key), form) for name, key in names.items()}
     if "agrees" not in point:
-        share = f"chosen by {100 * point['share']:.0f} % of threes of our seeds"
+        share = f"chosen by {100 * point['share']:.0f} % of threes"
         return axes | {"": point["quantity"]} | numbers | {"agrees": "", "ours in theirs": share}
     inside = " and ".join(name for name, key in (("s.d.", "ours_in_sd"), ("s.e.", "ours_in_se")) if point[key])
     inside = "" if math.isnan(point["band"]) else inside or "no"
