@@ -47,6 +47,8 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
         if "hydra.launcher.n_jobs=2" in arguments and not shown:
             shown.extend(arguments)
             return commands.seconds(name, *arguments)
+        if sweeps.MULTIPLY in arguments:
+            return commands.seconds(name, *arguments)
         started = time.perf_counter()
         if name is None:
             exec(arguments[0], {})
@@ -99,8 +101,9 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("s_2, MLP p = 10, 20 examples, peak memory", "bound"),
     ]
     assert parts["steps"]["processor"]
-    (note,) = [row["note"] for row in rows if row["note"]]
-    assert re.fullmatch(r"limit \d+ GFLOP/s; of one library mkl \d+, onednn \d+", note)
+    limit, cores = (row["note"] for row in rows if row["note"])
+    assert re.fullmatch(r"limit \d+ GFLOP/s; of one library mkl \d+, onednn \d+", limit)
+    assert re.fullmatch(r"bare products: \d\.\d\d", cores)
     for row in rows:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"
         assert row["holds"] == (None if row["goal"] is None else row["ratio"] <= row["goal"])

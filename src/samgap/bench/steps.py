@@ -104,8 +104,8 @@ CASES = (
     Case("mlp", 4, epochs=3, images=60_000, goal=0.9),
     Case("mlp", 10, epochs=3, images=25_600, goal=0.85),
     Case("resnet18", 4, epochs=3, images=10_240, goal=0.5),
-    Case("resnet18", 8, epochs=3, images=5_120, goal=0.5),
-    Case("resnet18", 16, epochs=2, images=2_560, goal=0.5),
+    Case("resnet18", 8, epochs=3, images=10_240, goal=0.5),
+    Case("resnet18", 16, epochs=2, images=10_240, goal=0.5),
 )
 # Takes seconds instead of minutes and shows that everything runs; the numbers mean nothing.
 SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0),)

@@ -4,6 +4,8 @@ import dataclasses
 import statistics
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
     yield _one_run(1 if smoke else 5)
     yield _further_run(4 if smoke else 20)
     yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
-    yield _cores(2 if smoke else 4, 1 if smoke else 60)
+    yield _cores(2 if smoke else 4, 1 if smoke else 60, 0.1 if smoke else 5)
     yield _memory(1_000 if smoke else 60_000)
 
 
@@ -102,8 +104,22 @@ def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: i
         records.write(record, sweeps.runs(root) / name)
 
 
-def _cores(runs: int, epochs: int) -> Row:
-    """Seconds of additional runs with two workers, compared with one, without the start of a worker."""
+MULTIPLY = """
+import sys, time, numpy
+a, b = numpy.ones((128, 784), numpy.float32), numpy.ones((784, 300), numpy.float32)
+products, end = 0, time.perf_counter() + float(sys.argv[1])
+while time.perf_counter() < end:
+    a @ b
+    products += 1
+print(products, file=sys.stderr)
+"""
+
+
+def _cores(runs: int, epochs: int, duration: float) -> Row:
+    """Seconds of additional runs with two workers, compared with one, without the start of a worker.
+
+    The note says what the machine allows: the same ratio for processes that multiply matrices for `duration` seconds.
+    """
     taken = {}
     for workers, seeds in ((1, runs), (1, 3 * runs), (2, runs), (2, 3 * runs)):
         with tempfile.TemporaryDirectory() as root:
@@ -112,7 +128,13 @@ def _cores(runs: int, epochs: int) -> Row:
                 "hydra/launcher=cores", f"hydra.launcher.n_jobs={workers}", f"root={root}",
             )  # fmt: skip
     one, two = (taken[workers, 3 * runs] - taken[workers, runs] for workers in (1, 2))
-    return Row("runs on 2 cores", "1 core", two, one, "s", two / one, round(1 / 1.8, 3), 2 * runs)
+    with ThreadPoolExecutor(2) as pool:
+        one_loop, two_loops = (
+            sum(int(stderr) for _, stderr in pool.map(partial(seconds, None, MULTIPLY), [str(duration)] * loops))
+            for loops in (1, 2)
+        )
+    note = f"bare products: {one_loop / two_loops:.2f}"
+    return Row("runs on 2 cores", "1 core", two, one, "s", two / one, round(1 / 1.8, 3), 2 * runs, note)
 
 
 def _memory(train_size: int) -> Row:
