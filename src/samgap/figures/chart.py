@@ -133,8 +133,8 @@ def point_labels(chart: Chart, line: Line) -> list[str]:
     """Return a text for each point: numbers, interval, number of runs and note. It is empty if y is nan."""
     texts = []
     for point in line.points.to_dict("records"):
-        here, told = (chart.y.text(point["y"]), point["x"]) if line.across else (chart.x.text(point["x"]), point["y"])
-        text = f"{here}: {told:.4g}"
+        here, there = (chart.y.text(point["y"]), point["x"]) if line.across else (chart.x.text(point["x"]), point["y"])
+        text = f"{here}: {there:.4g}"
         if pd.notna(point["low"]):
             text += f" [{point['low']:.4g}, {point['high']:.4g}] ({line.spread})"
         if pd.notna(point["n"]):

@@ -91,7 +91,7 @@ def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:
     frame = slopes.table([again, first, other, noisy, small])
     ours = frame[frame["unbiased"] & (frame["study"] != slopes.MEAN)]
     why = {"noise/cpu": "the runs of fig7/cpu", "more/own": "data.label_noise=0.2", "small/own": "two sizes"}
-    assert dict(zip(ours["study"], ours["apart"], strict=True)) == why | {"fig7/cpu": "", "fig8/cpu": ""}
+    assert dict(zip(ours["study"], ours["left_out"], strict=True)) == why | {"fig7/cpu": "", "fig8/cpu": ""}
     assert set(ours["study"][ours["in_mean"]]) == {"fig7/cpu", "fig8/cpu"}
     means = frame[frame["study"] == slopes.MEAN].set_index("rule")
     assert set(means.index) == {"unbiased", "published", *first.rules}

@@ -29,10 +29,10 @@ def _forest(unit: str, frame: pd.DataFrame) -> Chart:
     frame = frame.assign(kind=kinds)[kinds.isin(KINDS)]
     theirs, mean = frame["kind"].eq("published"), frame["study"].eq(MEAN)
     frame["name"] = frame["study"].where(~mean, theirs.map({False: "mean of ours", True: "mean of the published"}))
-    apart = frame["apart"]
+    left_out = frame["left_out"]
     frame["name"] = (
         frame["name"]
-        .where(apart.eq("") | (not mean.any()), "(" + frame["name"] + ")")
+        .where(left_out.eq("") | (not mean.any()), "(" + frame["name"] + ")")
         .str.replace("label_noise", "noise")
     )
     ordered = frame.assign(theirs=theirs, mean=mean).sort_values(["theirs", "mean"], kind="stable")["name"]
@@ -42,7 +42,7 @@ def _forest(unit: str, frame: pd.DataFrame) -> Chart:
     for kind, (text, look, _) in KINDS.items():
         mine = frame[(frame["kind"] == kind) & ~mean].rename(columns={"seeds": "n"})
         if len(mine):
-            found = points(mine, "slope", "row", ends=ENDS, note=apart[mine.index])
+            found = points(mine, "slope", "row", ends=ENDS, note=left_out[mine.index])
             lines.append(Line(text, found, look, None, across=True, spread="95 % interval"))
     if (means := frame[mean]).size:
         note = "heterogeneity p = " + means["q_p"].map("{:.2g}".format)

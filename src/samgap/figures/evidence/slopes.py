@@ -52,7 +52,7 @@ def table(several: list[Series]) -> pd.DataFrame:
     """A row for each series and protocol, each published series, and each mean.
 
     Columns: study, data, unit, rule (the protocol), unbiased (whether it is that of the verdict), sizes, seeds, slope,
-    low, high (95 %), apart (why it is in no mean), in_mean; means also have tau, q and q_p.
+    low, high (95 %), left_out (why it is in no mean), in_mean; means also have tau, q and q_p.
     """
     rows = [*_ours(several), *_published()]
     frame = pd.DataFrame(rows)
@@ -73,7 +73,7 @@ def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
             yield {
                 "study": one.text, "data": one.settings["data.name"], "unit": one.unit, "rule": rule,
                 "unbiased": rule == one.found.unbiased, "sizes": len(cells), "seeds": len(gaps), "slope": line.slope,
-                "low": line.low, "high": line.high, "apart": why, "in_mean": not why and one.unit == DECADE,
+                "low": line.low, "high": line.high, "left_out": why, "in_mean": not why and one.unit == DECADE,
             }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _published() -> Iterator[dict[str, Any]]:
             text = ", ".join([f"published {name}", *(f"{value:g}" for value in noisy.values())])
             yield {
                 "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,
-                "sizes": len(mine), "slope": slope, "low": slope - half_width, "high": slope + half_width, "apart": why,
+                "sizes": len(mine), "slope": slope, "low": slope - half_width, "high": slope + half_width, "left_out": why,
                 "in_mean": not why and unit == DECADE,
             }  # fmt: skip
 
@@ -110,6 +110,6 @@ def _means(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
             yield {
                 "study": MEAN, "data": ", ".join(dict.fromkeys(rows["data"])), "unit": rows["unit"].iloc[0],
                 "rule": rule, "unbiased": rule == "unbiased", "sizes": len(rows), "slope": found.mean,
-                "low": found.low, "high": found.high, "apart": "", "in_mean": False, "tau": found.tau, "q": found.q,
+                "low": found.low, "high": found.high, "left_out": "", "in_mean": False, "tau": found.tau, "q": found.q,
                 "q_p": found.p,
             }  # fmt: skip

@@ -99,7 +99,7 @@ def read(folder: Path) -> Tables:
     """
     try:
         found = {field.name: pd.read_csv(folder / f"{field.name}.csv") for field in fields(Tables)}
-        found["slopes"] = found["slopes"].fillna({"apart": ""})
+        found["slopes"] = found["slopes"].fillna({"left_out": ""})
         return Tables(**found)
     except (OSError, ValueError, KeyError) as error:
         said = str(error).splitlines()[0]
