@@ -94,8 +94,8 @@ def _published() -> Iterator[dict[str, Any]]:
             text = ", ".join([f"published {name}", *(f"{value:g}" for value in noisy.values())])
             yield {
                 "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,
-                "sizes": len(mine), "slope": slope, "low": slope - half_width, "high": slope + half_width, "left_out": why,
-                "in_mean": not why and unit == DECADE,
+                "sizes": len(mine), "slope": slope, "low": slope - half_width, "high": slope + half_width,
+                "left_out": why, "in_mean": not why and unit == DECADE,
             }  # fmt: skip
 
 
