@@ -15,15 +15,15 @@ from samgap.errors import SettingError, said
 def landscape(
     subject: Subject, *, examples: int | None, reach: float, points: int, directions: list[str], seed: int
 ) -> dict[str, Any]:
-    """Losses on a square grid around the net, for each kind of direction.
+    """Compute losses on a square grid around the net, for each kind of direction.
 
     Args:
         subject: the trained net.
         examples: number of training examples; None is all.
-        reach: half-width of the grid in both directions.
-        points: per side; odd, so that the net itself is one of them.
-        directions: some of eigen, raw, filter.
-        seed: of the directions; use the same for nets to compare.
+        reach: half the side of the grid, in units of the directions.
+        points: number per side; odd, so that the net itself is one of them.
+        directions: some of eigen, raw, filter, see `surface.directions`.
+        seed: seed of the directions; use the same for nets to compare.
 
     Raises:
         SettingError: reach is not above 0, or points is not an odd number from 3.
