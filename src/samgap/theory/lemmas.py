@@ -11,7 +11,7 @@ from samgap.theory.smooth import Smooth
 
 
 def lemma_4(drawn: Smooth, mean: Array, x: Array, rho: float, beta: float) -> float:
-    """Return the slack of <grad f_i(x + rho g), grad f> >= <g, grad f> - beta rho (|g|^2 + |grad f|^2) / 2, g = grad f_i.
+    """Return the slack of <grad f_i(x + rho g), G> >= <g, G> - beta rho (|g|^2 + |G|^2) / 2, g = grad f_i, G = grad f.
     Args:
         drawn: f_i.
         mean: grad f(x), (d,).
