@@ -34,9 +34,9 @@ def landscape(
         raise SettingError(f"probe.landscape.points must be an odd number from 3, got {said(points)}.")
     part = replace(subject, examples=subject.first(examples))
     steps = np.linspace(-reach, reach, points).tolist()
-    found: dict[str, Any] = {"n": len(part.examples), "steps": steps, "surfaces": {}}
+    result: dict[str, Any] = {"n": len(part.examples), "steps": steps, "surfaces": {}}
     for kind in directions:
         losses, norms = surface(part, steps, steps, pair(part, kind, seed=seed))
         rows = [[value if math.isfinite(value) else None for value in row] for row in losses.tolist()]
-        found["surfaces"][kind] = {"losses": rows, "norms": [*norms]}
-    return found
+        result["surfaces"][kind] = {"losses": rows, "norms": [*norms]}
+    return result

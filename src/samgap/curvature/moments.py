@@ -118,8 +118,8 @@ def moment(
         SettingError: k is not 2, 3 or 4, or the masks do not belong to this net.
     """
     excess = Excess(hessian, order)
-    found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
-    return Moment(order, len(hessian.examples), signed_root(found.values[0], order), found, excess.gradients)
+    largest = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
+    return Moment(order, len(hessian.examples), signed_root(largest.values[0], order), largest, excess.gradients)
 
 
 def signed_root(value: float, order: int) -> float:

@@ -29,11 +29,11 @@ def hessian(
     """
     part = subject.first(examples)
     operator = Hessian(subject.net, subject.loss, part, subject.masks)
-    found = {"n": len(part)} | _plain(eigen.largest(operator, eigenvalues, tol=tol, seed=seed, maxiter=maxiter))
+    result = {"n": len(part)} | _plain(eigen.largest(operator, eigenvalues, tol=tol, seed=seed, maxiter=maxiter))
     if samples:
         estimated = trace.estimate(operator, samples, seed=seed)
-        found |= {"trace": estimated.value, "trace_se": estimated.error}
-    return found | {"gradients": operator.gradients}
+        result |= {"trace": estimated.value, "trace_se": estimated.error}
+    return result | {"gradients": operator.gradients}
 
 
 def nonuniformity(
@@ -54,12 +54,12 @@ def nonuniformity(
     if method != "hessian":
         raise SettingError(f"probe.moments.method must be hessian, the only one left, got {said(method)}.")
     part = subject.first(examples)
-    found: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
+    result: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
     for order in orders:
         hessian = Hessian(subject.net, subject.loss, part, subject.masks)  # counts its own gradients
         moment = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)
-        found["s"][str(order)] = {"value": _number(moment.s), "gradients": moment.gradients} | _plain(moment.eigen)
-    return found
+        result["s"][str(order)] = {"value": _number(moment.s), "gradients": moment.gradients} | _plain(moment.eigen)
+    return result
 
 
 def _plain(eigen: Eigen) -> dict[str, Any]:

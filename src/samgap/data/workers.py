@@ -45,7 +45,7 @@ def _sharing() -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        for name in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # allocated in part
+        for name in Path("/dev/shm").glob(f"torch_{os.getpid()}_*"):  # names without memory behind them
             name.unlink()
         raise SettingError(
             f"A process that reads images cannot share them ({line(error)}): make /dev/shm larger (Docker: "
