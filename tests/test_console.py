@@ -1,4 +1,4 @@
-"""What commands print: help of one screen, the nearest word, and tables of 100 columns."""
+"""Output of commands: help of one screen, the nearest valid word, and tables of 100 columns."""
 
 import dataclasses
 import importlib
@@ -64,7 +64,7 @@ def load(path: str) -> dict[str, Any]:
 
 
 def printed() -> Iterator[tuple[str, str]]:
-    """What each command prints of the results that came with samgap."""
+    """Return what each command prints about the results that come with samgap."""
     known = load("conformance/samgap.json")
     rows = [Property(**row) for row in known["rows"]]
     yield "conformance", conformance._table(Subject(known["target"], known["adapter"]), rows)

@@ -1,4 +1,4 @@
-"""Non-uniformities against Hessians of single examples written out one by one."""
+"""Non-uniformities equal those of explicit Hessians of single examples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A study that was registered shows by the history of its file that it was, and what it departs in."""
+"""The git history of a figure's file shows whether its study was registered, and where the sweep departs from it."""
 
 import dataclasses
 import os
@@ -40,7 +40,7 @@ def git(folder: Path, *words: str, hour: int = 0) -> str:
 
 @pytest.fixture
 def commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Of a checkout with a figure: without the block, with it at 10:00 UTC, with another text, with a seed more."""
+    """Make commits with a figure: without the block, with it at 10:00 UTC, with another text, with another seed."""
     top, made = tmp_path / "checkout", []
     path = top / "conf/figure/mine/own.yaml"
     path.parent.mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_a_block_that_a_merge_made_is_of_the_merge_and_one_that_it_brought_is_no
 
 
 def test_a_block_that_no_commit_ends_with_was_not_registered(commits: list[str]) -> None:
-    found = registered.look(BLOCK, SWEEP, "2026-11-27T23:00:00+00:00")  # the last commit has a seed more
+    found = registered.look(BLOCK, SWEEP, "2026-11-27T23:00:00+00:00")  # the last commit has one more seed
     assert (found.commit, found.beforehand) == (None, False)
     assert str(found) == "Not registered beforehand: no commit has this draw.registered."
 

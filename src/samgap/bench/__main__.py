@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# One thread for all; XLA reads this when jax is imported.
+# One thread for all libraries; XLA reads its variable when jax is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -22,23 +22,23 @@ PARTS = ("steps", "sweeps", "scheduling", "curvature")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     parser = console.parser("samgap.bench", __doc__, "", "steps curvature", "--smoke --root /tmp/bench")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--smoke", action="store_true", help="run everything once, small: the numbers mean nothing")
     parser.add_argument("--root", default="multirun", help="results go to ROOT/bench (default: multirun)")
-    given = parser.parse_args(arguments)
-    console.refuse_unknown(parser, given.parts, PARTS)
+    options = parser.parse_args(arguments)
+    console.refuse_unknown(parser, options.parts, PARTS)
     naming.register()
-    folder = Path(given.root) / "bench"
+    folder = Path(options.root) / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     print("ours / theirs, goal, verdict, what was measured: below 1, ours takes less. Look at what is missed.\n")
     path = folder / "bench.json"
-    for part in given.parts or PARTS:
+    for part in options.parts or PARTS:
         with cli.sentences():
-            measured = _measure(part, given.smoke)
-        kept = json.loads(path.read_text()) if path.exists() else {}  # the other parts
-        files.replace_text(path, json.dumps(kept | {part: measured}, indent=1) + "\n")
+            measured = _measure(part, options.smoke)
+        others = json.loads(path.read_text()) if path.exists() else {}  # keep the other parts
+        files.replace_text(path, json.dumps(others | {part: measured}, indent=1) + "\n")
     print(f"\n{_processor()}\n{path}")
     return 0
 
@@ -67,7 +67,7 @@ def _processor() -> str:
 
 
 def text(row: Row) -> str:
-    """One line of the table."""
+    """Return the lines of a row in the table."""
     verdict = {True: "holds", False: "missed", None: ""}[row.holds]
     goal = f"goal {row.goal:g}" if row.goal is not None else ""
     numbers = f"{row.ours:.4g} {row.unit} to {row.peer:.4g} {row.unit}{', ' * bool(row.note)}{row.note}"

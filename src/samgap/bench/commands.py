@@ -1,4 +1,4 @@
-"""Time and memory of commands, each in a process of its own, as a user starts it."""
+"""Time and memory of commands, each in a process of its own, as when a user starts it."""
 
 import os
 import subprocess
@@ -9,12 +9,12 @@ from samgap.errors import SettingError
 
 
 def seconds(name: str | None, *arguments: str, threads: int = 1, limit: float | None = None) -> tuple[float, str]:
-    """The seconds that a command takes, and its stderr.
+    """Run a command; return its duration in seconds and its stderr.
 
     Args:
-        name: of the module samgap.<name>; None runs the first argument as Python code.
-        arguments: of the command.
-        threads: for torch.
+        name: runs the module samgap.<name>; None runs the first argument as Python code.
+        arguments: arguments of the command.
+        threads: OMP_NUM_THREADS.
         limit: seconds after which the command is stopped; None waits for its end.
 
     Raises:
@@ -34,8 +34,8 @@ def seconds(name: str | None, *arguments: str, threads: int = 1, limit: float | 
 
 
 def peak(name: str, *arguments: str, threads: int = 1) -> float:
-    """The peak memory of a command in MiB. The arguments are those of `seconds`."""
-    # The process prints its own peak: the system's count for a child includes the memory of its parent.
+    """Return the peak memory of a command in MiB; arguments and errors as for `seconds`."""
+    # The process prints its own peak, since the system's count for a child includes the memory of its parent.
     code = f"import runpy, sys; sys.argv[0] = '{name}'; runpy.run_module('samgap.{name}', run_name='__main__'); "
     code += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
     _, stderr = seconds(None, code, *arguments, threads=threads)

@@ -1,4 +1,4 @@
-"""Initialization of weights. A sweep over width magnifies differences here, so the choice is a setting."""
+"""Initialization of weights. It matters in a sweep over widths, so it is a setting."""
 
 import math
 
@@ -8,7 +8,7 @@ from samgap.errors import SettingError, said
 
 
 def lecun_normal(net: nn.Module) -> None:
-    """Draw kernels as Flax does by default, which is what the paper's code uses, and set biases to 0.
+    """Draw kernels as Flax does by default, which the paper's code uses, and set biases to 0.
 
     The distribution is normal, truncated at two standard deviations. Truncation lowers the standard deviation by a
     factor of 0.8796, so the normal is scaled up by 1 / 0.8796 to leave sqrt(1 / fan_in).
@@ -27,8 +27,8 @@ def initialize(net: nn.Module, init: str) -> None:
 
     Args:
         net: any net.
-        init: "lecun_normal", or "torch" to keep what torch drew: uniform biases, and uniform kernels with a standard
-            deviation that is smaller by a factor of 1.73.
+        init: "lecun_normal", or "torch" to keep torch's initialization: uniform biases, and uniform kernels with a
+            standard deviation that is smaller by a factor of 1.73.
 
     Raises:
         SettingError: `init` is neither.

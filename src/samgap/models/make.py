@@ -1,4 +1,4 @@
-"""Makes the net that a file of conf/model/ describes, for `hydra.utils.instantiate(config.model)`."""
+"""`hydra.utils.instantiate(config.model)`: makes the net that a file of conf/model/ describes."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ def model(
     batch_norm: str = "local",
     **own: Any,
 ) -> nn.Module:
-    """Return a net for images of `shape` (c, h, w) and this many classes, with weights from the global generator.
+    """Return a net for images of `shape` (c, h, w) and `classes` classes, with weights from the global generator.
 
-    conf/model/base.yaml explains the keys. `batch_norm` matters to a run only and does not change the net.
+    conf/model/base.yaml explains the keys. `batch_norm` is accepted and ignored: it affects training, not the net.
     """
     if params is not None:
         width = count.width_of(code, params, shape, classes)

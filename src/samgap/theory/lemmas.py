@@ -11,26 +11,25 @@ from samgap.theory.smooth import Smooth
 
 
 def lemma_4(drawn: Smooth, mean: Array, x: Array, rho: float, beta: float) -> float:
-    """Slack of <grad f_i(x + rho grad f_i), grad f> >= <grad f_i, grad f> - beta rho (|grad f_i|^2 + |grad f|^2) / 2.
-
+    """Return the slack of <grad f_i(x + rho g), G> >= <g, G> - beta rho (|g|^2 + |G|^2) / 2, g = grad f_i, G = grad f.
     Args:
         drawn: f_i.
-        mean: grad f(x).
-        x: the point.
+        mean: grad f(x), (d,).
+        x: the point, (d,).
         rho: radius of the ascent.
         beta: the assumed smoothness of f_i.
 
     Returns:
         (left - right) / (|grad f_i| |grad f| + the subtracted terms); negative if the lemma is violated.
     """
-    own = drawn.gradient(x)
-    lost = beta * rho * (own @ own + mean @ mean) / 2
-    slack = drawn.gradient(x + rho * own) @ mean - own @ mean + lost
-    return float(slack / (np.linalg.norm(own) * np.linalg.norm(mean) + lost + 1e-300))
+    gradient = drawn.gradient(x)
+    penalty = beta * rho * (gradient @ gradient + mean @ mean) / 2
+    slack = drawn.gradient(x + rho * gradient) @ mean - gradient @ mean + penalty
+    return float(slack / (np.linalg.norm(gradient) * np.linalg.norm(mean) + penalty + 1e-300))
 
 
 def lemma_5(drawn: Smooth, x: Array, rho: float, beta: float) -> float:
-    """Slack of |grad f_i(x + rho grad f_i)|^2 <= (1 + beta rho)^2 |grad f_i|^2, as a share of the right side."""
-    own = drawn.gradient(x)
-    after = drawn.gradient(x + rho * own)
-    return float(1 - after @ after / ((1 + beta * rho) ** 2 * (own @ own) + 1e-300))
+    """Return the slack of |grad f_i(x + rho grad f_i)|^2 <= (1 + beta rho)^2 |grad f_i|^2, over the right side."""
+    gradient = drawn.gradient(x)
+    after = drawn.gradient(x + rho * gradient)
+    return float(1 - after @ after / ((1 + beta * rho) ** 2 * (gradient @ gradient) + 1e-300))
