@@ -58,7 +58,7 @@ def what_next(name: str) -> str:
     total = answers.total()
     found = ", ".join(f"{count} of {total} {answer}" if total > 1 else answer for answer, count in answers.items())
     minutes = came["provenance"]["core_seconds"] / 60
-    beside = ", probes not counted" if measurements.FOLDER in kind.made(came["draw"]).files else ""
+    beside = ", probes not counted" if measurements.FOLDER in kind.from_settings(came["draw"]).files else ""
     return (
         f"{text}\nOn real data, {came['data']}, as it came with samgap: {found} "
         f"({os.path.relpath(path.with_suffix('.png'))}). Your own: {own}, about {minutes / 2:.0f} minutes on two cores "
@@ -72,7 +72,7 @@ def draw(config: dict[str, Any]) -> None:
     Args:
         config: the keys that `main` passes, as plain values.
     """
-    logger, drawn = config["logger"], kind.made(config["draw"])
+    logger, drawn = config["logger"], kind.from_settings(config["draw"])
     root = store(config)
     target = logger.get("_gaps_") if config["source"] == "records" else None  # only this disk's results are sent
     study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
@@ -117,7 +117,7 @@ def judge_again(came: Path, config: Mapping[str, Any]) -> None:
     name, scale = came.parent.name, came.name
     report = json.loads((came / f"{name}.json").read_text(encoding="utf-8"))
     frame = read_frame(came / f"{name}.csv")
-    drawn = kind.made(report["draw"])
+    drawn = kind.from_settings(report["draw"])
     try:
         report = output.judged_again(report, drawn.judge_again(report, frame))
         by = "what it has of them is judged by today's rules"
@@ -154,7 +154,7 @@ def store(config: Mapping[str, Any]) -> Path:
         without = "draw from the records on this disk with source=records"
         with session.account(root, restore.TIMEOUT, "source=wandb", without) as api:
             where = logger["project"], logger["entity"]
-            restored = restore.restore(api, root, name, scale, *where, kind.made(config["draw"]).files)
+            restored = restore.restore(api, root, name, scale, *where, kind.from_settings(config["draw"]).files)
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
         return restored.root
     raise SettingError(f"source must be records, reference or wandb, got {said(source)}.")

@@ -46,6 +46,6 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
     values = naming.plain(config, "name", "scale", "draw", "protocol", "logger")
     values |= {"root": root, "source": source}
     place = draw.store(values)
-    study = kind.made(values["draw"]).evaluate(place, values["name"], values["scale"], values["protocol"])
+    study = kind.from_settings(values["draw"]).evaluate(place, values["name"], values["scale"], values["protocol"])
     verdicts = pd.DataFrame([asdict(verdict) for verdict in study.verdicts])
     return Loaded(study.table.runs, study.frame, verdicts, study, place)

@@ -159,7 +159,7 @@ def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: li
             return Gap.verdicts(question)
 
     study = Watched(title="Mine", registered=block).evaluate(root, "mine", "own", "paper")
-    found = seen[0].found
+    found = seen[0].gaps
     assert (found.unbiased, found.fixed_rho, found.effect) == ("loso", 0.1, 0.2)
     report = output.report(study)
     assert report["registered"]["departs"] == ""

@@ -150,7 +150,7 @@ def evaluate(root: Path, name: str, scale: str) -> Shown:
     try:
         watch = Watch(sweeps.read(root, name, scale), root)
         shown = replace(shown, progress=watch.look(), problems=watch.problems)
-        drawn = kind.made(draw)
+        drawn = kind.from_settings(draw)
         study = drawn.evaluate(root, name, scale, "paper")
     except SettingError as error:
         return replace(shown, problem=str(error))
@@ -162,7 +162,7 @@ def _reference(path: Path) -> Shown:
     name, scale = report["name"], report["scale"]
     draw = report["draw"]
     frame = read_frame(path.with_suffix(".csv"))
-    charts = kind.made(draw).charts(frame, report)
+    charts = kind.from_settings(draw).charts(frame, report)
     return Shown(name, scale, False, path.parent, draw["title"], _figure(name, scale)[1], report, charts)
 
 

@@ -10,7 +10,7 @@ from wandb_workspaces.reports.v2 import interface as wr
 from wandb_workspaces.workspaces import interface as ws
 
 from samgap.errors import SettingError
-from samgap.figures.kind import made as kind_of
+from samgap.figures.kind import from_settings as kind_of
 from samgap.tracking import session
 from samgap.tracking.gap_run import id_of
 
