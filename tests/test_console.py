@@ -73,7 +73,7 @@ def printed() -> Iterator[tuple[str, str]]:
     for part, each in load("bench/bench.json").items():
         costs = [Cost(**{key: row[key] for key in row if key != "holds"}) for row in each["rows"]]
         yield part, "\n".join(map(bench.text, costs))
-    for title, frame in tables.read(REFERENCE / "evidence").shown().items():
+    for title, frame in tables.read(REFERENCE / "evidence").text_tables().items():
         yield title, console.table(frame)
     for part in (card.newest() or {"parts": {}})["parts"].values():
         yield "check_gpu", "\n".join((Check if "holds" in row else Speed)(**row).text() for row in part["rows"])

@@ -40,9 +40,9 @@ def write(root: Path) -> None:
             kind = name.partition("-")[0]
             drawn = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
             picture.save(drawn, folder / name)
-    for title, table in found.shown().items():
+    for title, table in found.text_tables().items():
         print(f"{title}:\n\n{console.table(table)}\n")
-    print("\n".join(found.said()))
+    print("\n".join(found.sentences()))
     print(f"\n{folder}/*.{{csv,pdf,png}}")
 
 

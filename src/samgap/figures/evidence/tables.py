@@ -29,7 +29,7 @@ class Tables:
     rules: pd.DataFrame
     gaps: pd.DataFrame
 
-    def shown(self) -> dict[str, pd.DataFrame]:
+    def text_tables(self) -> dict[str, pd.DataFrame]:
         """Return the tables that are printed, since no chart shows them, by title, as texts."""
         means = self.slopes[self.slopes["study"] == slopes.MEAN]
         pooled = {
@@ -52,7 +52,7 @@ class Tables:
                 pd.DataFrame(rates),
         }  # fmt: skip
 
-    def said(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """Return a sentence for each study with the counts of its specifications."""
         return [
             f"{study}: {rows['says_yes'].sum()} of {len(rows)} ways of asking say that the gap grows "
