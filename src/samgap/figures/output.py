@@ -92,7 +92,7 @@ def remarks(study: Study) -> list[str]:
     """Return notes on the table: the grid, its columns, exclusions, and differences between the runs."""
     sweep = study.table.sweep
     registration = [study.table.registered.details] if study.table.registered else []
-    return [grid_text(sweep), *registration, *study.remarks, *alike.unequal(sweep, study.table.records)]
+    return [grid_text(sweep), *registration, *study.remarks, *alike.setup_differences(sweep, study.table.records)]
 
 
 def as_text(study: Study) -> str:

@@ -77,7 +77,7 @@ def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) ->
         status = record.status if record else missing[member.folder]
         rows.append({REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | _numbers(record))
     records = [*by_folder.values()]
-    registration = registered.look(block, sweep, min(record.started for record in records)) if block else None
+    registration = registered.registration(block, sweep, min(record.started for record in records)) if block else None
     return Table(sweep, pd.DataFrame(rows), records, missing, registration)
 
 

@@ -116,8 +116,8 @@ class Collected:
     def corrected(self) -> tuple[dict[tuple[str, int], float], int]:
         """Return p values with Holm's correction, and the number of tests.
 
-        Keys are the anchor of a study and the position of its verdict. Verdicts with equal numbers are one test, such as
-        those of two figures with the same runs. Smoke scale and verdicts without a single p value do not count.
+        Keys are the anchor of a study and the position of its verdict. Verdicts with equal numbers are one test, such
+        as those of two figures with the same runs. Smoke scale and verdicts without a single p value do not count.
         """
         positions: dict[tuple[Any, ...], list[tuple[str, int]]] = {}
         p_by_test: dict[tuple[Any, ...], float] = {}
@@ -149,7 +149,7 @@ def evaluate(root: Path, name: str, scale: str) -> StudyEntry:
     entry = StudyEntry(name, scale, True, root / name / scale, draw["title"], about)
     try:
         watch = Watch(sweeps.read(root, name, scale), root)
-        entry = replace(entry, progress=watch.look(), problems=watch.problems)
+        entry = replace(entry, progress=watch.update(), problems=watch.problems)
         figure = kind.from_settings(draw)
         study = figure.evaluate(root, name, scale, "paper")
     except SettingError as error:
