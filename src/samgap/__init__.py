@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from samgap.notebook import Loaded
 
 
-def load(figure: str, *overrides: str, **where: Any) -> "Loaded":
+def load(figure: str, *overrides: str, **source: Any) -> "Loaded":
     """Return a figure's numbers as pandas frames; see `samgap.notebook.load`."""
     from samgap import notebook  # imports pandas, which is slow and which most commands do not need
 
-    return notebook.load(figure, *overrides, **where)
+    return notebook.load(figure, *overrides, **source)

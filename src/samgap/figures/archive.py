@@ -104,18 +104,18 @@ def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
     if not (folder / FOLDER / RUNS).exists():
         raise SettingError(f"{folder} has no {FOLDER}/{RUNS}: this result was kept without its runs.")
     folder = folder / FOLDER
-    kept = read_json(folder / SHARED, ADVICE)
+    contents = read_json(folder / SHARED, ADVICE)
     try:
         members: list[Member] = []
         by_folder: dict[str, RunRecord] = {}
-        swept = {*kept["sweep"]["axes"], sweeps.RHO, sweeps.SEED}
+        swept = {*contents["sweep"]["axes"], sweeps.RHO, sweeps.SEED}
         for row in read_rows(folder / RUNS, decode):
             name, cost, status = (row.pop(key) for key in OF_MEMBER)
             axes = {key: row.pop(key) for key in [key for key in row if key in swept]}
             members.append(Member(name.rpartition("-")[2], name, axes, cost))
             if status in sweeps.FINISHED:
-                by_folder[name] = _record({"folder": name, "status": status} | kept["shared"] | row, axes)
-        return Sweep(**kept["sweep"], members=members), [*by_folder.values()]
+                by_folder[name] = _record({"folder": name, "status": status} | contents["shared"] | row, axes)
+        return Sweep(**contents["sweep"], members=members), [*by_folder.values()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{folder / RUNS} is damaged ({error}): {ADVICE}.") from error
 
@@ -148,8 +148,8 @@ def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:
             for group in groups:
                 inner = inner.setdefault(group, {})
             inner[last] = value
-    rest = {key: value for key, value in cells.items() if not key.startswith("settings.")}
-    return records.parse(json.dumps(rest | {"settings": settings, "identity": cells["folder"].rpartition("-")[2]}))
+    others = {key: value for key, value in cells.items() if not key.startswith("settings.")}
+    return records.parse(json.dumps(others | {"settings": settings, "identity": cells["folder"].rpartition("-")[2]}))
 
 
 def _probes(folder: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Kind(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its keys and their values."""
+        """The keys and values of this kind."""
         return asdict(self)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:

@@ -73,7 +73,7 @@ def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing:
 
 
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
-    """Return a kept report with new verdicts, and with the commit of the code that computed them."""
+    """Return a kept report with new verdicts and the commit of the code that computed them."""
     known = report["name"], report["scale"], report["data"]
     registered = report.get("registered", {}).get("text", "")
     plain_verdicts = [

@@ -106,11 +106,11 @@ def _notes(axes: Axes, line: Line, row: int) -> None:
 
 def hide_overlapping(axes: Axes) -> None:
     """Hide each note that overlaps an earlier one."""
-    shown: list[Bbox] = []
+    boxes: list[Bbox] = []
     for text in axes.texts:
         box = text.get_window_extent().padded(2)
-        text.set_visible(not any(box.overlaps(other) for other in shown))
-        shown += [box] * text.get_visible()
+        text.set_visible(not any(box.overlaps(other) for other in boxes))
+        boxes += [box] * text.get_visible()
 
 
 def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:

@@ -20,12 +20,12 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
       by default changes no old hash. No setting may give the three values different meanings.
     - The group ascent is left out if rho = 0 (the SGD arm), and the group pruner if sparsity = 0 (a dense net).
     """
-    kept = {key: _value(value) for key, value in settings.items()}
-    if not _get(kept, "ascent", "rho"):
-        kept.pop("ascent", None)
-    if not _get(kept, "pruner", "sparsity"):
-        kept.pop("pruner", None)
-    return {key: value for key, value in kept.items() if not _neutral(value)}
+    result = {key: _value(value) for key, value in settings.items()}
+    if not _get(result, "ascent", "rho"):
+        result.pop("ascent", None)
+    if not _get(result, "pruner", "sparsity"):
+        result.pop("pruner", None)
+    return {key: value for key, value in result.items() if not _neutral(value)}
 
 
 def identity(settings: Mapping[str, Any]) -> str:

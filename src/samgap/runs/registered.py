@@ -20,12 +20,12 @@ RULES = {
     "equal_rho": ABOVE_0,  # rho of the verdict at equal rho
     "effect": ABOVE_0,  # the smallest slope of interest, in points a decade
     "cells": Rule(
-        lambda value: isinstance(value, Mapping) and all(isinstance(each, list) and each for each in value.values()),
+        lambda value: isinstance(value, Mapping) and all(isinstance(axis, list) and axis for axis in value.values()),
         "a list of values for each key that makes a cell",
     ),
     "rhos": numbers("a list of numbers from 0", lambda rho: rho >= 0),
     "seeds": Rule(
-        lambda value: isinstance(value, list) and all(is_whole(each) and each >= 0 for each in value),
+        lambda value: isinstance(value, list) and all(is_whole(seed) and seed >= 0 for seed in value),
         "a list of whole numbers from 0",
     ),
     "exclusions": TEXT,

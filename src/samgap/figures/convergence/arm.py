@@ -1,4 +1,4 @@
-"""Arms: the runs with one rule of the step and one rho, of which verdicts on the training loss speak."""
+"""The arms of a study of the training loss: the runs with one rule of the step and one rho."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -34,12 +34,10 @@ class Convergence(Kind):
         return study.evaluate(table, root, self.settings)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
-        """See `study.judge_report`. Which runs diverged is not kept with their rule."""
-        return (
-            super().judge_again(report, frame)
-            if report["runs"]["diverged"]
-            else study.judge_report(report, frame, self.settings)
-        )
+        """See `study.judge_report`; if runs diverged, raise a SettingError, since their rules are not kept."""
+        if report["runs"]["diverged"]:
+            return super().judge_again(report, frame)
+        return study.judge_report(report, frame, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Return charts of the loss over epochs."""

@@ -68,12 +68,12 @@ def _ours(all_series: list[Series]) -> Iterator[dict[str, Any]]:
             if len(gaps) < LEAST_SEEDS or len(cells) < 2:
                 continue
             fit = Slope.of(slopes(positions, gaps), slopes(positions, series.null_gaps(rule, gaps)))
-            why = f"the runs of {repeated[series].text}" if series in repeated else series.conditions
-            why = why or ("two sizes" if len(cells) < LEAST_CELLS else "")
+            reason = f"the runs of {repeated[series].text}" if series in repeated else series.conditions
+            reason = reason or ("two sizes" if len(cells) < LEAST_CELLS else "")
             yield {
                 "study": series.text, "data": series.settings["data.name"], "unit": series.unit, "rule": rule,
                 "unbiased": rule == series.gaps.unbiased, "sizes": len(cells), "seeds": len(gaps), "slope": fit.slope,
-                "low": fit.low, "high": fit.high, "left_out": why, "in_mean": not why and series.unit == DECADE,
+                "low": fit.low, "high": fit.high, "left_out": reason, "in_mean": not reason and series.unit == DECADE,
             }  # fmt: skip
 
 
@@ -90,12 +90,12 @@ def _published() -> Iterator[dict[str, Any]]:
             half_width = NORMAL * float(np.linalg.norm(weights * group.get("gap_band", math.nan)))
             conditions = {axis: v for axis, v in zip(axes, values, strict=True) if axis in CONDITIONS and v not in OFF}
             unit = DECADE if x == "params" else x
-            why = cell_label(conditions) or ("" if math.isfinite(half_width) else "no error published")
+            reason = cell_label(conditions) or ("" if math.isfinite(half_width) else "no error published")
             text = ", ".join([f"published {name}", *(f"{value:g}" for value in conditions.values())])
             yield {
                 "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,
                 "sizes": len(group), "slope": slope, "low": slope - half_width, "high": slope + half_width,
-                "left_out": why, "in_mean": not why and unit == DECADE,
+                "left_out": reason, "in_mean": not reason and unit == DECADE,
             }  # fmt: skip
 
 

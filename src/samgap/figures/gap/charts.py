@@ -160,12 +160,9 @@ def _series(frame: pd.DataFrame, facts: Settings, settings: Settings) -> tuple[s
     x = settings["x"] if settings["x"] in frame else default_x(frame, axes)
     equal_parameters = facts.get("thinned", have_equal_parameters(frame, axes))  # older results lack "thinned"
     over = settings["series"]
-    over = (
-        series_axes(axes, x, equal_parameters=equal_parameters)
-        if over is None
-        else [axis for axis in over if axis in axes]
-    )
-    return x, [(named, cells.sort_values(x)) for named, cells in groups(frame, over)]
+    if over is None:
+        over = series_axes(axes, x, equal_parameters=equal_parameters)
+    return x, [(named, cells.sort_values(x)) for named, cells in groups(frame, [axis for axis in over if axis in axes])]
 
 
 def _published(cells: pd.DataFrame, named: Mapping[str, Any], x: str, value: str) -> pd.DataFrame:

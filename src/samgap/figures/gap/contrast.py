@@ -41,8 +41,8 @@ def _judge(first: Series, second: Series) -> Verdict:
         for series, ordered, gaps in zip((first, second), cells, values, strict=True)
     ]
     both = values[0].index.intersection(values[1].index)
-    gaps = [each.loc[both].to_numpy() for each in values]
-    seeds, fewest = len(both), min(len(each) for each in cells)
+    gaps = [table.loc[both].to_numpy() for table in values]
+    seeds, fewest = len(both), min(len(rows) for rows in cells)
     known = all_gaps.unbiased, seeds, fewest
     if seeds < 2 or fewest < 2:
         reason = f"a difference of slopes needs 2 seeds and 2 cells in each series, there are {seeds} and {fewest}"
@@ -51,14 +51,14 @@ def _judge(first: Series, second: Series) -> Verdict:
     if not differences.std(ddof=1) > 0:
         reason = "all seeds have the same difference of slopes, which leaves nothing to judge it by"
         return Verdict(label, "inconclusive", reason, *known, slope=float(differences.mean()))
-    published_slopes, shared = published[1].minus(published[0]), [[*each.shared] for each in published]
+    published_slopes, shared = published[1].minus(published[0]), [[*slope.shared] for slope in published]
     null_differences = functools.cache(lambda part: _null_differences(all_gaps, first.x, gaps, cells, part))
     null_part = null_differences(0)
     fit = Slope.of(differences, null_part)
     p_values = null.p_values(fit.slope / fit.error, lambda part: null.standardized(null_differences(part)))
     below = False
     if published_slopes.shared:
-        common = [(place[own], each[:, own]) for place, each, own in zip(positions, gaps, shared, strict=True)]
+        common = [(x[own], y[:, own]) for x, y, own in zip(positions, gaps, shared, strict=True)]
         below = fit.below(_difference(*zip(*common, strict=True)), published_slopes)
     critical, sample = np.quantile(null.standardized(null_part), 1 - LEVEL), null_part[:STUDIES]
     tested = Tested(

@@ -23,7 +23,7 @@ class Series:
 
     @property
     def label(self) -> str:
-        """The other settings as they are typed."""
+        """The other settings as text, such as "pruner.sparsity=0.5", or ""."""
         return cell_label(self.axes)
 
     def by_seed(self, protocol: str) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
