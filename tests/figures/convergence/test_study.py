@@ -12,7 +12,7 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.figures.convergence.arm import Arm
 from samgap.figures.convergence.contrast import Growth, power, trend
-from samgap.figures.convergence.curves import after_warm_up, fit, late, means, quarters, rate, reference
+from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, warmed_up
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.convergence.verdict import judge
 from samgap.figures.significance import p_above_0
@@ -51,7 +51,7 @@ def test_a_curve_that_ends_above_a_millionth_says_nothing_of_its_late_rate() -> 
 
 
 def test_the_first_quarter_is_left_out() -> None:
-    late = after_warm_up(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
+    late = warmed_up(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
     assert (late["epoch"].min(), late["epoch"].max()) == (26, 100)
 
 
