@@ -87,12 +87,12 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     tables = values["draw"]["published"]
     for table in [tables] if isinstance(tables, str) else tables:
         published.load(table)
-    assert set(kind.made(values["draw"]).settings) == {*values["draw"]} - {"_target_"}
+    assert set(kind.from_settings(values["draw"]).settings) == {*values["draw"]} - {"_target_"}
     grid = sweep(figure)
     assert 0 in grid["ascent.rho"]
     # An interval needs three seeds, for which minutes of a GPU are not enough.
     assert len(grid["seed"]) >= 3 or scale in ("gpu", "pilot")
-    if isinstance(kind.made(values["draw"]), Gap):
+    if isinstance(kind.from_settings(values["draw"]), Gap):
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
         # A trend needs three cells.
         assert len(grid["model.width"]) >= 3 or name in ("decay", "init") or scale == "gpu"
@@ -109,7 +109,7 @@ def test_the_texts_of_a_figure_are_no_setting_of_a_run() -> None:
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])
 def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
-    assert type(kind.made(values["draw"])) is Convergence
+    assert type(kind.from_settings(values["draw"])) is Convergence
     assert values["schedule"]["name"] == "constant"
     # Only the rule of the theory has a figure with long curves.
     assert grid["ascent"] == ["sam", "sam_unnormalized"][figure.endswith("long") :]

@@ -1,4 +1,4 @@
-"""`python -m samgap.status`: print the progress, failures and remaining time of every sweep."""
+"""`python -m samgap.status`: prints the progress, failures and remaining time of every sweep."""
 
 from pathlib import Path
 
@@ -20,18 +20,18 @@ def main(config: DictConfig) -> None:
 
 def show(root: Path) -> None:
     """Print the state of every sweep below `root`."""
-    found = sweeps.find(root)
-    if not found:
+    all_sweeps = sweeps.find(root)
+    if not all_sweeps:
         print(f"No sweep in {root} yet.")
-    lacking = False
-    for name, scale in found:
+    unfinished = False
+    for name, scale in all_sweeps:
         try:
             watch = Watch(sweeps.read(root, name, scale), root)
         except SettingError as error:
             print(f"{name}/{scale}: {error}")
             continue
-        progress = watch.look()
-        lacking |= progress.finished < progress.total
+        progress = watch.update()
+        unfinished |= progress.finished < progress.total
         line = f"{name}/{scale}: {progress.text()}"
         if progress.cost_left and (left := progress.seconds_left) is not None:
             line += f", about {format_duration(left)} of one worker left"
@@ -41,7 +41,7 @@ def show(root: Path) -> None:
                 print(f"  {folder}: {epoch}")
         for folder, problem in watch.problems.items():
             print(f"  {folder}: {problem}")
-    if lacking:
+    if unfinished:
         print("Look at what failed or is missing: the command of a sweep, typed again, carries it out.")
 
 

@@ -37,7 +37,7 @@ def test_runs_that_points_of_a_grid_share_count_once() -> None:
 
 
 def test_costs_come_from_the_newest_result_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card, "CAME", tmp_path)
+    monkeypatch.setattr(card, "SHIPPED", tmp_path)
     assert costs.known() is costs.GUESSED
     assert costs.basis(costs.known()).startswith("Guesses, not measured: 15 TFLOP/s")
     older = made.result("2025-12-31T00:00:00+00:00", card="Older")
@@ -60,7 +60,7 @@ def test_costs_come_from_the_newest_result_of_a_card(tmp_path: Path, monkeypatch
 def test_a_result_that_says_nothing_of_steps_leaves_the_guesses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(card, "CAME", tmp_path)
+    monkeypatch.setattr(card, "SHIPPED", tmp_path)
     (tmp_path / "check-gpu.json").write_text(json.dumps(made.result(parts={})))
     assert costs.known() is costs.GUESSED
 
@@ -71,7 +71,7 @@ def test_a_result_that_says_nothing_of_steps_leaves_the_guesses(
      ("[]", "no result of check-gpu"), ('{"rehearsal": false}', "no result of check-gpu")],
 )  # fmt: skip
 def test_a_rehearsal_is_no_measurement(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(card, "CAME", tmp_path)
+    monkeypatch.setattr(card, "SHIPPED", tmp_path)
     (tmp_path / "check-gpu.json").write_text(text)
     with pytest.raises(SettingError, match=said):
         costs.known()

@@ -167,7 +167,7 @@ def test_a_result_without_its_runs_is_judged_by_today_s_rules(command: Command, 
 def test_kept_curves_are_judged_by_today_s_rules() -> None:
     folder = archive.REFERENCE / "fig1" / "cpu"
     report, frame = json.loads((folder / "fig1.json").read_text()), pd.read_csv(folder / "fig1.csv")
-    verdicts = [dataclasses.asdict(verdict) for verdict in kind.made(report["draw"]).judge_again(report, frame)]
+    verdicts = [dataclasses.asdict(new) for new in kind.from_settings(report["draw"]).judge_again(report, frame)]
     assert [verdict["answer"] for verdict in verdicts[::2]] == ["reproduced"] * 3
     assert [round(verdict["ratio"], 1) for verdict in verdicts[::2]] == [3.1, 4.2, 2.9]
     # SAM's rank 20 has stopped at the floor; without curves of single runs, linearity is not judged.
@@ -175,7 +175,7 @@ def test_kept_curves_are_judged_by_today_s_rules() -> None:
     assert [verdict["answer"] for verdict in verdicts[1::2]] == ["inconclusive", "void", "inconclusive"]
     report["runs"]["diverged"] = ["a"]
     with pytest.raises(SettingError, match="too few for a verdict"):
-        kind.made(report["draw"]).judge_again(report, frame)
+        kind.from_settings(report["draw"]).judge_again(report, frame)
 
 
 def test_a_verdict_that_cannot_be_given_again_stays(command: Command, tmp_path: Path) -> None:

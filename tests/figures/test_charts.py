@@ -69,7 +69,7 @@ def test_picture_page_and_kept_result_show_the_same(
         assert code == 0, err
     (path,) = tmp_path.glob("*/smoke/*.json")
     report = json.loads(path.read_text())
-    drawn = kind.made(report["draw"])
+    drawn = kind.from_settings(report["draw"])
     study = drawn.evaluate(tmp_path, report["name"], "smoke", "paper")
     charts = drawn.charts(study.frame, study.statistics)
     kept = drawn.charts(read_frame(path.with_suffix(".csv")), report)

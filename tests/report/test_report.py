@@ -253,7 +253,7 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert len(shown.theory.rows) > 10
     assert not shown.evidence.own
     assert "ways of asking say that the gap grows" in page
-    for title in shown.evidence.tables.shown():
+    for title in shown.evidence.tables.text_tables():
         assert f"<caption>{title}</caption>" in page
 
 
@@ -284,9 +284,9 @@ def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None
     assert holm([0.01, 0.04, 0.02]) == pytest.approx([0.03, 0.04, 0.04])
     assert holm([0.5, 0.6]) == [1.0, 1.0]
 
-    def study(name: str, *verdicts: dict[str, object], scale: str = "cpu") -> collected.Shown:
+    def study(name: str, *verdicts: dict[str, object], scale: str = "cpu") -> collected.StudyEntry:
         report = {"verdicts": [{"series": name, "reason": name} | verdict for verdict in verdicts]}
-        return collected.Shown(name, scale, False, Path(), name, {}, report)
+        return collected.StudyEntry(name, scale, False, Path(), name, {}, report)
 
     same, other = {"p_up": 0.01, "slope": 2.0}, {"p_up": 0.04, "slope": 1.0}
     studies = [
@@ -309,7 +309,7 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
     assert "jax, failed: JAX is ill." in page
     assert shown.card is not None
     assert (len(shown.card.checks), len(shown.card.speeds), shown.card.own) == (2, len(made.STEPS), True)
-    if not [*collected.card.CAME.glob("check-gpu*.json")]:
+    if not [*collected.card.SHIPPED.glob("check-gpu*.json")]:
         assert collect(tmp_path).card is None
 
 

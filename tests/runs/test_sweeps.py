@@ -59,7 +59,7 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
     (folders[4] / "last.ckpt").write_text("")
     watch = Watch(planned, tmp_path)
     with FileLock(folders[5] / ".lock"):
-        progress = watch.look()
+        progress = watch.update()
     assert dict(progress.counts) == {
         "done": 1, "diverged": 1, "failed": 1, "damaged": 1, "unfinished": 1, "running": 1, "missing": 1,
     }  # fmt: skip
@@ -67,7 +67,7 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
     assert watch.problems[planned.members[2].folder] == "wanted this: got that."
     # Two runs of cost 2 took 4 + 1.5 seconds, and five such runs are left.
     assert progress.seconds_left == pytest.approx(5.5 / 4 * 10)
-    assert watch.look().counts["running"] == 0
+    assert watch.update().counts["running"] == 0
 
 
 def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

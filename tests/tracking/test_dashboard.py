@@ -14,7 +14,7 @@ import yaml
 
 from samgap import cli
 from samgap.figures.gap.kinds import Gap
-from samgap.figures.kind import made
+from samgap.figures.kind import from_settings
 from samgap.runs import identity
 from samgap.tracking import panels, session
 from tests.conftest import config
@@ -146,7 +146,7 @@ def test_every_figure_has_a_dashboard(figure: str) -> None:
     panels.workspace(parts, *place)._to_model()
     panels.report(parts, *place, values["draw"]["title"])._to_model()
     charts = [panel for panel in parts[0].panels if type(panel).__name__ == "CustomChart"]
-    assert len(charts) == isinstance(made(values["draw"]), Gap)
+    assert len(charts) == isinstance(from_settings(values["draw"]), Gap)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def drawn(root: Path) -> dict[str, Any]:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Reset wandb to its state in a new process, without environment variables."""
     session.end_process()
-    monkeypatch.setattr(session, "_missed", [])
+    monkeypatch.setattr(session, "_failures", [])
     for name in [name for name in os.environ if name.startswith(("WANDB_", "NETRC"))]:
         monkeypatch.delenv(name)
     yield
@@ -604,7 +604,7 @@ def test_disabled_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_panels_show_what_runs_log(logged: Path) -> None:
     parts = panels.parts(NAME, "own", DRAW, SHOWN)
-    expected = {*panels.used(parts, SHOWN["columns"])}
+    expected = {*panels.used_keys(parts, SHOWN["columns"])}
     assert {kind for kind, _ in expected} == {"history", "summary", "config"}
     runs = [inspect(folder) for folder in set(folders(logged)) - set(gap_runs(logged))]
     run = next(run for run in runs if run["config"]["arm"] == "SAM")

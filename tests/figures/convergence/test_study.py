@@ -12,10 +12,10 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.figures.convergence.arm import Arm
 from samgap.figures.convergence.contrast import Growth, power, trend
-from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, settled
+from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, warmed_up
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.convergence.verdict import judge
-from samgap.figures.significance import above
+from samgap.figures.significance import p_above_0
 from samgap.runs.sweeps import RHO, SEED
 from tests.conftest import config
 
@@ -51,16 +51,16 @@ def test_a_curve_that_ends_above_a_millionth_says_nothing_of_its_late_rate() -> 
 
 
 def test_the_first_quarter_is_left_out() -> None:
-    late = settled(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
+    late = warmed_up(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
     assert (late["epoch"].min(), late["epoch"].max()) == (26, 100)
 
 
 def test_p_values_are_student_s() -> None:
     values = np.random.default_rng(1).normal(0.3, 1, 7)
-    assert above(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
-    assert above([1.0, 1.0]) == 0
-    assert above([-1.0, -1.0]) == 1
-    assert math.isnan(above([1.0]))
+    assert p_above_0(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
+    assert p_above_0([1.0, 1.0]) == 0
+    assert p_above_0([-1.0, -1.0]) == 1
+    assert math.isnan(p_above_0([1.0]))
 
 
 Curve = Callable[[np.random.Generator], np.ndarray]

@@ -143,7 +143,7 @@ def test_the_best_epoch_is_used_where_runs_were_kept(monkeypatch: pytest.MonkeyP
 
 
 def test_the_paper_s_rule_has_studies_of_its_own_without_effect() -> None:
-    own = null.gaps(4, 3, 5, own=True)
+    own = null.gaps(4, 3, 5, joint=True)
     sam = np.random.default_rng(0).standard_normal((null.STUDIES // null.BLOCKS, 4, 3, 5), dtype=np.float32)
     # The expected maximum of five means is 1.163 of their standard deviations.
     assert own.mean() == pytest.approx(1.163 / 2 / math.sqrt(2), abs=0.01)
@@ -162,7 +162,7 @@ def test_the_size_and_power_of_a_rule() -> None:
     for n in range(20):
         p = (1 + (pages_l(unit * spreads(noise_[n])) >= pages_l(noise_[n])).sum()) / (1 + len(unit))
         assert (pages_l(noise_[n]) > studies.high[n]) == (p < 0.05)
-    slope = studies.found(places)
+    slope = studies.detectable_slope(places)
     assert studies.rise(places, slope) == pytest.approx(0.8, abs=0.02)
     assert studies.rise(places, slope / 2) < 0.8 < studies.rise(places, 2 * slope)
 

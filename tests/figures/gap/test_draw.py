@@ -217,8 +217,8 @@ def test_several_series_have_a_name_each_and_separate_notes() -> None:
 
 def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
     known = question(None)
-    known.found.cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
-    known.found.cells["params_live"] = 1000
+    known.gaps.cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
+    known.gaps.cells["params_live"] = 1000
     flat = studies.study(runs(), known, verdicts(known), "paper")
     axes = draw(flat, x="pruner.sparsity", series=[]).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]

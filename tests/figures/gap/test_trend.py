@@ -9,10 +9,10 @@ from scipy import stats
 from samgap.figures import published
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import Gaps, gaps
-from samgap.figures.gap.power import Phrases, answered
+from samgap.figures.gap.power import Phrases, answer_and_reason
 from samgap.figures.gap.series import Question, Series, published_for
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
-from samgap.figures.gap.trend import Sample, Verdict, finds, judge, verdicts
+from samgap.figures.gap.trend import Sample, Verdict, judge, power_curve, verdicts
 from samgap.figures.significance import pages_l
 from tests.figures.tables import PARAMS, table
 
@@ -134,7 +134,7 @@ def test_the_published_slope_is_that_of_the_sizes_in_common(
     theirs = published.load(name)
     params = {row.width: row.params for row in theirs.itertuples()}
     cells = pd.DataFrame({"model.width": width, "params_total": [params.get(w, 1e4) for w in width]})
-    series = Series(found=gaps(table(rising)), x="params_total", axes={}, cells=cells, published=theirs)
+    series = Series(gaps=gaps(table(rising)), x="params_total", axes={}, cells=cells, published=theirs)
     shared = published_slope(series, cells, np.ones(len(width)))
     rows = theirs[theirs["width"].isin(width)]
     x = np.log10(rows["params"])
@@ -154,16 +154,16 @@ def test_near_the_level_more_studies_are_drawn_and_borderline_is_said() -> None:
     def studies(part: int) -> np.ndarray:
         return np.random.default_rng(part).standard_normal(null.STUDIES)
 
-    far = null.tails(1.0, studies)
+    far = null.p_values(1.0, studies)
     assert far.up == pytest.approx(stats.norm.sf(1), abs=4 * far.error)
-    near = null.tails(stats.norm.isf(0.05), studies)
+    near = null.p_values(stats.norm.isf(0.05), studies)
     assert near.error == pytest.approx(math.sqrt(0.05 * 0.95 / (null.PARTS * null.STUDIES)), rel=0.05)
     assert near.error < far.error / 5
     assert (far.borderline, near.borderline) == (False, True)
     phrases = Phrases("rises", "falls", "neither", "test")
-    answer, reason = answered(near, phrases, "")
+    answer, reason = answer_and_reason(near, phrases, "")
     assert (answer, reason.startswith("borderline"), "± 0.0003 up" in reason) == ("inconclusive", True, True)
-    assert answered(far, phrases, "")[1].startswith("neither (one-sided p = 0.1")
+    assert answer_and_reason(far, phrases, "")[1].startswith("neither (one-sided p = 0.1")
 
 
 def test_page_s_l_with_ties_is_that_of_mean_ranks() -> None:
@@ -198,7 +198,7 @@ def test_what_a_study_could_have_found() -> None:
     spread = spreads(rows)
 
     def share(seeds: int, slope: float) -> float:
-        return finds((null.gaps(seeds, 4, 3, 1) * spread)[:4000], places)(slope)
+        return power_curve((null.gaps(seeds, 4, 3, 1) * spread)[:4000], places)(slope)
 
     # L is a whole number, so in other draws the critical value may differ by one.
     assert share(seeds, found.detectable) == pytest.approx(0.8, abs=0.06)
@@ -334,7 +334,7 @@ def test_published_rows_on_an_axis_of_their_own() -> None:
     cells = pd.DataFrame({"model.width": [0.25, 0.5, 1, 4], "pruner.sparsity": [0, 0.5157, 0.7723, 0.9583]})
 
     def theirs(reference: pd.DataFrame) -> float:
-        series = Series(found=thin(), x="pruner.sparsity", axes={}, cells=cells, published=reference)
+        series = Series(gaps=thin(), x="pruner.sparsity", axes={}, cells=cells, published=reference)
         return published_slope(series, cells, np.ones(4)).slope
 
     assert theirs(sparse) == pytest.approx(np.polyfit(cells["pruner.sparsity"], rows["gap"], 1)[0])
