@@ -60,7 +60,8 @@ def power(power_at: Callable[[float], float], published: float, seeds: int, fit:
     smallest = detectable(power_at, first_trial, 1e6 * first_trial)
     if math.isnan(smallest) or not published > 0:
         return Power(detectable=smallest, excluded=fit.excluded)
-    return Power(power_at(published), smallest, math.ceil(seeds * (smallest / published) ** 2), fit.excluded)
+    seeds_wanted = max(2, math.ceil(seeds * (smallest / published) ** 2))  # a trend test needs two
+    return Power(power_at(published), smallest, seeds_wanted, fit.excluded)
 
 
 def power_text(study: Power, published: Published, seeds: int) -> str:
