@@ -65,8 +65,7 @@ class Work:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-        outcome: RunOutcome = done.return_value
-        return outcome
+        return done.return_value
 
 
 class JobLauncher(Launcher):

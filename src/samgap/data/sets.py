@@ -130,8 +130,7 @@ class Data:
 
 def make(folder: str, *, code: str, name: str, **settings: Any) -> Data:
     """The data set that a file of conf/data/ describes: `hydra.utils.instantiate(config.data)(config.data_dir)`."""
-    data: Data = call("data", assemble, locate(code, "data.code"), Path(folder), **settings)
-    return data
+    return call("data", assemble, locate(code, "data.code"), Path(folder), **settings)
 
 
 def assemble(

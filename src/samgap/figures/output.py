@@ -80,8 +80,7 @@ def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[s
         _plain(each, format_verdict(*known, each, len(report["runs"]["missing"]), registered)) for each in verdicts
     ]
     by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
-    changed: dict[str, Any] = clean(report | {"verdicts": judged, "provenance": by})
-    return changed
+    return clean(report | {"verdicts": judged, "provenance": by})
 
 
 def _plain(verdict: Judgment, text: str) -> dict[str, Any]:

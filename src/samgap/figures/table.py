@@ -126,8 +126,7 @@ def swept(sweep: Sweep) -> str:
 def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
     """A table of texts, without its empty columns."""
     frame = pd.DataFrame(rows)
-    known: pd.DataFrame = frame.loc[:, (frame != "").any()]
-    return known
+    return frame.loc[:, (frame != "").any()]
 
 
 def groups(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:

@@ -173,8 +173,7 @@ class SAM(Wrapper):
 def global_norm(tensors: list[Tensor]) -> Tensor:
     """L2 norm over all tensors together, at least in float32: a half-precision sum of squares overflows."""
     norms = torch._foreach_norm([_wide(t) for t in tensors])
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return norm
+    return torch.linalg.vector_norm(torch.stack(list(norms)))
 
 
 def inner(a: list[Tensor], b: list[Tensor]) -> Tensor:

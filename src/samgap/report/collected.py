@@ -169,8 +169,7 @@ def _reference(path: Path) -> Shown:
 def _kept(path: Path) -> dict[str, Any]:
     """Return the group `draw` of the last time that a sweep was drawn, or {}."""
     try:
-        kept: dict[str, Any] = read_json(path, AGAIN)["draw"]
-        return kept
+        return read_json(path, AGAIN)["draw"]
     except (OSError, SettingError, KeyError):
         return {}
 

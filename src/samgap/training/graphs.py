@@ -64,8 +64,7 @@ class GraphStepper(EagerStepper):
 
     def momentum(self, name: str) -> Tensor | None:
         """Return the momentum of a weight, None before the first step."""
-        found: Tensor | None = self.wrapper.base.state[self.named[name]].get("momentum_buffer")
-        return found
+        return self.wrapper.base.state[self.named[name]].get("momentum_buffer")
 
     @property
     def named(self) -> dict[str, Any]:

@@ -182,8 +182,7 @@ class Program:
         compile_: Any = _inductor.compile
         options = compiled.OPTIONS if flat[0].device.type == "cpu" else cuda.OPTIONS
         try:
-            made: Callable[..., object] = compile_(graph, flat, options=options)
-            return made
+            return compile_(graph, flat, options=options)
         except Exception as error:
             self.compiles = False
             warnings.warn(f"The graph of the step is not compiled and runs slower: {line(error)}", stacklevel=2)

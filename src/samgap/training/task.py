@@ -217,8 +217,7 @@ class GapTask(LightningModule):
 
     def _optimizer(self) -> Wrapper:
         cover: Any = self.optimizers()
-        wrapper: Wrapper = cover.optimizer
-        return wrapper
+        return cover.optimizer
 
     def _base_lr(self) -> float:
         scheduler: Any = self.lr_schedulers()

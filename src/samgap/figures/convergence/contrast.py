@@ -126,8 +126,7 @@ def _ratios(rates: np.ndarray, inside: np.ndarray, published: np.ndarray) -> dic
 
 def _contrasts(logs: np.ndarray, over: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The mean log rate (seeds,) of the cells that interpolate minus that of the others."""
-    found: np.ndarray = logs[:, over & inside].mean(axis=1) - logs[:, over & ~inside].mean(axis=1)
-    return found
+    return logs[:, over & inside].mean(axis=1) - logs[:, over & ~inside].mean(axis=1)
 
 
 def power(alike: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:

@@ -99,15 +99,13 @@ def _without(of: OfGaps, one: Series, rule: str, places: np.ndarray, gaps: np.nd
 
 
 def _plain(places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    found: np.ndarray = gaps @ coefficients(places, np.ones(len(places)))
-    return found
+    return gaps @ coefficients(places, np.ones(len(places)))
 
 
 def _t(slopes: np.ndarray) -> np.ndarray:
     """Means over seeds, the last axis, divided by their standard errors; 0 if all seeds are equal."""
     error = slopes.std(axis=-1, ddof=1) / np.sqrt(slopes.shape[-1])
-    found: np.ndarray = slopes.mean(axis=-1) / np.where(error > 0, error, np.inf)
-    return found
+    return slopes.mean(axis=-1) / np.where(error > 0, error, np.inf)
 
 
 # Test statistic, compared with studies without effect, and the slope that is reported with it.

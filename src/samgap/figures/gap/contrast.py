@@ -73,8 +73,7 @@ def _judge(one: Series, other: Series) -> Verdict:
 def _difference(places: Sequence[np.ndarray], gaps: Sequence[np.ndarray]) -> np.ndarray:
     """Slopes (..., seeds) of the second series minus those of the first."""
     first, second = (slopes(place, each) for place, each in zip(places, gaps, strict=True))
-    found: np.ndarray = second - first
-    return found
+    return second - first
 
 
 def _nothing(found: Gaps, x: str, gaps: list[np.ndarray], cells: tuple[pd.DataFrame, ...], part: int) -> np.ndarray:
@@ -88,7 +87,6 @@ def _nothing(found: Gaps, x: str, gaps: list[np.ndarray], cells: tuple[pd.DataFr
             for b, theirs in enumerate(second[same].to_dict("records")):
                 if mine == theirs and mine["pruner.sparsity"] == 0:
                     other[..., b] = one[..., a]
-    nothing: np.ndarray = slopes(position(x, second[x]), other * spreads(gaps[1])) - slopes(
+    return slopes(position(x, second[x]), other * spreads(gaps[1])) - slopes(
         position(x, first[x]), one * spreads(gaps[0])
     )
-    return nothing

@@ -97,8 +97,7 @@ def half_width(values: np.ndarray, share: float = 0.95) -> float:
 
 def standardized(values: np.ndarray) -> np.ndarray:
     """Means over seeds, the last axis, divided by their standard errors."""
-    found: np.ndarray = values.mean(axis=-1) / (values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1]))
-    return found
+    return values.mean(axis=-1) / (values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1]))
 
 
 @functools.lru_cache(maxsize=64)

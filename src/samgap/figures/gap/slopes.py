@@ -22,8 +22,7 @@ def spreads(gaps: np.ndarray) -> np.ndarray:
     largest = variance.max(axis=-1, keepdims=True)
     logs = np.log(np.where(largest > 0, np.maximum(variance, 1e-6 * largest), 1))
     middle = logs.mean(axis=-1, keepdims=True)
-    found: np.ndarray = np.exp((logs + (middle - logs) / (gaps.shape[-2] - 1)) / 2)
-    return found
+    return np.exp((logs + (middle - logs) / (gaps.shape[-2] - 1)) / 2)
 
 
 def coefficients(places: Any, spread: np.ndarray) -> np.ndarray:
@@ -37,14 +36,12 @@ def coefficients(places: Any, spread: np.ndarray) -> np.ndarray:
     centers = (weights * places).sum(axis=-1, keepdims=True) / weights.sum(axis=-1, keepdims=True)
     found = weights * (places - centers)
     scale = (found * places).sum(axis=-1, keepdims=True)
-    result: np.ndarray = found / np.where(scale > 0, scale, math.nan)  # all places are one
-    return result
+    return found / np.where(scale > 0, scale, math.nan)  # all places are one
 
 
 def slopes(places: Any, gaps: np.ndarray) -> np.ndarray:
     """The slope of each seed, (..., seeds), of gaps (..., seeds, cells): percentage points a decade of parameters."""
-    found: np.ndarray = np.einsum("...sc,...c->...s", gaps, coefficients(places, spreads(gaps)))
-    return found
+    return np.einsum("...sc,...c->...s", gaps, coefficients(places, spreads(gaps)))
 
 
 @dataclass(frozen=True)

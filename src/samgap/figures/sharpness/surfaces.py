@@ -62,8 +62,7 @@ def choose(runs: pd.DataFrame, rhos: Sequence[float]) -> pd.DataFrame:
     ends = {rhos[0], rhos[-1]}
     done = runs[(runs["status"] == "done") & runs[RHO].isin(ends)].sort_values([SEED, RHO])
     whole = done[done.groupby(SEED)[RHO].transform("size") == len(ends)]
-    chosen: pd.DataFrame = whole[whole[SEED] == whole[SEED].min()]
-    return chosen
+    return whole[whole[SEED] == whole[SEED].min()]
 
 
 def surfaces(run: "pd.Series[Any]", found: Probes) -> pd.DataFrame:
