@@ -5,7 +5,6 @@ last, so this module applies them to a copy of an earlier config with the same g
 """
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -47,7 +46,9 @@ class Composer:
             ConfigLoaderImpl._apply_overrides_to_config(values, config)
         except OmegaConfBaseException as error:
             raise ConfigCompositionException(str(error)) from error
-        _note(config, [override for override in overrides if not override.is_hydra_override()])
+        noted = [override for override in overrides if not override.is_hydra_override()]
+        config.hydra.overrides.task = [override.input_line for override in noted]
+        config.hydra.job.override_dirname = get_overrides_dirname(noted, **config.hydra.job.config.override_dirname)
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
         return config
 
@@ -55,9 +56,3 @@ class Composer:
         # Hydra distinguishes groups and values this way. Hydra's loader handles overrides of Hydra's own config.
         is_group = self.loader.repository.group_exists(override.key_or_group)
         return (not is_group or isinstance(override.value(), dict)) and not override.is_hydra_override()
-
-
-def _note(config: DictConfig, overrides: Sequence[Override]) -> None:
-    job = config.hydra.job
-    config.hydra.overrides.task = [override.input_line for override in overrides]
-    job.override_dirname = get_overrides_dirname(list(overrides), **job.config.override_dirname)

@@ -14,7 +14,7 @@ from samgap.errors import SettingError, said
 from samgap.runs import measurements, sweeps
 from samgap.runs.records import RECORD
 from samgap.training.plan import RunPlan
-from samgap.training.settings import GROUPS, resolve
+from samgap.training.settings import resolve
 
 naming.register()
 
@@ -50,10 +50,6 @@ def probe(config: DictConfig) -> None:
     if not (folder / RECORD).exists():
         raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
     own = _settings(folder)
-    for group in GROUPS:
-        if "code" not in own[group]:  # older versions called it _target_
-            made = {key: value for key, value in config[group].items() if key.startswith("_")}
-            own[group] = {"code": own[group].get("_target_")} | own[group] | made
     # Trainer keys that the run's version did not have get the values of this version. No identity depends on them.
     own["trainer"] = {**given["trainer"], **own.get("trainer", {})}
     settings = resolve(own)

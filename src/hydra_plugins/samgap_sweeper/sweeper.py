@@ -101,11 +101,13 @@ class ResumeSweeper(BasicSweeper):
         return [returns]
 
     def _grid(self, place: dict[str, Any], axes: list[str], members: list[Member]) -> Sweep:
+        # Paths of this machine are useless on another, and a dashboard must not show them.
+        typed = [word for word in self.typed if not word.startswith(("root=", "data_dir="))]
         return Sweep(
             name=place["name"],
             scale=place["scale"],
             axes=axes,
-            command=shlex.join(["python", "-m", "samgap.train", *filter(_elsewhere, self.typed)]),
+            command=shlex.join(["python", "-m", "samgap.train", *typed]),
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=members,
@@ -204,11 +206,6 @@ def _no_more(grid: Sweep, root: Path) -> int:
     except SettingError:
         return 0
     return len({member.folder for member in before.members} - {member.folder for member in grid.members})
-
-
-def _elsewhere(argument: str) -> bool:
-    # Paths of this machine are useless on another, and a dashboard must not show them.
-    return not argument.startswith(("root=", "data_dir="))
 
 
 def _label(value: Any) -> float | str:

@@ -75,7 +75,9 @@ def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -
     counted = _Counted(operator)
     if k == size:  # ARPACK cannot compute all
         return counted, *np.linalg.eigh(np.stack([counted.matvec(row) for row in np.eye(size)])), True
-    start, converged = _normal(size, seed), True
+    # Drawn on the CPU, so that the start is the same for every device.
+    start = torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
+    converged = True
     try:
         # The largest eigenvalues of a sharp net are well separated, and each product is a pass over the data. Half of
         # SciPy's default number of Lanczos vectors needs about half the products.
@@ -99,13 +101,6 @@ def _judged(counted: "_Counted", values: Array, vectors: Array, converged: bool,
         residuals.append(float(np.linalg.norm(counted.matvec(vector) - value * vector)) / max(abs(value), TINY))
     missing = [math.nan] * (k - len(found))
     return Eigen(tuple(found + missing), tuple(residuals + missing), counted.products, converged)
-
-
-def _normal(size: int, seed: int) -> Array:
-    # Drawn on the CPU, so that the start is the same for every device.
-    return np.asarray(
-        torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
-    )
 
 
 class _Counted:

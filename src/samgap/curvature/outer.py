@@ -75,16 +75,16 @@ def powers(
         order: from 1.
     """
     layers = _layers(net)
-    shifts: dict[str, Shift] = {name: _dense(name, layer, along) for name, layer in layers.items()}
+    shifts: dict[str, Shift] = {name: _dense(name, along) for name in layers}
     moved: dict[str, _Moved] = {}
     for _ in range(order):
         moved = _product(net, layers, loss, inputs, labels, shifts)
         shifts = {name: _of(layer, moved[name]) for name, layer in layers.items()}
     parts = {}
     for name, layer in layers.items():
-        parts[_weight(name)] = moved[name].total()
+        parts[_named(name, "weight")] = moved[name].total()
         if layer.bias is not None:
-            parts[_bias(name)] = moved[name].leaving_moved.sum(0)
+            parts[_named(name, "bias")] = moved[name].leaving_moved.sum(0)
     return parts
 
 
@@ -122,8 +122,8 @@ def _parted(dual: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), torch.zeros_like(value) if tangent is None else tangent.detach()
 
 
-def _dense(name: str, layer: nn.Linear, along: dict[str, Tensor]) -> Shift:
-    weight, bias = along[_weight(name)], along[_bias(name)] if layer.bias is not None else None
+def _dense(name: str, along: dict[str, Tensor]) -> Shift:
+    weight, bias = along[_named(name, "weight")], along.get(_named(name, "bias"))
     return lambda entering: nn.functional.linear(entering, weight, bias)
 
 
@@ -147,9 +147,5 @@ def _layers(net: nn.Module) -> dict[str, nn.Linear]:
     return {name: module for name, module in net.named_modules() if isinstance(module, nn.Linear)}
 
 
-def _weight(name: str) -> str:
-    return f"{name}.weight" if name else "weight"
-
-
-def _bias(name: str) -> str:
-    return f"{name}.bias" if name else "bias"
+def _named(layer: str, part: str) -> str:
+    return f"{layer}.{part}" if layer else part

@@ -30,8 +30,8 @@ def hessian(
     operator = Hessian(subject.net, subject.loss, part, subject.masks)
     found = {"n": len(part)} | _plain(eigen.largest(operator, eigenvalues, tol=tol, seed=seed, maxiter=maxiter))
     if samples:
-        estimated = trace.estimate(operator, samples, seed=seed)
-        found |= {"trace": estimated.value, "trace_se": estimated.error}
+        value, error = trace.estimate(operator, samples, seed=seed)
+        found |= {"trace": value, "trace_se": error}
     return found | {"gradients": operator.gradients}
 
 

@@ -1,7 +1,5 @@
 """An estimate of the trace of a symmetric operator from products. Hutchinson 1990."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
@@ -10,17 +8,8 @@ from samgap.curvature.vectors import Symmetric
 from samgap.errors import SettingError, said
 
 
-@dataclass(frozen=True)
-class Trace:
-    """An unbiased estimate."""
-
-    value: float
-    error: float  # standard error, from the spread of the samples
-    samples: int
-
-
-def estimate(operator: Symmetric, samples: int, *, seed: int = 0) -> Trace:
-    """The mean of z'A z over vectors z of random signs; exact if A is diagonal.
+def estimate(operator: Symmetric, samples: int, *, seed: int = 0) -> tuple[float, float]:
+    """The mean of z'A z over vectors z of random signs, unbiased, exact if A is diagonal; and its standard error.
 
     Args:
         operator: A, (P, P).
@@ -37,4 +26,4 @@ def estimate(operator: Symmetric, samples: int, *, seed: int = 0) -> Trace:
         draw = seeds.generator(seed, "curvature", "trace", sample)
         signs = (2 * torch.randint(0, 2, (operator.shape[0],), generator=draw).double() - 1).numpy()
         found.append(float(signs @ operator.matvec(signs)))
-    return Trace(float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(samples)), samples)
+    return float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(samples))

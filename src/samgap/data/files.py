@@ -39,10 +39,6 @@ class ImageFiles:
         """Return the images at these positions, still in files."""
         return replace(self, names=[self.names[position] for position in positions.tolist()])
 
-    def resized(self, size: int) -> "ImageFiles":
-        """Return the same images with another number of pixels per side."""
-        return replace(self, size=size)
-
     def __getitem__(self, which: slice | Tensor) -> Tensor:
         """Return images for evaluation, (n, 3, h, w) uint8: resized, then cropped in the center.
 
@@ -63,8 +59,14 @@ class ImageFiles:
         Raises:
             SettingError: a file is not an image.
         """
-        transform, images = self._random(flip), []
-        with _global_generators_kept():
+        # It imports Lightning; and without worker processes, layers use these global generators too.
+        from pytorch_lightning.utilities.seed import isolate_rng
+
+        transform = _transform(
+            self.size, is_training=True, scale=self.area, hflip=0.5 if flip else 0.0, color_jitter=None
+        )
+        images = []
+        with isolate_rng(include_cuda=False):
             for position in positions.tolist():
                 own = seeds.derive(seed, position)
                 random.seed(own)  # timm draws crops from Python's generator and flips from torch's
@@ -112,10 +114,6 @@ class ImageFiles:
     def _whole(self) -> Any:
         return _transform(self.size, is_training=False, crop_pct=self.center)
 
-    def _random(self, flip: bool) -> Any:
-        flips = 0.5 if flip else 0.0
-        return _transform(self.size, is_training=True, scale=self.area, hflip=flips, color_jitter=None)
-
 
 def _transform(size: int, **settings: Any) -> Any:
     # This imports all models of timm, which takes 1.5 s; runs without files do not need it.
@@ -132,14 +130,3 @@ def _naming(path: Path) -> Iterator[Path]:
         raise SettingError(
             f"{path} cannot be read as an image ({line(error)}): replace it, or set data_dir."
         ) from error
-
-
-@contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    # Without worker processes, images are read where layers use the global generators.
-    before = random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(before)

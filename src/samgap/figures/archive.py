@@ -131,12 +131,9 @@ def _shared(cells: list[Cells]) -> Cells:
     return {
         key: value
         for key, value in first.items()
-        if key != "folder" and all(key in other and _same(other[key], value) for other in others)
+        if key != "folder"
+        and all(key in other and type(other[key]) is type(value) and other[key] == value for other in others)
     }
-
-
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and one == other
 
 
 def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:

@@ -71,7 +71,8 @@ class SAM(Wrapper):
         self.measured: AscentMetrics | None = None
         self.ascents = 0  # number of steps with an ascent; callers may reset it
         self.draws = True  # a caller whose closures draw no random numbers may set False: no state is copied then
-        self._tracking = [part for part in module.modules() if _tracks(part)] if module is not None else []
+        parts = module.modules() if module is not None else ()
+        self._tracking = [part for part in parts if getattr(part, TRACKING, False)]
         self._saved: list[Tensor] = []
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
@@ -192,10 +193,6 @@ def _wide(tensor: Tensor) -> Tensor:
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
     return tensor.shape, tensor.dtype, tensor.device
-
-
-def _tracks(module: nn.Module) -> bool:
-    return bool(getattr(module, TRACKING, False))
 
 
 def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:

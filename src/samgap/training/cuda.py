@@ -5,9 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Of Inductor. Unlike on the CPU it may choose channels-last convolutions, which it does where they are faster.
-OPTIONS: dict[str, bool] = {}
-
 
 def captured(call: Callable[[], object], changed: list[Tensor]) -> Callable[[], object]:
     """Return a function that does what `call` does, as one CUDA graph.

@@ -48,16 +48,12 @@ def require(devices: int) -> None:
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1 and devices > 1:
-        raise SettingError(f"trainer.devices={devices} needs a process each: {command(devices)} ...")
+        start = f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
+        raise SettingError(f"trainer.devices={devices} needs a process each: {start} ...")
     if processes != devices:
         raise SettingError(f"{processes} processes were started for one run: set trainer.devices={processes}.")
     if not rank() < processes:
         raise SettingError(f"The variable RANK must be below WORLD_SIZE ({processes}), got {rank()}: unset both.")
-
-
-def command(devices: int) -> str:
-    """Return the command that starts a run on this many devices."""
-    return f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
 
 
 class Joined(DDPStrategy):

@@ -20,7 +20,7 @@ from samgap.pruning.mask import Masks
 from samgap.training import build, compiled, draws, stacked
 from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.plan import RunPlan
-from samgap.training.products import MKL, Chosen
+from samgap.training.products import Chosen
 from samgap.training.steppers import EagerStepper
 
 Row = dict[str, float | int | None]
@@ -122,11 +122,12 @@ class GapTask(LightningModule):
         loss = loss_sum / seen
         self.diverged = not math.isfinite(loss)
         self.ranks.average_statistics(self.net)
+        scheduler: Any = self.lr_schedulers()
         row: Row = {
             "epoch": epoch,
             "step": self.global_step,
             # The learning rate of the last step; the scheduler has advanced to the next.
-            "lr": self._base_lr() * self.schedule(self.global_step - 1, self.steps),
+            "lr": float(scheduler.base_lrs[0]) * self.schedule(self.global_step - 1, self.steps),
             "train_loss": None if self.diverged else loss,
             "train_acc": None if self.data.regression else correct / seen,
         }
@@ -203,12 +204,10 @@ class GapTask(LightningModule):
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
         kept = checkpoint["samgap"]
         if self.choice == "auto":
-            before = kept.get("stepper", "eager").split(",")[0]  # older checkpoints: always eager
+            before = kept["stepper"].split(",")[0]
             self.choice = before if before in ("eager", "compiled") else "auto"  # it was in a stack
-        if self.products == "auto" and "products" not in kept:  # older checkpoints: always MKL
-            self.products = MKL
-        self.known = kept.get("products", {})
-        mask.load(self.masks, kept.get("masks", self.masks))  # older checkpoints have no masks
+        self.known = kept["products"]
+        mask.load(self.masks, kept["masks"])
         self.curve = list(kept["curve"])
         self._random = kept["random"]
 
@@ -218,10 +217,6 @@ class GapTask(LightningModule):
     def _optimizer(self) -> Wrapper:
         cover: Any = self.optimizers()
         return cover.optimizer
-
-    def _base_lr(self) -> float:
-        scheduler: Any = self.lr_schedulers()
-        return float(scheduler.base_lrs[0])
 
 
 def logged(row: Row) -> tuple[dict[str, float], int]:

@@ -102,17 +102,11 @@ def _plain(places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
     return gaps @ coefficients(places, np.ones(len(places)))
 
 
-def _t(slopes: np.ndarray) -> np.ndarray:
-    """Means over seeds, the last axis, divided by their standard errors; 0 if all seeds are equal."""
-    error = slopes.std(axis=-1, ddof=1) / np.sqrt(slopes.shape[-1])
-    return slopes.mean(axis=-1) / np.where(error > 0, error, np.inf)
-
-
 # Test statistic, compared with studies without effect, and the slope that is reported with it.
 STATISTICS: dict[str, tuple[OfGaps, OfGaps]] = {
     "trend test": (lambda _, gaps: pages_l(gaps), slopes),
-    "weighted slope": (lambda places, gaps: _t(slopes(places, gaps)), slopes),
-    "plain slope": (lambda places, gaps: _t(_plain(places, gaps)), _plain),
+    "weighted slope": (lambda places, gaps: null.standardized(slopes(places, gaps)), slopes),
+    "plain slope": (lambda places, gaps: null.standardized(_plain(places, gaps)), _plain),
 }
 
 

@@ -194,11 +194,6 @@ def context(cell: Cell) -> dict[str, Any]:
     }
 
 
-def common(values: list[float]) -> float:
-    """Return the most frequent value, the smallest of equally frequent ones."""
-    return min(set(values), key=lambda value: (-values.count(value), value))
-
-
 def std(values: np.ndarray) -> float:
     """Standard deviation; nan of a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import multimode
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from samgap.figures.gap.cells import (
     arms,
     best_of,
     chosen,
-    common,
     complete,
     context,
     radii,
@@ -89,7 +89,7 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
     by_seed, best, gains = (pd.DataFrame([row for one in found for row in one[part]]) for part in (1, 2, 3))
     unbiased = rule or ("holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso")
     order = [*(axis for axis in cell_axes if axis != "model.width"), "params_total", "params_live"]
-    frame = pd.DataFrame([one[0] for one in found]).sort_values(order, key=_sortable).reset_index(drop=True)
+    frame = pd.DataFrame([one[0] for one in found]).sort_values(order, ignore_index=True, key=_sortable)
     if fixed not in rhos:
         notes.append(f"no gap at the fixed rho = {fixed:g} (draw.fixed_rho), which was not swept")
     if f"{unbiased}_gap" not in frame:
@@ -130,7 +130,7 @@ def _of_cell(cell: Cell, fixed_rho: float, sgd_runs: float) -> tuple[dict[str, A
         rhos, accuracies = choice
         differences = accuracies - cell.sgd_acc.to_numpy()
         row |= summary(protocol, accuracies, differences, radii(protocol, cell), sgd_runs)
-        row[f"{protocol}_rho"] = float(np.median(rhos)) if protocol == "quadratic" else common(rhos)
+        row[f"{protocol}_rho"] = float(np.median(rhos)) if protocol == "quadratic" else min(multimode(rhos))
         for seed, rho, difference in zip(cell.sam_acc, rhos, differences, strict=True):
             by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})
     own = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc

@@ -96,8 +96,9 @@ def half_width(values: np.ndarray, share: float = 0.95) -> float:
 
 
 def standardized(values: np.ndarray) -> np.ndarray:
-    """Means over seeds, the last axis, divided by their standard errors."""
-    return values.mean(axis=-1) / (values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1]))
+    """Means over seeds, the last axis, divided by their standard errors; 0 if all seeds are equal."""
+    error = values.std(axis=-1, ddof=1) / math.sqrt(values.shape[-1])
+    return values.mean(axis=-1) / np.where(error > 0, error, np.inf)
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ from samgap.figures import published
 from samgap.figures.gap import parabola
 from samgap.figures.gap.beside import side_by_side, tabled
 from samgap.figures.gap.cells import UNBIASED, Protocol
-from samgap.figures.gap.gaps import Gaps, gaps
+from samgap.figures.gap.gaps import Gaps, gaps, have_equal_parameters
 from samgap.figures.gap.replication import replication
 from samgap.figures.gap.series import Question, default_x
 from samgap.figures.output import Judgment, Study
@@ -128,12 +128,11 @@ def kept(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Question:
     sgd = by_seed.merge(cells, on=axes, how="left")["sgd_acc"]
     for _, row in by_seed[(by_seed["protocol"] == "fixed") & (by_seed["gap"] < -sgd / 2)].iterrows():
         cells.loc[(cells[axes] == row[axes]).all(axis=1), "fixed_gap"] = math.nan
-    others = [axis for axis in axes if axis != "pruner.sparsity"]
-    equal_parameters = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
     unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
     choice = unbiased, report["rhos"], fixed
     none, sgd_runs, swept = pd.DataFrame(), report.get("sgd_runs", 1), tuple(report.get("rhos_swept", ()))
-    found = Gaps(cells, by_seed, none, none, axes, *choice, [], equal_parameters, sgd_runs, swept)
+    equal = have_equal_parameters(cells, axes)
+    found = Gaps(cells, by_seed, none, none, axes, *choice, [], equal, sgd_runs, swept)
     x, over = _axes(found, settings["x"], settings["series"], own)
     reference = _published(settings["published"], axes, [own]) if settings["published"] else None
     return Question(found, x, over, reference)

@@ -22,13 +22,13 @@ LIMIT = "#404040"
 def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
     """Return charts of lambda_max and of s_2, s_3, s_4 over evenly spaced rhos; each series has a color."""
     rhos = sorted({*frame[RHO]})
-    cells = _named(frame).assign(at=frame[RHO].map(rhos.index))
+    cells = named(frame).assign(at=frame[RHO].map(rhos.index))
     groups = list(cells.groupby("series", sort=False))
     top: list[Line] = []
     moments: list[Line] = []
-    for number, ((named, mine), look) in enumerate(zip(groups, style.looks(len(groups)), strict=True)):
+    for number, ((series, mine), look) in enumerate(zip(groups, style.looks(len(groups)), strict=True)):
         aside = 0.08 * (number - (len(groups) - 1) / 2)
-        prefix, note = f"{named}: " * bool(named), "training loss " + mine["train_loss"].map("{:.3g}".format)
+        prefix, note = f"{series}: " * bool(series), "training loss " + mine["train_loss"].map("{:.3g}".format)
         for name, lines, text in [(TOP, top, "ours"), *((name, moments, TEXT[name]) for name in NAMES["moments"])]:
             if name in mine and mine[name].notna().any():
                 found = points(mine, "at", name, f"{name}_se", note=note).dropna(subset="y")
@@ -71,13 +71,13 @@ def _published(top: list[Line], moments: list[Line], cells: pd.DataFrame, data: 
 def surfaces(frame: pd.DataFrame) -> list[Map]:
     """Return a map of the loss on a plane for each net and each kind of directions."""
     maps = []
-    for (named, rho, seed, kind), losses in _named(frame).groupby(["series", RHO, "seed", "directions"]):
+    for (series, rho, seed, kind), losses in named(frame).groupby(["series", RHO, "seed", "directions"]):
         arm = f"SAM at rho={rho:g}" if rho else "SGD"
-        title = ", ".join(filter(None, [f"{arm}, {kind} directions", str(named), f"seed {seed}"]))
+        title = ", ".join(filter(None, [f"{arm}, {kind} directions", str(series), f"seed {seed}"]))
         maps.append(Map(title, "step along the first direction", "along the second", losses[["x", "y", "loss"]]))
     return maps
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    # In a CSV file, the cell of a series without a name is empty.
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with "" as a series without a name; in a CSV file, its cell is empty."""
     return frame.assign(series=frame["series"].astype(object).where(frame["series"].notna(), ""))

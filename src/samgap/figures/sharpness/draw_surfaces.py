@@ -1,6 +1,6 @@
 """Draws the loss on planes through the nets of SGD and SAM, side by side (poster figures 4 and 5)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from samgap.figures import heading
+from samgap.figures.sharpness.charts import named
 from samgap.figures.sharpness.probed import TOP
 from samgap.runs.sweeps import RHO, SEED
 
@@ -49,7 +50,8 @@ def draw(frame: pd.DataFrame, report: Mapping[str, Any], settings: Mapping[str, 
         frame, report, titled: see `kind.Kind.draw`.
         settings: the `draw` group; `title` and `published_data` are used.
     """
-    nets = [_net(part, report, settings["published_data"]) for part in _parts(frame)]
+    each = named(frame).groupby(["series", RHO, SEED], sort=False)
+    nets = [_net(part, report, settings["published_data"]) for _, part in each]
     known = [name for name in nets[0].losses if all(name in one.losses for one in nets)]
     names = [name for name in known if any(_changes(one.losses[name]) for one in nets)] or known
     raised = RAISED if RAISED in names else names[0]
@@ -77,12 +79,6 @@ def draw(frame: pd.DataFrame, report: Mapping[str, Any], settings: Mapping[str, 
             ", ".join([heading.footnote(report), f"drawn: {seeds}", *flat]), fontsize=small, color="#606060"
         )
     return figure
-
-
-def _parts(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The rows of each net, in the order of the frame; in a CSV file, the cell of a series without a name is empty."""
-    named = frame.assign(series=frame["series"].astype(object).where(frame["series"].notna(), ""))
-    yield from (part for _, part in named.groupby(["series", RHO, SEED], sort=False))
 
 
 def _net(part: pd.DataFrame, report: Mapping[str, Any], data: str) -> Net:

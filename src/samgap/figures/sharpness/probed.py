@@ -13,7 +13,7 @@ from samgap.figures import published
 from samgap.figures.table import Table, cell_label, curve
 from samgap.runs import measurements, sweeps
 from samgap.runs.records import METRICS, RunRecord
-from samgap.runs.sweeps import RHO, SEED, Sweep
+from samgap.runs.sweeps import RHO, SEED
 from samgap.theory.stability import ORDERS, bound, largest_curvature
 
 STOP = "stop_loss"
@@ -48,7 +48,10 @@ def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -
     found: dict[str, Probes] = {}
     lacking: list[str] = []
     done = [(record, sweeps.runs(root) / record.folder) for record in table.records if record.status == "done"]
-    kept = {record.folder: _kept(folder, names) for record, folder in done}
+    kept = {
+        record.folder: {name: one for name in names if (one := measurements.read(folder, name)) is not None}
+        for record, folder in done
+    }
     known = {*table.sweep.probes}.union(*kept.values())
     names = [name for name in names if name in known] if known & {*least} else names
     requested = {name: settings for name, settings in table.sweep.probes.items() if name in names}
@@ -63,29 +66,21 @@ def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -
                 raise SettingError(f"{path} is not of this run: move it away and measure again.")
         found[record.folder] = mine
     if lacking:
-        raise SettingError(_unseen(table.sweep, names, lacking))
+        override = sweeps.override_for(table.sweep.name, table.sweep.scale)
+        raise SettingError(
+            f"{len(lacking)} run(s) of {table.sweep}, {lacking[0]} the first, were not measured by the "
+            f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
+            f"(python -m samgap.train -m {override} ...)."
+        )
     for name in names:
         _refuse_different(name, [one[name]["settings"] for one in found.values()])
     return found
-
-
-def _kept(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    return {name: one for name in names if (one := measurements.read(folder, name)) is not None}
 
 
 def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
     """Return a sentence for each of the named probes that has no results."""
     lacking = [name for name in names if found and not any(name in mine for mine in found.values())]
     return [f"Note: no results of probe {name}, which measured no run (probe=[{','.join(names)}])." for name in lacking]
-
-
-def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
-    override = sweeps.override_for(sweep.name, sweep.scale)
-    return (
-        f"{len(lacking)} run(s) of {sweep}, {lacking[0]} the first, were not measured by the "
-        f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
-        f"(python -m samgap.train -m {override} ...)."
-    )
 
 
 def _refuse_different(name: str, settings: list[dict[str, Any]]) -> None:

@@ -39,7 +39,8 @@ def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     verdicts = []
     for named in dict.fromkeys(runs["series"]):
         mine, rhos = runs[runs["series"] == named], requested_rhos(table, named)
-        verdicts += [flatter(mine, rhos), falling(mine, rhos), allowed(mine, _settings(table, mine))]
+        settings = next(record.settings for record in table.records if record.folder == mine["folder"].iloc[0])
+        verdicts += [flatter(mine, rhos), falling(mine, rhos), allowed(mine, settings)]
     examples = [one["moments"]["found"]["n"] for one in found.values() if "moments" in one][:1]
     notes = [
         f"s_k are of the first {n:,} training examples; they change with their number. The bounds on them are not "
@@ -91,10 +92,6 @@ def requested_rhos(table: Table, named: str) -> list[float]:
     axes = [member.axes for member in table.sweep.members]
     mine = {each[RHO] for each in axes if probed.series({axis: each[axis] for axis in table.cell_axes}) == named}
     return sorted(map(float, mine))
-
-
-def _settings(table: Table, runs: pd.DataFrame) -> dict[str, Any]:
-    return next(record.settings for record in table.records if record.folder == runs["folder"].iloc[0])
 
 
 def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
