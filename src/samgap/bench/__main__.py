@@ -1,19 +1,16 @@
 """`python -m samgap.bench`: the cost of a step, a sweep and curvature, compared with other code and with our goals."""
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 # One thread for all; XLA reads this when jax is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from samgap import cli, console, files, naming, provenance
 from samgap.bench.rows import Row
@@ -47,7 +44,7 @@ def _measure(part: str, smoke: bool) -> dict[str, Any]:
     """Print the rows of a part as they are measured; return them with their provenance."""
     commit, dirty = provenance.commit()
     rows = []
-    for row in _rows(part, smoke):
+    for row in importlib.import_module(f"samgap.bench.{part}").rows(smoke):
         print(text(row), flush=True)
         rows.append(row)
     for row in rows:
@@ -74,30 +71,6 @@ def text(row: Row) -> str:
     against = f"of {row.against}" if row.against != "bound" else "of its bound"
     head = f"{row.ratio:6.3f}  {goal:<10} {verdict:<7} "
     return console.wrapped(head, f"{row.what}, {against} ({numbers}, n = {row.n})")
-
-
-def _rows(part: str, smoke: bool) -> Iterator[Row]:
-    if part == "steps":
-        from samgap.bench import steps
-
-        return steps.rows(_compose, steps.SMOKE if smoke else steps.CASES)
-    if part == "sweeps":
-        from samgap.bench import sweeps
-
-        return sweeps.rows(_compose, smoke)
-    if part == "scheduling":
-        from samgap.bench import scheduling
-
-        return scheduling.rows(smoke)
-    from samgap.bench import curvature
-
-    return curvature.rows(_compose, smoke)
-
-
-def _compose(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(cli.CONF, version_base="1.3"):
-        values: dict[str, Any] = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)  # type: ignore[assignment]
-    return values
 
 
 if __name__ == "__main__":

@@ -4,8 +4,19 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from samgap import cli
 from samgap.errors import SettingError
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The config of a run."""
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)  # type: ignore[return-value]
 
 
 def seconds(name: str | None, *arguments: str, threads: int = 1, limit: float | None = None) -> tuple[float, str]:

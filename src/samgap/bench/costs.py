@@ -8,7 +8,7 @@ table states which.
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,24 +78,19 @@ def _grid(figure: str) -> Iterator[RunPlan]:
     grid = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
     skip = composed.hydra.sweeper.skip or {}
     base = naming.plain(composed, *GROUPS, *SCALARS, "trainer", "logger")
-    axes = {o.get_key_element(): _values(o) for o in OverridesParser.create().parse_overrides(grid)}
+    axes = {
+        o.get_key_element(): list(o.sweep_iterator()) if o.is_sweep_override() else [o.value()]
+        for o in OverridesParser.create().parse_overrides(grid)
+    }
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
         if skip and all(chosen[key] in values for key, values in skip.items()):
             continue
         config = copy.deepcopy(base)
         for key, value in chosen.items():
-            _put(config, f"{key}.name" if key in GROUPS else key, value)
+            group, _, name = (f"{key}.name" if key in GROUPS else key).rpartition(".")
+            (config[group] if group else config)[name] = value
         yield RunPlan.of(config)
-
-
-def _values(override: Any) -> list[Any]:
-    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-
-
-def _put(config: dict[str, Any], key: str, value: Any) -> None:
-    group, _, name = key.rpartition(".")
-    (config[group] if group else config)[name] = value
 
 
 def _steps(settings: Mapping[str, Any]) -> int:
@@ -114,13 +109,11 @@ def _hours(value: float) -> str:
     return f"{value:,.0f} h" if value >= 10 else f"{value:.1f} h" if value >= 0.1 else "minutes"
 
 
-def table(figures: list[str] | None = None, say: Callable[[str], object] = lambda _: None) -> str:
-    """The table of the given figures, by default of all with a paper scale."""
-    lines, at = [HEAD], known()
+def table(figures: list[str] | None = None) -> Iterator[str]:
+    """The lines of the table of the given figures, by default of all with a paper scale."""
+    yield HEAD
     for figure in figures or sorted(_figures(), key=_order):
-        lines.append(cost(figure, at).text())
-        say(lines[-1])
-    return "\n".join(lines) + "\n"
+        yield cost(figure, known()).text()
 
 
 def _figures() -> Iterator[str]:
@@ -141,8 +134,9 @@ def main(arguments: list[str] | None = None) -> None:
     given, known_figures = parser.parse_args(arguments), [*_figures()]
     console.refuse_unknown(parser, given.figures, known_figures)
     naming.register()
-    print(f"{basis(known())}\n\n{HEAD}")
-    table(given.figures, say=lambda row: print(row, flush=True))
+    print(f"{basis(known())}\n")
+    for line in table(given.figures):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

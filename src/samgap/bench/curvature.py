@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from samgap.bench.commands import peak, seconds
+from samgap.bench.commands import composed, peak, seconds
 from samgap.bench.rows import Row, bounded
-from samgap.bench.steps import Compose
 from samgap.curvature import eigen
 from samgap.curvature.hessian import Hessian
 from samgap.curvature.probes import Subject
@@ -22,14 +21,14 @@ TOL = 1e-3
 SMALL = ("data=digits", "data.train_size=100", "model.width=0.1")
 
 
-def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
+def rows(smoke: bool) -> Iterator[Row]:
     """The rows on curvature. With `smoke` the net is so small that the numbers mean nothing."""
     with tempfile.TemporaryDirectory() as root:
         point = ("figure=fig6/cpu", "stop_loss=null", "ascent.rho=0.05", "seed=0", "probe=[]")
         trained = (*point, "epochs=5", "eval_every=5", f"root={root}", *(SMALL if smoke else ()))
         seconds("train", *trained)
         folder = next(sweeps.runs(Path(root)).iterdir())
-        config = compose(*trained)
+        config = composed(*trained)
         record = records.parse((folder / records.RECORD).read_text(encoding="utf-8"))
         yield _largest(probing.restored(RunPlan.of(config), record, folder, torch.device("cpu")))
         yield from _moment(folder, 20 if smoke else 1_000)

@@ -41,7 +41,7 @@ class Naps:
         return Nap(job.folder.name, "done", began=began, ended=time.time(), worker=os.getpid())
 
 
-def rows(smoke: bool = False) -> Iterator[Row]:
+def rows(smoke: bool) -> Iterator[Row]:
     """The one row; `smoke` makes it so small that its number means nothing."""
     gpus, runs, shortest, longest = (2, 6, 0.05, 0.2) if smoke else (8, 64, 0.5, 4.0)
     draw = random.Random(0)

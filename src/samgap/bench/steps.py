@@ -18,6 +18,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from samgap.bench import images, jax_step, torch_steps
+from samgap.bench.commands import composed
 from samgap.bench.rows import Row, paired
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
@@ -29,7 +30,6 @@ SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 RHO = 0.1
 SPARSITY = 0.75
 Peer = Callable[[], object]  # one step
-Compose = Callable[..., dict[str, Any]]
 
 
 class StepTimer(Callback):
@@ -83,9 +83,9 @@ class Case:
         """The data set that sets the size of the images."""
         return "mnist" if self.model == "mlp" else "cifar10"
 
-    def config(self, compose: Compose, rho: float, epochs: int, sparsity: float = 0) -> dict[str, Any]:
+    def config(self, rho: float, epochs: int, sparsity: float = 0) -> dict[str, Any]:
         """The config of a run."""
-        return compose(
+        return composed(
             f"pruner.sparsity={sparsity:g}",
             f"data={self.data}", f"data.code={images.__name__}.{self.data}", "data.holdout=0",
             f"data.train_size={self.images}", f"model={self.model}", f"model.width={self.width:g}",
@@ -111,18 +111,13 @@ CASES = (
 SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0),)
 
 
-def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
-    """The rows on steps. The first case is compared with all peers.
-
-    Args:
-        compose: makes a config of overrides.
-        cases: to measure.
-    """
+def rows(smoke: bool) -> Iterator[Row]:
+    """The rows on steps. The first case is compared with all peers."""
     with one_core():
-        for number, case in enumerate(cases):
-            for row in _case(compose, case, everything=number == 0):
+        for number, case in enumerate(SMOKE if smoke else CASES):
+            for row in _case(case, everything=number == 0):
                 missed = row.holds is False
-                yield dataclasses.replace(row, profile=profile(case.config(compose, RHO, 3))) if missed else row
+                yield dataclasses.replace(row, profile=profile(case.config(RHO, 3))) if missed else row
 
 
 def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
@@ -146,7 +141,7 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
+def _case(case: Case, everything: bool) -> Iterator[Row]:
     mlp = case.model == "mlp"
     channels, size = (1, 28) if mlp else (3, 32)
     x = torch.randn(128, channels, size, size, generator=torch.Generator().manual_seed(0))
@@ -154,7 +149,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
     for arm, rho in (("SAM", RHO), ("SGD", 0.0))[: 1 + mlp]:
         peers: dict[str, Peer] = {}
         jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=rho, sgd=SGD)
-        peers["the JAX step"] = partial(_waited, jax)
+        peers["the JAX step"] = lambda jax=jax: float(jax())  # JAX returns before a step has ended
         goals = {"the JAX step": case.goal if rho else 1.0}
         note = ""
         if everything and rho:
@@ -163,7 +158,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
         if mlp and case.limited and rho:
             peers[LIMIT], note = limit(case.net())
             goals[LIMIT] = 1 / 0.8
-        seconds = timed(case.config(compose, rho, case.epochs + 1), peers)
+        seconds = timed(case.config(rho, case.epochs + 1), peers)
         what = f"{arm} step, {case.label}"
         for name in peers:
             row = paired(what, name, seconds["ours"], seconds[name], goals.get(name))
@@ -171,12 +166,12 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
     if everything:
         noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
         loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
-        again = [timed(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
+        again = [timed(case.config(RHO, 2), {})["ours"][0] for _ in loop]
         yield paired(f"SAM step, {case.label}", "a Lightning loop with a DataLoader", again, loop, 0.2)
-    sam, sgd = (case.config(compose, rho, 2) for rho in (RHO, 0.0))
+    sam, sgd = (case.config(rho, 2) for rho in (RHO, 0.0))
     yield _alternating(case, f"SAM step, {case.label}", "our SGD step", (sam, sgd), 2.05)
     if case.sparse:
-        sparse = case.config(compose, RHO, 2, SPARSITY)
+        sparse = case.config(RHO, 2, SPARSITY)
         what = f"SAM step, {case.label}, {100 * SPARSITY:g} % sparse"
         yield _alternating(case, what, "the dense net's", (sparse, sam), 1.1)
 
@@ -207,10 +202,6 @@ def limit(net: nn.Module) -> tuple[Peer, str]:
 
     all_by = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     return once, f"limit {fastest:.0f} GFLOP/s; of one library {all_by}"
-
-
-def _waited(step: Callable[[], Any]) -> float:
-    return float(step())  # JAX returns before a step has ended
 
 
 def _alternating(

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from samgap.bench import images
-from samgap.bench.commands import peak, seconds
+from samgap.bench.commands import composed, peak, seconds
 from samgap.bench.rows import Row, bounded
-from samgap.bench.steps import Compose
 from samgap.errors import SettingError
 from samgap.runs import identity, records, sweeps
 from samgap.training.run import run
@@ -25,11 +24,11 @@ WIDTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
 SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.9)
 
 
-def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
+def rows(smoke: bool) -> Iterator[Row]:
     """The rows on sweeps. With `smoke` they are so small that the numbers mean nothing."""
     yield _one_run(1 if smoke else 5)
     yield _further_run(4 if smoke else 20)
-    yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
+    yield from _many_records(25 if smoke else 200, 125 if smoke else 1_000)
     yield _cores(2 if smoke else 4, 1 if smoke else 60, 0.1 if smoke else 5)
     yield _memory(1_000 if smoke else 60_000)
 
@@ -52,13 +51,13 @@ def _further_run(runs: int) -> Row:
     return bounded("a further run in a sweep, basic launcher", (taken[1] - taken[0]) / runs, 0.5, "s")
 
 
-def _many_records(compose: Compose, small: int, large: int) -> Iterator[Row]:
+def _many_records(small: int, large: int) -> Iterator[Row]:
     """A restart with `small` records (5 rho, 5 widths); status and drawing with `large` (also 5 sparsities)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for records_, sparsities in ((small, SPARSITIES[:1]), (large, SPARSITIES)):
             seeds = records_ // (len(RHOS) * len(WIDTHS) * len(sparsities))
-            _forge(compose, root, sparsities, seeds)
+            _forge(root, sparsities, seeds)
             axes = {"ascent.rho": RHOS, "model.width": WIDTHS, "pruner.sparsity": sparsities}
             grid = [f"{key}={','.join(map(str, values))}" for key, values in axes.items()]
             took, stderr = seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
@@ -79,9 +78,9 @@ def _many_records(compose: Compose, small: int, large: int) -> Iterator[Row]:
             yield bounded(f"{command} over {large:,} records, after imports", statistics.median(taken), 3, "s", n=3)
 
 
-def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: int) -> None:
+def _forge(root: Path, sparsities: tuple[float, ...], seeds: int) -> None:
     """Write the records of a sweep without running it: copies of one real run for each point of the grid."""
-    config = compose(*TINY, f"model.width={WIDTHS[0]}", f"root={root}")
+    config = composed(*TINY, f"model.width={WIDTHS[0]}", f"root={root}")
     with tempfile.TemporaryDirectory() as folder:
         real = run(config, Path(folder) / "run")
     for rho, width, sparsity, seed in product(RHOS, WIDTHS, sparsities, range(seeds)):

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from samgap import cli
 from samgap.bench import images
+from samgap.bench.commands import composed
 from samgap.check_gpu.rows import Speed, speed
 from samgap.errors import SettingError, line
 from samgap.training.cost import flops
@@ -102,9 +100,7 @@ class Bed:
     def config(self, *overrides: str, trainer: str = "") -> dict[str, Any]:
         """Return the config of a run on this device, or with another trainer."""
         mine = "cpu" if self.rehearsal else "gpu"
-        with initialize_config_dir(cli.CONF, version_base="1.3"):
-            config = compose("train", [f"trainer={trainer or mine}", f"root={self.folder}", *overrides])
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return composed(f"trainer={trainer or mine}", f"root={self.folder}", *overrides)
 
     def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
         """Return the config of a run on noise, which a callback must end."""

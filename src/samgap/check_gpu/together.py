@@ -40,11 +40,6 @@ class Gate(Steps):
             self.until = self.since + seconds
 
 
-def packing(bed: Bed) -> Iterator[Speed]:
-    """Time runs of figure 7 that share the card."""
-    yield from _packed(bed, {}, "")
-
-
 def mps(bed: Bed) -> Iterator[Speed]:
     """Time them under NVIDIA's MPS, which runs kernels of several processes side by side, with our own daemon."""
     if bed.rehearsal or not (daemon := shutil.which(DAEMON)):
@@ -57,12 +52,13 @@ def mps(bed: Bed) -> Iterator[Speed]:
         with optional("MPS"):
             subprocess.run([daemon, "-d"], env=environment, check=True, timeout=20)
             try:
-                yield from _packed(bed, places, ", under MPS")
+                yield from packing(bed, places, ", under MPS")
             finally:
                 subprocess.run([daemon], input="quit\n", text=True, env=environment, check=False, timeout=20)
 
 
-def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
+def packing(bed: Bed, environment: dict[str, str] | None = None, how: str = "") -> Iterator[Speed]:
+    """Time runs of figure 7 that share the card."""
     counts = COUNTS[:2] if bed.rehearsal else COUNTS
     nets = (Net("mlp", 0.1, 28, 8),) if bed.rehearsal else (Net("mlp", 0.1, 28), Net("mlp", 10, 28))
     configs = [bed.endless(net, 0.1, "32-true") for net in nets]
@@ -71,7 +67,7 @@ def _packed(bed: Bed, environment: dict[str, str], how: str) -> Iterator[Speed]:
     try:
         for _ in range(counts[-1]):
             here, there = CONTEXT.Pipe()
-            workers.append(CONTEXT.Process(target=_work, args=(there, bed, configs, environment), daemon=True))
+            workers.append(CONTEXT.Process(target=_work, args=(there, bed, configs, environment or {}), daemon=True))
             workers[-1].start()
             there.close()
             pipes.append(here)
