@@ -6,7 +6,6 @@ H_i is indefinite. There are n examples, B in a chunk, and P live coordinates.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,6 @@ from samgap.errors import SettingError, said
 
 ORDERS = (2, 3, 4)
 CHUNK = 16  # examples at a time, each with its own vectors; bounds memory, and changes results by rounding alone
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One s_k and the eigenvalue that it is the root of."""
-
-    order: int  # k
-    n: int
-    s: float
-    eigen: Eigen  # of M_k - H^k
-    gradients: int  # number of evaluated gradients over all n examples
 
 
 class Excess:
@@ -106,8 +94,8 @@ class Excess:
 
 def moment(
     hessian: Hessian, order: int, *, tol: float = eigen.TOL, seed: int = 0, maxiter: int = eigen.MAXITER
-) -> Moment:
-    """s_k of a net on the examples of its Hessian.
+) -> tuple[float, Eigen, int]:
+    """s_k of a net on the examples of its Hessian, the eigenvalue of M_k - H^k, and the number of evaluated gradients.
 
     Args:
         hessian: H. The loss of an example is that of a batch of one.
@@ -119,7 +107,7 @@ def moment(
     """
     excess = Excess(hessian, order)
     found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
-    return Moment(order, len(hessian.examples), signed_root(found.values[0], order), found, excess.gradients)
+    return signed_root(found.values[0], order), found, excess.gradients
 
 
 def signed_root(value: float, order: int) -> float:

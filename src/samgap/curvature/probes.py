@@ -56,8 +56,8 @@ def nonuniformity(
     found: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
     for order in orders:
         hessian = Hessian(subject.net, subject.loss, part, subject.masks)  # counts its own gradients
-        one = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)
-        found["s"][str(order)] = {"value": _number(one.s), "gradients": one.gradients} | _plain(one.eigen)
+        s, of, gradients = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)
+        found["s"][str(order)] = {"value": _number(s), "gradients": gradients} | _plain(of)
     return found
 
 

@@ -152,7 +152,10 @@ def report(study: Study) -> dict[str, Any]:
             "drawn": provenance.now(),
             "drawn_by_commit": provenance.commit()[0],
             "commits": dict(Counter(record.commit + ("+changes" if record.dirty else "") for record in records)),
-            "versions": _values(record.versions for record in records),
+            "versions": {  # one each, unless the sweep went on after an upgrade
+                package: sorted({record.versions[package] for record in records if package in record.versions})
+                for package in dict.fromkeys(package for record in records for package in record.versions)
+            },
             "devices": sorted({record.device for record in records}),
             "data_sha256": sorted({record.data_sha256 for record in records}),
             "first_started": min(record.started for record in records),
@@ -161,15 +164,6 @@ def report(study: Study) -> dict[str, Any]:
             "settings_of_first_run": records[0].settings,
         },
     }
-
-
-def _values(many: Any) -> dict[str, list[str]]:
-    # All versions that occur, by package: one each unless the sweep went on after an upgrade.
-    found: dict[str, set[str]] = {}
-    for versions in many:
-        for package, version in versions.items():
-            found.setdefault(package, set()).add(version)
-    return {package: sorted(values) for package, values in found.items()}
 
 
 def clean(value: Any) -> Any:

@@ -53,11 +53,6 @@ def moment(minimum: Minimum, order: int) -> Array:
     return np.asarray(np.linalg.matrix_power(minimum.hessians, order).mean(0))
 
 
-def curvature(minimum: Minimum) -> float:
-    """The largest eigenvalue a of H = M_1."""
-    return largest_eigenvalue(moment(minimum, 1))
-
-
 def excess(minimum: Minimum, order: int) -> Array:
     """M_k - H^k."""
     return np.asarray(moment(minimum, order) - np.linalg.matrix_power(moment(minimum, 1), order))
@@ -83,8 +78,8 @@ def ratio(minimum: Minimum, order: int) -> float:
 
 
 def sharpness(minimum: Minimum) -> float:
-    """a (1 + rho a) as a multiple of 2 / eta."""
-    a = curvature(minimum)
+    """a (1 + rho a) as a multiple of 2 / eta; a is the largest eigenvalue of H = M_1."""
+    a = largest_eigenvalue(moment(minimum, 1))
     return a * (1 + minimum.rho * a) * minimum.eta / 2
 
 

@@ -43,7 +43,7 @@ def parts(name: str, scale: str, draw: Mapping[str, Any], shown: Mapping[str, An
         draw: the sweep's group `draw`.
         shown: the group `panels` of conf/dashboard.yaml.
     """
-    sweep = expr.Tags().isin([_tag(name, scale)])
+    sweep = expr.Tags().isin([session.fit(f"{name}/{scale}", session.TAG)])
     arms = expr.And(sweep, expr.Metric("JobType").isin(["SGD", "SAM"]))
     sam = expr.And(sweep, expr.Metric("JobType") == "SAM")
     pinned = ["run:displayName", *(column(key) for key in shown["columns"])]
@@ -107,11 +107,6 @@ def _accuracy_part(arms: Any) -> Part:
     ]
     runs = wr.Runset(name="both arms", filters=arms)
     return Part("Accuracy over rho", "A point a run. rho is 0 in the SGD arm.", panels, runs)
-
-
-def _tag(name: str, scale: str) -> str:
-    # The same limit as for the tags of runs.
-    return session.fit(f"{name}/{scale}", session.TAG)
 
 
 def view_id(sweep: str) -> str:
@@ -190,7 +185,8 @@ def workspace(made: Sequence[Part], entity: str, project: str, name: str, scale:
         )
         for part in made
     ]
-    mine = expr.Or(expr.Tags().isin([_tag(name, scale)]), expr.Metric("ID") == id_of(name, scale))
+    tag = session.fit(f"{name}/{scale}", session.TAG)
+    mine = expr.Or(expr.Tags().isin([tag]), expr.Metric("ID") == id_of(name, scale))
     view = ws.Workspace(
         entity=entity,
         project=project,

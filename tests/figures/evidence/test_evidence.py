@@ -66,21 +66,22 @@ def test_a_random_effects_mean_by_the_book() -> None:
     variances = 1 / cases - 1 / (cases + others) + 1 / without - 1 / (without + healthy)
     found = slopes.pooled(ratios, np.sqrt(variances))
     # As metafor gives it with method="DL".
-    assert (found.q, found.tau**2, found.mean) == pytest.approx((152.2330, 0.3088, -0.7141), abs=1e-4)
+    assert (found["q"], found["tau"] ** 2, found["slope"]) == pytest.approx((152.2330, 0.3088, -0.7141), abs=1e-4)
     # Hartung and Knapp, by their own formula.
-    weights = 1 / (variances + found.tau**2)
-    error = math.sqrt((weights * (ratios - found.mean) ** 2).sum() / 12 / weights.sum())
-    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 12) * max(error, weights.sum() ** -0.5))
-    assert found.p == pytest.approx(stats.chi2.sf(found.q, 12))
+    weights = 1 / (variances + found["tau"] ** 2)
+    error = math.sqrt((weights * (ratios - found["slope"]) ** 2).sum() / 12 / weights.sum())
+    half_width = stats.t.ppf(0.975, 12) * max(error, weights.sum() ** -0.5)
+    assert found["high"] - found["slope"] == pytest.approx(half_width)
+    assert found["q_p"] == pytest.approx(stats.chi2.sf(found["q"], 12))
 
 
 def test_equal_effects_have_nothing_between_them() -> None:
     errors = np.array([0.1, 0.2, 0.4])
     found = slopes.pooled(np.full(3, 0.3), errors)
-    assert (found.q, found.tau, found.p) == pytest.approx((0, 0, 1))
-    assert found.mean == pytest.approx(0.3)
+    assert (found["q"], found["tau"], found["q_p"]) == pytest.approx((0, 0, 1))
+    assert found["slope"] == pytest.approx(0.3)
     # Where nothing differs the interval is that of the weighted mean, with Student's t for three studies.
-    assert found.high - 0.3 == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt((errors**-2).sum()))
+    assert found["high"] - 0.3 == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt((errors**-2).sum()))
 
 
 def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:

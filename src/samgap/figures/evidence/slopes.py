@@ -6,7 +6,6 @@ Knapp (2001) for the interval, which is never shorter than with a factor of 1 (R
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,20 +23,12 @@ MEAN = "mean"
 NORMAL = float(special.ndtri(0.975))
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """A random-effects mean."""
+def pooled(effects: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """The mean of effects (studies,) with their standard errors, for two studies or more, as columns of `table`.
 
-    mean: float
-    low: float  # 95 %
-    high: float
-    tau: float  # standard deviation between studies
-    q: float  # Cochran's Q
-    p: float  # of such a Q or a larger one, if all studies have the same effect
-
-
-def pooled(effects: np.ndarray, errors: np.ndarray) -> Pooled:
-    """The mean of effects (studies,) with their standard errors, for two studies or more."""
+    tau is the standard deviation between studies, q Cochran's Q, and q_p the chance of such a Q or a larger one if all
+    studies have the same effect.
+    """
     free, weights = len(effects) - 1, errors**-2.0
     q = float((weights * (effects - np.average(effects, weights=weights)) ** 2).sum())
     tau2 = max(0.0, (q - free) / (weights.sum() - (weights**2).sum() / weights.sum()))
@@ -45,7 +36,8 @@ def pooled(effects: np.ndarray, errors: np.ndarray) -> Pooled:
     mean = float(np.average(effects, weights=weights))
     factor = max(1.0, float((weights * (effects - mean) ** 2).sum()) / free)
     half_width = float(special.stdtrit(free, 0.975)) * math.sqrt(factor / weights.sum())
-    return Pooled(mean, mean - half_width, mean + half_width, math.sqrt(tau2), q, float(special.chdtrc(free, q)))
+    ends = {"low": mean - half_width, "high": mean + half_width}
+    return {"slope": mean} | ends | {"tau": math.sqrt(tau2), "q": q, "q_p": float(special.chdtrc(free, q))}
 
 
 def table(several: list[Series]) -> pd.DataFrame:
@@ -106,10 +98,7 @@ def _means(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for rule, rows in groups:
         if len(rows) > 1:
             # Unlike a standard error, an interval shows how uncertain the noise of few seeds is.
-            found = pooled(rows["slope"].to_numpy(), ((rows["high"] - rows["low"]) / 2 / NORMAL).to_numpy())
             yield {
                 "study": MEAN, "data": ", ".join(dict.fromkeys(rows["data"])), "unit": rows["unit"].iloc[0],
-                "rule": rule, "unbiased": rule == "unbiased", "sizes": len(rows), "slope": found.mean,
-                "low": found.low, "high": found.high, "left_out": "", "in_mean": False, "tau": found.tau, "q": found.q,
-                "q_p": found.p,
-            }  # fmt: skip
+                "rule": rule, "unbiased": rule == "unbiased", "sizes": len(rows), "left_out": "", "in_mean": False,
+            } | pooled(rows["slope"].to_numpy(), ((rows["high"] - rows["low"]) / 2 / NORMAL).to_numpy())  # fmt: skip

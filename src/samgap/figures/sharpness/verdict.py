@@ -25,8 +25,8 @@ class Flatness(Judgment):
     claim: str
     seeds: int  # number of seeds with all of their runs
     diverged: int  # number of runs
-    p: float  # for the claim
-    other_p: float  # for its opposite
+    p: float = math.nan  # for the claim
+    other_p: float = math.nan  # for its opposite
     within: int = 0  # third question: number of runs with an allowed lambda_max
     runs: int = 0  # third question: number of runs in all
 
@@ -41,10 +41,9 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Flatness:
     claim = "SAM's lambda_max is smaller"
     whole, left_out = complete_seeds(runs, TOP, rhos)
     sam = [rho for rho in rhos if rho > 0]
-    if problem := _problem(runs, len(whole), TOP):
+    lacking = "it needs runs with rho 0 and with rho above 0" if 0 not in rhos or not sam else ""
+    if problem := _problem(runs, len(whole), TOP) or lacking:
         return _inconclusive(runs, claim, problem, len(whole))
-    if 0 not in rhos or not sam:
-        return _inconclusive(runs, claim, "it needs runs with rho 0 and with rho above 0", len(whole))
     gains = whole[0] - whole[sam].mean(axis=1)
     p, other_p = above(gains), above(-gains)
     mean, beside = gains.mean(), f"in the mean over rho and {len(whole)} seeds{left_out}"
@@ -65,10 +64,9 @@ def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Flatness:
     """
     claim = "s_2 falls as rho grows"
     whole, left_out = complete_seeds(runs, "s_2", rhos)
-    if problem := _problem(runs, len(whole), "s_2"):
+    lacking = f"a trend needs 3 values of rho, and there are {len(rhos)}" if len(rhos) < 3 else ""
+    if problem := _problem(runs, len(whole), "s_2") or lacking:
         return _inconclusive(runs, claim, problem, len(whole))
-    if len(rhos) < 3:
-        return _inconclusive(runs, claim, f"a trend needs 3 values of rho, and there are {len(rhos)}", len(whole))
     values = whole[list(rhos)].to_numpy()
     p, other_p = (float(stats.page_trend_test(way, method="exact").pvalue) for way in (values[:, ::-1], values))
     first, last = values[:, 0].mean(), values[:, -1].mean()
@@ -91,19 +89,16 @@ def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Flatness:
     claim = "lambda_max (1 + rho lambda_max) <= 2/eta"
     known = runs["within"].dropna().astype(bool)
     within, seeds = int(known.sum()), int(runs[SEED].nunique())
-    if problem := _problem(runs, 2, TOP) or _not_meant(settings):
+    lacking = f"{len(runs) - len(known)} run(s) have no {TOP}" if len(known) < len(runs) else ""
+    if problem := _problem(runs, 2, TOP) or _not_meant(settings) or lacking:
         return _inconclusive(runs, claim, problem, seeds)
-    if len(known) < len(runs):
-        return _inconclusive(runs, claim, f"{len(runs) - len(known)} run(s) have no {TOP}", seeds)
     answer: Answer = "inconclusive"
     if within == len(known):
         answer = "reproduced"
     elif 2 * within < len(known):
         answer = "not reproduced"
     reason = f"{within} of {len(known)} runs end where {claim}, as linear stability allows"
-    return Flatness(
-        str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, math.nan, math.nan, within, len(known)
-    )
+    return Flatness(str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, within=within, runs=len(known))
 
 
 def complete_seeds(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.DataFrame, str]:
@@ -143,6 +138,4 @@ def _tested(
 def _inconclusive(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Flatness:
     diverged = int((runs["status"] == "diverged").sum())
     reason = f"whether {claim}: {problem}"
-    return Flatness(
-        str(runs["series"].iloc[0]), "inconclusive", reason, claim, seeds, diverged, math.nan, math.nan,
-    )  # fmt: skip
+    return Flatness(str(runs["series"].iloc[0]), "inconclusive", reason, claim, seeds, diverged)
