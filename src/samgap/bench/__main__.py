@@ -42,7 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(part: str, smoke: bool) -> dict[str, Any]:
     """Print the rows of a part as they are measured; return them with their provenance."""
-    commit, dirty = provenance.commit()
     rows = []
     for row in importlib.import_module(f"samgap.bench.{part}").rows(smoke):
         print(text(row), flush=True)
@@ -51,7 +50,7 @@ def _measure(part: str, smoke: bool) -> dict[str, Any]:
         if row.profile:
             print(f"\n{row.what}, {row.against}: profile of a whole run\n{row.profile}\n")
     return {
-        "commit": commit, "dirty": dirty, "created": provenance.now(),
+        **provenance.sources(), "created": provenance.now(),
         "versions": provenance.versions(), "processor": _processor(), "smoke": smoke,
         "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
     }  # fmt: skip

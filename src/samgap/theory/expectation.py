@@ -16,7 +16,9 @@ from samgap.theory.stability import Minimum, jacobians, spectral_radius
 def step(problem: Problem, points: Array, rho: float, eta: float) -> Array:
     """All n outcomes of one step from points (..., d), as (..., n, d)."""
     halves = points[..., None, :] + rho * problem.gradients(points)
-    return np.asarray(points[..., None, :] - eta * _own(problem, halves))
+    # halves[..., i, :] belongs to draw i, so only grad f_i is computed there.
+    residuals = (halves * problem.rows).sum(-1) - problem.offsets
+    return np.asarray(points[..., None, :] - eta * (problem.link.slope(residuals)[..., None] * problem.rows))
 
 
 def worst_ratios(problem: Problem, rho: float, eta: float, steps: int) -> Array:
@@ -62,9 +64,3 @@ def sampled(
         points = step(problem, points, rho, eta)[np.arange(count), draws]
     values = problem.values(points)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(count))
-
-
-def _own(problem: Problem, halves: Array) -> Array:
-    # halves[..., i, :] belongs to draw i, so only grad f_i is computed there.
-    residuals = (halves * problem.rows).sum(-1) - problem.offsets
-    return np.asarray(problem.link.slope(residuals)[..., None] * problem.rows)

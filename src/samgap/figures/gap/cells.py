@@ -134,11 +134,6 @@ def chosen(protocol: Protocol, cell: Cell, fixed_rho: float) -> tuple[list[float
     return rhos, np.array([sam.loc[rho, seed] for rho, seed in zip(rhos, seeds, strict=True)])
 
 
-def radii(protocol: Protocol, cell: Cell) -> null.Rhos:
-    """Return the rhos from which a protocol chooses, or their number if that is sufficient."""
-    return tuple(map(float, cell.sam_acc.index)) if protocol == "quadratic" else len(cell.sam_acc)
-
-
 def best_of(accuracies: pd.DataFrame) -> float:
     """Return the rho with the best mean accuracy, the smallest of equal ones."""
     # Rounded, so that two means that differ in the last bit are equal and the smaller rho wins on every machine.
@@ -154,7 +149,7 @@ def summary(
     Args:
         protocol: how rho was chosen.
         accuracies, differences: of the seeds.
-        rhos: those to choose from.
+        rhos: those to choose from, or their number if that is sufficient.
         sgd_runs: for each one of SAM.
     """
     n, mean = len(differences), float(differences.mean())

@@ -19,7 +19,6 @@ from samgap.figures.gap.cells import (
     chosen,
     complete,
     context,
-    radii,
     std,
     summary,
 )  # fmt: skip
@@ -129,7 +128,8 @@ def _of_cell(cell: Cell, fixed_rho: float, sgd_runs: float) -> tuple[dict[str, A
             continue
         rhos, accuracies = choice
         differences = accuracies - cell.sgd_acc.to_numpy()
-        row |= summary(protocol, accuracies, differences, radii(protocol, cell), sgd_runs)
+        of = tuple(map(float, cell.sam_acc.index)) if protocol == "quadratic" else len(cell.sam_acc)
+        row |= summary(protocol, accuracies, differences, of, sgd_runs)
         row[f"{protocol}_rho"] = float(np.median(rhos)) if protocol == "quadratic" else min(multimode(rhos))
         for seed, rho, difference in zip(cell.sam_acc, rhos, differences, strict=True):
             by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})

@@ -115,19 +115,14 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     return shown(rows)
 
 
-def bounds(table: Table) -> str:
-    """Return a sentence with the assumptions of the table's limits and the settings of the runs."""
-    settings = next((record for record in table.records if record.rho), table.records[0]).settings
-    rule, momentum = settings["ascent"]["name"], settings["optimizer"].get("momentum") or 0
-    return (
-        "allowed and within are those of un-normalized SAM without momentum, bounds those of its batches of one "
-        f"example; these runs have ascent {rule}, momentum {momentum:g} and batches of {settings['batch_size']}."
-    )
-
-
 def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list[str]:
     """Return the notes that a reader of the numbers needs."""
-    notes = [bounds(table)]
+    settings = next((record for record in table.records if record.rho), table.records[0]).settings
+    rule, momentum = settings["ascent"]["name"], settings["optimizer"].get("momentum") or 0
+    notes = [
+        "allowed and within are those of un-normalized SAM without momentum, bounds those of its batches of one "
+        f"example; these runs have ascent {rule}, momentum {momentum:g} and batches of {settings['batch_size']}."
+    ]
     outputs = table.records[0].settings["data"]["classes"]
     scales = {
         "squared": f"summed over outputs; curvature of the mean over {outputs} is smaller by that factor",
