@@ -23,27 +23,23 @@ naming.register()
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="evidence")
 def main(config: DictConfig) -> None:
     """Write tables and pictures to root/evidence, where `samgap.report` finds them, and print what they come to."""
-    with cli.sentences():
-        write(Path(naming.plain(config, "root")["root"]))
-
-
-def write(root: Path) -> None:
-    """Write the tables and pictures, and print what they come to."""
     from samgap.figures import picture  # only after `cli` has set the backend
 
-    several = results.read([REFERENCE, root])
-    found, folder = tables.make(several), root / "evidence"
-    tables.write(found, folder, [one.study for one in several])
-    below = f"commit {provenance.commit()[0][:7]}, {provenance.now()[:10]}"
-    with style():
-        for name, charts in found.charts().items():
-            kind = name.partition("-")[0]
-            drawn = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
-            picture.save(drawn, folder / name)
-    for title, table in found.shown().items():
-        print(f"{title}:\n\n{console.table(table)}\n")
-    print("\n".join(found.said()))
-    print(f"\n{folder}/*.{{csv,pdf,png}}")
+    with cli.sentences():
+        root = Path(naming.plain(config, "root")["root"])
+        several = results.read([REFERENCE, root])
+        found, folder = tables.make(several), root / "evidence"
+        tables.write(found, folder, [one.study for one in several])
+        below = f"commit {provenance.commit()[0][:7]}, {provenance.now()[:10]}"
+        with style():
+            for name, charts in found.charts().items():
+                kind = name.partition("-")[0]
+                drawn = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
+                picture.save(drawn, folder / name)
+        for title, table in found.shown().items():
+            print(f"{title}:\n\n{console.table(table)}\n")
+        print("\n".join(found.said()))
+        print(f"\n{folder}/*.{{csv,pdf,png}}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The data that pruners score with: training images and the loss of the run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,11 @@ from samgap.errors import SettingError, said
 MODES = ("train", "eval")
 
 
-class Images(Protocol):
-    """A tensor, or images that are read from disk on access."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """(N, c, h, w)."""
-
-    def __getitem__(self, which: Tensor, /) -> Tensor:
-        """The images at these positions."""
-
-
 @dataclass(frozen=True, eq=False)
 class Examples:
     """The training set without augmentation: N images, C classes, batches of B."""
 
-    images: Images  # (N, c, h, w), as stored
+    images: Any  # (N, c, h, w), as stored: a tensor, or images that are read from disk on access
     labels: Tensor  # (N,)
     normalize: Callable[[Tensor], Tensor]  # stored images to the net's input
     loss: Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels (B,), mean over the batch

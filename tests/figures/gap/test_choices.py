@@ -21,7 +21,7 @@ def rows(*means: float, std: float = 0.1, seeds: int = 8) -> np.ndarray:
 
 
 def numbers(*values: float) -> list[Number]:
-    return [Number(61_035, "SGD", value) for value in values]
+    return [(61_035, "SGD", value) for value in values]
 
 
 def test_one_number_by_hand() -> None:

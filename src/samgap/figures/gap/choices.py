@@ -12,7 +12,7 @@ simulated. A choice does not fit if p < .05.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,14 +30,7 @@ STUDIES = 10_000
 AGAINST = " against "
 SAM_BY_RHO = "fig7_rho"  # published SAM at every rho
 ARMS = {"SGD": "sgd", "SAM": "fixed"}  # and their columns among our cells
-
-
-class Number(NamedTuple):
-    """A published accuracy."""
-
-    params: int
-    arm: str
-    value: float  # percent
+Number = tuple[int, str, float]  # a published accuracy: parameters, arm, percent
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def verdicts(question: Question) -> list[Nearer]:
         pair = cells[cells["params_total"] == row["params"]]
         for arm, key in ARMS.items():
             if len(pair) == 2 and pd.notna(row[f"{arm.lower()}_acc"]):
-                numbers.append(Number(row["params"], arm, row[f"{arm.lower()}_acc"]))
+                numbers.append((row["params"], arm, row[f"{arm.lower()}_acc"]))
                 mine = pair.set_index(axis)[[f"{key}_acc", f"{key}_std", "n"]]
                 first.append(mine.loc[named[0]].to_numpy())
                 second.append(mine.loc[named[1]].to_numpy())
@@ -119,7 +112,7 @@ def judge(named: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
         first, second: (numbers, 3), each number's mean, standard deviation and seeds with either choice.
         numbers: published.
     """
-    series, theirs = AGAINST.join(named), np.array([number.value for number in numbers])
+    series, theirs = AGAINST.join(named), np.array([value for _, _, value in numbers])
     if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
         reason = "a comparison needs published numbers, and two seeds that differ at each"
         return Nearer(series, "inconclusive", reason, len(theirs), math.nan, math.nan, math.nan, math.nan, [])
