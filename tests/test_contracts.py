@@ -18,7 +18,7 @@ from samgap.curvature.probes import Subject
 from samgap.data.sets import Raw, Split
 from samgap.losses import correct, cross_entropy
 from samgap.models.count import count
-from samgap.models.init import initialize
+from samgap.models.make import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.wrapper import Wrapper

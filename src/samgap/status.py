@@ -15,34 +15,29 @@ from samgap.runs.sweeps import Watch, format_duration
 def main(config: DictConfig) -> None:
     """Print a line for each sweep below `root`, and a sentence for each of its runs that failed."""
     with cli.sentences():
-        show(Path(naming.plain(config, "root")["root"]))
-
-
-def show(root: Path) -> None:
-    """Print the state of every sweep below `root`."""
-    found = sweeps.find(root)
-    if not found:
-        print(f"No sweep in {root} yet.")
-    lacking = False
-    for name, scale in found:
-        try:
-            watch = Watch(sweeps.read(root, name, scale), root)
-        except SettingError as error:
-            print(f"{name}/{scale}: {error}")
-            continue
-        progress = watch.look()
-        lacking |= progress.finished < progress.total
-        line = f"{name}/{scale}: {progress.text()}"
-        if progress.cost_left and (left := progress.seconds_left) is not None:
-            line += f", about {format_duration(left)} of one worker left"
-        print(line)
-        for folder in watch.running:
-            if epoch := sweeps.epoch(watch.runs / folder):
-                print(f"  {folder}: {epoch}")
-        for folder, problem in watch.problems.items():
-            print(f"  {folder}: {problem}")
-    if lacking:
-        print("Look at what failed or is missing: the command of a sweep, typed again, carries it out.")
+        root, lacking = Path(naming.plain(config, "root")["root"]), False
+        found = sweeps.find(root)
+        if not found:
+            print(f"No sweep in {root} yet.")
+        for name, scale in found:
+            try:
+                watch = Watch(sweeps.read(root, name, scale), root)
+            except SettingError as error:
+                print(f"{name}/{scale}: {error}")
+                continue
+            progress = watch.look()
+            lacking |= progress.finished < progress.total
+            line = f"{name}/{scale}: {progress.text()}"
+            if progress.cost_left and (left := progress.seconds_left) is not None:
+                line += f", about {format_duration(left)} of one worker left"
+            print(line)
+            for folder in watch.running:
+                if epoch := sweeps.epoch(watch.runs / folder):
+                    print(f"  {folder}: {epoch}")
+            for folder, problem in watch.problems.items():
+                print(f"  {folder}: {problem}")
+        if lacking:
+            print("Look at what failed or is missing: the command of a sweep, typed again, carries it out.")
 
 
 if __name__ == "__main__":

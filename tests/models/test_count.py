@@ -7,7 +7,7 @@ from torch import nn
 
 from samgap.errors import SettingError
 from samgap.models.count import count, nearest_width
-from samgap.models.init import initialize
+from samgap.models.make import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.models.resnet50 import ResNet50

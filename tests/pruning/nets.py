@@ -5,7 +5,7 @@ from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samgap.models.init import initialize
+from samgap.models.make import initialize
 from samgap.pruning.examples import Examples
 
 

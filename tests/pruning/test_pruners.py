@@ -10,7 +10,7 @@ from torch.func import functional_call, grad
 from torch.nn import functional as F
 
 from samgap.errors import SettingError
-from samgap.models.init import initialize
+from samgap.models.make import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.models.resnet50 import ResNet50

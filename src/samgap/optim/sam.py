@@ -150,7 +150,8 @@ class SAM(Wrapper):
 
     def _save(self, weights: list[Tensor]) -> list[Tensor]:
         # Reuse memory; reallocate only if the set of weights with gradients changes.
-        if [_kind(copy) for copy in self._saved] != [_kind(w) for w in weights]:
+        kinds = [[(t.shape, t.dtype, t.device) for t in tensors] for tensors in (self._saved, weights)]
+        if kinds[0] != kinds[1]:
             self._saved = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._saved, weights)
         return self._saved
@@ -189,10 +190,6 @@ def ratio(length: float, norm: Tensor) -> Tensor:
 
 def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:

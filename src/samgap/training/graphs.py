@@ -62,10 +62,6 @@ class GraphStepper(EagerStepper):
             self.advance()
         return rates
 
-    def momentum(self, name: str) -> Tensor | None:
-        """Return the momentum of a weight, None before the first step."""
-        return self.wrapper.base.state[self.named[name]].get("momentum_buffer")
-
     @property
     def named(self) -> dict[str, Any]:
         """The weights by name."""

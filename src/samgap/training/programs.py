@@ -88,7 +88,8 @@ class Program:
         self.rows = [*runs, *[runs[-1]] * (len(self.rows) - len(runs))]
         for number, run in enumerate(self.rows):
             for name, row in self.state.momenta.items():
-                momentum = run.momentum(name)  # from 0, SGD's first one is the gradient
+                # None before the first step; from 0, SGD's first one is the gradient.
+                momentum = run.wrapper.base.state[run.named[name]].get("momentum_buffer")
                 row[number].copy_(torch.zeros_like(row[number]) if momentum is None else momentum)
             _copy(self.state.weights, number, run.named)
             _copy(self.state.buffers, number, dict(run.net.named_buffers()))
@@ -232,16 +233,11 @@ def _each(operator: Any) -> Callable[..., list[Tensor]]:
     return apply
 
 
-def _each_in_place(operator: Any) -> Callable[..., None]:
-    apply = _each(operator)
-    return lambda *operands: (apply(*operands), None)[1]
-
-
 _aten: Any = torch.ops.aten
 INSTEAD: dict[Any, Callable[..., Any]] = {
     _aten._foreach_mul.Tensor: _each(torch.mul),
     _aten._foreach_mul.List: _each(torch.mul),
     _aten._foreach_mul.Scalar: _each(torch.mul),
     _aten._foreach_sub.List: _each(torch.sub),
-    _aten._foreach_sub_.List: _each_in_place(Tensor.sub_),
+    _aten._foreach_sub_.List: lambda *operands: (_each(Tensor.sub_)(*operands), None)[1],
 }
