@@ -1,12 +1,13 @@
 """Write a file in one step, so that no reader sees half of it, even after a crash."""
 
 import contextlib
+import csv
 import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Do as `replace` with a text; Python escapes replace characters without a UTF-8 form, as file names may have."""
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def replace_rows(path: Path, rows: Sequence[Mapping[str, Any]], **dialect: Any) -> list[str]:
+    """Do as `replace` with the rows of a CSV file, empty where a key is lacking; return the columns as they came."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, **dialect)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    replace(path, write)
+    return columns
 
 
 def read_json(path: Path, advice: str) -> Any:

@@ -14,6 +14,7 @@ from samgap import draw
 from samgap.errors import SettingError
 from samgap.figures import archive, kind
 from samgap.figures.table import collect
+from samgap.files import replace_rows
 from samgap.runs import measurements, records, sweeps
 from tests.figures import probed
 
@@ -66,7 +67,7 @@ def test_what_is_in_the_store_stays(kept: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, 0.1, 1e-7, True, "", "text", "1", "null", '"', "a,b\nc", [0.5, "x"], {}])
 def test_a_cell_comes_back_as_it_was(value: object, tmp_path: Path) -> None:
-    archive.write_rows(tmp_path / "rows.csv", [{"a": value, "b": 1}, {"b": 2}], archive.encode)
+    replace_rows(tmp_path / "rows.csv", [{"a": archive.encode(value), "b": "1"}, {"b": "2"}], lineterminator="\n")
     first, second = archive.read_rows(tmp_path / "rows.csv", archive.decode)
     assert first == {"a": value, "b": 1}
     assert type(first["a"]) is type(value)

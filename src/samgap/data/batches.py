@@ -135,18 +135,12 @@ class FileImages(Dataset[Batch]):
 
 
 class Blocks(Dataset[tuple[Tensor, Tensor]]):
-    """Consecutive images and labels of a part, without augmentation; the last block may be smaller."""
+    """Consecutive images and labels of a part, without augmentation."""
 
-    def __init__(self, part: Split, size: int) -> None:
-        self.part, self.size = part, size
+    def __init__(self, part: Split) -> None:
+        self.part = part
 
-    def __len__(self) -> int:
-        return -(-len(self.part) // self.size)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        if number >= len(self):
-            raise IndexError
-        which = slice(number * self.size, (number + 1) * self.size)
+    def __getitem__(self, which: slice) -> tuple[Tensor, Tensor]:
         return shared(self.part.images[which], self.part.labels[which])
 
 
@@ -185,10 +179,11 @@ def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> It
         device: of the result.
         workers: processes that read files; 0 reads in this process.
     """
-    loader: Any = Blocks(part, size)
+    whole, where = Blocks(part), [slice(first, first + size) for first in range(0, len(part), size)]
+    loader: Any = map(whole.__getitem__, where)
     if isinstance(part.images, ImageFiles):
-        pinned = device.type == "cuda"
-        loader = DataLoader(loader, None, pin_memory=pinned, generator=torch.Generator(), **reading(workers))
+        own = {"sampler": where, "pin_memory": device.type == "cuda", "generator": torch.Generator()}
+        loader = DataLoader(whole, None, **own, **reading(workers))
     for block, labels in loader:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 

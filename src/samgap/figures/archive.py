@@ -16,7 +16,7 @@ from typing import Any
 from samgap import reference
 from samgap.errors import SettingError
 from samgap.figures.table import Table
-from samgap.files import read_json, replace, replace_text
+from samgap.files import read_json, replace_rows, replace_text
 from samgap.runs import identity, measurements, records, sweeps
 from samgap.runs.records import METRICS, RunRecord
 from samgap.runs.sweeps import Member, Sweep
@@ -47,14 +47,15 @@ def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
         varying = {key: value for key, value in own.items() if key not in shared}
         rows.append(member.axes | {"folder": member.folder, "cost": member.cost, "status": own["status"]} | varying)
     sweep = {key: value for key, value in dataclasses.asdict(table.sweep).items() if key != "members"}
-    write_rows(folder / RUNS, rows, encode)
+    texts = [{key: encode(value) for key, value in row.items()} for row in rows]
+    replace_rows(folder / RUNS, texts, lineterminator="\n")
     replace_text(folder / SHARED, json.dumps({"sweep": sweep, "shared": shared}, indent=1, allow_nan=False) + "\n")
     if METRICS in files:
         paths = {name: sweeps.runs(root) / name / METRICS for name in cells}
         curves = [
             {"folder": name} | row for name, path in paths.items() if path.exists() for row in read_rows(path, str)
         ]
-        write_rows(folder / CURVES, curves, str)
+        replace_rows(folder / CURVES, curves, lineterminator="\n")
     if "probes" in files:
         found = {name: _probes(sweeps.runs(root) / name) for name in cells}
         replace_text(folder / PROBES, json.dumps(found, allow_nan=False) + "\n")
@@ -85,7 +86,7 @@ def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
         if records.read(place, record.identity) is not None:
             continue
         if record.folder in curves:
-            write_rows(place / METRICS, curves[record.folder], str)
+            replace_rows(place / METRICS, curves[record.folder], lineterminator="\n")
         for name, one in probes.get(record.folder, {}).items():
             measurements.write(place, name, one)
         records.write(dataclasses.replace(record, restored=True), place)
@@ -152,19 +153,6 @@ def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:
 def _probes(folder: Path) -> dict[str, Any]:
     names = sorted(path.stem for path in (folder / measurements.FOLDER).glob("*.json"))
     return {name: measurements.read(folder, name) for name in names}
-
-
-def write_rows(path: Path, rows: list[Cells], encode: Callable[[Any], str]) -> None:
-    """Write a CSV file; a key that a row lacks is an empty cell."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-
-    def write_(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([encode(row[key]) if key in row else "" for key in columns] for row in rows)
-
-    replace(path, write_)
 
 
 def read_rows(path: Path, decode: Callable[[str], Any]) -> Iterator[Cells]:

@@ -19,7 +19,7 @@ from samgap.training.task import Row
 class CurveFile(Checkpoint):
     """Adds a row after each epoch; a `Checkpoint`, since Lightning calls these after the task's own hooks.
 
-    At any time the file equals what `write` would write for the epochs so far.
+    At any time the file equals what `files.replace_rows` would write for the epochs so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,21 +48,7 @@ class CurveFile(Checkpoint):
                 with self.path.open("a", newline="", encoding="utf-8") as file:
                     csv.DictWriter(file, self.columns).writerow(curve[-1])
             else:
-                self.columns = write(curve, self.path)
+                self.columns = files.replace_rows(self.path, curve)
         except OSError as error:
             self.columns = []
             warnings.warn(f"{self.path} could not be written ({error.strerror}): the run goes on.", stacklevel=2)
-
-
-def write(curve: list[Row], path: Path) -> list[str]:
-    """Write the whole curve in one step; return its columns in order of first appearance."""
-    columns = list(dict.fromkeys(key for row in curve for key in row))
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(curve)
-
-    files.replace(path, fill)
-    return columns

@@ -25,7 +25,7 @@ from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LAST, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
-from samgap.training import build, curve, devices, lightning, probing, ranks, stacked
+from samgap.training import build, devices, lightning, probing, ranks, stacked
 from samgap.training.checkpoint import LastCheckpoint, found
 from samgap.training.curve import CurveFile
 from samgap.training.numerics import numerics
@@ -141,7 +141,7 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
             return record
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
-        curve.write(task.curve, folder / METRICS)
+        files.replace_rows(folder / METRICS, task.curve)
         if record.status == "done" and not task.data.regression:
             hits.write({name: part.numpy() for name, part in task.hits.items()}, folder)
         if record.status == "done" and (names := measurements.missing(plan.requested, folder)):
