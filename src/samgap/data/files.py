@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from samgap import seeds
@@ -59,14 +60,11 @@ class ImageFiles:
         Raises:
             SettingError: a file is not an image.
         """
-        # It imports Lightning; and without worker processes, layers use these global generators too.
-        from pytorch_lightning.utilities.seed import isolate_rng
-
         transform = _transform(
             self.size, is_training=True, scale=self.area, hflip=0.5 if flip else 0.0, color_jitter=None
         )
         images = []
-        with isolate_rng(include_cuda=False):
+        with isolate_rng(include_cuda=False):  # without worker processes, layers use these generators too
             for position in positions.tolist():
                 own = seeds.derive(seed, position)
                 random.seed(own)  # timm draws crops from Python's generator and flips from torch's

@@ -46,14 +46,10 @@ def _judge(series: Series) -> Verdict:
     line = Slope.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
     statistic, tail = trend(values)
     limit = special.stdtrit(seeds - 1, 1 - LEVEL)  # Student's t, which does not know of ties: about
-
-    def finds(slope: float) -> float:
-        return float(special.ndtr(slope / line.error - limit) if line.error else slope > 0)
-
     tested = Tested(
         series=series.label, protocol="own runs", seeds=seeds, cells=cells, statistic=statistic, tail=tail, line=line,
-        published=published_slope(series, ordered, alike, "decades"), finds=finds,
-        phrases=Phrases.of("best rho", series.x),
+        published=published_slope(series, ordered, alike, "decades"), phrases=Phrases.of("best rho", series.x),
+        finds=lambda slope: float(special.ndtr(slope / line.error - limit) if line.error else slope > 0),
     )  # fmt: skip
     return Verdict.of(tested)
 
