@@ -60,9 +60,7 @@ class ImageFiles:
         Raises:
             SettingError: a file is not an image.
         """
-        transform = _transform(
-            self.size, is_training=True, scale=self.area, hflip=0.5 if flip else 0.0, color_jitter=None
-        )
+        transform = _transform(self.size, is_training=True, scale=self.area, hflip=0.5 * flip, color_jitter=None)
         images = []
         with isolate_rng(include_cuda=False):  # without worker processes, layers use these generators too
             for position in positions.tolist():

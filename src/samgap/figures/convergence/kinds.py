@@ -35,11 +35,8 @@ class Convergence(Kind):
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
         """See `study.kept`. Which runs diverged is not kept with their rule."""
-        return (
-            super().judge_again(report, frame)
-            if report["runs"]["diverged"]
-            else study.kept(report, frame, self.settings)
-        )
+        again = super().judge_again
+        return again(report, frame) if report["runs"]["diverged"] else study.kept(report, frame, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Return charts of the loss over epochs."""

@@ -158,15 +158,9 @@ def _series(frame: pd.DataFrame, facts: Settings, settings: Settings) -> tuple[s
     """What stands on the horizontal axis, and (axes, cells) of each series, with the published beside."""
     axes = [str(axis) for axis in frame.columns[: frame.columns.get_loc("params_total")]]
     x = settings["x"] if settings["x"] in frame else default_x(frame, axes)
-    equal_parameters = facts.get(
-        "thinned", have_equal_parameters(frame, axes)
-    )  # results of before do not say it, and are whole
-    over = settings["series"]
-    over = (
-        series_axes(axes, x, equal_parameters=equal_parameters)
-        if over is None
-        else [axis for axis in over if axis in axes]
-    )
+    equal = facts.get("thinned", have_equal_parameters(frame, axes))  # results of before do not say it, and are whole
+    over = series_axes(axes, x, equal_parameters=equal) if settings["series"] is None else settings["series"]
+    over = [axis for axis in over if axis in axes]
     return x, [(named, cells.sort_values(x)) for named, cells in groups(frame, over)]
 
 
@@ -204,11 +198,7 @@ def _across(frame: pd.DataFrame, x: str) -> Axis:
     if x != "pruner.sparsity" or cells.groupby(x)["params_total"].nunique().max() > 1:
         return Axis(x, x)
     totals = cells.groupby(x)["params_total"].first()
-    ticks = tuple(
-        (place, f"{place:.3g}\n{style.compact(total)}") for place, total in zip(totals.index, totals, strict=True)
-    )
-    live = " to ".join(
-        style.compact(count) for count in sorted({cells["params_live"].min(), cells["params_live"].max()})
-    )
+    ticks = tuple((place, f"{place:.3g}\n{style.compact(total)}") for place, total in totals.items())
+    live = " to ".join(style.compact(count) for count in sorted({*cells["params_live"].agg(["min", "max"])}))
     title = "sparsity: share of kernel weights removed; parameters before it"
     return Axis(f"{title}\n({live} live, biases and batch norm included)", x, ticks=ticks)
