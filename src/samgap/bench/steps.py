@@ -149,7 +149,7 @@ def _case(case: Case, everything: bool) -> Iterator[Row]:
     for arm, rho in (("SAM", RHO), ("SGD", 0.0))[: 1 + mlp]:
         peers: dict[str, Peer] = {}
         jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=rho, sgd=SGD)
-        peers["the JAX step"] = lambda jax=jax: float(jax())  # JAX returns before a step has ended
+        peers["the JAX step"] = lambda jax=jax: float(jax())  # type: ignore[misc]  # JAX returns before a step ends
         goals = {"the JAX step": case.goal if rho else 1.0}
         note = ""
         if everything and rho:

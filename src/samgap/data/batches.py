@@ -182,8 +182,8 @@ def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> It
     whole, where = Blocks(part), [slice(first, first + size) for first in range(0, len(part), size)]
     loader: Any = map(whole.__getitem__, where)
     if isinstance(part.images, ImageFiles):
-        own = {"sampler": where, "pin_memory": device.type == "cuda", "generator": torch.Generator()}
-        loader = DataLoader(whole, None, **own, **reading(workers))
+        own: dict[str, Any] = {"pin_memory": device.type == "cuda", "generator": torch.Generator()} | reading(workers)
+        loader = DataLoader(whole, None, sampler=where, **own)
     for block, labels in loader:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 

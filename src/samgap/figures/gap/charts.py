@@ -198,7 +198,7 @@ def _across(frame: pd.DataFrame, x: str) -> Axis:
     if x != "pruner.sparsity" or cells.groupby(x)["params_total"].nunique().max() > 1:
         return Axis(x, x)
     totals = cells.groupby(x)["params_total"].first()
-    ticks = tuple((place, f"{place:.3g}\n{style.compact(total)}") for place, total in totals.items())
+    ticks = tuple((at, f"{at:.3g}\n{style.compact(total)}") for at, total in zip(totals.index, totals, strict=True))
     live = " to ".join(style.compact(count) for count in sorted({*cells["params_live"].agg(["min", "max"])}))
     title = "sparsity: share of kernel weights removed; parameters before it"
     return Axis(f"{title}\n({live} live, biases and batch norm included)", x, ticks=ticks)
