@@ -13,7 +13,7 @@ from samgap.figures import published
 from samgap.figures.table import Table, cell_label, curve
 from samgap.runs import measurements, sweeps
 from samgap.runs.records import METRICS, RunRecord
-from samgap.runs.sweeps import RHO, SEED
+from samgap.runs.sweeps import RHO, SEED, Sweep
 from samgap.theory.stability import ORDERS, bound, largest_curvature
 
 STOP = "stop_loss"
@@ -66,12 +66,7 @@ def look(table: Table, root: Path, names: Sequence[str], least: Sequence[str]) -
                 raise SettingError(f"{path} is not of this run: move it away and measure again.")
         found[record.folder] = mine
     if lacking:
-        override = sweeps.override_for(table.sweep.name, table.sweep.scale)
-        raise SettingError(
-            f"{len(lacking)} run(s) of {table.sweep}, {lacking[0]} the first, were not measured by the "
-            f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
-            f"(python -m samgap.train -m {override} ...)."
-        )
+        raise SettingError(_unseen(table.sweep, names, lacking))
     for name in names:
         _refuse_different(name, [one[name]["settings"] for one in found.values()])
     return found
@@ -81,6 +76,15 @@ def unseen(found: Mapping[str, Probes], names: Sequence[str]) -> list[str]:
     """Return a sentence for each of the named probes that has no results."""
     lacking = [name for name in names if found and not any(name in mine for mine in found.values())]
     return [f"Note: no results of probe {name}, which measured no run (probe=[{','.join(names)}])." for name in lacking]
+
+
+def _unseen(sweep: Sweep, names: Sequence[str], lacking: list[str]) -> str:
+    override = sweeps.override_for(sweep.name, sweep.scale)
+    return (
+        f"{len(lacking)} run(s) of {sweep}, {lacking[0]} the first, were not measured by the "
+        f"probes {' and '.join(names)}: carry out the sweep again with probe=[{','.join(names)}] "
+        f"(python -m samgap.train -m {override} ...)."
+    )
 
 
 def _refuse_different(name: str, settings: list[dict[str, Any]]) -> None:
