@@ -28,22 +28,22 @@ from tests.needs import MET
 torch.set_num_threads(1)
 naming.register()
 
-# A run of a fraction of a second.
+# Overrides for a run of a fraction of a second.
 TINY = ("epochs=2", "data.train_size=96", "data.holdout=40", "batch_size=32", "model.width=0.1")
 
 
 def config(*overrides: str, name: str = "train") -> dict[str, Any]:
-    """A composed config as plain values."""
+    """Return a composed config as plain values."""
     return copy.deepcopy(_composed(overrides, name)[1])
 
 
 def composed(*overrides: str) -> DictConfig:
-    """The same as Hydra gives it."""
+    """Return a composed config as OmegaConf objects."""
     return copy.deepcopy(_composed(overrides, "train")[0])
 
 
 def swept(*overrides: str) -> dict[str, str]:
-    """The axes that a composed config sweeps over, as one would type them."""
+    """Return the axes that a composed config sweeps over, as overrides."""
     return dict(_composed(overrides, "train")[2])
 
 
@@ -55,8 +55,8 @@ def _composed(overrides: tuple[str, ...], name: str) -> tuple[DictConfig, dict[s
     return own, OmegaConf.to_container(own, resolve=True), both.hydra.sweeper.get("params") or {}
 
 
-# Files that take longest, in order. A worker of xdist takes a file at a time (pyproject.toml), so what the tests of one
-# share is made once; and with the long ones first no worker is left alone with one at the end.
+# The slowest files, in order. A worker of xdist runs one file at a time (pyproject.toml), so tests of a file share
+# fixtures; since slow files come first, no worker is left alone with one at the end.
 LONG = (
     "test_slurm.py",
     "test_commands.py",
@@ -87,7 +87,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the long files first, or shuffle: no test may want another before it."""
+    """Put slow files first, or shuffle the tests: none may depend on their order."""
     here = Path(__file__).parent
     rank: dict[Path, float] = {here / name: number for number, name in enumerate(LONG)}
     if (seed := config.getoption("shuffle")) is not None:
@@ -98,7 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs something that is not here; CI has everything."""
+    """Skip tests that need a program which is not installed; CI has all of them."""
     for mark in item.iter_markers("needs"):
         (packages,) = mark.args
         if not MET[packages]():
@@ -109,7 +109,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was not tested, and what to install for it."""
+    """Report in one line what was not tested, and what to install for it."""
     skipped = Counter(
         packages
         for report in terminalreporter.getreports("skipped")
@@ -129,7 +129,7 @@ def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 def called(name: str, *arguments: str) -> int:
-    """Call a command as the shell would, in this process; gives its exit code."""
+    """Call a command in this process as from a shell; return its exit code."""
     main = importlib.import_module(f"samgap.{name}").main
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(cli.FULL, "0")  # the command sets it for its process
@@ -143,7 +143,7 @@ def called(name: str, *arguments: str) -> int:
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """As `called`, with what it says: command("train", "epochs=1") -> (exit code, out, err)."""
+    """As `called`, with its output: command("train", "epochs=1") -> (exit code, stdout, stderr)."""
 
     def call(name: str, *arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()
@@ -154,16 +154,16 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
     return call
 
 
-# Variables that pytest and libraries keep for themselves, from the first import or start on.
+# Environment variables that pytest and libraries set.
 OTHERS = ("PYTEST_", "PYTHONBREAKPOINT", "KMP_", "RAY_", "WANDB_SERVICE", "_TORCHINDUCTOR_")
 
 
 def state() -> dict[str, object]:
-    """What a process has one of, and a test that changed it would leave to the next."""
+    """Return global state of the process, which a test must leave as it was."""
     return {
         **{f"${name}": value for name, value in os.environ.items() if not name.startswith(OTHERS)},
         "working directory": os.getcwd(),  # noqa: PTH109
-        "sys.path": [path for path in sys.path if "site-packages" not in path],  # packages add their own
+        "sys.path": [path for path in sys.path if "site-packages" not in path],  # packages add entries
         "handlers of signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)],
         "torch's threads": torch.get_num_threads(),
         "torch's dtype": torch.get_default_dtype(),
@@ -175,10 +175,10 @@ def state() -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _process_left_as_found() -> Iterator[None]:
-    """Fail the test that changed the process, rather than one after it."""
+    """Fail the test that changed global state, rather than a later test."""
     before = state()
     yield
-    gc.unfreeze()  # what a command froze for its process, to end sooner
+    gc.unfreeze()  # a command freezes objects to exit faster
     after = state()
     changed = {what for what in before.keys() | after.keys() if before.get(what) != after.get(what)}
     assert {what: (before.get(what), after.get(what)) for what in changed} == {}
@@ -186,7 +186,7 @@ def _process_left_as_found() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _figures_closed() -> Iterator[None]:
-    """Figures that a test drew; matplotlib warns of more than twenty."""
+    """Close the figures that a test drew; matplotlib warns of more than twenty."""
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")

@@ -1,7 +1,7 @@
-"""Random words behind the commands: each call ends with exit code 0, or with another and one sentence.
+"""Random arguments for the commands: each call ends with exit code 0, or with another one and a sentence.
 
-`python -m tests.fuzz 2000 7` tries 2,000 calls with seed 7, all in this process and below a temporary folder, prints
-those that end otherwise, and leaves with 1 if there are any. What would train for long is stopped as by Ctrl-C.
+`python -m tests.fuzz 2000 7` tries 2,000 calls with seed 7, in this process and below a temporary folder, prints
+those that end otherwise, and exits with 1 if there are any. Calls that would train for long are stopped as by Ctrl-C.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
 
 from samgap import cli
 
-SECONDS = 20.0  # of one call
+SECONDS = 20.0  # duration of a call
 CONF = Path(cli.CONF)
 COMMANDS = {"train": 12, "draw": 3, "probe": 2, "status": 1, "report": 0.2, "dashboard": 1}  # and how often
-# Small enough to be over in an instant, whatever else is said.
+# Overrides that keep runs tiny, whatever the other arguments are.
 SMALL = ("epochs=1", "data.train_size=32", "batch_size=16", "model.width=0.1")
 SLOW = {"launcher": ("cores", "joblib", "gpus", "torchrun")}  # choices that start other processes
 
@@ -54,7 +54,7 @@ HYDRA = _each(
 
 
 class Words:
-    """Draws what might be typed."""
+    """Draws arguments that a user might type."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -75,7 +75,7 @@ class Words:
         )
 
     def call(self, number: int) -> tuple[str, list[str]]:
-        """A command and its arguments."""
+        """Draw a command and its arguments."""
         command = self.draw.choices([*COMMANDS], [*COMMANDS.values()])[0]
         given = [self._override() for _ in range(self.draw.choice((0, 1, 1, 1, 1, 2, 2, 3)))]
         flags = [word for _ in range(self.draw.random() < 0.3) for word in self.draw.choice(FLAGS).split("_")]
@@ -106,7 +106,7 @@ class Words:
 
 
 def ends(command: str, arguments: list[str]) -> str | None:
-    """Call a command in this process; None if it ends as it should, else what it did."""
+    """Call a command in this process; return None if it ends as it should, else what happened."""
     main = importlib.import_module(f"samgap.{command}" + (".__main__" if command == "report" else "")).main
     said = io.StringIO()
     sys.argv = [f"samgap.{command}", *arguments]
@@ -120,7 +120,7 @@ def ends(command: str, arguments: list[str]) -> str | None:
         return traceback.format_exc()
     text = said.getvalue()
     sentences = [line for line in text.splitlines() if line.startswith("samgap: ")]
-    if "Traceback" in text and "Exception ignored in" not in text:  # of a __del__ that an interrupt hit
+    if "Traceback" in text and "Exception ignored in" not in text:  # raised in a __del__ by the interrupt
         return text
     if code not in (0, 1, 2, 130):
         return f"exit code {code}\n{text}"
@@ -148,8 +148,8 @@ def _stopped(seconds: float) -> Iterator[None]:
 
 
 def fuzz(cases: int, seed: int, tell: Callable[[str], object] = print) -> int:
-    """Try `cases` calls; how many end otherwise than they should."""
-    importlib.import_module("samgap.training.run")  # an interrupt would leave half of it
+    """Try `cases` calls; return how many do not end as they should."""
+    importlib.import_module("samgap.training.run")  # an interrupted import would be incomplete
     generator, wrong = Words(seed), 0
     here, full = Path.cwd(), os.environ.get(cli.FULL)
     with tempfile.TemporaryDirectory() as place:

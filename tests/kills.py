@@ -1,8 +1,8 @@
-"""kill -9 of a sweep at random moments: it ends with the results of an undisturbed one, and leaves nothing behind.
+"""kill -9 of a sweep at random times: it ends with the results of an uninterrupted one, and leaves nothing behind.
 
-`python -m tests.kills 100 cores 7` kills sweeps of hydra/launcher=cores (or basic, gpus) a hundred times at moments of
-seed 7, each a process group with all that is in it. A sweep is started again until it is done, then a new one. The exit
-code is 1 if a result differs from those of an undisturbed sweep, or a file or process is left over.
+`python -m tests.kills 100 cores 7` kills sweeps of hydra/launcher=cores (or basic, gpus) 100 times, at times drawn with
+seed 7, each with its process group. A sweep is restarted until it is done, and then a new one is started. The exit
+code is 1 if a result differs from those of an uninterrupted sweep, or a file or process is left over.
 """
 
 import os
@@ -22,17 +22,17 @@ from tests.processes import LIMIT, alive, below, finished, hung
 GRID = ("name=mine", "epochs=25", "data.train_size=1000", "data.holdout=100", "model.width=0.5,1", "ascent.rho=0,0.1",
         "seed=0,1", "trainer.checkpoint_seconds=0", "trainer.keep_weights=true", "eval_every=5")  # fmt: skip
 LAUNCHERS = {"basic": (), "cores": (), "gpus": ("hydra.launcher.gpus=2",)}
-# What is there in the end, below the folder of results. Locks stay, since removing one is a race.
+# Files that remain in the end. Locks stay, since removing one is a race.
 KEPT = re.compile(
     r"runs/[^/]+/(record\.json|metrics\.csv|hits\.npz|weights\.pt|\.lock|\.hydra/\w+\.yaml)|mine/own/(sweep\.yaml|gpus\.csv)"
 )
-# Of a result, what differs from try to try.
+# Fields of a result that differ between runs.
 PASSING = re.compile(r'"(seconds|host|started|finished|commit|dirty)": .*')
-SECONDS = 60.0  # for what Ray started to notice that it is alone
+SECONDS = 60.0  # seconds for processes of Ray to notice that their parent is gone
 
 
 def start(root: Path, launcher: str) -> "subprocess.Popen[str]":
-    """The sweep, in a process group of its own."""
+    """Start the sweep in a process group of its own."""
     overrides = (f"root={root}", f"hydra/launcher={launcher}", *LAUNCHERS[launcher], *GRID)
     return subprocess.Popen(
         [sys.executable, "-m", "samgap.train", "-m", *overrides],
@@ -42,7 +42,7 @@ def start(root: Path, launcher: str) -> "subprocess.Popen[str]":
 
 
 def results(root: Path) -> dict[str, str | bytes]:
-    """All results below `root`: every file as it is, of records what lasts."""
+    """Return all results below `root`: the content of each file, of records without the fields that differ."""
 
     def content(path: Path) -> str | bytes:
         return PASSING.sub("", path.read_text()) if path.suffix == ".json" else path.read_bytes()
@@ -51,19 +51,19 @@ def results(root: Path) -> dict[str, str | bytes]:
 
 
 def left_over(root: Path) -> list[str]:
-    """Files that nobody will look for again."""
+    """Return the files that should not remain."""
     files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
     return [file for file in files if not KEPT.fullmatch(file)]
 
 
 def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = print) -> int:
-    """Kill sweeps `count` times; how many things came out wrong.
+    """Kill sweeps `count` times; return the number of errors.
 
     Args:
-        count: of kills; the last sweep is carried on to its end.
+        count: number of kills; the last sweep is then completed.
         launcher: a key of `LAUNCHERS`.
-        seed: of the moments.
-        tell: gets a line of progress after each try.
+        seed: seed of the times.
+        tell: called with a line of progress after each attempt.
     """
     draw, wrong, killed, starts = random.Random(seed), 0, 0, 0
     with tempfile.TemporaryDirectory() as place:
@@ -76,7 +76,7 @@ def kills(count: int, launcher: str, seed: int, tell: Callable[[str], object] = 
             before = time.monotonic()
             process, starts = start(root, launcher), starts + 1
             known: set[int] = set()
-            # A start takes seconds: half of the moments are counted from there, the others from the training on.
+            # A start takes seconds: half of the times are counted from the start, the others from the training.
             begun, after = draw.random() < 0.5, draw.uniform(0, 6)
             moment = before + after if begun else float("inf")
             while process.poll() is None and (killed >= count or time.monotonic() < moment):

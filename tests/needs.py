@@ -1,7 +1,7 @@
-"""What some tests want that a machine with Python, make and git may lack.
+"""Programs that some tests need, and that a machine with Python, make and git may lack.
 
-A need is named by the Debian packages that meet it: `@pytest.mark.needs("g++")`. tests/conftest.py skips such a test
-where it is not met, and fails it in CI, which installs everything.
+A need is named by the Debian packages that provide it: `@pytest.mark.needs("g++")`. tests/conftest.py skips the test
+if they are missing, and fails it in CI, which installs all of them.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from samgap.training import compiled
 
 
 def program(name: str) -> str | None:
-    """Where a program is; those of a system's services are not on every user's PATH."""
+    """Return the path of a program, also of system services, which may not be on the user's PATH."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 

@@ -1,5 +1,5 @@
-"""Which processes there are: those that a command has started, and the one that works on a run. No wait for one is
-endless.
+"""Processes that a command has started, and the one that carries out a run. All waits have a time
+limit.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def hung(process: "subprocess.Popen[str]") -> NoReturn:
 
 
 def below(pid: int) -> dict[int, str]:
-    """All processes that `pid` started, and theirs, with their command lines."""
+    """Return all descendants of the process `pid`, with their command lines."""
     found: dict[int, str] = {}
     seen = [pid]
     while seen:
@@ -56,7 +56,7 @@ def below(pid: int) -> dict[int, str]:
 
 
 def alive(pids: Iterable[int]) -> list[int]:
-    """Those that still do anything."""
+    """Return the processes that have not ended."""
 
     def state(pid: int) -> str:
         try:
@@ -68,8 +68,8 @@ def alive(pids: Iterable[int]) -> list[int]:
 
 
 def workers(root: Path, run: str = "*") -> list[int]:
-    """The process that holds the lock of the one unfinished run below `root`, of those with this name; none between two
-    tries.
+    """Return the processes with this name that hold the lock of the only unfinished run below `root`; none between two
+    attempts.
     """
     inodes = [(path.parent / ".lock").stat().st_ino for path in root.glob(f"runs/{run}/last.ckpt")]
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

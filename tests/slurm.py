@@ -1,4 +1,4 @@
-"""A Slurm of our own for the tests: controller and two nodes of two cores on this machine, all in one folder."""
+"""A Slurm for the tests: a controller and two nodes of two cores on this machine, in one folder."""
 
 import contextlib
 import getpass
@@ -57,7 +57,7 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 
 
 def patiently(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until something has happened; say what did not."""
+    """Wait until something has happened; fail with a description if it does not."""
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
@@ -65,18 +65,18 @@ def patiently(happened: Callable[[], bool], what: str, seconds: float = 60) -> N
 
 
 def output_of(*command: str) -> str:
-    """What a command of Slurm says, nothing when it fails."""
+    """Return the output of a Slurm command, empty if it fails."""
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False).stdout.strip()
 
 
 @contextlib.contextmanager
 def cluster(grace: int = 0) -> Iterator[Path]:
-    """A running Slurm that this process's children find by SLURM_CONF; yields its folder.
+    """Start a Slurm that child processes find by SLURM_CONF; yield its folder.
 
     Args:
-        grace: seconds from the announcement of a preemption to the end of a job.
+        grace: seconds between SIGTERM and the end of a preempted job.
     """
-    # A path that is short enough for a socket and that every user may enter.
+    # The path must be short enough for a socket, and accessible to every user.
     folder = Path(tempfile.mkdtemp(prefix="slurm"))
     before = os.environ.get("SLURM_CONF")
     try:
@@ -102,7 +102,7 @@ def _configure(folder: Path, grace: int) -> None:
         f"CoresPerSocket={CORES} RealMemory=1000 State=UNKNOWN"
         for name, own in zip(NODES, ports, strict=True)
     )
-    # A number that another Slurm on this machine is not at: the ports of runs with several tasks are made of it.
+    # First job id. The ports of runs with several tasks depend on it, so it must differ from that of another Slurm.
     first = random.randrange(1, 60000)
     text = CONF.format(
         first=first, host=host, port=port, user=getpass.getuser(), folder=folder, nodes=nodes, grace=grace
@@ -114,7 +114,7 @@ def _configure(folder: Path, grace: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    # Between those of Ray's workers and those that a system gives to whoever asks, so that nobody takes one in the
+    # Between the ports of Ray's workers and the system's ephemeral ports, so that no other process takes one in the
     # meantime.
     found: list[int] = []
     for port in random.sample(range(20_000, 32_000), 1_000):
@@ -127,11 +127,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _start(folder: Path) -> None:
-    # --force: of a folder that is our own munged has nothing to fear.
+    # --force skips munged's checks of the folder, which belongs to this test.
     ends = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munge = [f"--{key}={folder}/munge.{end}" for key, end in ends.items()]
     for command in (["munged", "--force", *munge], ["slurmctld"], *(["slurmd", "-N", name] for name in NODES)):
-        # Into a file: a daemon may keep a pipe open, of which one would wait for the end.
+        # Log to a file: a daemon may keep a pipe open, and reading it would not end.
         with (folder / "start.log").open("w+") as log:
             done = subprocess.run(
                 [program(command[0]), *command[1:]],
@@ -145,7 +145,7 @@ def _start(folder: Path) -> None:
 def _stop(folder: Path) -> None:
     output_of("scancel", "--me", "--signal=KILL")
     output_of("scancel", "--me")
-    for names in ([f"slurmd.{node}" for node in NODES], ["slurmctld"], ["munge"]):  # each needs those after it
+    for names in ([f"slurmd.{node}" for node in NODES], ["slurmctld"], ["munge"]):  # each needs the later ones
         pids = []
         for name in names:
             with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):

@@ -1,7 +1,7 @@
-"""What a worker of Ray does in tests that ask for the scheduling alone.
+"""Work of a Ray worker in tests of scheduling.
 
-In a module of its own: every worker imports the module that its work is from, and tests/test_gpus.py brings torch and
-all of the project, which takes each of eight processes ten seconds.
+This is a separate module since every worker imports the module of its work; tests/test_gpus.py imports torch and all of
+the project, which would take each of eight processes ten seconds.
 """
 
 import os
@@ -16,14 +16,14 @@ from samgap.runs.records import RunOutcome
 
 @dataclass(frozen=True, kw_only=True)
 class Seen(RunOutcome):
-    """The device that the process sees, too."""
+    """The outcome of a run, with the device that its process sees."""
 
     device: str
 
 
 @dataclass
 class StandIn:
-    """Instead of `Work`: a run holds its GPU for as long as its job says, and until `meet` runs have begun."""
+    """Replaces `Work`: a run holds its GPU for the time of its job, and until `meet` runs have begun."""
 
     config: DictConfig
     meet: int

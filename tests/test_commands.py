@@ -1,5 +1,5 @@
-"""The real commands: sweeps, figures, status, bad input, kills. In this process where that changes nothing, else as
-processes of their own."""
+"""The real commands: sweeps, figures, status, bad input, kills. They are called in this process if possible, else as
+separate processes."""
 
 import contextlib
 import csv
@@ -31,7 +31,7 @@ TINY_FIGURE = ("epochs=1", "data.train_size=128", "data.holdout=64", "seed=0,1")
 
 @pytest.fixture(scope="module")
 def carried_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a small sweep."""
+    """Carry out a small sweep; return its root."""
     root = tmp_path_factory.mktemp("mine")
     assert called("train", "-m", *MINE, f"root={root}") == 0
     return root
@@ -39,12 +39,12 @@ def carried_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mine(carried_out: Path, tmp_path: Path) -> Path:
-    """A copy of it, to do with what one likes."""
+    """Return a copy of that root, which a test may change."""
     return shutil.copytree(carried_out, tmp_path / "mine")
 
 
 def lasting(root: Path) -> dict[str, dict[str, Any]]:
-    """All records below `root` without what may differ from try to try."""
+    """Return all records below `root` without fields that may differ between runs."""
     found = {}
     for path in sorted((root / "runs").glob("*/record.json")):
         record = records.read(path.parent)
@@ -101,7 +101,7 @@ def test_figure_11_adds_snip_to_figure_10_and_contrasts_them(command: Command, t
     assert command("train", "-m", "figure=fig10/smoke", *tiny)[0] == 0
     code, _, err = command("train", "-m", "figure=fig11/smoke", *tiny)
     assert code == 0, err
-    # Of 24 points the dense net's 4 are one run for both pruners, and random pruning's are figure 10's.
+    # Of 24 points, the dense net's 4 are the same for both pruners, and those of random pruning are figure 10's.
     assert "12/20 done, 8 missing" in err
     code, out, err = command("draw", "figure=fig11/smoke", f"root={tmp_path}")
     assert code == 0, err
@@ -171,7 +171,7 @@ def test_a_sweep_of_one_s_own(command: Command, tmp_path: Path) -> None:
     assert len(sweep["members"]) == 24
     code, out, err = command("draw", "name=mine", f"root={tmp_path}")
     assert code == 0, err
-    # A line of cells for each sparsity, and a verdict each.
+    # Each sparsity has a series and a verdict.
     assert "pruner.sparsity=0:" in out
     assert "pruner.sparsity=0.5:" in out
     assert "protocol=paper" in out
@@ -184,7 +184,7 @@ def test_an_axis_of_the_ascent_is_compared_with_the_same_sgd_runs(command: Comma
         "ascent=sam,sam_unnormalized", "ascent.rho=0,0.1", "seed=0,1",
     )  # fmt: skip
     assert code == 0, err
-    # Eight points of the grid, two of which share their SGD run with two others.
+    # Two of the eight points of the grid share their SGD runs with two others.
     assert "6/6 done" in err
     code, out, err = command("draw", "name=both", f"root={tmp_path}")
     assert code == 0, err
@@ -193,7 +193,7 @@ def test_an_axis_of_the_ascent_is_compared_with_the_same_sgd_runs(command: Comma
 
 
 def test_axes_of_any_kind_can_be_drawn(command: Command, tmp_path: Path) -> None:
-    # Text, null, a list, a seed of its own, a trainer key that is no axis, and records left by an earlier sweep.
+    # Text, null, a list, a part's own seed, a trainer key that is not an axis, and records of an earlier sweep.
     base = (f"root={tmp_path}", "epochs=1", "model.width=0.1", "ascent.rho=0,0.1", "seed=0,1")
     assert command("train", "-m", "name=first", *base, "ascent=sam_unnormalized", "data.train_size=64")[0] == 0
     for name, axes, cells in (
@@ -221,7 +221,7 @@ def test_one_run_says_what_came_out(command: Command, tmp_path: Path) -> None:
 
 
 def test_status_and_drawing_bring_neither_torch_nor_lightning(mine: Path) -> None:
-    # Whatever a figure draws and asks of its numbers: all of figures. This process has torch already.
+    # Import all of `figures` in a new process, since this one has imported torch.
     code = (
         "import importlib, pkgutil, sys\n"
         "from samgap import cli, status\n"
@@ -244,7 +244,7 @@ def test_status_and_drawing_bring_neither_torch_nor_lightning(mine: Path) -> Non
 
 def test_status_shows_every_sweep(command: Command, tmp_path: Path) -> None:
     assert command("status", f"root={tmp_path}")[1] == f"No sweep in {tmp_path} yet.\n"
-    # One width has too many pixels of padding to be a data set: it fails, the others do not.
+    # One value of the axis is too large and fails; the others do not.
     command(
         "train", "-m", "name=a", f"root={tmp_path}", "epochs=1", "data.train_size=64", "model.width=0.1", "seed=0,1"
     )
@@ -262,7 +262,7 @@ def test_status_shows_every_sweep(command: Command, tmp_path: Path) -> None:
     assert "of one worker left" in out
     assert "needs more than the 1200 that the training part has" in out
     (failed,) = (path.parent for path in tmp_path.glob("runs/*/error.txt"))
-    (failed / "metrics.csv").write_text("epoch,step\r\n11,22\r\n12,2")  # its last line is just being written
+    (failed / "metrics.csv").write_text("epoch,step\r\n11,22\r\n12,2")  # its last line is incomplete
     with FileLock(failed / ".lock"):
         out = command("status", f"root={tmp_path}")[1]
     assert "b/own: 1/2 done, 1 running" in out
@@ -390,7 +390,7 @@ def test_a_short_sweep_on_real_fashion_mnist(command: Command, tmp_path: Path) -
     assert code == 0, err
     accuracies = {name: record["test_acc_final"] for name, record in lasting(tmp_path).items()}
     assert len(accuracies) == 12
-    # Three epochs on 2,000 of 60,000 images: far above chance, far below what all of them give.
+    # Three epochs on 2,000 of 60,000 images: far above chance, far below training on all images.
     assert all(0.5 < acc < 0.9 for acc in accuracies.values())
     code, out, err = command("draw", *grid[:2])
     assert code == 0, err
@@ -398,14 +398,14 @@ def test_a_short_sweep_on_real_fashion_mnist(command: Command, tmp_path: Path) -
 
 
 def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """A sweep as a process of its own, in its own process group."""
-    # Tests that were started in the background are deaf to Ctrl-C, and their children would be.
+    """Start a sweep as a process in its own process group."""
+    # If pytest was started in the background, its children would inherit that it ignores Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "samgap.train", "-m", f"root={root}", *arguments],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", cli.FULL: "0"},  # a command that was called here has set it
+            env=os.environ | {"OMP_NUM_THREADS": "1", cli.FULL: "0"},  # set by a command in this process
         )  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, handler)
@@ -420,7 +420,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
     checkpoints = "trainer.checkpoint_seconds=0"
 
     def progress() -> int:
-        """When the last checkpoint was written."""
+        """Return the time at which the last checkpoint was written."""
         times = [0]
         for path in root.glob("runs/*/last.ckpt"):
             with contextlib.suppress(FileNotFoundError):
@@ -428,7 +428,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
         return max(times)
 
     def started(launcher: str) -> "subprocess.Popen[str]":
-        """A sweep that is inside a run, after another is done, and has not only been there before."""
+        """Return a sweep that has finished a run and has written a new checkpoint of another one."""
         before = progress()
         process = start(root, *LONG, checkpoints, f"hydra/launcher={launcher}")
         wait_for(lambda: progress() > before and any(root.glob("runs/*/record.json")), process)
@@ -446,7 +446,7 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
             assert 0 < len(lasting(root)) < 4
             assert progress()
 
-    # One worker alone is killed.
+    # Only one worker is killed.
     process = started("cores")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     workers = [int(child) for child in children if "loky" in Path(f"/proc/{child}/cmdline").read_text()]
@@ -510,7 +510,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_
     assert (code, err) == (0, "")
     head, sam, sgd = out.splitlines()
     assert head.startswith("mine/own: 2/4 done, 2 missing; about 0:0")
-    # The longest first: a step of SAM has two passes.
+    # The longest runs come first: a step of SAM has two passes.
     assert ("-sam0.1-seed1-" in sam, "-sgd-seed1-" in sgd) == (True, True)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -531,13 +531,13 @@ def test_a_sweep_ends_after_so_many_failures(command: Command, tmp_path: Path, l
     assert code == 1
     assert "2 of 4 runs of mine/own failed, and 2 were not started (hydra.sweeper.stop_after); first " in err
     assert len([*tmp_path.glob("multirun/runs/*/error.txt")]) == 2
-    # Started again, the failures of before do not count.
+    # In a new sweep, earlier failures do not count.
     assert command("train", *overrides, "data.holdout=100", "seed=0,1,2", "hydra.sweeper.stop_after=1")[0] == 0
 
 
 def test_records_of_several_machines_come_together_by_copying(command: Command, tmp_path: Path) -> None:
     grid = ("epochs=1", "data.train_size=64", "model.width=0.1,0.2", "ascent.rho=0,0.1")
-    # The second machine has done a run of the first one's again.
+    # The second machine has repeated a run of the first.
     for machine, seeds_ in (("a", "seed=0,1"), ("b", "seed=1,2")):
         assert command("train", "-m", "name=mine", f"root={tmp_path}/{machine}", *grid, seeds_)[0] == 0
     both = tmp_path / "both"
@@ -545,7 +545,7 @@ def test_records_of_several_machines_come_together_by_copying(command: Command, 
         shutil.copytree(tmp_path / machine / "runs", both / "runs", dirs_exist_ok=True)
     folders = sorted((both / "runs").iterdir())
     assert len(folders) == 12
-    # A folder that was copied twice, and a record that arrived in part.
+    # A folder that was copied twice, and an incomplete record.
     shutil.copytree(folders[0], folders[0].with_name(f"{folders[0].name} (copy)"))
     whole = (folders[3] / "record.json").read_text()
     (folders[3] / "record.json").write_text(whole[: len(whole) // 2])
@@ -571,7 +571,7 @@ def test_one_run_on_two_devices_from_the_command_line(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(start + run, capture_output=True, text=True, env=environment, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("SAM, ") == 1  # rank 0 alone speaks
+    assert done.stdout.count("SAM, ") == 1  # only rank 0 prints
     (record,) = lasting(tmp_path).values()
     assert (record["status"], record["steps"]) == ("done", 2)
     assert len([*(tmp_path / "wandb").glob("offline-run-*")]) == 1
@@ -622,7 +622,7 @@ def test_help_is_a_screen_with_three_examples(name: str, command: Command) -> No
     assert len(out.splitlines()) <= 40
     examples = [line for line in out.splitlines() if line.startswith(("  python -m ", "  make ", "  watch "))]
     assert len(examples) == 3
-    assert "$" not in out  # no list is left to fill
+    assert "$" not in out  # no placeholder is left
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A sweep's own composition of jobs is Hydra's, for whatever overrides."""
+"""The sweeper composes jobs as Hydra does, for any overrides."""
 
 import copy
 import pickle
@@ -45,11 +45,11 @@ def plain(config: DictConfig) -> Any:
 def test_jobs_are_those_of_hydra(loader: ConfigLoaderImpl) -> None:
     base = master(loader, "hydra/launcher=basic")
     composer = Composer(loader)
-    for job in [*JOBS, *reversed(JOBS)]:  # in both orders: what was kept from one job must not show in another
+    for job in [*JOBS, *reversed(JOBS)]:  # in both orders, since the cache of one job must not affect another
         found, expected = composer.load_sweep_config(base, job), loader.load_sweep_config(base, job)
         assert plain(found) == plain(expected), job
         assert OmegaConf.is_struct(found)
-        found.hydra.job.num = 5  # as a launcher writes into what it gets
+        found.hydra.job.num = 5  # a launcher changes the config that it gets
 
 
 @pytest.mark.parametrize("job", [["sed=1"], ["model.width.x=1"], ["+seed=1"], ["~nothing"], ["nothing@here=1"]])

@@ -1,4 +1,4 @@
-"""Every YAML in conf composes, every figure runs at its tiniest, and each says what it claims."""
+"""Every YAML in conf composes, and every figure has its texts and can run its smallest and largest nets."""
 
 import copy
 import itertools
@@ -43,8 +43,8 @@ def test_every_choice_composes_and_resolves(path: Path) -> None:
     resolve(config(f"{group}=[{name}]" if group in ("probe", "callbacks") else f"{group}={name}"))
 
 
-OVERLAYS = ("figure", "hydra", "debug")  # of several groups
-OTHERS = (*OVERLAYS, "callbacks", "draw")  # whose keys are another's arguments
+OVERLAYS = ("figure", "hydra", "debug")  # has files for several groups
+OTHERS = (*OVERLAYS, "callbacks", "draw")  # abstract: its keys are arguments of the other files' code
 
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.parts[0] not in OTHERS], ids=str)
@@ -59,7 +59,7 @@ def test_every_target_can_be_imported(path: Path) -> None:
 
 
 def sweep(figure: str) -> dict[str, list[Any]]:
-    """The axes of a figure, as values; a list of one where a key is set and not swept."""
+    """Return the values of a figure's axes; a list of one value if a key is set and not swept."""
     parser = OverridesParser.create()
     texts = [f"{key}={value}" for key, value in swept(f"figure={figure}").items()]
     return {
@@ -77,7 +77,7 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     values = config(f"figure={figure}")
     assert {"claim", "source", "left_open", "choices", "cost"} <= {*values["about"]} <= ABOUT
     assert all(isinstance(text, str) and text for text in values["about"].values())
-    # What holds at every scale is written once, and the price is of the scale itself.
+    # The base has the texts for every scale; each scale has its own cost.
     files = (CONF / "figure" / name / f"{file}.yaml" for file in ("base", scale))
     of_base, of_scale = (yaml.safe_load(file.read_text())["about"] for file in files)
     assert {"claim", "source"} <= {*of_base}
@@ -87,19 +87,19 @@ def test_a_figure_says_what_it_claims_and_is_found_by_its_name(figure: str) -> N
     tables = values["draw"]["published"]
     for table in [tables] if isinstance(tables, str) else tables:
         published.load(table)
-    assert set(kind.made(values["draw"]).settings) == {*values["draw"]} - {"_target_"}
+    assert set(kind.from_settings(values["draw"]).settings) == {*values["draw"]} - {"_target_"}
     grid = sweep(figure)
     assert 0 in grid["ascent.rho"]
-    # An interval needs three seeds, which minutes of a card do not bring.
+    # An interval needs three seeds, for which minutes of a GPU are not enough.
     assert len(grid["seed"]) >= 3 or scale in ("gpu", "pilot")
-    if isinstance(kind.made(values["draw"]), Gap):
+    if isinstance(kind.from_settings(values["draw"]), Gap):
         assert values["draw"]["fixed_rho"] in grid["ascent.rho"]
         # A trend needs three cells.
         assert len(grid["model.width"]) >= 3 or name in ("decay", "init") or scale == "gpu"
 
 
 def test_the_texts_of_a_figure_are_no_setting_of_a_run() -> None:
-    assert config()["about"] == {}  # so that a figure of one's own may do without
+    assert config()["about"] == {}  # a user's own figure may have none
     values = config("figure=fig1/smoke")
     assert identity(resolve(values)) == identity(resolve(values | {"about": {}}))
     with pytest.raises(SettingError, match=r"about must be set key by key, such as about\.key=value, got 3"):
@@ -109,14 +109,14 @@ def test_the_texts_of_a_figure_are_no_setting_of_a_run() -> None:
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig1/", "fig2/", "fig3/"))])
 def test_figures_of_curves_have_a_constant_rate_and_published_widths(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
-    assert type(kind.made(values["draw"])) is Convergence
+    assert type(kind.from_settings(values["draw"])) is Convergence
     assert values["schedule"]["name"] == "constant"
-    # Only the theory's rule has a figure of long curves.
+    # Only the rule of the theory has a figure with long curves.
     assert grid["ascent"] == ["sam", "sam_unnormalized"][figure.endswith("long") :]
     theirs = published.load(figure.split("/")[0])
     if figure.endswith("paper"):
         assert grid["model.width"] == theirs["width"].unique().tolist()
-        # Figure 2's axis counts from 0.
+        # Figure 2's axis starts at 0.
         assert values["epochs"] == theirs["epoch"].max() + (theirs["epoch"].min() == 0)
 
 
@@ -158,7 +158,7 @@ def test_minutes_of_a_gpu_are_spent_on_runs_of_the_paper() -> None:
     assert eight == {"model.width": [4, 16, 64], "ascent.rho": [0, 0.05, 0.1, 0.2], "seed": [0]}
     for number in (7, 8):
         ours, theirs = (resolve(config(f"figure=fig{number}/{scale}")) for scale in ("gpu", "paper"))
-        ours["data"]["name"] = theirs["data"]["name"]  # the images are CIFAR-10's as JPEG
+        ours["data"]["name"] = theirs["data"]["name"]  # the images are CIFAR-10's as JPEG files
         assert identity(ours) == identity(theirs)
         assert config(f"figure=fig{number}/gpu")["logger"]["name"] == "csv"
 
@@ -200,7 +200,7 @@ def test_published_widths_have_the_published_parameter_counts(name: str) -> None
 
 
 def grid_of(figure: str, skip: dict[str, list[Any]] | None = None) -> dict[str, dict[str, Any]]:
-    """The settings of all runs of a figure, by their identity; those that it skips are given."""
+    """Return the settings of all runs of a figure by identity, without those in `skip`."""
     points, keys = itertools.product(*sweep(figure).values()), list(sweep(figure))
     base, found = resolve(config(f"figure={figure}")), {}
     for point in points:
@@ -223,7 +223,7 @@ REGISTERED = [figure for figure in FIGURES if "\n  registered:\n" in (CONF / f"f
 def test_what_a_figure_registers_is_its_grid(figure: str) -> None:
     values, grid = config(f"figure={figure}"), sweep(figure)
     own, block = yaml.safe_load((CONF / f"figure/{figure}.yaml").read_text()), values["draw"]["registered"]
-    assert own["draw"]["registered"] == block  # whole in its own file, since its history is read
+    assert own["draw"]["registered"] == block  # the whole block is in its own file, since its git history is read
     cells = {key: grid[key] for key in grid if key not in ("ascent.rho", "seed", "replicate") and len(grid[key]) > 1}
     assert (cells, grid["ascent.rho"], grid["seed"]) == (block["cells"], block["rhos"], block["seeds"])
     assert registered.digest(grid_of(figure, own["hydra"]["sweeper"].get("skip"))) == block["runs"]
@@ -241,7 +241,7 @@ def test_figures_4_and_5_are_one_and_have_runs_and_measurements_of_figure_6(scal
     assert len(grid_of(six)) == 2 * len(sweep(six)["ascent.rho"]) * 3
     probes = [measurements.requested(config(f"figure={figure}")) for figure in (four, six)]
     assert [list(one) for one in probes] == [["hessian", "landscape"], ["hessian", "moments"]]
-    # One file a probe: equal settings, or the figures would measure each other's runs again and again.
+    # The probes of both figures must have equal settings: a run has one result of each probe, which would be replaced.
     assert probes[0]["hessian"] == probes[1]["hessian"]
 
 
@@ -269,7 +269,7 @@ def test_values_of_a_probe_that_is_not_chosen_are_no_probe() -> None:
 
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure.startswith(("fig10", "fig11"))])
 def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: str) -> None:
-    # The first net is the dense one, and of figures 7 and 8 at the same scale.
+    # The first net is dense, and is a net of figure 7 or 8 at the same scale.
     grid, values = sweep(figure), config(f"figure={figure}")
     widths, pruners = grid["model.width"], grid.get("pruner", ["random"])
     sparsities = []
@@ -301,7 +301,7 @@ def test_sparse_figures_have_the_same_live_parameters_in_all_their_nets(figure: 
 
 
 def generated(channels: int, size: int, max_pixel: int, classes: int) -> Raw:
-    """Images of the right shape, with a bright spot that tells the class."""
+    """Return images of the right shape, with a bright spot whose position depends on the class."""
     draw = torch.Generator().manual_seed(0)
 
     def split(images: int) -> Split:
@@ -314,23 +314,23 @@ def generated(channels: int, size: int, max_pixel: int, classes: int) -> Raw:
     return Raw(split(2500 if size < 100 else 20), split(4), max_pixel)
 
 
-# Those of minutes of a GPU have nets, and all else but data, of the scale paper.
+# Scales gpu have the same nets and settings as scales paper, apart from data.
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if not figure.endswith("/gpu")])
 def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ends of a figure's grid: the smallest net without ascent, the largest with the largest rho.
+    """Run both ends of a figure's grid: the smallest net without ascent, and the largest net with the largest rho.
 
-    A few real steps of the figure's own nets on images of the right shape, with everything else as composed, and
-    small batches where a net is wide or its images large: what a step does with more images, tests of the step say.
-    Nothing is measured after them, which takes long.
+    These are a few real steps of the figure's nets on images of the right shape, with all settings as composed, except
+    that batches are small if a net is wide or its images are large. Other tests check steps with more images.
+    Probes are left out, since they take long.
     """
     grid, values = sweep(figure), config(f"figure={figure}", "epochs=1", "trainer=cpu", "logger=csv", "probe=[]")
     data, model = values["data"], values["model"]
-    if data["name"] != "factorization":  # that one is made on the fly
+    if data["name"] != "factorization":  # these data are generated
         max_pixel = 16 if data["name"] == "digits" else 255
         monkeypatch.setattr(build, "data", lambda plan: _assemble(plan.settings["data"], data, max_pixel))
     widths = grid.get("model.width") or [model["width"]]
     if figure == "fig8/paper":
-        widths.remove(256)  # 178 million weights, whose drawing alone takes ten seconds; 128 filters do as well
+        widths.remove(256)  # drawing 178 million weights takes ten seconds; 128 filters are enough
     for end, width, rho in (("small", min(widths), 0), ("large", max(widths), max(grid["ascent.rho"]))):
         dear = data["size"] > 100 or (model["name"] == "resnet18" and width >= 16)
         images, batch = (2, 2) if dear else (384, 128)

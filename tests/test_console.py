@@ -1,4 +1,4 @@
-"""What commands print: help of one screen, the nearest word, and tables of 100 columns."""
+"""Output of commands: help of one screen, the nearest valid word, and tables of 100 columns."""
 
 import dataclasses
 import importlib
@@ -21,7 +21,7 @@ from samgap.figures.archive import REFERENCE
 from samgap.figures.convergence.study import tabled as rates
 from samgap.figures.evidence import tables
 from samgap.figures.gap.beside import tabled as gaps
-from samgap.figures.gap.choices import Nearer
+from samgap.figures.gap.choices import ChoiceFit
 from samgap.figures.gap.replication import Replication
 from samgap.figures.sharpness.study import tabled as curvature
 from samgap.figures.table import read_frame
@@ -64,7 +64,7 @@ def load(path: str) -> dict[str, Any]:
 
 
 def printed() -> Iterator[tuple[str, str]]:
-    """What each command prints of the results that came with samgap."""
+    """Return what each command prints about the results that come with samgap."""
     known = load("conformance/samgap.json")
     rows = [Property(**row) for row in known["rows"]]
     yield "conformance", conformance._table(Subject(known["target"], known["adapter"]), rows)
@@ -73,7 +73,7 @@ def printed() -> Iterator[tuple[str, str]]:
     for part, each in load("bench/bench.json").items():
         costs = [Cost(**{key: row[key] for key in row if key != "holds"}) for row in each["rows"]]
         yield part, "\n".join(map(bench.text, costs))
-    for title, frame in tables.read(REFERENCE / "evidence").shown().items():
+    for title, frame in tables.read(REFERENCE / "evidence").text_tables().items():
         yield title, console.table(frame)
     for part in (card.newest() or {"parts": {}})["parts"].values():
         yield "check_gpu", "\n".join((Check if "holds" in row else Speed)(**row).text() for row in part["rows"])
@@ -82,7 +82,7 @@ def printed() -> Iterator[tuple[str, str]]:
         yield figure, console.table(gaps(frame, "paper", "holdout"))
     for path in sorted(REFERENCE.glob("*/*/*.json")):
         for verdict in json.loads(path.read_text(encoding="utf-8")).get("verdicts", ()):
-            kind = Replication if "gap_difference" in verdict else Nearer if verdict.get("points") else None
+            kind = Replication if "gap_difference" in verdict else ChoiceFit if verdict.get("points") else None
             if kind is not None:
                 for point in verdict["points"]:
                     point |= {key: math.nan for key, value in point.items() if value is None}

@@ -1,4 +1,4 @@
-"""What every member of a config group must do. The folder is the registry: a new YAML is tested without a new test."""
+"""Requirements for every file of a config group. A new YAML in the folder is tested without a new test."""
 
 import copy
 import functools
@@ -18,7 +18,7 @@ from samgap.curvature.probes import Subject
 from samgap.data.sets import Raw, Split
 from samgap.losses import correct, cross_entropy
 from samgap.models.count import count
-from samgap.models.make import initialize
+from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.optim.wrapper import Wrapper
@@ -32,7 +32,7 @@ def choices(group: str, *without: str) -> list[str]:
 
 
 def options(group: str, name: str) -> tuple[Any, dict[str, Any]]:
-    """(code, arguments) of a choice."""
+    """Return (code, arguments) of a choice."""
     values = config(f"{group}={name}")[group]
     return locate(values["code"]), targets.options(values)
 
@@ -41,7 +41,7 @@ def options(group: str, name: str) -> tuple[Any, dict[str, Any]]:
 def test_hydra_makes_the_data_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = composed(f"data={name}").data
 
-    @functools.wraps(locate(chosen.code))  # whose keys it takes; the files are not here
+    @functools.wraps(locate(chosen.code))  # a loader with the same keys that needs no files
     def load(folder: Path, **own: Any) -> Raw:
         split = Split(torch.zeros(2, chosen.channels, 8, 8), torch.tensor([0, chosen.classes - 1]))
         return Raw(split, split, max_pixel=255)
@@ -53,11 +53,11 @@ def test_hydra_makes_the_data_set(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", choices("data"))
 def test_data_sets_have_the_same_keys(name: str) -> None:
-    # What a data set has beside these is its own, and its loader takes it.
+    # Other keys of a data set are arguments of its loader.
     assert config(f"data={name}")["data"].keys() >= config("data=digits")["data"].keys()
     data = config(f"data={name}")["data"]
     assert len(data["mean"]) == len(data["std"]) == data["channels"]
-    # Off by default, so that a study says what it changes.
+    # These are off by default, so that a study sets them explicitly.
     assert (data["train_size"], data["holdout"], data["label_noise"], data["seed"]) == (None, 0, 0, 0)
 
 
@@ -84,7 +84,7 @@ def test_two_models_of_one_seed_are_equal(name: str) -> None:
 
 
 def pruner(name: str) -> tuple[Any, dict[str, Any]]:
-    """A pruner and its settings, but for the sparsity."""
+    """Return a pruner and its settings without the sparsity."""
     target, arguments = options("pruner", name)
     for key in ("sparsity", "live_params", "refuse_empty", "seed"):
         assert key in arguments
@@ -104,13 +104,13 @@ def test_pruners_meet_the_count_nest_and_leave_the_net_alone(name: str, model: s
     names = [key for key, weight in net.named_parameters() if weight.ndim >= 2]
     for sparsity, found in masks.items():
         assert list(found) == names
-        # T22, T33: to the last weight, and sparsity 0 keeps them all.
+        # T22, T33: the count is exact, and sparsity 0 keeps every weight.
         assert sum(int(m.sum()) for m in found.values()) == round((1 - sparsity) * kernels)
         again = target(net, EXAMPLES, sparsity=sparsity, seed=1, **arguments)
         assert all(torch.equal(found[key], again[key]) for key in found)
-    if "iterations" not in arguments:  # in several rounds scores depend on what is to be left
+    if "iterations" not in arguments:  # with several rounds, scores depend on the sparsity
         assert all((masks[0.9][key] <= masks[0.5][key]).all() for key in masks[0.5])
-    # T37: the weights that were scored are trained; running statistics are those of no batch yet.
+    # T37: weights are unchanged by scoring, and running statistics have their initial values.
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert net.training
     assert all(weight.grad is None for weight in net.parameters())
@@ -120,14 +120,14 @@ def test_pruners_meet_the_count_nest_and_leave_the_net_alone(name: str, model: s
 def test_pruners_meet_the_count_among_ties(name: str) -> None:
     net = MLP((1, 8, 8), 10, 0.3)
     for weight in (w for w in net.parameters() if w.ndim == 2):
-        nn.init.zeros_(weight[:, ::2])  # by any score the last, and equal
+        nn.init.zeros_(weight[:, ::2])  # these have the lowest score by any pruner, and are equal
     found = instantiate(composed(f"pruner={name}", "pruner.sparsity=0.37").pruner)(net, EXAMPLES)
     assert sum(int(m.sum()) for m in found.values()) == round(0.63 * count(net).prunable)
 
 
 @pytest.mark.parametrize("name", choices("pruner"))
 def test_pruners_see_through_a_scale_that_starts_at_zero(name: str) -> None:
-    # Kernels before it have no gradient yet, and a mask by gradients would follow their position.
+    # Kernels before the scale have no gradient yet, so a mask by gradients would depend on their position.
     target, arguments = pruner(name)
     hidden, at_one = (target(zero_initialized(scale), EXAMPLES, sparsity=0.5, seed=1, **arguments) for scale in (0, 1))
     assert all(torch.equal(hidden[key], at_one[key]) for key in at_one)
@@ -166,7 +166,7 @@ def test_ascents_return_to_the_weights_before_the_descent(name: str, start: torc
     assert loss.item() == pytest.approx(float((torch.arange(1, 6) * start.square()).sum() / 2))
     assert len(calls) == 2
     assert torch.equal(calls[0], start)
-    # Uphill, unless there is no slope.
+    # The ascent raises the loss, unless the gradient is 0.
     assert torch.equal(calls[1], start) == (not start.any())
     assert torch.isfinite(calls[1]).all()
 
@@ -178,7 +178,7 @@ def test_ascents_of_radius_zero_are_the_base(name: str) -> None:
         weight = nn.Parameter(torch.ones(5))
         optimizer = base = SGD([weight], lr=0.03, momentum=0.9, weight_decay=0.01)
         if wrap:
-            # GSAM without its second rule: that one is no ascent.
+            # GSAM with alpha = 0, since its additional term rounds even at rho = 0.
             optimizer = ascent(name, base, weight, rho=0, **({"alpha": 0} if name == "gsam" else {}))
         for _ in range(20):
             optimizer.step(quadratic(weight, optimizer, []))
@@ -238,7 +238,7 @@ def test_probes_find_plain_values_and_leave_the_net_as_it_was(name: str) -> None
     net = ResNet18((1, 8, 8), 10, 1)
     before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     images, labels = EXAMPLES.normalize(EXAMPLES.images[:12]), EXAMPLES.labels[:12]
-    # Small, and of several orders one: what they find is tested where they are, here how they leave the net.
+    # Small settings, since this tests only that the net is unchanged.
     small = {key: value for key, value in (("points", 3), ("examples", 3), ("orders", [2])) if key in chosen}
     subject, measure = Subject(net, cross_entropy, Examples(images, labels), {}), instantiate(chosen, **small)
     found = measure(subject)

@@ -1,4 +1,4 @@
-"""What drawing says at its end, and how sentences show values."""
+"""The last lines of the command draw, and how sentences show values."""
 
 import json
 from typing import Any

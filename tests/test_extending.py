@@ -1,4 +1,4 @@
-"""docs/extending.md does what it says: its files, in a copy of the project, with its commands."""
+"""The files and commands of docs/extending.md work in a copy of the project."""
 
 import json
 import os
@@ -26,7 +26,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with the files of the page."""
+    """Copy the project and add the files of the page."""
     top = tmp_path_factory.mktemp("extended")
     for name in ("src", "conf", "tests"):
         shutil.copytree(TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -81,8 +81,8 @@ def test_every_kind_of_part_has_its_two_files() -> None:
     assert len(COMMANDS) - COMMANDS.count("") == 7
 
 
-# The commands one after the other in one process, since what they import takes longer than what they do, and then the
-# tests of the newcomers. Each is run as `python -m` does it.
+# Run the commands in one process, since their imports take longer than their work, and then the contract tests of the
+# new files. Each is run as by `python -m`.
 ALL = """
 import json, os, runpy, sys
 
@@ -101,7 +101,7 @@ NAMES = [Path(path).stem for path in FILES if path.startswith("conf/") and "figu
 
 @pytest.fixture(scope="module")
 def said(copy: Path) -> str:
-    """By all commands, and by the tests."""
+    """Return the output of all commands, and of the tests."""
     commands = [shlex.split(command) for command in filter(None, COMMANDS)]
     assert all(argv[:2] == ["python", "-m"] for argv in commands)
     options = ["-v", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib", "-W", "ignore:Module already imported"]
@@ -113,7 +113,7 @@ def said(copy: Path) -> str:
 def test_the_commands_work(copy: Path, said: str) -> None:
     for drawn in ("multirun/mine/own/mine.png", "multirun/stripes/smoke/stripes.pdf"):
         assert (copy / drawn).stat().st_size > 10_000
-    assert "ascent had radius" not in said  # radius is rho
+    assert "ascent had radius" not in said  # the radius is rho
 
 
 def test_the_newcomers_pass_the_contracts(said: str) -> None:

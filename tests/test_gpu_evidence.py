@@ -1,4 +1,4 @@
-"""The command for minutes of one GPU, rehearsed on the CPU: epochs that fit, the same for all, and a stop between."""
+"""gpu_evidence, rehearsed on the CPU: all runs have the largest number of epochs that fits, and can be resumed."""
 
 import json
 import time
@@ -25,7 +25,7 @@ Ran = list[tuple[str, int]]  # name and epochs of each run that was carried out
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
-    """What is carried out; the warm-up, whose runs lie elsewhere, counts too."""
+    """Record the runs that are carried out, including those of the warm-up, which have another root."""
     names: Ran = []
     run = timed.run
 
@@ -44,7 +44,7 @@ def rehearse(root: Path, *overrides: str) -> int:
 def test_a_rehearsal_ends_in_records_of_both_parts_and_repeats_none(
     tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(provenance.COMMIT, "")  # which the command sets
+    monkeypatch.setenv(provenance.COMMIT, "")  # the command sets it
     assert rehearse(tmp_path, "--commit", "abc1234") == 0
     assert Counter(name for name, _ in ran) == {"fig8": 4 + 4, "fig7": 2 * 2 * 3}
     kept = json.loads((tmp_path / "fig8" / "rehearsal" / "plan.json").read_text())
@@ -76,7 +76,7 @@ def test_what_was_stopped_goes_on_by_the_plan_and_with_nothing_else(
     assert (len(ran), [*tmp_path.glob(f"runs/*/{ERROR}")]) == (6, [])
     ran.clear()
     assert rehearse(tmp_path, "fig8", "epochs=3") == 0
-    assert ran == [("fig8", 3)] * 2  # no warm-up, and none of those that were done
+    assert ran == [("fig8", 3)] * 2  # neither a warm-up nor finished runs
     with pytest.raises(SystemExit):
         rehearse(tmp_path, "fig8", "epochs=3", "batch_size=32")
 
@@ -96,7 +96,7 @@ def test_a_run_whose_time_is_over_leaves_no_error(tiny: Callable[..., dict[str, 
 
 
 class Measured:
-    """Workers with these seconds in their warm-up."""
+    """Workers whose warm-up measures these seconds."""
 
     def __init__(self, *seconds: float | None, size: int = 2) -> None:
         self.seconds, self.size = seconds, size
@@ -108,9 +108,9 @@ class Measured:
 def test_epochs_are_as_many_as_fit_and_no_more_than_the_figure_s(tmp_path: Path) -> None:
     overrides = ["root='here'", "precision=tf32"]
     until = time.monotonic() + 1000.5
-    # 9 beside 5 and 3: an epoch of all takes 9 seconds.
+    # One worker takes 9, the other 5 and 3: an epoch of all runs takes 9 seconds.
     assert plan(Measured(3, 9, 5), overrides, tmp_path, until) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
-    # It stands, whatever is measured or left another day.
+    # The plan stays, whatever a later call would measure.
     assert plan(Measured(1), ["root='there'", "precision=tf32"], tmp_path, until - 900) == int(FILL * 1000 / 9)  # type: ignore[arg-type]
     with pytest.raises(
         SettingError, match="is the plan for precision=tf32, and the settings now are precision=bf16-mixed: "

@@ -1,4 +1,4 @@
-"""hydra/launcher=gpus on real Ray with declared GPUs. Tests of the scheduling use stand-ins for long runs."""
+"""hydra/launcher=gpus with real Ray and declared GPUs. Tests of scheduling replace runs by waiting."""
 
 import csv
 import os
@@ -24,24 +24,24 @@ from tests.processes import LIMIT, alive, below, finished, wait_for, workers
 from tests.standin import StandIn
 from tests.test_commands import lasting, start
 
-# JAX, which other tests of this process may have imported, warns of every fork; Ray starts programs.
+# JAX, which other tests may have imported, warns of every fork, although Ray starts programs.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
 Command = Callable[..., tuple[int, str, str]]
 
 
 def schedule(root: Path, seconds: list[float], meet: int = 0, **keys: Any) -> tuple[list[Any], list[dict[str, Any]]]:
-    """What runs of these lengths, given longest first, came to, and the rows of gpus.csv in order of start."""
+    """Carry out runs of these durations, longest first; return outcomes and the rows of gpus.csv in order of start."""
     config = OmegaConf.create({"root": str(root), "name": "mine", "scale": "own"})
     jobs = [Job(k, [str(taken)], 1, root / "runs" / f"{k:02}") for k, taken in enumerate(seconds)]
     outcomes = GpusLauncher(**keys).carry_out(jobs, StandIn(config, meet))  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
     for row in rows:
         row["start"], row["end"] = (datetime.fromisoformat(row[key]).timestamp() for key in ("start", "end"))
-    return outcomes, sorted(rows, key=lambda row: (row["start"], row["run"]))  # the clock has steps
+    return outcomes, sorted(rows, key=lambda row: (row["start"], row["run"]))  # the clock has a finite resolution
 
 
 def most_at_once(rows: list[dict[str, Any]]) -> int:
-    """Runs that share a device at their worst."""
+    """Return the largest number of runs on a device at a time."""
     events = sorted([(row["start"], 1) for row in rows] + [(row["end"], -1) for row in rows])
     count = worst = 0
     for _, step in events:
@@ -56,14 +56,14 @@ def test_64_runs_keep_8_gpus_busy_and_no_two_share_one(tmp_path: Path) -> None:
     outcomes, rows = schedule(tmp_path, seconds, gpus=8)
     assert [one.folder for one in outcomes] == [f"{k:02}" for k in range(64)]
     assert {one.status for one in outcomes} == {"done"}
-    # Each sees its own device alone, before it could have started CUDA.
+    # Each sees only its own device, set before CUDA could have started.
     assert {row["run"]: row["gpu"] for row in rows} == {one.folder: one.device for one in outcomes}
     devices = {row["gpu"] for row in rows}
     assert devices == {str(number) for number in range(8)}
     by_device = {gpu: [row for row in rows if row["gpu"] == gpu] for gpu in devices}
     for mine in by_device.values():
         assert all(before["end"] <= after["start"] for before, after in pairwise(mine))
-    # The longest first, and no device waits for another: each takes the next run that there is.
+    # Longest first, and no device waits for another: each takes the next run.
     assert [row["run"] for row in rows] == sorted(row["run"] for row in rows)
     last = max(row["start"] for row in rows)
     assert all(mine[-1]["end"] + seconds[0] > last for mine in by_device.values())
@@ -109,7 +109,7 @@ def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(com
     assert command("train", "-m", *TWO[2:], *grid, f"root={tmp_path}/basic")[0] == 0
     assert lasting(tmp_path / "gpus") == lasting(tmp_path / "basic")
     assert "4 failed" in command("status", f"root={tmp_path}/gpus")[1]
-    # What is done is not done again, and no Ray is started to find out.
+    # Finished runs are not repeated, and Ray is not started.
     code, _, err = command("train", "-m", *TWO, *grid, f"root={tmp_path}/gpus")
     assert (code, "4/4 done" in err) == (0, True)
 
@@ -122,7 +122,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     root = tmp_path / "gpus"
     path = root / "runs" / long / "last.ckpt"
 
-    # Killed more often than it is tried again: it is reported, and the other one is done.
+    # A run that is killed more often than `retries` is reported, and the other one is done.
     process = start(root, *ours, "hydra.launcher.retries=0")
     wait_for(lambda: len(workers(root, long)) == 1, process)
     (victim,) = workers(root, long)
@@ -136,7 +136,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     assert "1/2 done, 1 failed" in out
     assert "its process was killed or crashed 1 time" in out
 
-    # Ctrl-C ends everything that the sweep has started.
+    # Ctrl-C ends all processes of the sweep.
     before = path.stat().st_mtime_ns
     process = start(root, *ours)
     wait_for(lambda: path.stat().st_mtime_ns != before, process)
@@ -150,7 +150,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
         time.sleep(0.1)
     assert not alive(started), [started[pid] for pid in alive(started)]
 
-    # Killed once and tried again, it ends as if nothing had been.
+    # A run that is killed once and retried has the same result.
     before = path.stat().st_mtime_ns
     process = start(root, *ours)
     wait_for(lambda: path.stat().st_mtime_ns != before and len(workers(root)) == 1, process)
@@ -164,7 +164,7 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """A running cluster of two nodes with one declared GPU each; gives its address."""
+    """Start a cluster of two nodes with one declared GPU each; yield its address."""
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--num-gpus=1"]
     memory = "--object-store-memory=100000000"
@@ -189,10 +189,10 @@ def cluster() -> Iterator[str]:
             ):
                 assert started[-1].poll() is None, "Ray did not start"
                 assert time.monotonic() < deadline, "Ray did not start in time"
-                time.sleep(1)  # each look is a program of its own
+                time.sleep(1)  # each query starts a program
         yield "127.0.0.3:6391"
     finally:
-        # All at once: Ray's own way to stop takes half a minute, and here is nothing left to save.
+        # Kill all processes at once, since Ray's own way to stop takes half a minute.
         for process in started:
             for pid in alive([process.pid, *below(process.pid)]):
                 os.kill(pid, signal.SIGKILL)
@@ -206,7 +206,7 @@ def test_a_running_cluster_is_joined_and_left_running_and_a_node_that_leaves_tak
     joined = ("hydra/launcher=gpus", f"hydra.launcher.address={cluster}")
     grid = (*TWO[2:], "epochs=400,401", "eval_every=401", "trainer.checkpoint_seconds=0")
     process = start(tmp_path, *joined, *grid)
-    # A run on each node.
+    # There is a run on each node.
     wait_for(lambda: len([*tmp_path.glob("runs/*/last.ckpt")]) == 2, process)
     (raylet,) = [
         pid

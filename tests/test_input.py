@@ -1,4 +1,4 @@
-"""What is typed, found in a folder or left in the environment and cannot be: one sentence, and nothing is lost."""
+"""Bad arguments, files and environment variables give one sentence, and nothing is lost."""
 
 import errno
 import importlib
@@ -105,7 +105,7 @@ def test_a_record_is_not_trusted_by_its_place(command: Command, tmp_path: Path) 
         code, _, err = command(name, *arguments)
         assert (code, sentence in err) == (1, True), (name, err)
     assert "1/2 done, 1 damaged" in command("status", grid[1])[1]
-    assert records.read(sam) == records.read(sgd)  # nothing was written over
+    assert records.read(sam) == records.read(sgd)  # nothing was overwritten
 
 
 def test_a_record_that_was_edited_is_reported(tmp_path: Path) -> None:
@@ -129,11 +129,11 @@ def test_a_probe_looks_where_it_is_set_and_changes_no_run(
     probe = (f"run={folder}", "probe=hessian")
     code, _, err = command("probe", *probe, "seed=3", "optimizer.lr=1")
     assert (code, "cannot be changed: leave out optimizer, seed." in err) == (1, True)
-    # From another folder the data are still those that the run saw.
+    # In another working directory, the data are still those of the run.
     monkeypatch.chdir(tmp_path / "b")
     assert command("probe", *probe)[0] == 0
     assert not list((tmp_path / "b").iterdir())
-    # A run of a version that knew fewer keys of the machine, and named code by _target_, is probed too.
+    # A run of an older version, with fewer machine settings and code named by _target_, can be probed too.
     kept_config = folder / ".hydra" / "config.yaml"
     makers = r"benchmark: false|_target_: samgap\.(data\.sets|models|pruning|optim|targets)\b.*"
     text = re.sub(rf"(?m)^  ({makers})\n", "", kept_config.read_text())
@@ -141,7 +141,7 @@ def test_a_probe_looks_where_it_is_set_and_changes_no_run(
     (folder / "probes" / "hessian.json").unlink()
     code, _, err = command("probe", *probe)
     assert (code, err) == (0, "")
-    # And where they are gone, those that are named.
+    # If they are gone, data_dir on the command line is used.
     shutil.move(tmp_path / "a" / "data", tmp_path / "data")
     (folder / "probes" / "hessian.json").unlink()
     code, _, err = command("probe", *probe, f"data_dir={tmp_path}/data")
@@ -206,7 +206,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     sentence = cli.explain(full.value)
     assert sentence is not None
     assert sentence.startswith(f"{tmp_path} cannot be used (No space left on device): make room there")
-    # A job's own folder holds everything and is not to blame.
+    # The message names the full folder and not the job's working directory.
     monkeypatch.setenv("SLURM_SUBMIT_DIR", str(tmp_path))
     assert cli.explain(full.value) == sentence
     assert not list(tmp_path.iterdir())
@@ -220,7 +220,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_run(tmp_path: Path, monkeyp
     pattern = "(last.ckpt|metrics.csv) could not be written .No space left on device.: the run goes on"
     given = config(*TINY, "epochs=3", "trainer.checkpoint_seconds=0", f"root={tmp_path}")
     with pytest.warns(UserWarning, match=pattern) as warned, pytest.raises(OSError, match="No space left") as last:
-        run(given, tmp_path)  # to its end, where the record cannot be written either
+        run(given, tmp_path)  # the run continues to its end, where the record cannot be written either
     named = {Path(str(warning.message).partition(" could")[0]).name for warning in warned}
     assert named == {"last.ckpt", "metrics.csv"}
     assert "make room there" in str(cli.explain(last.value))
@@ -251,7 +251,7 @@ def test_a_folder_that_a_variable_names_is_not_blamed_on_a_setting(monkeypatch: 
 
 
 def test_a_notebook_s_variables_and_a_terminal_of_few_letters(tmp_path: Path) -> None:
-    # A kernel names a backend for its children, which they cannot import. Of a run Lightning imports matplotlib.
+    # A notebook sets a matplotlib backend that child processes cannot import; in a run Lightning imports matplotlib.
     notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONIOENCODING": "ascii"}
     draw = "import samgap.draw, matplotlib.pyplot; print(matplotlib.get_backend())"
     for argv, said in (
@@ -266,7 +266,7 @@ def test_a_notebook_s_variables_and_a_terminal_of_few_letters(tmp_path: Path) ->
 
 
 def test_a_package_that_is_not_installed_in_place_says_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    importlib.import_module("samgap.status")  # on import, a command takes the folder that it then keeps
+    importlib.import_module("samgap.status")  # on import, a command determines the folder of conf/
     monkeypatch.setattr(cli, "CONF", "/nowhere/conf")
     code, _, err = command("status")
     assert (code, err) == (
@@ -279,7 +279,7 @@ def test_a_folder_that_a_killed_process_was_filling_is_filled_anew(tmp_path: Pat
     place = tmp_path / "tree"
     with pytest.raises(KeyboardInterrupt), files.workspace(place):
         raise KeyboardInterrupt
-    (tmp_path / f"{files.PREFIX}tree").mkdir()  # as kill -9 leaves it
+    (tmp_path / f"{files.PREFIX}tree").mkdir()  # as after kill -9
     (tmp_path / f"{files.PREFIX}tree" / "half").write_text("of it")
     with files.workspace(place) as folder:
         assert not list(folder.iterdir())

@@ -1,4 +1,4 @@
-"""kill -9 at random moments; `python -m tests.kills` does it as often as one likes."""
+"""kill -9 at random times; `python -m tests.kills` repeats it any number of times."""
 
 import subprocess
 

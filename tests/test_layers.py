@@ -1,4 +1,4 @@
-"""Files and functions stay small enough to be read at once."""
+"""Files and functions are small enough to be read at once."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ CONFIGS = {"data/sets.py assemble", "tracking/session.py run"}
 
 
 def too_large(path: Path) -> dict[str, str]:
-    """What exceeds the limits in a file, by its name, "models/mlp.py" or "models/mlp.py forward"."""
+    """Return what exceeds the limits in a file: names such as "models/mlp.py" or "models/mlp.py forward"."""
     name = str(path.relative_to(SOURCE)).removeprefix("samgap/")
     text = path.read_text(encoding="utf-8")
     lines = len(text.splitlines())

@@ -1,4 +1,4 @@
-"""Promises of the repository itself: layers, pins, the two commands, no leftovers."""
+"""The repository: layers, pinned packages, make targets, links and names in the docs."""
 
 import re
 import subprocess
@@ -64,7 +64,7 @@ def test_an_unknown_figure_or_scale_is_one_sentence() -> None:
 
 
 def made(folder: Path, *options: str) -> list[list[str]]:
-    """The words that make gives to python, call by call; this one only notes them."""
+    """Return the arguments of each call of python by make; python is replaced by a script that records them."""
     (folder / "python").write_text("""#!/bin/sh\nprintf '<%s>' "$@"; echo\n""")
     (folder / "python").chmod(0o755)
     command = ["make", f"BIN={folder}", *options]
@@ -117,7 +117,7 @@ PAGES += [f"docs/{path.name}" for path in sorted((TOP / "docs").glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of the page may say after the #."""
+    """Return the anchors of a page's headings, which follow the # in links."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -127,7 +127,7 @@ def test_links_and_paths_in_the_docs_exist(page: str) -> None:
     folder = (TOP / page).parent
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text(page)) if "://" not in link]
     paths = set(re.findall(r"`((?:src|conf|docs|tests)/[\w/.]+\w)", text(page)))
-    paths -= set(re.findall(r"^`([^`]+)`\n```", text(page), re.MULTILINE))  # files that the page would have one write
+    paths -= set(re.findall(r"^`([^`]+)`\n```", text(page), re.MULTILINE))  # files that a reader of the page writes
     files = {link: folder / link.partition("#")[0] if link[0] != "#" else TOP / page for link in links}
     assert [link for link, file in files.items() if not file.exists()] == []
     assert [link for link in links if "#" in link and link.partition("#")[2] not in anchors(files[link])] == []

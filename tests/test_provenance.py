@@ -25,7 +25,7 @@ def test_a_commit_that_could_not_be_looked_up_is_looked_up_again(
             without_git.setenv("PATH", "/nowhere")
             assert provenance.commit() == ("unknown", True)
         assert provenance.commit() == (git("rev-parse", "HEAD").strip(), False)
-        # The code that is imported is that of the first look.
+        # The imported code is that of the first look-up.
         (tmp_path / "module.py").write_text("changed = True\n")
         assert provenance.commit()[1] is False
     finally:

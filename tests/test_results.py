@@ -1,4 +1,4 @@
-"""The numbers of README.md and docs/results.md are those of the committed reference results, and these are whole."""
+"""The numbers of README.md and docs/results.md are those of the committed reference results, which are complete."""
 
 import json
 import math
@@ -49,7 +49,7 @@ CURVATURE = """\
 
 
 def rows(figure: str) -> list[str]:
-    """A row of docs/results.md for each verdict on gaps."""
+    """Return a row of docs/results.md for each verdict on gaps."""
     report = load(figure)
     made = []
     cells = pd.DataFrame(report["cells"])
@@ -81,7 +81,7 @@ def rows(figure: str) -> list[str]:
 
 
 def curve_rows(figure: str, scale: str) -> list[str]:
-    """A row of the table of convergence for each rule of the step."""
+    """Return a row of the table of convergence for SGD, SAM and un-normalized SAM."""
     report = load(figure, scale)
     cells, verdicts = pd.DataFrame(report["cells"]).groupby(["rule", "ascent.rho"], sort=False), report["verdicts"]
     made = []
@@ -107,7 +107,7 @@ def curve_rows(figure: str, scale: str) -> list[str]:
 
 
 def curvature_rows() -> list[str]:
-    """A row of the table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
+    """Return a row of the table of curvature for each rho of figure 6: equal epochs, then equal training loss."""
     made = []
     for rho, cells in pd.DataFrame(load("fig6")["cells"]).groupby("ascent.rho"):
         fields = [f"{rho:g}" if rho else "SGD"]
@@ -121,7 +121,7 @@ def curvature_rows() -> list[str]:
 
 
 def claims() -> list[str]:
-    """A line for each verdict of figures 4 and 6."""
+    """Return a line for each verdict of figures 4 and 6."""
     return [
         f"- {verdict['series'] or 'figures 4 and 5'}: {verdict['claim']}: {verdict['answer']}"
         + (f", p = {verdict['p']:.2g}" if verdict["p"] is not None else "")
@@ -131,7 +131,7 @@ def claims() -> list[str]:
 
 
 def tables() -> dict[str, str]:
-    """The tables of docs/results.md by figure."""
+    """Return the tables of docs/results.md by figure."""
     rates = CURVES + "\n".join(row for figure, scale in CONVERGENCE for row in curve_rows(figure, scale)) + "\n"
     curvature = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
     gaps = {figure: HEAD + "\n".join(rows(figure)) + "\n" for figure in GAPS}
@@ -158,13 +158,13 @@ STATEMENTS = """\
 
 
 def slope(figure: str, series: str = "", scale: str = "cpu") -> tuple[str, str]:
-    """The answer to a question about gaps, and the slope."""
+    """Return a verdict on gaps, and the slope."""
     (verdict,) = [verdict for verdict in load(figure, scale)["verdicts"] if verdict["series"] == series]
     return verdict["answer"], f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}]"
 
 
 def ends(figure: str, series: str = "") -> tuple[str, str]:
-    """The answer, and the gaps of the first and the last net."""
+    """Return a verdict, and the gaps of the first and the last net."""
     axis, _, value = series.partition("=")
     cells = pd.DataFrame(load(figure)["cells"])
     cells = cells[cells[axis].astype(str) == value] if series else cells
@@ -173,14 +173,14 @@ def ends(figure: str, series: str = "") -> tuple[str, str]:
 
 
 def faster(figure: str) -> tuple[str, str]:
-    """Whether SAM's rate grows with size, and how much faster nets that interpolate are."""
+    """Return whether SAM's rate grows with size, and the ratio of rates of nets that interpolate to others."""
     (verdict,) = [each for each in load(figure)["verdicts"][::2] if each["series"].startswith("SAM")]
     ratio = "{ratio:.1f} [{ratio_low:.1f}, {ratio_high:.1f}] times".format(**verdict)
     return verdict["answer"], f"{ratio}, published {verdict['published_ratio']:.1f}"
 
 
 def statements() -> list[str]:
-    """The rows of README.md's table."""
+    """Return the rows of README.md's table."""
     (linear,) = {verdict["answer"] for verdict in load("fig1", "long")["verdicts"][1::2]}
     flat = [verdict["answer"] for figure in ("fig4", "fig6") for verdict in load(figure)["verdicts"]]
     curvature = pd.DataFrame(load("fig6")["cells"])
@@ -202,6 +202,8 @@ def statements() -> list[str]:
         ),
         ("... if a fifth are, by a study that was written down before⁴", *slope("noise", scale="registered"), "noise",
          "22 min"),
+        ("... the more steeply, the more labels are wrong⁵",
+         *slope("noise", "slope over data.label_noise", "doses"), "noise", "45 min"),
         ("The best rho grows with size", rho["answer"], f"p = {rho['p_up']:.2g}", "rho", "0 min²"),
         ("The loss falls faster in larger nets (fig. 1, SAM)", *faster("fig1"), "fig1", "3 min"),
         ("the same in an MLP (fig. 2, SAM)", *faster("fig2"), "fig2", "14 min"),

@@ -1,4 +1,4 @@
-"""docs/settings.md has every key of conf/, with what the YAML says of it and what Hydra makes of it."""
+"""docs/settings.md has every key of conf/, with its comment in the YAML and its value in Hydra's config."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""hydra/launcher=slurm on a real Slurm of two nodes, without accounting."""
+"""hydra/launcher=slurm with a real Slurm of two nodes, without accounting."""
 
 import os
 import re
@@ -24,7 +24,7 @@ SLURM = ("hydra/launcher=slurm", "hydra.launcher.poll_seconds=0.2", "hydra.launc
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Path]:
-    """A running Slurm, found by every command."""
+    """Start a Slurm that every command finds."""
     with cluster(grace=2) as folder:
         yield folder
 
@@ -34,7 +34,7 @@ def on_slurm(test: Callable[..., None]) -> Callable[..., None]:
 
 
 def queue() -> list[str]:
-    """Slurm's numbers of the jobs that are waiting or at work."""
+    """Return the ids of the jobs that are pending or running."""
     return output_of("squeue", "--me", "--noheader", "--array", "--states=PENDING,RUNNING", "--format=%i").split()
 
 
@@ -59,7 +59,7 @@ def test_two_tasks_that_were_held_do_what_one_process_does(command: Command, tmp
     grid = (*TINY, "epochs=2", "ascent.rho=0.1", "precision=64-true")
     two_nodes = ("trainer.devices=2", "hydra.launcher.nodes=2")
     process = start(tmp_path / "slurm", *SLURM, *grid, *two_nodes, "hydra.launcher.extra={hold: true}")
-    # Held, it would wait for ever: the command says so, and what to do.
+    # A held job would wait forever: the command says so, and what to do.
     assert process.stderr is not None
     stderr, said = process.stderr.fileno(), b""
 
@@ -83,7 +83,7 @@ def test_two_tasks_that_were_held_do_what_one_process_does(command: Command, tmp
         assert record["test_acc_final"] == one[folder]["test_acc_final"]
 
 
-# The long run outlasts the three seconds that Slurm leaves a canceled job.
+# The long run takes longer than the three seconds that Slurm gives to a canceled job.
 LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1300", "eval_every=1300", "trainer.checkpoint_seconds=0")
 
 
@@ -97,14 +97,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
 
 
 def under_way(root: Path) -> bool:
-    """Whether the short run is done and the long one, which has no record yet, has written a checkpoint."""
+    """Return whether the short run is done and the long one, which has no record yet, has written a checkpoint."""
     begun = {path.parent for path in root.glob("runs/*/last.ckpt")}
     done = {path.parent for path in root.glob("runs/*/record.json")}
     return bool(done) and bool(begun - done)
 
 
 def advanced(root: Path) -> Callable[[], bool]:
-    """Whether the unfinished run has written another checkpoint since."""
+    """Return whether the unfinished run has written another checkpoint since."""
     (path,) = root.glob("runs/*/last.ckpt")
     before = path.stat().st_mtime_ns
     return lambda: not path.exists() or path.stat().st_mtime_ns != before
@@ -124,7 +124,7 @@ def test_a_killed_run_is_reported_and_goes_on_when_it_is_requested_again(
     assert "Traceback" not in err
     assert "1/2 done, 1 failed" in command("status", f"root={tmp_path}")[1]
 
-    # Slurm queues it again, as after a preemption, and it goes on where it was.
+    # Slurm queues the job again, as after a preemption, and the run resumes.
     again = advanced(tmp_path)
     process = start(tmp_path, *SLURM, *LONG)
     wait_for(again, process)
@@ -168,11 +168,11 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
     process.kill()
     finished(process)
     (number,) = queue()
-    # What a job gets before its time limit: it has itself queued again, without a driver.
+    # Slurm sends this signal before a job's time limit: the job requeues itself, without a driver.
     (worker,) = workers(tmp_path)
     assert output_of("scancel", "--signal=USR2", number) == ""
     patiently(lambda: not alive([worker]), "end of a run that is to be queued again")
-    # The next driver waits for the job that the lost one left.
+    # The next driver waits for the job of the killed one.
     process = start(tmp_path, *SLURM, *LONG)
     err = finished(process)
     assert process.returncode == 0, err
@@ -183,7 +183,7 @@ def test_ctrl_c_cancels_and_a_lost_driver_does_not(tmp_path: Path, undisturbed: 
 
 @on_slurm
 def test_jobs_that_slurm_does_not_take_are_one_sentence(tmp_path: Path) -> None:
-    # A process of its own: submitit sets up logging anew and closes what pytest has there.
+    # Use a separate process: submitit reconfigures logging and closes pytest's handlers.
     process = start(tmp_path, *SLURM, *TINY, "seed=0,1", "hydra.launcher.partition=nowhere")
     err = finished(process)
     assert process.returncode == 1
@@ -225,7 +225,7 @@ def test_what_needs_a_person_is_said_once_and_again_when_it_changes(
     queue.active = dict.fromkeys([f"7_{k}" for k in range(5)], entry)
 
     def polls(script: str) -> str:
-        """What two looks at a queue that answers so bring to stderr."""
+        """Return the stderr of two polls of a queue with these answers."""
         (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "squeue").chmod(0o755)
         assert [*queue.ended(), *queue.ended()] == []

@@ -1,4 +1,4 @@
-"""hydra/launcher=stack: each run of a stack is a run like any other."""
+"""hydra/launcher=stack: each run of a stack gives the same files as a single run."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def test_runs_that_fit_together_are_divided(command: Command, tmp_path: Path, mo
     monkeypatch.setattr(stack, "carry_out", skip)
     grid = ("model.width=0.1,0.2", "ascent.rho=0,0.1,0.2", "seed=0,1", "hydra.launcher.stack=3", f"root={tmp_path}")
     command("train", "-m", "hydra/launcher=stack", "name=mine", *grid)
-    # Of a width: two SGD runs, and four SAM runs in two halves.
+    # For each width: two SGD runs, and four SAM runs in two stacks.
     assert [len(jobs) for jobs in stacks] == [2] * 6
     words = [[job.overrides for job in jobs] for jobs in stacks]
     kinds = [{(one[0], one[1] == "ascent.rho=0") for one in jobs} for jobs in words]

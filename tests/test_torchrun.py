@@ -1,4 +1,4 @@
-"""A sweep with two devices for each run: the launcher starts torchrun's processes, reports them and ends them."""
+"""A sweep with two devices for each run: the launcher starts the processes by torchrun, and reports and ends them."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 def ranks(process: "subprocess.Popen[str]") -> list[int]:
-    """Of the run that is at work, below the sweep's own process."""
+    """Return the processes of the current run, below the sweep's own process."""
     arguments = {pid: line.split("\0") for pid, line in below(process.pid).items()}
     return [pid for pid, line in arguments.items() if "samgap.train" in line and "torch.distributed.run" not in line]
 
 
 def test_two_devices_do_what_one_does_and_a_failure_ends_no_other(command: Command, tmp_path: Path) -> None:
-    # tests/training/test_ranks.py has all kinds of runs on two devices, SGD's too.
+    # tests/training/test_ranks.py tests other runs on two devices, including SGD.
     grid = ("epochs=2", "ascent.rho=0.1", "precision=64-true", "data.holdout=0,5000")
     code, _, err = command("train", "-m", *TWO, *grid, "logger=wandb", f"root={tmp_path}/two")
     assert code == 1
@@ -31,8 +31,8 @@ def test_two_devices_do_what_one_does_and_a_failure_ends_no_other(command: Comma
     assert "lower data.train_size or data.holdout" in err
     assert "Traceback" not in err
     (failure,), (record,) = ([*(tmp_path / "two").glob(f"runs/*/{name}")] for name in ("error.txt", "record.json"))
-    assert failure.stat().st_mtime < record.stat().st_mtime  # another run came after it
-    # One W&B run for both processes of a run, beside that of the sweep's gaps.
+    assert failure.stat().st_mtime < record.stat().st_mtime  # another run followed
+    # Both processes of a run share a W&B run; the sweep's gaps have another.
     kept = [path.name for path in (tmp_path / "two" / "wandb").glob("offline-run-*")]
     assert len([name for name in kept if "-gaps-" not in name]) == 1, kept
     assert command("train", "-m", *TWO[2:], *grid[:3], f"root={tmp_path}/one")[0] == 0
@@ -44,11 +44,11 @@ def test_two_devices_do_what_one_does_and_a_failure_ends_no_other(command: Comma
     assert (
         not [*(tmp_path / "two").glob("runs/*/torchrun.log")]
         or len([*(tmp_path / "two").glob("runs/*/torchrun.log")]) == 1
-    )  # of the one that failed
+    )  # the one that failed
 
 
 def epoch(root: Path) -> int:
-    """Of the one checkpoint there is; -1 without."""
+    """Return the epoch of the only checkpoint, -1 if there is none."""
     paths = [*root.glob("runs/*/last.ckpt")]
     return torch.load(paths[0], weights_only=False)["epoch"] if paths else -1
 
@@ -73,7 +73,7 @@ def test_a_killed_device_ends_its_run_and_the_same_command_goes_on(command: Comm
     wait_for(lambda: path.stat().st_mtime_ns != before, process)
     assert epoch(tmp_path) > reached
     left = ranks(process)
-    os.kill(process.pid, signal.SIGINT)  # Ctrl-C that reaches the sweep's own process alone
+    os.kill(process.pid, signal.SIGINT)  # Ctrl-C reaches only the sweep's own process
     err = finished(process)
     assert process.returncode == 130
     assert "samgap: Stopped. The same command goes on where it was." in err

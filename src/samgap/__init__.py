@@ -1,7 +1,7 @@
 """samgap: does the accuracy that SAM gains over SGD grow as a network gets more parameters?
 
 A result passes through these stages: config, data, net (width, mask), task (SGD or SAM step), record, table of gaps,
-figure and verdict. To read the code in that order:
+figure and verdict. The files in this order:
 
 conf/figure/fig8/smoke.yaml, data/sets.py, models/resnet18.py, pruning/mask.py, optim/sam.py, training/task.py,
 training/run.py, runs/records.py, figures/gap/cells.py, figures/gap/charts.py.
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from samgap.notebook import Loaded
 
 
-def load(figure: str, *overrides: str, **where: Any) -> "Loaded":
+def load(figure: str, *overrides: str, **source: Any) -> "Loaded":
     """Return a figure's numbers as pandas frames; see `samgap.notebook.load`."""
     from samgap import notebook  # imports pandas, which is slow and which most commands do not need
 
-    return notebook.load(figure, *overrides, **where)
+    return notebook.load(figure, *overrides, **source)

@@ -1,4 +1,4 @@
-"""Code that all commands share: the location of the config, and error messages and exit codes."""
+"""Code that all commands share: the location of the config, error messages and exit codes."""
 
 import contextlib
 import errno
@@ -21,13 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from samgap.errors import SettingError, shortage
 
-os.environ["MPLBACKEND"] = "agg"  # a notebook sets a backend here that its child processes cannot import
+os.environ["MPLBACKEND"] = "agg"  # else child processes inherit a notebook's backend, which they cannot import
 SOURCE = str(Path(__file__).parents[1])
 CONF = str(Path(__file__).parents[2] / "conf")  # in the checkout, since the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
 OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 NUMBERED = ("1.", "2.", "3.")
-# Environment variables that name folders in which libraries write. A job's start folder is not among them.
+# Environment variables with the folders in which libraries write.
 PLACES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME", "MPLCONFIGDIR",
           "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -54,23 +54,23 @@ def command(main: Callable[[], object]) -> None:
             refuse(get_args_parser().parse_known_args()[0].overrides)
             OmegaConf.register_new_resolver("conf", choices, replace=True)  # for --help
             main()
-            sys.stdout.flush()  # an error of the last lines too is met here
+            sys.stdout.flush()  # raises errors of the last lines here
     except KeyboardInterrupt:
-        _leave("Stopped. The same command goes on where it was.", 130)
+        _exit("Stopped. The same command goes on where it was.", 130)
 
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Exclude objects that an import creates from garbage collection; for the import of torch and Lightning.
+    """Exclude the objects that imports in the `with` block create from garbage collection, for torch and Lightning.
 
-    Otherwise garbage collection would take almost as long as everything else in a tiny run, also at process exit.
+    Otherwise garbage collection would take almost as long as all other work of a tiny run, also at process exit.
     """
     loaded = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > loaded:  # not for a later run: its garbage would stay too
+        if len(sys.modules) > loaded:  # else there was no import, and freezing would keep garbage of earlier runs
             gc.freeze()
         gc.enable()
 
@@ -87,25 +87,25 @@ def _refuse_strange_ranks() -> None:
 def sentences() -> Iterator[None]:
     """Turn an error that the user can fix into one sentence and exit code 1.
 
-    Also used inside Hydra's job, since Hydra adds a line to each error that reaches it.
+    It is also used inside Hydra's job, since Hydra adds a line to each error that reaches it.
     """
     try:
         yield
-    except BrokenPipeError:  # what read the output, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         sentence = None if tracebacks else explain(error)
         if sentence is None:
             raise
-        _leave(sentence, 1)
+        _exit(sentence, 1)
 
 
 def refuse(overrides: Iterable[str]) -> None:
     """Refuse overrides that Hydra would reject with an unclear error or misunderstand.
 
     Args:
-        overrides: as typed.
+        overrides: overrides as the user typed them.
 
     Raises:
         SettingError: an override is wrong.
@@ -126,15 +126,15 @@ def refuse(overrides: Iterable[str]) -> None:
             raise SettingError(f"{key} cannot be taken out: give it a value, such as null.")
         if key == "figure" and override.is_sweep_override():
             raise SettingError(f"figure must be one figure at a time, each with its own grid, got {typed}.")
-        if (options := choices(key)) and not _names_files(override):
+        if (options := choices(key)) and not _selects_files(override):
             raise SettingError(f"{key} must be one of {options}, got {typed}.")
 
 
-def _names_files(override: Override) -> bool:
+def _selects_files(override: Override) -> bool:
     value = override.value()
     if isinstance(value, ChoiceSweep | list):
-        several = value.list if isinstance(value, ChoiceSweep) else value
-        return all(isinstance(one, str | QuotedString) for one in several)
+        items = value.list if isinstance(value, ChoiceSweep) else value
+        return all(isinstance(item, str | QuotedString) for item in items)
     return (
         value is None or isinstance(value, str | dict) or (isinstance(value, Sweep) and not override.is_range_sweep())
     )
@@ -143,10 +143,10 @@ def _names_files(override: Override) -> bool:
 def choices(group: str) -> str:
     """Return the names of files and folders in conf/`group`, or "" if it is no folder."""
     try:
-        inside = sorted(path.stem for path in Path(CONF, *group.split("/")).iterdir() if path.name != "base.yaml")
+        names = sorted(path.stem for path in Path(CONF, *group.split("/")).iterdir() if path.name != "base.yaml")
     except OSError:  # no folder, or the name is too long
         return ""
-    return ", ".join(inside) if group else ""
+    return ", ".join(names) if group else ""
 
 
 def explain(error: BaseException) -> str | None:
@@ -156,45 +156,45 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, SettingError):
             # If a worker process that reads images fails, torch puts its whole traceback into the message.
             return str(cause).rpartition(f"{SettingError.__name__}: ")[2].strip()
-    for cause in reversed(chain):  # the first error says most
+    for cause in reversed(chain):  # the original error is the most specific
         if sentence := shortage(cause):
             return sentence
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None:
-            what, path = f"{cause.filename} cannot be used ({cause.strerror})", Path(str(cause.filename))
-            variables = [name for name in PLACES if (place := os.environ.get(name)) and path.is_relative_to(place)]
+            problem, path = f"{cause.filename} cannot be used ({cause.strerror})", Path(str(cause.filename))
+            variables = [name for name in PLACES if (folder := os.environ.get(name)) and path.is_relative_to(folder)]
             settings = " or ".join(["root", "data_dir", *variables])
             if cause.errno in FULL_DISK:
-                return f"{what}: make room there or set {settings} elsewhere; the same command goes on where it was."
+                return f"{problem}: make room there or set {settings} elsewhere; the same command goes on where it was."
             if variables or not isinstance(cause, FileNotFoundError):
-                return f"{what}: set {settings} to a folder that can be written."
+                return f"{problem}: set {settings} to a folder that can be written."
     for cause in chain:
         if isinstance(cause, MissingConfigException):
-            return " ".join([*_first_lines([cause]), *_there_is(cause.missing_cfg_file or "")])
+            return " ".join([*_first_lines([cause]), *_file_hints(cause.missing_cfg_file or "")])
     for cause in chain:
         if isinstance(cause, HydraException | OmegaConfBaseException):
-            return " ".join([*_first_lines(chain), *_homes(chain)])
+            return " ".join([*_first_lines(chain), *_key_hints(chain)])
     if function := _raised_by_hydra(error):
         return f"Hydra does not take what was given ({' '.join(_first_lines(chain[:1])).rstrip('.') or function})."
     return None
 
 
-def _there_is(missing: str) -> list[str]:
+def _file_hints(missing: str) -> list[str]:
     """Return a sentence that lists the files in the folder of `missing`, or in the nearest folder that exists."""
     folder = missing
     while folder and not choices(folder):
         folder = folder.rpartition("/")[0]
-    near = get_close_matches(missing[len(folder) + 1 :].split("/")[0], choices(folder).split(", "), 1)
-    meant = [f"Did you mean {near[0]}?"] if near else []
-    return [*meant, f"In conf/{folder} there are {choices(folder)}."] if folder else []
+    close_matches = get_close_matches(missing[len(folder) + 1 :].split("/")[0], choices(folder).split(", "), 1)
+    suggestion = [f"Did you mean {close_matches[0]}?"] if close_matches else []
+    return [*suggestion, f"In conf/{folder} there are {choices(folder)}."] if folder else []
 
 
 def _raised_by_hydra(error: BaseException) -> str:
-    # Hydra often raises a built-in Python error for a flag or value that it does not accept. Return the name of the
-    # function that raised while Hydra read the command line, "" at any other time.
+    # Hydra often raises a built-in Python error for a flag or value that it does not accept. Returns the name of the
+    # function that raised, if this happened while Hydra read the command line, else "".
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame.filename for frame in frames if frame.filename.startswith(SOURCE)]
-    return frames[-1].name if ours[-1:] == [__file__] else ""
+    own_files = [frame.filename for frame in frames if frame.filename.startswith(SOURCE)]
+    return frames[-1].name if own_files[-1:] == [__file__] else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -204,9 +204,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_lines(chain: list[BaseException]) -> list[str]:
-    # Hydra's error names the override, its cause names the key. Of the other lines only numbered ones help a user.
+    # Hydra's error names the override, its cause names the key. Of further lines, only numbered ones help a user.
     texts = [str(cause).strip().splitlines() for cause in chain if str(cause).strip()]
-    lines = [line for first, *rest in texts for line in (first, *(more for more in rest if more[:2] in NUMBERED))]
+    lines = [line for first, *rest in texts for line in (first, *(other for other in rest if other[:2] in NUMBERED))]
     lines = [line.replace("is not in struct", "does not exist") for line in lines]
     key = next((key for cause in chain if (key := getattr(cause, "full_key", None))), "")
     if lines and key not in lines[0]:
@@ -214,37 +214,37 @@ def _first_lines(chain: list[BaseException]) -> list[str]:
     return list(dict.fromkeys(line if line.endswith((".", "?")) else f"{line}." for line in lines))
 
 
-def _homes(chain: list[BaseException]) -> Iterator[str]:
-    """Name the groups that have a key that Hydra did not find: the user gave a wrong group or did not choose it."""
+def _key_hints(chain: list[BaseException]) -> Iterator[str]:
+    """Yield sentences with the right place or name of each key that Hydra did not find."""
     for cause in chain:
-        if found := re.match(r"Could not override '([\w.]+)'", str(cause)):
-            key, keys = found[1], _keys()
-            alike = [known for known in keys if "." in known and known.rpartition(".")[2] == key.rpartition(".")[2]]
-            near = get_close_matches(key, keys, 1, cutoff=0.7)
-            if key in alike:
+        if match := re.match(r"Could not override '([\w.]+)'", str(cause)):
+            key, keys = match[1], _keys()
+            same_name = [other for other in keys if "." in other and other.rpartition(".")[2] == key.rpartition(".")[2]]
+            close_matches = get_close_matches(key, keys, 1, cutoff=0.7)
+            if key in same_name:
                 yield f"It is a key of {', '.join(keys[key])}."
-            elif alike:
-                yield f"There is {', '.join(alike)}."
+            elif same_name:
+                yield f"There is {', '.join(same_name)}."
             else:
-                yield (f"Did you mean {near[0]}? " if near else "") + "All keys: docs/settings.md."
+                yield (f"Did you mean {close_matches[0]}? " if close_matches else "") + "All keys: docs/settings.md."
 
 
 def _keys() -> dict[str, list[str]]:
-    """Return all keys of conf/ as they are typed, such as optimizer.lr, with the choices that have it: optimizer=sgd.
+    """Return all keys of conf/, such as optimizer.lr, with the choices that have the key, such as optimizer=sgd.
 
-    A key of a base.yaml is one of each file that includes it.
+    A key of a base.yaml belongs to each file that includes it.
     """
-    found: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
     for path in sorted([*Path(CONF).glob("*.yaml"), *Path(CONF).glob("*/*.yaml")]):
         group = "" if path.parent == Path(CONF) else path.parent.name
         files = [path]
         if path.stem == "base":
             files = [file for file in sorted(path.parent.glob("*.yaml")) if "\n  - base\n" in file.read_text("utf-8")]
         for key in re.findall(r"^(\w+):", path.read_text("utf-8"), re.MULTILINE):
-            found.setdefault(f"{group}.{key}" if group else key, []).extend(f"{group}={file.stem}" for file in files)
-    return found | {path.name: [] for path in Path(CONF).iterdir() if path.is_dir()}
+            owners.setdefault(f"{group}.{key}" if group else key, []).extend(f"{group}={file.stem}" for file in files)
+    return owners | {path.name: [] for path in Path(CONF).iterdir() if path.is_dir()}
 
 
-def _leave(sentence: str, code: int) -> None:
+def _exit(sentence: str, code: int) -> None:
     print(f"samgap: {' '.join(sentence.splitlines())}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""What the commands print: help with examples, errors that name the nearest word, and tables of 100 columns."""
+"""Output of the commands: help with examples, errors that suggest the nearest name, and tables of 100 columns."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ def parser(command: str, about: str | None, *examples: str) -> argparse.Argument
 
     Args:
         command: such as "samgap.theory".
-        about: its first paragraph is the help's.
+        about: text whose first paragraph is the help.
         examples: arguments of the command; each is a line of the help.
     """
     lines = [f"  python -m {command} {example}".rstrip() for example in examples]
@@ -26,21 +26,21 @@ def parser(command: str, about: str | None, *examples: str) -> argparse.Argument
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, named: Iterable[str], known: Collection[str]) -> None:
-    """End the command with a sentence if a named part is not known."""
+    """End the command with an error if a named part is not known."""
     for name in named:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            meant = f" Did you mean {near[0]}?" if near else ""
-            parser.error(f"a part is one of {', '.join(known)}, got {name}.{meant}")
+            close_matches = get_close_matches(name, known, 1)
+            suggestion = f" Did you mean {close_matches[0]}?" if close_matches else ""
+            parser.error(f"a part is one of {', '.join(known)}, got {name}.{suggestion}")
 
 
 def wrapped(head: str, text: str) -> str:
-    """Return a row of a table: its head, and a text that goes on below itself."""
+    """Return a row of a table: its head, and a text that is wrapped in its own column."""
     return textwrap.fill(text, COLUMNS, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 def table(frame: Any) -> str:
-    """Return a data frame of texts as a table. If it is too wide, the words of its heads stand below each other."""
+    """Return a data frame of texts as a table. If it is too wide, the heads of columns are wrapped."""
     text: str = frame.to_string(index=False)
     if max(map(len, text.splitlines())) <= COLUMNS:
         return text
@@ -50,9 +50,9 @@ def table(frame: Any) -> str:
         columns.append(
             (textwrap.wrap(re.sub(r"_|(?<=\w\w)\.", " ", name), widest, break_long_words=False), list(cells))
         )
-    tall = max(len(head) for head, _ in columns)
-    whole = [[""] * (tall - len(head)) + head + cells for head, cells in columns]
-    widths = [max(map(len, column)) for column in whole]
+    height = max(len(head) for head, _ in columns)
+    grid = [[""] * (height - len(head)) + head + cells for head, cells in columns]
+    widths = [max(map(len, column)) for column in grid]
     return "\n".join(
-        " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in zip(*whole, strict=True)
+        " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in zip(*grid, strict=True)
     )

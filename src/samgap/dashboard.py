@@ -21,7 +21,7 @@ from samgap.runs import identity
 from samgap.tracking import panels, session
 from samgap.training.settings import GROUPS, SCALARS
 
-PLACEHOLDER = "entity"  # stands for the account's entity in the files of `dry_run`, which does not contact W&B
+PLACEHOLDER = "entity"  # in place of the account's entity in the files of `dry_run`, which does not contact W&B
 
 naming.register()
 
@@ -74,11 +74,11 @@ def show(config: DictConfig) -> None:
 
 
 def _made(values: Mapping[str, Any], settings: list[str], entity: str) -> tuple[ws.Workspace, wr.Report]:
-    name, scale, shown, draw = (values[key] for key in ("name", "scale", "panels", "draw"))
+    name, scale, choice, draw = (values[key] for key in ("name", "scale", "panels", "draw"))
     place = (entity, values["logger"]["project"], name, scale)
     try:
-        parts = panels.parts(name, scale, draw, shown)
-        panels.check(parts, shown["columns"], settings)
+        parts = panels.parts(name, scale, draw, choice)
+        panels.check(parts, choice["columns"], settings)
         return panels.workspace(parts, *place), panels.report(parts, *place, draw["title"])
     except ValidationError as error:
         first = error.errors()[0]
@@ -88,13 +88,13 @@ def _made(values: Mapping[str, Any], settings: list[str], entity: str) -> tuple[
 
 
 def _update(api: wandb.Api, view: ws.Workspace, report: wr.Report) -> None:
-    """Save both. They replace those of an earlier call, which W&B finds by their ids."""
+    """Save both in W&B, in place of those of an earlier call, which have the same ids."""
     with contextlib.suppress(ValueError):  # the library raises it if the view does not exist
         view._internal_id = internal.get_view_dict(view.entity, view.project, panels.view_id(view.name))["id"]
-    for found in api.reports(f"{view.entity}/{view.project}"):
-        if found.description == report.description:
-            report.id = found.id
-            report._discussion_threads = found.spec.get("discussionThreads", [])  # keeps users' comments
+    for existing in api.reports(f"{view.entity}/{view.project}"):
+        if existing.description == report.description:
+            report.id = existing.id
+            report._discussion_threads = existing.spec.get("discussionThreads", [])  # keeps users' comments
             break
     view.save()
     report.save()

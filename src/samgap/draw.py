@@ -1,4 +1,4 @@
-"""`python -m samgap.draw figure=fig8/smoke`: make table, figure and verdict from records, without data or GPU."""
+"""`python -m samgap.draw figure=fig8/smoke`: makes table, figure and verdict from records, without data or GPU."""
 
 import json
 import os
@@ -31,9 +31,9 @@ def main(config: DictConfig) -> None:
     with cli.sentences():
         keys = ("root", "name", "scale", "draw", "about", "protocol", "logger", "source", "style", "latex")
         values = naming.plain(config, *keys)
-        came = REFERENCE / config.name / str(config.scale)
-        if config.source == "reference" and came.exists() and not (came / archive.FOLDER).exists():
-            judge_again(came, values)
+        shipped = REFERENCE / config.name / str(config.scale)
+        if config.source == "reference" and shipped.exists() and not (shipped / archive.FOLDER).exists():
+            judge_again(shipped, values)
         else:
             draw(values)
         if config.scale == "smoke":
@@ -44,25 +44,25 @@ def what_next(name: str) -> str:
     """Return advice after a figure at smoke scale: samgap's own result on real data, and the command to reproduce it.
 
     Args:
-        name: of the figure. If it has no scale cpu, the advice says only that the numbers mean nothing.
+        name: name of the figure. If it has no scale cpu, the text only says that the numbers mean nothing.
     """
     text = "The pipeline works here. The numbers above mean nothing: nets and data of smoke scale are toys."
     if not (Path(cli.CONF) / "figure" / name / "cpu.yaml").exists():
         return text
-    own = f"make reproduce-{name} SCALE=cpu"
+    cmd = f"make reproduce-{name} SCALE=cpu"
     path = REFERENCE / name / "cpu" / f"{name}.json"
     if not path.exists():
-        return f"{text}\nOn real data: {own}."
-    came = json.loads(path.read_text(encoding="utf-8"))
-    answers = Counter(verdict["answer"] for verdict in came["verdicts"])
+        return f"{text}\nOn real data: {cmd}."
+    shipped = json.loads(path.read_text(encoding="utf-8"))
+    answers = Counter(verdict["answer"] for verdict in shipped["verdicts"])
     total = answers.total()
-    found = ", ".join(f"{count} of {total} {answer}" if total > 1 else answer for answer, count in answers.items())
-    minutes = came["provenance"]["core_seconds"] / 60
-    beside = ", probes not counted" if measurements.FOLDER in kind.made(came["draw"]).files else ""
+    result = ", ".join(f"{count} of {total} {answer}" if total > 1 else answer for answer, count in answers.items())
+    minutes = shipped["provenance"]["core_seconds"] / 60
+    probes_note = ", probes not counted" if measurements.FOLDER in kind.from_settings(shipped["draw"]).files else ""
     return (
-        f"{text}\nOn real data, {came['data']}, as it came with samgap: {found} "
-        f"({os.path.relpath(path.with_suffix('.png'))}). Your own: {own}, about {minutes / 2:.0f} minutes on two cores "
-        f"({minutes:.0f} core-minutes{beside})."
+        f"{text}\nOn real data, {shipped['data']}, as it came with samgap: {result} "
+        f"({os.path.relpath(path.with_suffix('.png'))}). Your own: {cmd}, about {minutes / 2:.0f} minutes on two cores "
+        f"({minutes:.0f} core-minutes{probes_note})."
     )
 
 
@@ -72,62 +72,62 @@ def draw(config: dict[str, Any]) -> None:
     Args:
         config: the keys that `main` passes, as plain values.
     """
-    logger, drawn = config["logger"], kind.made(config["draw"])
+    logger, figure = config["logger"], kind.from_settings(config["draw"])
     root = store(config)
-    target = logger.get("_gaps_") if config["source"] == "records" else None  # only this disk's results are sent
-    study = drawn.evaluate(root, config["name"], config["scale"], config["protocol"])
+    target = logger.get("_gaps_") if config["source"] == "records" else None  # sends only results of this disk
+    study = figure.evaluate(root, config["name"], config["scale"], config["protocol"])
     sweep = study.table.sweep
     folder = sweep.folder(root)
     report = output.report(study) | {key: config.get(key, {}) for key in ("draw", "about")}
-    picture(drawn, study.frame, report, folder, config["style"])
+    picture(figure, study.frame, report, folder, config["style"])
     output.write(study.frame, report, folder)
     if config["latex"]:
         files.replace_text(folder / f"{sweep.name}.tex", latex.text(report, study.headline))
-    archive.write(study.table, root, folder, drawn.files)
+    archive.write(study.table, root, folder, figure.files)
     print(output.as_text(study))
     if left_open := config.get("about", {}).get("left_open"):
         print(f"\nThe paper leaves open: {left_open}")
     print(f"\n{folder / sweep.name}.{{pdf,png,csv,json{',tex' * config['latex']}}}")
     if target:
-        locate(target)(sweep, root, study, drawn.charts(study.frame, report), **options(logger))
+        locate(target)(sweep, root, study, figure.charts(study.frame, report), **options(logger))
 
 
-def picture(drawn: kind.Kind, frame: pd.DataFrame, report: Mapping[str, Any], folder: Path, name: str) -> None:
+def picture(figure: kind.Kind, frame: pd.DataFrame, report: Mapping[str, Any], folder: Path, name: str) -> None:
     """Write <name>.pdf and <name>.png of a study.
 
     Args:
-        drawn: its kind.
+        figure: the kind of the figure.
         frame, report: see `kind.Kind.draw`.
-        folder: where they go.
-        name: of the style; see `style.style`.
+        folder: folder of the pictures.
+        name: name of the style, see `style.style`.
     """
     from samgap.figures.picture import save  # only after `cli` has set the backend
 
     with style(name):
-        save(drawn.draw(frame, report, titled=name != "paper"), folder / report["name"])
+        save(figure.draw(frame, report, titled=name != "paper"), folder / report["name"])
 
 
-def judge_again(came: Path, config: Mapping[str, Any]) -> None:
-    """Draw a result that came with samgap without its runs, and judge it by today's rules, if its numbers are enough.
+def judge_again(shipped: Path, config: Mapping[str, Any]) -> None:
+    """Draw a result that came with samgap without its runs, and judge it by the current rules if its numbers suffice.
 
     Args:
-        came: its folder; the files go to reference/ below the root of results.
+        shipped: folder of the result; the output goes to root/reference/.
         config: as for `draw`.
     """
-    name, scale = came.parent.name, came.name
-    report = json.loads((came / f"{name}.json").read_text(encoding="utf-8"))
-    frame = read_frame(came / f"{name}.csv")
-    drawn = kind.made(report["draw"])
+    name, scale = shipped.parent.name, shipped.name
+    report = json.loads((shipped / f"{name}.json").read_text(encoding="utf-8"))
+    frame = read_frame(shipped / f"{name}.csv")
+    figure = kind.from_settings(report["draw"])
     try:
-        report = output.judged_again(report, drawn.judge_again(report, frame))
-        by = "what it has of them is judged by today's rules"
+        report = output.judged_again(report, figure.judge_again(report, frame))
+        explanation = "what it has of them is judged by today's rules"
     except SettingError as error:
-        by = str(error)
+        explanation = str(error)
     folder = Path(config["root"]) / "reference" / name / scale
     folder.mkdir(parents=True, exist_ok=True)
-    picture(drawn, frame, report, folder, config["style"])
+    picture(figure, frame, report, folder, config["style"])
     output.write(frame, report, folder)
-    print(f"{name}/{scale} was kept without its runs; {by}:\n")
+    print(f"{name}/{scale} was kept without its runs; {explanation}:\n")
     print("\n".join(verdict["text"] for verdict in report["verdicts"]))
     print(f"\n{folder / name}.{{pdf,png,csv,json}}")
 
@@ -153,8 +153,8 @@ def store(config: Mapping[str, Any]) -> Path:
             )
         without = "draw from the records on this disk with source=records"
         with session.account(root, restore.TIMEOUT, "source=wandb", without) as api:
-            where = logger["project"], logger["entity"]
-            restored = restore.restore(api, root, name, scale, *where, kind.made(config["draw"]).files)
+            account = logger["project"], logger["entity"]
+            restored = restore.restore(api, root, name, scale, *account, kind.from_settings(config["draw"]).files)
         print(f"{name}/{scale}: {restored.text()}\n", file=sys.stderr)
         return restored.root
     raise SettingError(f"source must be records, reference or wandb, got {said(source)}.")

@@ -1,10 +1,10 @@
-"""Errors that a user is meant to read."""
+"""Errors that are reported to the user in one sentence."""
 
 import json
 import re
 from typing import Any
 
-# Messages of torch, NumPy and Python if there is too little memory, or if a size is too large for any machine.
+# Messages of torch, NumPy and Python for too little memory, or for a size that is too large for any machine.
 TOO_LARGE = re.compile(
     "(?i)allocate memory|out of memory|unable to allocate|alloc_failed|multiplication overflow|calculation overflow"
     "|overflow when unpacking|too large to convert|greater than maximum|infinity to integer"
@@ -20,7 +20,7 @@ class SettingError(ValueError):
 
 
 def said(value: Any) -> str:
-    """Return a value for a sentence, as a user types it in a config: 'text', 0.1, null, ["a", 0.1].
+    """Return a value as text for a sentence, as it is written in a config: 'text', 0.1, null, ["a", 0.1].
 
     NumPy and torch numbers become plain numbers. A value that no config can hold becomes its Python repr.
     """
@@ -37,12 +37,12 @@ def line(error: BaseException) -> str:
 
 
 def shortage(error: BaseException) -> str | None:
-    """Return one sentence for an error of torch, NumPy or Python about too little memory, None for any other error."""
+    """Return a sentence for an error of torch, NumPy or Python about too little memory, None for other errors."""
     text = str(error)
     if text.startswith("DataLoader "):
-        what = text.removeprefix("DataLoader ").split(". ")[0].rstrip(". ")
+        cause = text.removeprefix("DataLoader ").split(". ")[0].rstrip(". ")
         return (
-            f"Reading images in processes of their own failed ({what}): lower trainer.workers where memory is short, "
+            f"Reading images in processes of their own failed ({cause}): lower trainer.workers where memory is short, "
             "or set it to 0, and the same command goes on where it was."
         )
     if isinstance(error, MemoryError) or TOO_LARGE.search(text):

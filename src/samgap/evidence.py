@@ -1,4 +1,4 @@
-"""`python -m samgap.evidence`: what all studies of gaps below `root`, and those that came with samgap, say together."""
+"""`python -m samgap.evidence`: combines all studies of gaps below `root` and those that came with samgap."""
 
 from pathlib import Path
 
@@ -22,24 +22,28 @@ naming.register()
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="evidence")
 def main(config: DictConfig) -> None:
-    """Write tables and pictures to root/evidence, where `samgap.report` finds them, and print what they come to."""
+    """Write tables and pictures to root/evidence, from which `samgap.report` reads them, and print the tables."""
+    with cli.sentences():
+        write(Path(naming.plain(config, "root")["root"]))
+
+
+def write(root: Path) -> None:
+    """Write the tables and pictures, and print tables and sentences."""
     from samgap.figures import picture  # only after `cli` has set the backend
 
-    with cli.sentences():
-        root = Path(naming.plain(config, "root")["root"])
-        several = results.read([REFERENCE, root])
-        found, folder = tables.make(several), root / "evidence"
-        tables.write(found, folder, [one.study for one in several])
-        below = f"commit {provenance.commit()[0][:7]}, {provenance.now()[:10]}"
-        with style():
-            for name, charts in found.charts().items():
-                kind = name.partition("-")[0]
-                drawn = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
-                picture.save(drawn, folder / name)
-        for title, table in found.shown().items():
-            print(f"{title}:\n\n{console.table(table)}\n")
-        print("\n".join(found.said()))
-        print(f"\n{folder}/*.{{csv,pdf,png}}")
+    all_series = results.read([REFERENCE, root])
+    combined, folder = tables.make(all_series), root / "evidence"
+    tables.write(combined, folder, [series.study for series in all_series])
+    below = f"commit {provenance.commit()[0][:7]}, {provenance.now()[:10]}"
+    with style():
+        for name, charts in combined.charts().items():
+            kind = name.partition("-")[0]
+            figure = picture.draw(charts, TITLES[kind], below, stacked=kind == "specifications")
+            picture.save(figure, folder / name)
+    for title, table in combined.text_tables().items():
+        print(f"{title}:\n\n{console.table(table)}\n")
+    print("\n".join(combined.sentences()))
+    print(f"\n{folder}/*.{{csv,pdf,png}}")
 
 
 if __name__ == "__main__":

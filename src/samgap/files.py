@@ -1,30 +1,29 @@
-"""Write a file in one step, so that no reader sees half of it, even after a crash."""
+"""Writes files in one step, so that no reader sees half of a file, even after a crash."""
 
 import contextlib
-import csv
 import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from samgap.errors import SettingError
 
-PREFIX = ".part-"  # of the name of a file that is being written
+PREFIX = ".part-"  # of the names of files that are being written
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary neighbor of `path`, then put it in place in one step.
+    """Let `write` fill a temporary file beside `path`, then rename it to `path` in one step.
 
     The data is on the disk (fsync) before the name changes, so that a power cut leaves the old file or the
     new one. The temporary file keeps the ending of `path`, since some writers choose a format by it. Temporary files
     of killed processes in this folder are removed.
 
     Raises:
-        OSError: the folder cannot be written, or is full; its `filename` says which.
+        OSError: the disk is full, or the folder cannot be written; `filename` of the error is the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _tidy(path.parent)
@@ -45,22 +44,8 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Do as `replace` with a text; Python escapes replace characters without a UTF-8 form, as file names may have."""
+    """Write a text as `replace` does. Characters without a UTF-8 form, as in file names, become Python escapes."""
     replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
-
-
-def replace_rows(path: Path, rows: Sequence[Mapping[str, Any]], **dialect: Any) -> list[str]:
-    """Do as `replace` with the rows of a CSV file, empty where a key is lacking; return the columns as they came."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, **dialect)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    replace(path, write)
-    return columns
 
 
 def read_json(path: Path, advice: str) -> Any:
@@ -68,7 +53,7 @@ def read_json(path: Path, advice: str) -> Any:
 
     Args:
         path: of the file.
-        advice: for the error: what the user can do if the file is damaged.
+        advice: for the error message: what the user can do if the file is damaged.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,9 +69,9 @@ def read_json(path: Path, advice: str) -> Any:
 
 @contextlib.contextmanager
 def workspace(path: Path) -> Iterator[Path]:
-    """Provide an empty folder beside `path` for building it; remove the folder at the end.
+    """Yield an empty folder beside `path` in which to build `path`; remove the folder at the end.
 
-    A folder that a killed process left is emptied first. The caller holds a lock on `path`.
+    The folder of a killed process is emptied first. The caller must hold a lock on `path`.
     """
     folder = path.with_name(f"{PREFIX}{path.name}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +105,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _umask() -> int:
-    # mkstemp makes files that only their owner can read; results get the permissions that the umask allows.
+    # mkstemp creates files that only the owner can read, so `replace` sets the permissions that the umask allows.
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,6 +1,6 @@
 """The losses, each a mean over a batch.
 
-B is the batch size, C the number of classes, or of outputs in a regression.
+B is the batch size; C is the number of classes, or of outputs in a regression.
 """
 
 import torch
@@ -28,7 +28,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the squared distance between raw outputs and labels, summed over the C outputs, mean over examples.
 
-    The paper trains figures 1 and 4 to 6 with a squared loss and does not give its scale; this is our choice.
+    The paper uses a squared loss in figures 1 and 4 to 6 without stating its scale; this scale is our choice.
 
     Args:
         logits: (B, C).
@@ -51,7 +51,7 @@ def mean_squared(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def hits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return whether the largest logit of an example is that of its class, (B,) bool.
+    """Return for each example whether its largest logit is that of its class, (B,) bool.
 
     Args:
         logits: (B, C).
@@ -61,7 +61,7 @@ def hits(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the number of examples in which the largest logit is that of the class, () int64; 0 in a regression.
+    """Return the number of examples whose largest logit is that of their class, () int64; 0 in a regression.
 
     Args:
         logits: (B, C).

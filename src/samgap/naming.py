@@ -1,4 +1,4 @@
-"""The resolver ${run_folder:} that names a run's folder inside Hydra's own config.
+"""The resolver ${run_folder:}, by which Hydra's own config names a run's folder.
 
 Commands and the sweeper plugin register it; worker processes import the plugin too.
 """

@@ -1,4 +1,4 @@
-"""A figure's numbers as pandas frames, for a notebook."""
+"""Loads a figure's numbers as pandas frames, for a notebook."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +14,16 @@ from samgap.figures.output import Study
 
 @dataclass(frozen=True)
 class Loaded:
-    """One sweep, evaluated."""
+    """One evaluated sweep."""
 
     runs: pd.DataFrame  # one row per point of the grid: axes, status, accuracies, parameters
-    gaps: pd.DataFrame  # the plotted numbers, one row per cell, ours beside the published ones
+    gaps: pd.DataFrame  # the plotted numbers, one row per cell, with columns for ours and the published ones
     verdicts: pd.DataFrame  # one row per series
     study: Study  # the whole evaluation
-    root: Path  # of the runs
+    root: Path  # results folder with the runs
 
     def noise(self) -> pd.DataFrame:
-        """Return how much of each gap's noise is of seeds and of test images; see `samgap.figures.gap.images.noise`."""
+        """Return each gap's noise of seeds and of test images; see `samgap.figures.gap.images.noise`."""
         return images.noise(self.study.table, self.root)
 
 
@@ -32,7 +32,7 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
 
     Args:
         figure: such as fig7/cpu, or the name of your own sweep.
-        overrides: as on the command line of samgap.draw.
+        overrides: overrides as on the command line of samgap.draw.
         source: records, reference or wandb.
         root: folder of the results.
 
@@ -40,12 +40,12 @@ def load(figure: str, *overrides: str, source: str = "records", root: str = "mul
         SettingError: there is no such sweep, or it cannot be evaluated.
     """
     naming.register()
-    named = f"figure={figure}" if "/" in figure else f"name={figure}"
+    selection = f"figure={figure}" if "/" in figure else f"name={figure}"
     with initialize_config_dir(cli.CONF, version_base="1.3"):
-        config = compose("draw", [named, *overrides])
+        config = compose("draw", [selection, *overrides])
     values = naming.plain(config, "name", "scale", "draw", "protocol", "logger")
     values |= {"root": root, "source": source}
-    place = draw.store(values)
-    study = kind.made(values["draw"]).evaluate(place, values["name"], values["scale"], values["protocol"])
+    runs_root = draw.store(values)
+    study = kind.from_settings(values["draw"]).evaluate(runs_root, values["name"], values["scale"], values["protocol"])
     verdicts = pd.DataFrame([asdict(verdict) for verdict in study.verdicts])
-    return Loaded(study.table.runs, study.frame, verdicts, study, place)
+    return Loaded(study.table.runs, study.frame, verdicts, study, runs_root)

@@ -1,4 +1,4 @@
-"""`python -m samgap.probe run=... probe=[hessian,moments]`: probe a finished run that kept its weights."""
+"""`python -m samgap.probe run=... probe=[hessian,moments]`: probes a finished run that kept its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from samgap.errors import SettingError, said
 from samgap.runs import measurements, sweeps
 from samgap.runs.records import RECORD
 from samgap.training.plan import RunPlan
-from samgap.training.settings import resolve
+from samgap.training.settings import GROUPS, resolve
 
 naming.register()
 
@@ -34,63 +34,67 @@ def probe(config: DictConfig) -> None:
     The settings are those of the run, except groups of `MACHINE` that the user gives.
 
     Raises:
-        SettingError: no run or probe is named, the run is not there, or another setting is given.
+        SettingError: no run or probe is named, the run does not exist, or another setting is given.
     """
-    from samgap.training.run import probe as look  # imports torch and Lightning, which is slow; an error comes sooner
+    from samgap.training.run import probe as measure  # slow, since it imports torch and Lightning
 
     given = naming.plain(config, "root", "run", *MACHINE, *(["probe"] if "probe" in config else []))
     if not measurements.requested(given):
         raise SettingError("probe must name what to measure, such as probe=[hessian,moments,landscape].")
     typed = {override.lstrip("+~").partition("=")[0].split(".")[0] for override in HydraConfig.get().overrides.task}
-    if strange := typed - {"root", "run", "probe", *MACHINE}:
+    if others := typed - {"root", "run", "probe", *MACHINE}:
         raise SettingError(
-            f"The settings of a run that is done cannot be changed: leave out {', '.join(sorted(strange))}."
+            f"The settings of a run that is done cannot be changed: leave out {', '.join(sorted(others))}."
         )
     folder = find(given["run"], sweeps.runs(Path(given["root"])))
     if not (folder / RECORD).exists():
         raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
-    own = _settings(folder)
-    # Trainer keys that the run's version did not have get the values of this version. No identity depends on them.
-    own["trainer"] = {**given["trainer"], **own.get("trainer", {})}
-    settings = resolve(own)
-    if not Path(own["data_dir"]).exists():
+    run_config = _settings(folder)
+    for group in GROUPS:
+        if "code" not in run_config[group]:  # older versions have _target_ instead
+            private_keys = {key: value for key, value in config[group].items() if key.startswith("_")}
+            run_config[group] = {"code": run_config[group].get("_target_")} | run_config[group] | private_keys
+    # Trainer keys that did not exist when the run was made get today's values. No identity depends on them.
+    run_config["trainer"] = {**given["trainer"], **run_config.get("trainer", {})}
+    settings = resolve(run_config)
+    if not Path(run_config["data_dir"]).exists():
         typed.add("data_dir")  # the run came from another machine
-    look(RunPlan.of(own | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings), folder)
+    measure(RunPlan.of(run_config | {key: given[key] for key in ("probe", *MACHINE) if key in typed}, settings), folder)
     for name in measurements.requested(given):
         print(folder / measurements.FOLDER / f"{name}.json")
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Return the config of a run, with paths relative to the working directory of that run resolved."""
+    """Return the config of a run. Paths are resolved relative to the working directory of the run."""
     kept = folder / ".hydra"
     try:
         config = OmegaConf.load(kept / "config.yaml")
-        own: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        here = OmegaConf.load(kept / "hydra.yaml").hydra.runtime.cwd
+        values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        cwd = OmegaConf.load(kept / "hydra.yaml").hydra.runtime.cwd
     except (OSError, ValueError, AttributeError, YAMLError, OmegaConfBaseException) as error:
         raise SettingError(
             f"{kept} does not hold the config of this run ({type(error).__name__}): move {folder} away and start the "
             "run again."
         ) from error
-    own.pop("hydra", None)
-    return own | {key: str(Path(here, own[key])) for key in ("root", "data_dir")}
+    values.pop("hydra", None)
+    return values | {key: str(Path(cwd, values[key])) for key in ("root", "data_dir")}
 
 
 def find(named: Any, runs: Path) -> Path:
-    """Return the run's folder.
+    """Return the folder of the run with a path, or with a part of its name.
 
     Raises:
-        SettingError: none is named, none fits, or several do.
+        SettingError: no run is named, or not exactly one run has this name.
     """
     if not isinstance(named, str) or not named:
         raise SettingError(f"run must be a folder of a run, or a part of its name in {runs}, got {said(named)}.")
     if Path(named).is_dir():
         return Path(named)
-    fitting = sorted(path for path in runs.glob("*") if named in path.name)
-    if len(fitting) != 1:
-        names = ", ".join(path.name for path in fitting[:3]) + (", ..." if len(fitting) > 3 else "")
-        raise SettingError(f"run={named} must name one run in {runs}, and {len(fitting)} fit: {names or 'none'}.")
-    return fitting[0]
+    matches = sorted(path for path in runs.glob("*") if named in path.name)
+    if len(matches) != 1:
+        names = ", ".join(path.name for path in matches[:3]) + (", ..." if len(matches) > 3 else "")
+        raise SettingError(f"run={named} must name one run in {runs}, and {len(matches)} fit: {names or 'none'}.")
+    return matches[0]
 
 
 if __name__ == "__main__":

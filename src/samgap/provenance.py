@@ -15,7 +15,7 @@ COMMIT = "SAMGAP_COMMIT"  # environment variable with the commit of sources with
 
 
 def now(precision: str = "seconds") -> str:
-    """Return the current time as ISO 8601 in UTC, to the second, or to another `timespec` of Python's."""
+    """Return the current time as ISO 8601 in UTC; `precision` is a `timespec` of `datetime.isoformat`."""
     return datetime.now(UTC).isoformat(timespec=precision)
 
 
@@ -26,12 +26,12 @@ def host() -> str:
 
 @functools.cache
 def processor() -> str:
-    """Return the processor's name, on Linux with family and model: virtual machines give different ones one name."""
+    """Return the processor's name; on Linux with family and model, since virtual machines hide names."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    found = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
-    if "model name" not in found:
+    fields = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
+    if "model name" not in fields:
         return platform.processor() or platform.machine()
-    return f"{found['model name']} (family {found.get('cpu family')}, model {found.get('model')})"
+    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
 
 
 def commit() -> tuple[str, bool]:
@@ -58,41 +58,41 @@ def _checkout() -> tuple[str, bool]:
 
 
 def _git(*arguments: str) -> str:
-    here = Path(__file__).parent
-    return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout
+    folder = Path(__file__).parent
+    return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def history(path: str) -> list[tuple[str, str, str]] | None:
     """Return (commit, time in UTC, text) for each commit that changed a file, newest first.
 
     Args:
-        path: of the file, from the top of the checkout.
+        path: path of the file, from the top of the checkout.
 
     Returns:
-        None outside a checkout, and in a shallow clone: its oldest commit seems to make every file.
+        None outside a checkout, and in a shallow clone, whose oldest commit appears to add every file.
     """
     try:
         if _git("rev-parse", "--is-shallow-repository").strip() != "false":
             return None
-        # A merge counts where its file is none of its parents'; deletions do not.
-        only = "--no-renames", "--diff-filter=AM", "--diff-merges=first-parent", "--no-patch"
-        found = []
-        for line in _git("log", "--format=%H %ct", *only, "--", f":/{path}").splitlines():
+        # Merges count if they change the file relative to the first parent; deletions do not count.
+        options = "--no-renames", "--diff-filter=AM", "--diff-merges=first-parent", "--no-patch"
+        commits = []
+        for line in _git("log", "--format=%H %ct", *options, "--", f":/{path}").splitlines():
             commit, seconds = line.split()
             time = datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
-            found.append((commit, time, _git("show", f"{commit}:{path}")))
-        return found
+            commits.append((commit, time, _git("show", f"{commit}:{path}")))
+        return commits
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that can change a result; not all need be installed."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that can change a result, "not installed" for some."""
+    by_package = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            by_package[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_package[name] = "not installed"
+    return by_package

@@ -1,6 +1,6 @@
-"""`python -m samgap.restore figure=fig7/paper_three`: write the records of a result that came with samgap.
+"""`python -m samgap.restore figure=fig7/paper_three`: writes the records of a result that came with samgap.
 
-A sweep of the same figure then skips these runs, so that a study from another machine continues here.
+A sweep of the same figure then skips these runs, so that a study from another machine can be continued here.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rules for the values of config keys, and the error for a wrong value. Packages have their rules in a rules.py."""
+"""Rules for the values of config keys, and the error for a wrong value. Each package has its rules in rules.py."""
 
 import json
 import sys
@@ -11,16 +11,16 @@ from samgap.errors import SettingError
 class Rule(NamedTuple):
     """A test of a value, and a description of valid values for the error."""
 
-    right: Callable[[Any], bool]
+    is_valid: Callable[[Any], bool]
     expected: str
 
     def or_null(self, meaning: str = "") -> "Rule":
         """Return a rule that also accepts null."""
-        return Rule(lambda value: value is None or self.right(value), f"{self.expected}, or null{meaning}")
+        return Rule(lambda value: value is None or self.is_valid(value), f"{self.expected}, or null{meaning}")
 
 
 def is_number(value: Any) -> bool:
-    """Return whether this is a number that a float can hold, and neither inf nor nan."""
+    """Return whether this is a finite number that a float can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -30,7 +30,7 @@ def is_whole(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Return whether this is a text and not empty."""
+    """Return whether this is a text that is not empty."""
     return isinstance(value, str) and value != ""
 
 
@@ -41,9 +41,7 @@ def number(expected: str, is_valid: Callable[[float], bool]) -> Rule:
 
 def numbers(expected: str, is_valid: Callable[[float], bool] = lambda _: True) -> Rule:
     """Return a rule for a list of numbers; `is_valid` must be true for each."""
-    return Rule(
-        lambda value: isinstance(value, list) and all(is_number(one) and is_valid(one) for one in value), expected
-    )
+    return Rule(lambda value: isinstance(value, list) and all(is_number(x) and is_valid(x) for x in value), expected)
 
 
 def at_least(least: float) -> Rule:
@@ -72,14 +70,14 @@ FLAG = Rule(lambda value: isinstance(value, bool), "true or false")
 
 
 def check(values: Any, rules: Mapping[str, Rule], prefix: str = "") -> None:
-    """Refuse values that break a rule. Missing keys are allowed, and so is anything but a mapping.
+    """Refuse values that break a rule. Missing keys are allowed, and `values` that are no mapping are not checked.
 
     Raises:
-        SettingError: a value is not valid for its key, which the error calls `prefix` and name.
+        SettingError: a value is not valid for its key, which the message names with `prefix`.
     """
-    for name, (right, expected) in rules.items() if isinstance(values, Mapping) else ():
-        if name in values and not right(value := values[name]):
-            quotable = isinstance(value, int | float) and right(str(value))
+    for name, (is_valid, expected) in rules.items() if isinstance(values, Mapping) else ():
+        if name in values and not is_valid(value := values[name]):
+            quotable = isinstance(value, int | float) and is_valid(str(value))
             quoted = f"; for a text put it in quotes, \"{prefix}{name}='{value}'\"" if quotable else ""
             got = json.dumps(value, ensure_ascii=False)
             raise SettingError(f"{prefix}{name} must be {expected}, got {got}{quoted}.")

@@ -1,8 +1,8 @@
 """Seeds: one number determines everything random in a run, through independent named streams.
 
-`seed=3` gives the stream "init" one generator, ("order", epoch 7) another, and so on. A stream depends only on the seed
-and its name, not on earlier draws. So a resumed run needs no replay, and two runs in one process give the same results
-as in two processes. 0 is a seed like any other.
+Each stream, such as "init" or ("order", epoch 7), has its own generator. It depends only on the seed and its name, not
+on earlier draws. So a resumed run needs no replay, and two runs in one process give the same results as in two
+processes. 0 is a seed like any other.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import torch
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """Return a 63-bit seed for the stream `names` of `seed`: a hash, so that similar names get unrelated seeds."""
+    """Return a 63-bit seed for the stream `names` of `seed`, by a hash, so that similar names have unrelated seeds."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def of_run(settings: Mapping[str, Any]) -> int:
-    """Return the seed of initialization, order and augmentation: `seed`, or for a replicate another one of its own."""
+    """Return the seed of initialization, order and augmentation: `seed`, or for a replicate a seed derived from it."""
     seed, replicate = settings["seed"], settings.get("replicate")
     return derive(seed, "replicate", replicate) if replicate else seed
 

@@ -1,10 +1,12 @@
-"""The style of all figures: readable from a distance, in gray, and without color vision."""
+"""The style of all figures, which are readable from a distance, in gray, and without color vision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from samgap.errors import SettingError, said
 
@@ -17,13 +19,14 @@ class Look(NamedTuple):
 
 
 # The Okabe-Ito palette, for readers without color vision. SGD and SAM have one color each in all figures, published
-# numbers are gray, and series have the other colors; ordered so that neighbors also differ in gray.
+# numbers are gray, and series have the other colors, in an order in which neighbors also differ in gray.
 SERIES = [
     Look("#000000", "o"), Look("#009E73", "^"), Look("#CC79A7", "v"), Look("#56B4E9", "P"), Look("#E69F00", "D"),
     Look("#7F3C8D", "*"),
 ]  # fmt: skip
 SGD, SAM = "#D55E00", "#0072B2"
 PUBLISHED = "#7A7A7A"
+Place = Literal["outside lower left", "outside lower right"]
 
 
 def looks(count: int) -> list[Look]:
@@ -31,10 +34,10 @@ def looks(count: int) -> list[Look]:
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
-# For a column of a paper: vector fonts that go with LaTeX's Times, and lines for a small panel. `figure.figsize` is
-# the size of a panel in inches.
+# For a column of a paper: vector fonts that match LaTeX's Times, and lines for a small panel. `figure.figsize` is the
+# size of a panel in inches.
 PAPER: dict[Any, Any] = {
-    "font.family": ["STIXGeneral", "DejaVu Sans"],  # the second has what the first lacks, such as subscripts
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # the second for characters that the first lacks, such as subscripts
     "mathtext.fontset": "stix",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -50,7 +53,7 @@ def style(name: str = "talk") -> Iterator[None]:
     """Apply a style to figures drawn inside the `with` block; the backend needs no screen.
 
     Args:
-        name: talk, or paper for figures as wide as a column for each panel, without a title.
+        name: talk, or paper for figures without a title in which each panel is as wide as a column.
 
     Raises:
         SettingError: there is no such style.
@@ -76,6 +79,23 @@ def style(name: str = "talk") -> Iterator[None]:
     }
     with matplotlib.rc_context(settings | (PAPER if name == "paper" else {})):
         yield
+
+
+def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> None:
+    """Place the legends of two panels below them, and make the figure taller by the space for them.
+
+    Args:
+        figure: a figure with constrained layout.
+        left, right: panel, and number of columns of its legend.
+    """
+    rows = 0
+    places: tuple[Place, Place] = ("outside lower left", "outside lower right")
+    for (axes, columns), place in zip((left, right), places, strict=True):
+        handles, texts = axes.get_legend_handles_labels()
+        figure.legend(handles, texts, loc=place, ncols=columns)
+        rows = max(rows, -(-len(texts) // columns))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.19 * rows)
 
 
 def compact(count: float) -> str:

@@ -1,4 +1,4 @@
-"""`python -m samgap.train`: carry out one run, or with -m a sweep."""
+"""`python -m samgap.train`: carries out one run, or with -m a sweep."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ def main(config: DictConfig) -> RunOutcome | None:
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode != RunMode.MULTIRUN:
         with cli.sentences():
-            _refuse_elsewhere(values, hydra_config)
+            _refuse_other_folder(values, hydra_config)
             _refuse_grid(hydra_config)
             record = run(values, folder, bar=sys.stderr.isatty())
         if ranks.rank() == 0:
@@ -47,7 +47,7 @@ def main(config: DictConfig) -> RunOutcome | None:
     try:
         if _enough_failed(values, hydra_config):
             return RunOutcome(folder.name, "skipped")
-        _refuse_elsewhere(values, hydra_config)
+        _refuse_other_folder(values, hydra_config)
         return RunOutcome(folder.name, run(values, folder).status)
     except Busy:
         return RunOutcome(folder.name, "busy")
@@ -56,22 +56,22 @@ def main(config: DictConfig) -> RunOutcome | None:
 
 
 def _enough_failed(values: dict[str, Any], hydra_config: HydraConf) -> bool:
-    """Return whether `stop_after` runs of this sweep have failed since its start, so that no other starts.
+    """Return whether at least `stop_after` runs of this sweep have failed since its start, so that no other starts.
 
     Each run checks this itself, so that it works with every launcher.
     """
-    most = getattr(hydra_config.sweeper, "stop_after", None)
-    if most is None:
+    limit = getattr(hydra_config.sweeper, "stop_after", None)
+    if limit is None:
         return False
     place = Path(values["root"]), values["name"], values["scale"]
     sweep, started = sweeps.read(*place), (place[0] / place[1] / place[2] / sweeps.SWEEP).stat().st_mtime
     errors = [sweeps.runs(place[0]) / member.folder / ERROR for member in sweep.unique()]
     failed = sum(path.exists() and path.stat().st_mtime >= started for path in errors)
-    return bool(failed >= most)
+    return bool(failed >= limit)
 
 
-def _refuse_elsewhere(values: dict[str, Any], hydra_config: HydraConf) -> None:
-    """Refuse a folder that is not the run's own; a user's config may name one."""
+def _refuse_other_folder(values: dict[str, Any], hydra_config: HydraConf) -> None:
+    """Refuse a folder that is not the run's own, which a user's config may set."""
     own = Path(values["root"], "runs", identity.folder(resolve(values)))
     if Path(hydra_config.runtime.output_dir).resolve() != own.resolve() or hydra_config.output_subdir != ".hydra":
         raise SettingError(
@@ -84,14 +84,14 @@ def _refuse_grid(hydra_config: HydraConf) -> None:
     """Refuse a single run of a figure without a value for each axis: Hydra would silently ignore the grid."""
     given = {override.lstrip("+").partition("=")[0] for override in hydra_config.overrides.task}
     given |= {naming.RENAMED[key] for key in given & {*naming.RENAMED}}
-    if left := [key for key in getattr(hydra_config.sweeper, "params", None) or {} if key not in given]:
+    if free := [key for key in getattr(hydra_config.sweeper, "params", None) or {} if key not in given]:
         raise SettingError(
-            f"A figure is a grid over {', '.join(left)}: add -m to carry it out, or give a value of each for one run."
+            f"A figure is a grid over {', '.join(free)}: add -m to carry it out, or give a value of each for one run."
         )
 
 
 def summary(record: RunRecord, folder: Path) -> str:
-    """Return the text that a single run prints at its end."""
+    """Return the summary that a single run prints at its end."""
     if record.status == "diverged":
         result = f"diverged in epoch {record.epochs}"
     elif record.test_acc_final is None or record.train_acc_final is None:

@@ -1,4 +1,4 @@
-"""The bench runs from end to end, and its peers take the steps that they are there to be measured by."""
+"""The bench runs from end to end, and the other implementations take the same steps as samgap."""
 
 import contextlib
 import io
@@ -36,10 +36,10 @@ STEP = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2}
 
 @pytest.fixture
 def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    """What the bench calls as commands, called in this process: the start of thirty pythons is all that is left out.
+    """Call the bench's commands in this process, which only leaves out the start of thirty Python processes.
 
-    Of those whose memory is measured and of sweeps with workers one each stays a process of its own, and shows that it
-    calls them right.
+    One command whose memory is measured and one sweep with workers stay processes of their own, which shows that the
+    calls are right.
     """
     shown: list[str] = []
 
@@ -53,7 +53,7 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
         if name is None:
             exec(arguments[0], {})
             return time.perf_counter() - started, ""
-        # joblib's launcher would load Hydra's plugins anew in this process, for the tests after this.
+        # joblib's launcher would reload Hydra's plugins in this process, which would affect later tests.
         alone = [word.replace("=cores", "=basic") for word in arguments if "hydra.launcher.n_jobs=" not in word]
         code, _, err = command(name, *alone)
         assert code == 0, err
@@ -68,9 +68,9 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
         monkeypatch.setattr(part, "seconds", seconds)
 
 
-@pytest.mark.needs("g++")  # the step that is measured is the compiled one
+@pytest.mark.needs("g++")  # the compiled step is measured
 @pytest.mark.usefixtures("without_starts")
-@pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns of every fork; Ray starts programs
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns of every fork, although Ray starts programs
 def test_every_row_is_measured(tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert bench.main(["--smoke", "--root", str(tmp_path)]) == 0
@@ -120,7 +120,7 @@ def test_it_is_a_command() -> None:
 def test_the_idle_share_by_hand() -> None:
     runs = [(1, 0, 4), (2, 2, 6), (1, 4, 6), (1, 6, 10), (2, 7, 10)]
     naps = [scheduling.Nap("", "done", worker=worker, began=began, ended=ended) for worker, began, ended in runs]
-    # Both are up from 2 to 10, and 2 waits one second of 16; a third GPU is idle all the time.
+    # Both workers run from 2 to 10, and one waits 1 of these 16 seconds; a third GPU is always idle.
     assert scheduling.idle(naps, 2) == pytest.approx(1 / 16)
     assert scheduling.idle(naps, 3) == pytest.approx(9 / 24)
 
@@ -145,7 +145,7 @@ def ours(net: nn.Module, rho: float, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("rho", [0.0, 0.2])
 def test_the_jax_step_takes_our_steps(rho: float) -> None:
-    # Another framework, another implementation: what both agree on is the algorithm.
+    # The two implementations share no code, so agreement shows that both implement the algorithm.
     x, y = problem()
     step, variables = jax_step.stepper("mlp", 0.1, x.numpy(), y.numpy(), rho=rho, sgd=STEP)
     net = MLP((1, 8, 8), 10, 0.1)
@@ -160,7 +160,7 @@ def test_the_jax_step_takes_our_steps(rho: float) -> None:
 
 @pytest.mark.parametrize(("model", "ours"), [("resnet18", ResNet18), ("resnet50", ResNet50)])
 def test_the_jax_net_has_our_size(model: str, ours: type[ResNet18] | type[ResNet50]) -> None:
-    # Shapes alone: to compile what draws the weights takes half a minute.
+    # Compare shapes only: compiling the initialization takes half a minute.
     x = np.zeros((2, 3, 32, 32), np.float32)
     variables = jax_step.jax.eval_shape(
         lambda x: jax_step.stepper(model, 4, x, np.zeros(2, np.int64), rho=0.1, sgd=STEP)[1], x

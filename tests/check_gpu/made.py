@@ -1,4 +1,4 @@
-"""A made-up result of check-gpu, of real rows: no card gave these numbers."""
+"""A made-up result of check-gpu with rows of the real kind; no GPU was measured."""
 
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +23,7 @@ STEPS = (
 
 
 def result(created: str = "2026-01-02T03:04:05+00:00", card: str = "Made-up Card", **more: Any) -> dict[str, Any]:
-    """As check-gpu writes it."""
+    """Return the result as check-gpu writes it."""
     checks = Check("20 steps", "the CPU's", "0 off", True), Check("masks <b>", "all 0", "3 of 9 are not", False)
     parts = {
         "right": {"status": "done", "said": "", "seconds": 1.0, "rows": [asdict(check) for check in checks]},

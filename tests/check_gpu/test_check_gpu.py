@@ -1,4 +1,4 @@
-"""check-gpu without a card: its rehearsal, what it writes whatever happens, and that its checks can fail."""
+"""check-gpu without a GPU: its rehearsal, what it writes if parts fail, and that its checks can fail."""
 
 import json
 import multiprocessing
@@ -25,7 +25,7 @@ Reported = Callable[[], tuple[str, str]]
 
 
 class Threads:
-    """Instead of processes, whose start would cost more than all that is tested here."""
+    """Threads in place of processes, which would take longer to start than all of these tests."""
 
     def set_forkserver_preload(self, names: list[str]) -> None:
         pass
@@ -34,7 +34,7 @@ class Threads:
 
     class Process(threading.Thread):
         def __init__(self, target: Any, args: tuple[Any, ...], daemon: bool) -> None:
-            # An end of its own, as a process has it; the parent closes the other.
+            # Duplicate the pipe's end, as a new process does; the parent closes the original.
             self.pipe: Any = Connection(os.dup(args[0].fileno()))
             super().__init__(target=target, args=(self.pipe, *args[1:]), daemon=daemon)
 
@@ -55,7 +55,7 @@ def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "seconds", seconds)
     monkeypatch.setattr(right, "isolated", lambda work, bed: work(bed))
     monkeypatch.setattr(together, "CONTEXT", Threads())
-    monkeypatch.setattr(together, "COUNTS", (1,))  # runs of one process share warnings and random states
+    monkeypatch.setattr(together, "COUNTS", (1,))  # since runs of one process share warnings and random states
 
 
 def written(folder: Path, name: str = "rehearsal.json") -> dict[str, Any]:
@@ -67,12 +67,12 @@ def written(folder: Path, name: str = "rehearsal.json") -> dict[str, Any]:
 def test_a_rehearsal_runs_every_part(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SAMGAP_COMMIT", "")  # put back after
-    monkeypatch.delitem(check_gpu.PARTS, "jax")  # tests/bench has it, where JAX is loaded anyway
+    monkeypatch.setenv("SAMGAP_COMMIT", "")  # restored after the test
+    monkeypatch.delitem(check_gpu.PARTS, "jax")  # tested in tests/bench, where JAX is loaded anyway
     assert check_gpu.main(["--rehearse", "--out", str(tmp_path), "--commit", "abc"]) == 0, capsys.readouterr().out
     out = capsys.readouterr().out
     found = written(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["rehearsal.json"]  # never where a measurement is looked for
+    assert [path.name for path in tmp_path.iterdir()] == ["rehearsal.json"]  # never in the file of a measurement
     assert (found["rehearsal"], found["commit"], [*found["parts"]]) == (True, "abc", [*check_gpu.PARTS])
     assert {name: part["said"] for name, part in found["parts"].items() if part["status"] != "done"} == {
         "mps": "there is no nvidia-cuda-mps-control here."
@@ -84,7 +84,7 @@ def test_a_rehearsal_runs_every_part(
     assert len(checks) > 40
     assert len(speeds) == 29
     assert f"{len(checks)} of {len(checks)} checks hold; {len(speeds)} speeds; failed: no part; a rehearsal" in out
-    # Every step's images, operations and share say the same time.
+    # The images, operations and share of each step correspond to its time.
     for row in (row for row in speeds if row["case"]):
         assert row["images"] == pytest.approx(row["case"]["batch_size"] / row["seconds"])
         ceiling = next(one["rate"] for one in rows["ceilings"] if one["precision"] == row["precision"])
@@ -156,10 +156,10 @@ def test_a_killed_check_leaves_what_it_measured(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         carried_out(monkeypatch, tmp_path, first=good, second=killed, third=good)
     assert [*written(tmp_path)["parts"]] == ["first"]
-    # A part that is asked for is put beside it.
+    # A later call with another part adds it to the file.
     assert carried_out(monkeypatch, tmp_path, "third", first=good, third=good) == 0
     assert [*written(tmp_path)["parts"]] == ["first", "third"]
-    # Not so if the sources are others.
+    # A later call with another commit replaces the file.
     monkeypatch.setenv("SAMGAP_COMMIT", "")
     assert carried_out(monkeypatch, tmp_path, "third", "--commit", "other", third=good) == 0
     assert [*written(tmp_path)["parts"]] == ["third"]

@@ -1,4 +1,4 @@
-"""SAMs with one fault each, as published code has had them, so that each check has something to catch."""
+"""SAMs with one fault each, all of which occur in published code, so that each check has something to detect."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +57,7 @@ class HalfNorm(SAM):
 
 
 class OnPrunedToo(SAM):
-    """As where weights are masked and gradients are not."""
+    """Masks weights but not gradients."""
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         return super().ascent(weights, [g + 1e-3 for g in gradients])
@@ -199,7 +199,7 @@ class CopiedWithoutBase(SAM):
 
 
 class RanksPart(SAM):
-    """As where the second pass is not averaged over processes."""
+    """Does not average the second pass over processes."""
 
     def gradient(self, closure: Callable[[], Tensor]) -> Tensor:
         loss = super().gradient(closure)

@@ -1,4 +1,4 @@
-"""The same right SAM in the styles of other projects, and in one that no adapter knows."""
+"""A correct SAM in the styles of other projects, and in one that no adapter supports."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ class BackwardClosure(Closure):
 
 
 class AscentDescent:
-    """As its authors wrote ASAM: no optimizer, and two methods of its own."""
+    """The style of ASAM's authors: not an optimizer, with methods ascent_step and descent_step."""
 
     def __init__(self, optimizer: Optimizer, model: Any, rho: float) -> None:
         self.sam = WrapperTwoStep(optimizer, rho)

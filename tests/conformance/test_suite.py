@@ -1,4 +1,4 @@
-"""The suite: what holds for ours and for a peer, and that every check can fail."""
+"""The suite: what holds for samgap's SAM and for another one, and that every check can fail."""
 
 import json
 from importlib.metadata import version
@@ -18,7 +18,7 @@ OURS = [
     Subject("samgap.optim.gsam:GSAM", "wrapper", "sam", {"alpha": 0.0}),
 ]
 
-# What fails for pytorch_optimizer:SAM. Their README has the caller freeze batch norm; it does not mention the rest.
+# What fails for pytorch_optimizer:SAM. Its README tells the caller to freeze batch norm; it does not mention the rest.
 PEER_VERSION = "4.1.0"
 PEER_FAILS = {
     "rho = 0 with batch norm and dropout": "9 of 9 tensors differ",
@@ -31,7 +31,7 @@ PEER_FAILS = {
 }
 PEER_NOT_APPLICABLE = {"returned loss", "an error in pass 2"}
 
-# Faults of tests/conformance/faulty.py, and the property that each breaks first of all.
+# Fault of tests/conformance/faulty.py -> the first property that it violates.
 FAULTS = {
     "NotAtTheWeights": "first pass",
     "OnePass": "first pass",
@@ -86,7 +86,7 @@ def test_a_peer_s_verdicts() -> None:
     rows = examine(Subject("pytorch_optimizer:SAM", "two-step"))
     assert {row.property: row.came for row in rows if row.verdict == "fails"} == PEER_FAILS
     assert {row.property for row in rows if row.verdict == "n/a"} == PEER_NOT_APPLICABLE
-    # As the page about the step has it.
+    # These are the numbers on the page about the step.
     page = " ".join(Path("docs/sam.md").read_text().split())
     holds = sum(row.verdict == "holds" for row in rows)
     heading = f"pytorch_optimizer {PEER_VERSION}'s SAM, {holds} of {len(rows)} properties hold and {len(PEER_FAILS)} do"
@@ -103,7 +103,7 @@ def test_the_peer_by_its_closure() -> None:
 def test_a_fault_is_found(fault: str, name: str) -> None:
     row = check(name, Subject(f"tests.conformance.faulty:{fault}", "wrapper"))
     assert row.verdict == "fails"
-    assert fault == "CopiedWithoutBase" or "Error: " not in row.came  # found, and not just broken
+    assert fault == "CopiedWithoutBase" or "Error: " not in row.came  # the check fails and does not just raise an error
 
 
 def test_every_check_can_fail() -> None:

@@ -1,4 +1,4 @@
-"""What curvature is tried on, and its Hessians written out whole by another way."""
+"""Nets and examples for tests of curvature, and their Hessians as explicit matrices."""
 
 from collections.abc import Callable
 
@@ -23,19 +23,19 @@ def examples(count: int = 7) -> Examples:
 
 
 def mlp() -> nn.Module:
-    """125 parameters, 6 and 2 neurons."""
+    """Return an MLP with 125 parameters, 6 and 2 neurons."""
     torch.manual_seed(1)
     return MLP((1, 4, 4), CLASSES, 0.02).double()
 
 
 def smooth() -> nn.Module:
-    """40 parameters."""
+    """Return a smooth net with 40 parameters."""
     torch.manual_seed(2)
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.Tanh(), nn.Linear(2, CLASSES, bias=False)).double()
 
 
 def conv() -> nn.Module:
-    """72 parameters and a batch norm whose statistics have moved."""
+    """Return a convolutional net with 72 parameters and a batch norm whose statistics are not the initial ones."""
     torch.manual_seed(3)
     norm = nn.BatchNorm2d(3)
     nn.init.uniform_(norm.weight, 0.5, 2)
@@ -63,7 +63,7 @@ def masked(net: nn.Module) -> dict[str, Tensor]:
 def explicit(
     net: nn.Module, loss: Callable[..., Tensor], data: Examples, masks: dict[str, Tensor] | None = None
 ) -> Array:
-    """The Hessian in evaluation mode as a matrix, rows and columns of dead weights crossed out."""
+    """Return the Hessian in evaluation mode as a matrix, without rows and columns of pruned weights."""
     weights = dict(net.named_parameters())
     sizes = [weight.numel() for weight in weights.values()]
     mode = net.training
@@ -84,13 +84,13 @@ def explicit(
 def one_by_one(
     net: nn.Module, loss: Callable[..., Tensor], data: Examples, masks: dict[str, Tensor] | None = None
 ) -> Array:
-    """The Hessians of single examples, (n, P, P)."""
+    """Return the Hessians of single examples, (n, P, P)."""
     singles = [Examples(data.inputs[i : i + 1], data.labels[i : i + 1]) for i in range(len(data))]
     return np.stack([explicit(net, loss, single, masks) for single in singles])
 
 
 class Scales(nn.Module):
-    """One weight a coordinate and no interplay: with `bowls` the Hessian of example i is the diagonal labels[i]."""
+    """One weight for each coordinate, without interaction: with `bowls` the Hessian of example i is diag(labels[i])."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -105,13 +105,13 @@ def bowls(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def diagonal(rows: list[list[float]]) -> tuple[nn.Module, Callable[..., Tensor], Examples]:
-    """A net, a loss and examples whose Hessians are diagonal with these rows."""
+    """Return a net, a loss and examples whose Hessians are diagonal with these rows."""
     labels = torch.tensor(rows, dtype=torch.float64)
     return Scales(labels.shape[1]), bowls, Examples(torch.ones_like(labels), labels)
 
 
 def matrix_of(operator: object) -> Array:
-    """An operator written out by its products."""
+    """Return an operator as a matrix, from its products."""
     size = operator.shape[0]
     return np.stack([operator.matvec(row) for row in np.eye(size)], axis=1)
 

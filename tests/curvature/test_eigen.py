@@ -40,7 +40,7 @@ def test_the_largest_of_a_negative_operator_is_the_nearest_to_0() -> None:
 
 @pytest.mark.parametrize("tol", [1e-1, 1e-8])
 def test_residuals_bound_the_error(tol: float) -> None:
-    # Of a symmetric matrix some eigenvalue is no further than |Av - value v|; here it is the top one.
+    # A symmetric matrix has an eigenvalue within |Av - value v|; here it is the largest.
     operator = with_values([*np.linspace(0, 5, 60), 6, 6.5])
     found = eigen.largest(operator, tol=tol)
     error = abs(found.values[0] - 6.5)

@@ -1,4 +1,4 @@
-"""Hessian products against Hessians written out whole, and a net left as it was."""
+"""Hessian products equal those of explicit Hessians, and the net is left unchanged."""
 
 import gc
 
@@ -39,7 +39,7 @@ def test_batch_norm_keeps_its_running_statistics_in_a_net_that_trains() -> None:
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7])
 def test_blocks_move_nothing_beyond_rounding(block: int) -> None:
-    # 7 examples: a last block that is smaller must not weigh as much as the others.
+    # 7 examples: a smaller last block must have a smaller weight.
     net, data, vector = conv(), examples(), VECTOR[:72]
     whole = Hessian(net, cross_entropy, data).matvec(vector)
     np.testing.assert_allclose(Hessian(net, cross_entropy, data, block=block).matvec(vector), whole, atol=1e-13)
@@ -64,7 +64,7 @@ def test_products_in_the_net_s_precision() -> None:
 
 
 def test_blocks_add_up_in_float64() -> None:
-    # A curvature of 2 and one of 2^-24 of it: in float32 the second is lost in the sum.
+    # Curvatures 2 and 2^-24 times that: in a float32 sum the second is lost.
     net = nn.Linear(1, 1, bias=False)
     data = Examples(torch.tensor([[1.0], [2.0**-12]]), torch.zeros(2, 1))
     assert float(Hessian(net, squared, data, block=1).matvec(np.ones(1))[0]) == 1 + 2.0**-24
@@ -78,7 +78,7 @@ def test_products_are_counted() -> None:
 
 
 class Restless(nn.Module):
-    """A net that draws random numbers and replaces a buffer in evaluation mode too."""
+    """A net that draws random numbers and replaces a buffer even in evaluation mode."""
 
     def __init__(self) -> None:
         super().__init__()

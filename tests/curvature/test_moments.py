@@ -1,4 +1,4 @@
-"""Non-uniformities against Hessians of single examples written out one by one."""
+"""Non-uniformities equal those of explicit Hessians of single examples."""
 
 import numpy as np
 import pytest
@@ -41,29 +41,29 @@ def test_non_uniformity_of_a_net(order: int) -> None:
     values = np.linalg.eigvalsh(matrix)
     if order == 3:
         assert values[0] < -0.1 * values[-1] < 0  # indefinite
-    s, found, gradients = moment(Hessian(net, cross_entropy, data), order, tol=1e-10)
-    assert s == pytest.approx(values[-1] ** (1 / order), rel=1e-8)
-    assert found.values[0] == pytest.approx(values[-1], rel=1e-8)
-    assert found.converged
-    assert gradients == 2 * order * found.products
+    found = moment(Hessian(net, cross_entropy, data), order, tol=1e-10)
+    assert found.s == pytest.approx(values[-1] ** (1 / order), rel=1e-8)
+    assert found.eigen.values[0] == pytest.approx(values[-1], rel=1e-8)
+    assert found.eigen.converged
+    assert (found.order, found.n) == (order, 7)
+    assert found.gradients == 2 * order * found.eigen.products
 
 
 def test_diagonal_hessians_in_closed_form() -> None:
     # s_2^2 is the largest variance of a coordinate's curvature.
     rows = np.array([[1.0, -2, 5, 0], [3, 0, -4, 1], [2, 2, 2, 2]])
-    s, _, _ = moment(Hessian(*diagonal(rows.tolist())), 2)
-    assert s**2 == pytest.approx(rows.var(axis=0).max(), rel=1e-12)
+    found = moment(Hessian(*diagonal(rows.tolist())), 2)
+    assert found.s**2 == pytest.approx(rows.var(axis=0).max(), rel=1e-12)
     for order in (3, 4):
         largest = ((rows**order).mean(0) - rows.mean(0) ** order).max()
-        s, _, _ = moment(Hessian(*diagonal(rows.tolist())), order)
-        assert s == pytest.approx(largest ** (1 / order), rel=1e-12)
+        assert moment(Hessian(*diagonal(rows.tolist())), order).s == pytest.approx(largest ** (1 / order), rel=1e-12)
 
 
 def test_a_negative_largest_eigenvalue_keeps_its_sign() -> None:
     # Curvatures -3 and 1: M_3 = -13, H^3 = -1; the second coordinate's -4 and 0 give -32 + 8.
-    s, found, _ = moment(Hessian(*diagonal([[-3, -4], [1, 0]])), 3)
-    assert found.values[0] == pytest.approx(-12)
-    assert s == pytest.approx(-(12 ** (1 / 3)))
+    found = moment(Hessian(*diagonal([[-3, -4], [1, 0]])), 3)
+    assert found.eigen.values[0] == pytest.approx(-12)
+    assert found.s == pytest.approx(-(12 ** (1 / 3)))
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
@@ -74,8 +74,7 @@ def test_equal_examples_are_uniform(order: int) -> None:
     top = np.abs(one_by_one(net, squared, single)).max()
     assert top > 0.5
     # Its k-th power is rounding.
-    _, found, _ = moment(Hessian(net, squared, data), order, maxiter=20)
-    assert abs(found.values[0]) < 1e-13 * max(1, top**order) * 10
+    assert abs(moment(Hessian(net, squared, data), order, maxiter=20).eigen.values[0]) < 1e-13 * max(1, top**order) * 10
 
 
 def test_chunks_and_blocks_move_nothing_beyond_rounding() -> None:

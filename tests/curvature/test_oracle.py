@@ -1,4 +1,4 @@
-"""Products and eigenvalues against curvlinops, another implementation of both."""
+"""Products and eigenvalues equal those of curvlinops, another implementation of both."""
 
 import warnings
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # a package that it imports calls torch.jit.script
+    warnings.simplefilter("ignore", FutureWarning)  # a package that curvlinops imports calls torch.jit.script
     from curvlinops import HessianLinearOperator
 
 from samgap.curvature import eigen
@@ -16,12 +16,12 @@ from samgap.curvature.hessian import Hessian
 from samgap.losses import cross_entropy, squared
 from tests.curvature.nets import CLASSES, NETS, examples
 
-# torch deprecates what its own first product in forward mode calls.
+# torch's first product in forward mode calls a deprecated function of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
 
 
 def theirs(net: nn.Module, loss: nn.Module) -> np.ndarray:
-    """The matrix of its operator, over two blocks of the examples."""
+    """Return the matrix of an operator of curvlinops, over two blocks of the examples."""
     data = examples()
     targets = data.labels
     if isinstance(loss, nn.MSELoss):
@@ -34,7 +34,7 @@ def theirs(net: nn.Module, loss: nn.Module) -> np.ndarray:
 @pytest.mark.parametrize(("loss", "peer", "scale"), [(cross_entropy, nn.CrossEntropyLoss, 1), (squared, nn.MSELoss, 3)])
 @pytest.mark.parametrize("build", NETS)
 def test_the_hessian_is_theirs(build, loss, peer, scale: float) -> None:
-    # Their mean squared error is over outputs too.
+    # curvlinops requires torch's mean squared error, which is a mean over outputs too.
     net = build()
     matrix = scale * theirs(net, peer())
     operator = Hessian(net, loss, examples())

@@ -14,7 +14,7 @@ from tests.curvature.nets import conv, examples, mlp, one_by_one, smooth
 
 
 class Twice(nn.Module):
-    """A layer that is passed twice."""
+    """A net that runs a layer twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Twice(nn.Module):
 
 
 class Rows(nn.Module):
-    """A layer that sees several rows an example."""
+    """A net whose layer gets several rows for each example."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Rows(nn.Module):
 
 
 class Idle(nn.Module):
-    """A layer that is passed by no example."""
+    """A net with an unused layer."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ def test_along_eigenvectors_the_loss_rises_as_the_largest_eigenvalues_say(sparse
     net = mlp()
     masks = masked(net) if sparse else {}
     data = examples()
-    data = Examples(data.inputs, net.eval()(data.inputs).detach())  # fitted: the loss is 0 here, and its gradient
+    data = Examples(data.inputs, net.eval()(data.inputs).detach())  # the loss and its gradient are 0 at these weights
     matrix = explicit(net, squared, data, masks)
     values, vectors = np.linalg.eigh(matrix)
     along = directions(Subject(net, squared, data, masks), "eigen")

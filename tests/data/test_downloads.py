@@ -1,4 +1,4 @@
-"""Downloaded data sets: files that are there are read, and damaged or incomplete ones give an error."""
+"""Downloaded data sets: existing files are read, and damaged or incomplete ones give an error."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ PACKED = gzip.compress(np.random.default_rng(0).integers(0, 9, 999).astype(np.ui
 
 
 class MNIST:
-    """Downloads as torchvision's does."""
+    """A stand-in for torchvision's MNIST that writes files instead of downloading them."""
 
     files = idx.NAMES
 
@@ -30,11 +30,11 @@ class MNIST:
             (home / f"{name}.gz").write_bytes(b"packed")
             (home / name).write_bytes(IMAGES if "images" in name else LABELS)
         if self.files != idx.NAMES:
-            raise EOFError  # not one of the errors that a network has, and no text
+            raise EOFError  # not an error of the network, and without text
 
 
 class Interrupted(MNIST):
-    """Ends after the first two files."""
+    """A download that fails after the first two files."""
 
     files = idx.NAMES[:2]
 
@@ -70,7 +70,7 @@ def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:
 
 @pytest.fixture
 def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10 of a few images; torchvision's reader believes it."""
+    """Write a CIFAR-10 of a few images that torchvision accepts."""
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     monkeypatch.setattr(CIFAR10, "train_list", [[name, None] for name in names[:5]])
     monkeypatch.setattr(CIFAR10, "test_list", [[names[5], None]])

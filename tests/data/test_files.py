@@ -1,4 +1,4 @@
-"""Images in files: what evaluation and training see of them, however many workers read."""
+"""Images in files give the same batches for training and evaluation with any number of workers."""
 
 import os
 import random
@@ -29,7 +29,7 @@ from samgap.errors import SettingError
 from samgap.training.evaluate import share
 
 CPU = torch.device("cpu")
-# JAX, which other tests of this process may have imported, warns of every fork; the workers do not use it.
+# JAX, which other tests may have imported, warns of every fork; the workers do not use it.
 forks = pytest.mark.filterwarnings("ignore:os.fork", "ignore:.*use of fork.*")
 
 
@@ -40,7 +40,7 @@ def make(load: Callable[..., Raw], folder: Path, **options: Any) -> Data:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tree of digits."""
+    """Return a data_dir that contains the tree of digits."""
     place = tmp_path_factory.mktemp("data")
     trees.load_digits(place, (0.08, 1), 0.875)
     return place
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A tree of three classes with images of several sizes and kinds."""
+    """Write a tree of three classes with images of several sizes and modes."""
     for part, count in (("train", 4), ("val", 3)):
         for label in ("a", "b", "c10"):
             place = tmp_path / "imagenet" / part / label
@@ -68,7 +68,7 @@ def test_the_tree_holds_the_digits(folder: Path) -> None:
         numbers = torch.tensor([int(Path(name).stem) for name in part.images.names])
         assert sorted(numbers.tolist()) == list(range(len(original)))
         assert torch.equal(part.labels, original.labels[numbers])
-        # Four times as large, smoothed and compressed, each is still nearest to its own digit.
+        # Enlarged four times, smoothed and compressed, each image is still nearest to its own digit.
         pixels = torch.stack([pil_to_tensor(Image.open(part.images.root / name)) for name in part.images.names[:50]])
         small = torch.nn.functional.avg_pool2d(pixels.float(), 4) * 16 / 255
         distances = torch.cdist(small.flatten(1), original.images[numbers[:50]].flatten(1).float())
@@ -102,7 +102,7 @@ def test_training_crops_as_timm_does_with_a_seed_for_each_image(folder: Path) ->
         torch.manual_seed(own)
         cut = pil_to_tensor(crop(Image.open(images.root / images.names[position]).convert("RGB")))
         assert torch.equal(image, cut) or torch.equal(image, cut.flip(2))
-    # The image alone decides, not its neighbors in the batch.
+    # Augmentation depends on the image and not on the other images of the batch.
     assert torch.equal(images.augmented(positions[1:2], True, seed=11)[0], found[1])
     assert not torch.equal(images.augmented(positions, True, seed=12), found)
 
@@ -146,7 +146,7 @@ def test_workers_make_no_difference_and_the_global_generators_are_left_alone(fol
 @pytest.mark.parametrize("images", [0, 1, 7, 500, 1001])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_ranks_score_every_image_once(images: int, ranks: int) -> None:
-    # T26: the official code sees 336 of ImageNet's never and 512 of them twice.
+    # T26: the official code never evaluates 336 of ImageNet's images and evaluates 512 of them twice.
     part = Split(torch.arange(images).view(-1, 1, 1, 1), torch.arange(images))
     found = [labels for rank in range(ranks) for _, labels in blocks(share(part, rank, ranks), 500, CPU)]
     assert torch.equal(torch.cat([torch.empty(0, dtype=torch.int64), *found]), torch.arange(images))
@@ -248,15 +248,15 @@ def test_a_damaged_image_is_named_by_whichever_process_reads_it(small: Path, wor
 
 
 def failure(read: Callable[[], object]) -> str:
-    """What a command says when reading fails."""
+    """Return the sentence of a command whose reading fails."""
     with pytest.raises((SettingError, RuntimeError)) as error:
         read()
-    # Lets go of the loader; the garbage collector would meet it in a cycle with its queues and wait for its worker.
+    # Release the loader: otherwise the garbage collector finds it in a cycle with its queues and waits for its worker.
     traceback.clear_frames(error.tb)
     return explain(error.value) or repr(error.value)
 
 
-# What Pillow raises of each: UnidentifiedImageError, ValueError, NotImplementedError, OSError, DecompressionBombError.
+# Pillow raises UnidentifiedImageError, ValueError, NotImplementedError, OSError, DecompressionBombError.
 DAMAGED = {
     "empty": b"",
     "ppm": b"P6 2 2 70000\n" + bytes(12),
@@ -278,7 +278,7 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path: Path, content: bytes
 def test_workers_hand_over_however_long_tmpdir_is(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The path of a socket has 107 bytes.
+    # The path of a socket may have 107 bytes.
     long = tmp_path / ("long" * 20)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))

@@ -1,4 +1,4 @@
-"""data=image_folder: any folder of classes, its images kept in memory as they are."""
+"""data=image_folder: any folder of classes, with unchanged images in memory."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def save(path: Path, image: np.ndarray) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Classes c2 and c10, two images of each to train on and one to test."""
+    """Write classes c2 and c10, each with two training images and a test image."""
     for number, name in enumerate(
         ["train/c2/0", "train/c2/1", "train/c10/0", "train/c10/1", "test/c2/0", "test/c10/0"]
     ):
@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Path:
 
 def test_images_are_those_of_the_files_and_classes_go_by_their_names(place: Path) -> None:
     raw = image_folder.load(place)
-    assert raw.train.labels.tolist() == [0, 0, 1, 1]  # c2 before c10
+    assert raw.train.labels.tolist() == [0, 0, 1, 1]  # natural order, so c2 is before c10
     assert raw.test.labels.tolist() == [0, 1]
     expected = np.stack([pixels(number) for number in range(6)]).transpose(0, 3, 1, 2)
     assert torch.equal(torch.cat([raw.train.images[:], raw.test.images[:]]), torch.from_numpy(expected))
@@ -48,7 +48,7 @@ def test_the_test_part_may_be_called_as_of_imagenet(place: Path) -> None:
     shutil.copytree(place / "test", place / "val")
     (place / "val" / "c2" / "0.png").rename(place / "val" / "c2" / "1.png")
     save(place / "val" / "c2" / "0.png", pixels(7))
-    assert len(image_folder.load(place).test) == 2  # of test/
+    assert len(image_folder.load(place).test) == 2  # the test part is test/
     shutil.rmtree(place / "test")
     assert len(image_folder.load(place).test) == 3
 

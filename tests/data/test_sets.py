@@ -100,7 +100,7 @@ def test_noise_is_uniform_over_the_wrong_classes() -> None:
     noisy = add_noise(torch.full((90_000,), 4), 1.0, 10, seed=0)
     counts = torch.bincount(noisy, minlength=10)
     assert counts[4] == 0
-    # 10,000 expected each, standard deviation 94.
+    # The expected count of each is 10,000 with a standard deviation of 94.
     assert (counts[torch.arange(10) != 4] - 10_000).abs().max() < 400
 
 

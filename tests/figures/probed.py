@@ -1,4 +1,4 @@
-"""Sweeps with probes, made by hand: their files are written, nothing is trained."""
+"""Made-up sweeps with probes: files are written without training."""
 
 import copy
 import functools
@@ -54,7 +54,7 @@ def write(
     change: Callable[[dict[str, Any]], None] = lambda settings: None,
     hole: bool = False,
 ) -> Path:
-    """A sweep mine/own over rho, seed and, where there are several, stop_loss. s_3 and s_4 are s_2 and 1, 2 more."""
+    """Write a sweep mine/own over rho, seed and, if there are several, stop_loss; s_3 = s_2 + 1 and s_4 = s_2 + 2."""
     stops = list(stops)
     members = []
     for stop, rho, seed in [(stop, rho, seed) for stop in stops for rho in rhos for seed in seeds]:

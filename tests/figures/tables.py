@@ -1,4 +1,4 @@
-"""Tables made by hand."""
+"""Made-up tables of runs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def table(
     train: Accuracy = lambda width, rho, seed: 1.0,
     extra: Mapping[str, Iterable[Any]] = {},
 ) -> Table:
-    """A table of width x rho x seed with the accuracies that `test` and `holdout` give; `extra` axes multiply it."""
+    """Return a table over width, rho, seed and `extra` axes with the accuracies that `test` and `holdout` return."""
     rows, members = [], []
     more: list[dict[str, Any]] = [{}]
     for axis, values in extra.items():

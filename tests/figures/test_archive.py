@@ -1,4 +1,4 @@
-"""Runs as a few files beside a result, and back."""
+"""Runs are archived as a few files next to a result, and restored."""
 
 import dataclasses
 import json
@@ -14,7 +14,6 @@ from samgap import draw
 from samgap.errors import SettingError
 from samgap.figures import archive, kind
 from samgap.figures.table import collect
-from samgap.files import replace_rows
 from samgap.runs import measurements, records, sweeps
 from tests.figures import probed
 
@@ -25,7 +24,7 @@ FILES = ("metrics.csv", "probes")
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """The result of a sweep with a missing and a diverged run."""
+    """Return the result of a sweep with a missing and a diverged run."""
     root = probed.write(tmp_path / "first", lambda rho, seed: 10 - rho, missing=[(0.2, 2)], diverged=[(0.2, 1)])
     table = collect(sweeps.read(root, "mine", "own"), root)
     archive.write(table, root, tmp_path / "kept", FILES)
@@ -52,7 +51,7 @@ def test_nothing_is_lost(kept: Path, tmp_path: Path) -> None:
         for name in names:
             assert measurements.read(there, name[:-5]) == measurements.read(here, name[:-5])
 
-    # Kept once more from there, it is the same to the letter.
+    # An archive of the restored runs is identical.
     archive.write(collect(sweep, again), again, tmp_path / "twice", FILES)
     for path in (kept / "runs").iterdir():
         assert (tmp_path / "twice" / "runs" / path.name).read_text() == path.read_text()
@@ -67,7 +66,7 @@ def test_what_is_in_the_store_stays(kept: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, 0.1, 1e-7, True, "", "text", "1", "null", '"', "a,b\nc", [0.5, "x"], {}])
 def test_a_cell_comes_back_as_it_was(value: object, tmp_path: Path) -> None:
-    replace_rows(tmp_path / "rows.csv", [{"a": archive.encode(value), "b": "1"}, {"b": "2"}], lineterminator="\n")
+    archive.write_rows(tmp_path / "rows.csv", [{"a": value, "b": 1}, {"b": 2}], archive.encode)
     first, second = archive.read_rows(tmp_path / "rows.csv", archive.decode)
     assert first == {"a": value, "b": 1}
     assert type(first["a"]) is type(value)
@@ -140,7 +139,7 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
         assert cell["sd"].tolist() == pytest.approx(gaps.std().tolist())
     with pytest.raises(SettingError, match=r"without the hits\.npz of two seeds' runs, and restored and older"):
         samgap.load("fig7/smoke", root=f"{tmp_path}/again").noise()
-    # What docs/analysis.md shows.
+    # This is shown in docs/analysis.md.
     (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)
     exec(code.replace("fig7/cpu", "fig7/smoke").replace("multirun", str(tmp_path / "first")), found := {})
     pd.testing.assert_frame_equal(found["fig7"].gaps, loaded.gaps)
@@ -155,7 +154,7 @@ def test_a_result_without_its_runs_is_judged_by_today_s_rules(command: Command, 
     again = json.loads((tmp_path / "reference" / "fig7" / "cpu" / "fig7.json").read_text())
     assert [verdict["series"] for verdict in again["verdicts"]] == ["", "at equal rho (0.1)"]
     assert all(verdict["text"] in out for verdict in again["verdicts"])
-    # Page's L and the seeds are those of the runs; at equal rho the smallest cell, where a run collapsed, is left out.
+    # Page's L and the seeds are those of the runs; at equal rho the smallest cell is left out, since a run collapsed.
     assert [(verdict["trend_l"], verdict["cells"]) for verdict in again["verdicts"]] == [(960, 7), (648, 6)]
     judged = {"verdicts", "provenance"}
     assert {key: value for key, value in again.items() if key not in judged} == {
@@ -168,15 +167,15 @@ def test_a_result_without_its_runs_is_judged_by_today_s_rules(command: Command, 
 def test_kept_curves_are_judged_by_today_s_rules() -> None:
     folder = archive.REFERENCE / "fig1" / "cpu"
     report, frame = json.loads((folder / "fig1.json").read_text()), pd.read_csv(folder / "fig1.csv")
-    verdicts = [dataclasses.asdict(verdict) for verdict in kind.made(report["draw"]).judge_again(report, frame)]
+    verdicts = [dataclasses.asdict(new) for new in kind.from_settings(report["draw"]).judge_again(report, frame)]
     assert [verdict["answer"] for verdict in verdicts[::2]] == ["reproduced"] * 3
     assert [round(verdict["ratio"], 1) for verdict in verdicts[::2]] == [3.1, 4.2, 2.9]
-    # Of SAM rank 20 has stopped at the floor; the curves of single runs are gone, and with them how straight they are.
+    # SAM's rank 20 has stopped at the floor; without curves of single runs, linearity is not judged.
     assert ["without 320 parameters" in verdict["reason"] for verdict in verdicts[::2]] == [False, True, False]
     assert [verdict["answer"] for verdict in verdicts[1::2]] == ["inconclusive", "void", "inconclusive"]
     report["runs"]["diverged"] = ["a"]
     with pytest.raises(SettingError, match="too few for a verdict"):
-        kind.made(report["draw"]).judge_again(report, frame)
+        kind.from_settings(report["draw"]).judge_again(report, frame)
 
 
 def test_a_verdict_that_cannot_be_given_again_stays(command: Command, tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_a_verdict_that_cannot_be_given_again_stays(command: Command, tmp_path: 
     code, out, err = command("draw", f"figure={figure}/cpu", "source=reference", f"root={tmp_path}")
     assert (code, "the one that it has is by the rules of its day" in out) == (0, True), err
     folder = archive.REFERENCE / figure / "cpu"
-    # All but the picture is as it was.
+    # Everything except the picture is unchanged.
     for ending in ("json", "csv"):
         path = tmp_path / "reference" / figure / "cpu" / f"{figure}.{ending}"
         assert path.read_text() == (folder / f"{figure}.{ending}").read_text()

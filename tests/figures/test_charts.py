@@ -1,4 +1,4 @@
-"""A figure's charts are made once: the picture, the page and a kept result show the same of them."""
+"""A figure's charts are computed once: picture, page and archived result show the same points."""
 
 import json
 import math
@@ -23,12 +23,12 @@ from samgap.training import run
 from tests.figures.test_parts_of_grids import FEW, made_up
 
 Command = Callable[..., tuple[int, str, str]]
-Shown = list[tuple[str, list[tuple[float, float]]]]  # label, then (x, y) of each point, in some order
+Shown = list[tuple[str, list[tuple[float, float]]]]  # label -> (x, y) of each point, in any order
 FIGURES = sorted(path.parent.name for path in (Path(cli.CONF) / "figure").glob("*/smoke.yaml"))
 
 
 def shown(lines: dict[int, tuple[str, Any]] | list[tuple[str, Any]]) -> Shown:
-    """Labels and the points that are seen, in an order of their own."""
+    """Return labels and visible points, sorted."""
     both = lines.values() if isinstance(lines, dict) else lines
     seen = [(label.replace("\n", " "), np.asarray(xy, dtype=float).reshape(-1, 2)) for label, xy in both]
     return sorted((label, [(x, y) for x, y in xy.round(9).tolist() if not np.isnan(y)]) for label, xy in seen)
@@ -69,7 +69,7 @@ def test_picture_page_and_kept_result_show_the_same(
         assert code == 0, err
     (path,) = tmp_path.glob("*/smoke/*.json")
     report = json.loads(path.read_text())
-    drawn = kind.made(report["draw"])
+    drawn = kind.from_settings(report["draw"])
     study = drawn.evaluate(tmp_path, report["name"], "smoke", "paper")
     charts = drawn.charts(study.frame, study.statistics)
     kept = drawn.charts(read_frame(path.with_suffix(".csv")), report)

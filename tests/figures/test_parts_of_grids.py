@@ -1,6 +1,6 @@
-"""Every kind of figure draws whatever part of its grid was run, and says what it leaves out.
+"""Every kind of figure draws any part of its grid that was run, and says what it leaves out.
 
-Sweeps, drawings and the page's charts are the real ones; in place of training, records are made up.
+Sweeps, drawings and the page's charts are real; only the records are made up instead of trained.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ FEW = ("seed=0,1", f"epochs={EPOCHS}")
 
 
 def made_up(config: dict[str, Any], folder: Path) -> RunRecord:
-    """In place of `run`: a record, a curve and what the config's probes found, from the settings alone."""
+    """Replaces `run`: write a made-up record, curve and probe results that depend only on the settings."""
     settings = resolve(config)
     draw = np.random.default_rng(int(identity(settings), 16))
     width, rho = settings["model"]["width"], settings["ascent"].get("rho") or 0
@@ -57,7 +57,7 @@ def made_up(config: dict[str, Any], folder: Path) -> RunRecord:
 def drawn(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Sweep a part of a figure's grid and draw it: drawn("fig7", "ascent.rho=0,0.2") -> (exit code, out, err)."""
     monkeypatch.setattr(run, "run", made_up)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path: None)  # takes longer than all the rest
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: None)  # takes longer than everything else
 
     def call(figure: str, *overrides: str) -> tuple[int, str, str]:
         named = (f"figure={figure}/smoke", f"root={tmp_path}")

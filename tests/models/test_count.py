@@ -7,7 +7,7 @@ from torch import nn
 
 from samgap.errors import SettingError
 from samgap.models.count import count, nearest_width
-from samgap.models.make import initialize
+from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.models.resnet50 import ResNet50
@@ -66,7 +66,7 @@ def test_blocks_of_a_resnet50_start_as_identities_after_initialization_too() -> 
     net = ResNet50((3, 32, 32), 10, 2)
     initialize(net, "lecun_normal")
     assert all(not block.bn3.weight.any() and block.bn1.weight.all() for block in net.stages)
-    # A block without a projection passes on what it gets.
+    # A block without a projection is the identity.
     features = torch.randn(2, 8, 4, 4).relu()
     assert torch.equal(net.stages[1](features), features)
 
@@ -77,7 +77,7 @@ def test_mlp_width_is_not_lost_to_rounding() -> None:
 
 
 def test_the_stem_scales_with_the_width() -> None:
-    # timm's own ResNet keeps 64 channels there.
+    # The stem of timm's own ResNet always has 64 channels.
     assert resnet18(16).stem[0].out_channels == 16
 
 
@@ -128,7 +128,7 @@ def test_lecun_normal_is_flax_default() -> None:
         if isinstance(layer, nn.Linear) and layer.weight.numel() > 100_000:
             std = math.sqrt(1 / layer.in_features)
             assert layer.weight.std().item() == pytest.approx(std, rel=0.01)
-            # Truncated at two standard deviations of the parent normal, which is wider by 1 / 0.8796.
+            # Truncated at two standard deviations of the normal before truncation, which is wider by 1 / 0.8796.
             assert layer.weight.abs().max().item() <= 2 * std / 0.87962566 + 1e-6
             assert layer.weight.abs().max().item() > 1.95 * std / 0.87962566
         if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""The step on nets of any shape: groups, frozen parameters, parameters without gradient, by Hypothesis."""
+"""The step on random nets by Hypothesis, with groups, frozen parameters, and parameters without gradient."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""SAM against closed forms, limits and invariants. Traps (docs/traps.md) are named where a test guards one."""
+"""SAM satisfies closed forms, limits and invariants. T1 to T50 are traps of docs/traps.md that a test guards."""
 
 import copy
 import shutil
@@ -27,7 +27,7 @@ VARIANTS: list[type[SAM]] = [SAM, SAMUnnormalized, ASAM, GSAM]
 
 
 class Weights(nn.Module):
-    """Parameters with names, as ASAM needs them; those called bias_... are not scaled."""
+    """Named parameters, which ASAM needs; those named bias_... are not scaled."""
 
     def __init__(self, weights: list[nn.Parameter], kind: str = "weight") -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Weights(nn.Module):
 
 
 def quadratic(matrix: Tensor, weights: list[Tensor], optimizer: Optimizer) -> Callable[[], Tensor]:
-    """Closure of L(w) = w' A w / 2 over the concatenation of `weights`."""
+    """Return a closure of L(w) = w' A w / 2, where w is the concatenation of `weights`."""
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -59,7 +59,7 @@ RHO, ETA, ALPHA = 0.1, 0.05, 0.3
 
 
 def closed_form(variant: type[SAM], matrix: Tensor, w: Tensor) -> Tensor:
-    """The gradient that the base gets, from the papers' formulas, for L(w) = w' A w / 2."""
+    """Return the gradient of the base's step for L(w) = w' A w / 2, by the papers' formulas."""
     g = matrix @ w
     t = torch.cat([w[:2].abs() + ETA, torch.ones(3, dtype=w.dtype)])
     eps = {
@@ -76,7 +76,7 @@ def closed_form(variant: type[SAM], matrix: Tensor, w: Tensor) -> Tensor:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("interval", [None, 3])
 def test_a_quadratic_follows_the_closed_form(variant: type[SAM], interval: int | None) -> None:
-    # v = mu v + (gradient of the variant) + lambda w, w = w - lr v; plain gradients off the interval
+    # v = mu v + (gradient of the variant) + lambda w, w = w - lr v; plain gradients in steps without ascent
     matrix, weights = problem()
     module = nn.Module()
     module.weight, module.bias = weights
@@ -120,7 +120,7 @@ def test_what_is_measured_is_what_happened(variant: type[SAM]) -> None:
 
 
 def test_gsam_closes_the_gap_and_leaves_the_perturbed_loss_alone() -> None:
-    # Zhuang et al. 2022, section 4.2: its extra term is orthogonal to the gradient at w + eps, and against g.
+    # Zhuang et al. 2022, section 4.2: the additional term is orthogonal to the gradient at w + eps, and opposite to g.
     matrix, weights = problem()
     optimizer = GSAM(SGD(weights, lr=0.0), 1.0, alpha=0.5)
     optimizer.step(quadratic(matrix, weights, optimizer))
@@ -153,7 +153,7 @@ def test_asam_is_sam_where_nothing_is_a_weight() -> None:
 
 
 def test_asam_does_not_see_a_layer_s_scale() -> None:
-    # Kwon et al. 2021, definition 1: (2 w1, w2 / 2) is the same function; so is its ascent, with eta = 0.
+    # Kwon et al. 2021, definition 1: (2 w1, w2 / 2) is the same function, and with eta = 0 the ascent is equivalent.
     moved = []
     for factor in (1.0, 2.0):
         a, b = (nn.Parameter(torch.tensor([x], dtype=torch.float64)) for x in (1.5 * factor, -0.7 / factor))
@@ -229,7 +229,7 @@ def test_where_an_interval_stands_survives_a_checkpoint() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_groups_of_examples_each_have_an_ascent_of_their_own(variant: type[SAM]) -> None:
-    # m-sharpness: the sum by share of what each group alone would give.
+    # m-sharpness: the weighted sum of the gradients of single groups.
     generator = torch.Generator().manual_seed(4)
     x, y = torch.randn(10, 5, generator=generator).double(), torch.randn(10, generator=generator).double()
     weight = nn.Parameter(torch.randn(5, generator=generator).double())
@@ -270,7 +270,7 @@ def test_the_plain_wrapper_is_the_base_bit_for_bit() -> None:
 
 
 def test_a_pre_hook_of_the_base_sees_the_final_gradient() -> None:
-    # Where clipping belongs: before the ascent it would do nothing, between the passes it would bend it.
+    # Clipping belongs here: before the ascent it would have no effect, and between the passes it would change it.
     matrix, weights = problem()
     base = SGD(weights, lr=0.1)
     optimizer = SAM(base, 1.0)
@@ -284,7 +284,7 @@ def test_a_pre_hook_of_the_base_sees_the_final_gradient() -> None:
 
 
 def noisy_net() -> nn.Module:
-    """Everything that a second pass could disturb: batch norm, dropout, momentum."""
+    """Return a net with batch norm and dropout, which a second pass could disturb."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
@@ -319,10 +319,10 @@ def equal_states(a: dict[str, Any], b: dict[str, Any]) -> bool:
     "make", [lambda p: SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3), lambda p: Adam(p, lr=0.01)]
 )
 def test_rho_zero_is_the_base_bit_for_bit(variant: type[SAM], make: Callable[[Any], Optimizer]) -> None:
-    # Batch norm once (T4, T6), same dropout mask (T7), no loss in restoring (T3): anything else would show here.
+    # Batch norm is updated once (T4, T6), passes share a dropout mask (T7), and weights are restored exactly (T3).
     plain, wrapped = noisy_net(), noisy_net()
     base = make(plain.parameters())
-    # GSAM has a second rule, which rounds where both gradients are equal.
+    # GSAM's additional term rounds even if both gradients are equal.
     sam = variant(make(wrapped.parameters()), 0.0, wrapped, **({"alpha": 0} if variant is GSAM else {}))
     torch.manual_seed(1)
     train(plain, base, 20)
@@ -332,7 +332,7 @@ def test_rho_zero_is_the_base_bit_for_bit(variant: type[SAM], make: Callable[[An
 
 
 class Spy(SAM):
-    """Keeps what the ascent was."""
+    """Records the ascent."""
 
     eps: list[Tensor]
 
@@ -353,7 +353,7 @@ def test_the_ascent_has_length_rho_along_the_gradient(rho: float) -> None:
 
 
 def test_a_tiny_gradient_still_gives_the_full_ascent() -> None:
-    # T8: an epsilon in the denominator would shrink rho just where nets interpolate.
+    # T8: an epsilon in the denominator would shrink the ascent in nets that interpolate.
     weight = nn.Parameter(torch.tensor([1e-9, 0.0]))
     optimizer = Spy(SGD([weight], lr=0.0), 0.1)
     optimizer.step(quadratic(torch.eye(2), [weight], optimizer))
@@ -369,7 +369,7 @@ def test_a_zero_gradient_gives_no_ascent_and_no_nan(variant: type[SAM]) -> None:
 
 
 def test_weight_decay_stays_out_of_the_ascent() -> None:
-    # T9: near interpolation the decay term would dominate the direction.
+    # T9: near interpolation, weight decay would dominate the direction.
     matrix, weights = problem()
     optimizer = Spy(SGD(weights, lr=0.1, weight_decay=100.0), 0.1)
     gradient = matrix @ torch.cat([w.detach() for w in weights])
@@ -378,7 +378,7 @@ def test_weight_decay_stays_out_of_the_ascent() -> None:
 
 
 def test_weights_come_back_bit_for_bit() -> None:
-    # T3: lr 0 leaves nothing but ascent and restoration, 200 times over.
+    # T3: with lr 0 there are only ascent and restoration, 200 times.
     net = noisy_net().to(torch.bfloat16)
     before = copy.deepcopy(list(net.parameters()))
     optimizer = SAM(SGD(net.parameters(), lr=0.0), 0.3, module=net)
@@ -408,7 +408,7 @@ def test_weights_that_change_their_precision_come_back_exactly() -> None:
 
 
 def test_the_second_pass_sees_the_perturbed_weights_under_autocast() -> None:
-    # Autocast keeps low-precision copies of weights for the length of its block.
+    # Autocast caches low-precision copies of weights until its block ends.
     torch.manual_seed(0)
     net = nn.Linear(8, 8)
     optimizer = SAM(SGD(net.parameters(), lr=0.1), 5.0, module=net)
@@ -456,7 +456,7 @@ def test_a_second_pass_that_raises_leaves_everything_as_it_was() -> None:
 
 
 def test_running_statistics_are_those_of_the_first_pass() -> None:
-    # T4, T6: also the count of batches, which momentum 0 would raise.
+    # T4, T6: also the count of batches, which momentum 0 would increment.
     net = noisy_net()
     plain = copy.deepcopy(net)
     optimizer = SAM(SGD(net.parameters(), lr=0.1), 5.0, module=net)
@@ -490,7 +490,7 @@ def test_both_passes_see_the_same_dropout_mask() -> None:
 
 
 def test_a_parameter_without_gradient_stays_put() -> None:
-    # T4, T5: one that has a gradient only in the first pass, one that never has one.
+    # T4, T5: a parameter with a gradient only in the first pass, and one that never has a gradient.
     used, sometimes, never = (nn.Parameter(torch.ones(2)) for _ in range(3))
     optimizer = SAM(SGD([used, sometimes, never], lr=0.1), 0.1)
     calls = 0
@@ -596,7 +596,7 @@ def test_the_norm_is_over_all_groups_together() -> None:
 
 
 def test_the_norm_of_half_precision_does_not_overflow() -> None:
-    # T11: 300 squared is beyond float16.
+    # T11: 300 squared overflows float16.
     assert global_norm([torch.full((4,), 300.0, dtype=torch.float16)]).item() == pytest.approx(600)
 
 

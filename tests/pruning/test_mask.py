@@ -23,7 +23,7 @@ sizes_and_weights = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), 
 
 
 def shared_one_by_one(weights: list[int], live: int, sizes: list[int]) -> list[int]:
-    """Webster's method as published: one after the other to the layer with the largest weight / (given + 1/2)."""
+    """Webster's method as published: each next one goes to the layer with the largest weight / (given + 1/2)."""
     given_ = [0] * len(sizes)
     for _ in range(live):
         able = [layer for layer in range(len(sizes)) if given_[layer] < sizes[layer]]
@@ -39,7 +39,7 @@ def test_shares_are_divided_by_webster_s_method(layers: list[tuple[int, int]], d
     found, expected = mask.shares(weights, live, sizes), shared_one_by_one(weights, live, sizes)
     assert sum(found) == live
     assert all(0 <= have <= size for have, size in zip(found, sizes, strict=True))
-    # Layers of equal weight may swap the last weight between them.
+    # Layers of equal weight may get the last weight in either order.
     assert sorted(zip(weights, found, strict=True)) == sorted(zip(weights, expected, strict=True))
 
 
@@ -101,7 +101,7 @@ def test_sparsity_outside_its_range(sparsity: float) -> None:
 
 
 def test_equal_scores_keep_the_exact_count() -> None:
-    # T22: official code prunes all that tie with the threshold.
+    # T22: the official code prunes all weights that tie with the threshold.
     kept = mask.keep_largest(torch.zeros(10), 3)
     assert kept.tolist() == [True] * 3 + [False] * 7
 
@@ -113,7 +113,7 @@ def test_layers_of_one_score_are_not_divided_by_position() -> None:
             assert sum(int(layer.sum()) for layer in mask.globally(scores, live).values()) == live
         with pytest.raises(SettingError, match=r"All 5 weights of a have the same score \(0\)"):
             mask.globally(scores, 402)
-    # Up to a share of what is kept, and ties inside a layer, may go by position.
+    # Position may decide ties inside a layer, and ties of few weights.
     tied = {"a": torch.zeros(4), "b": distinct}
     assert int(mask.globally(tied, 402)["a"].sum()) == 2
     half = {"a": torch.tensor([0.0, 1] * 200), "b": torch.tensor([0.0, 0, 0, 2])}
@@ -122,7 +122,7 @@ def test_layers_of_one_score_are_not_divided_by_position() -> None:
 
 @pytest.mark.parametrize("variant", [SAM, SAMUnnormalized, ASAM, GSAM])
 def test_pruned_weights_stay_zero_and_get_no_share_of_rho(variant: type[SAM]) -> None:
-    # T1: with only the weights masked, most of rho would fall on pruned coordinates.
+    # T1: if only the weights were masked, most of eps would lie in pruned coordinates.
     torch.manual_seed(0)
     model = MLP((1, 8, 8), 10, 0.3)
     masks = random.prune(model, EXAMPLES, sparsity=0.9, seed=0)

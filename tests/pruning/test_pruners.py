@@ -1,4 +1,4 @@
-"""What each pruner scores, against formulas worked out another way, in float64."""
+"""Scores of each pruner equal formulas that are computed in another way, in float64."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.func import functional_call, grad
 from torch.nn import functional as F
 
 from samgap.errors import SettingError
-from samgap.models.make import initialize
+from samgap.models.init import initialize
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.models.resnet50 import ResNet50
@@ -51,7 +51,7 @@ def loss_of(net: nn.Module, source: Examples, temperature: float = 1) -> object:
 
 
 def same(found: mask.Masks, scores: dict[str, Tensor], live: int) -> None:
-    """`found` keeps the `live` largest of `scores`, whose threshold lies between two of them."""
+    """Assert that `found` keeps the `live` largest of `scores`, which are clearly separated from the others."""
     everything = torch.cat([layer.flatten() for layer in scores.values()]).sort(descending=True).values
     assert everything[live - 1] > everything[live] * (1 + 1e-9)
     for name, layer in scores.items():
@@ -89,13 +89,13 @@ def test_snip_sees_other_images_with_another_seed_and_another_mode_of_batch_norm
 
 
 def test_snip_meets_its_sparsity_among_dead_pixels() -> None:
-    # T22: a quarter of the scores are 0, and a smaller sparsity is met all the same.
+    # T22: a quarter of the scores are 0, and a smaller sparsity is met exactly.
     source = examples()
     source.images[:, :, :2] = 0
     net = mlp().float()
     found = snip.prune(net, source, sparsity=0.1, seed=0, **ONE)
     total = sum(layer.numel() for layer in found.values())
-    assert total - round(0.9 * total) < 16 * 30  # fewer than the weights of dead pixels, which all tie
+    assert total - round(0.9 * total) < 16 * 30  # fewer than the weights of constant pixels, which all have the score 0
     assert sum(int(layer.sum()) for layer in found.values()) == round(0.9 * total)
 
 
@@ -115,7 +115,7 @@ GRADIENTS = {"batches": 1, "batch_size": 32, "mode": "train"}
     [(snip, GRADIENTS), (grasp, GRADIENTS | {"temperature": 200}), (synflow, {"iterations": 3})],
 )
 def test_a_pruner_that_cannot_see_whole_layers_refuses_to_choose_among_them(pruner: Any, settings: Any) -> None:
-    # A factor of 0 that is no layer's scale: at a half, position would decide which of the blocks live.
+    # A factor of 0 that is not the scale of a layer: at sparsity 1/2, position would decide which blocks are kept.
     hidden, seen = (residual(*(ReZero(4, factor) for _ in range(3))) for factor in (0.0, 0.1))
     message = r"All 432 weights of 1\.block\.weight, 2\.block\.weight, 3\.block\.weight have the same score \(-?0\)"
     with pytest.raises(SettingError, match=message):
@@ -126,7 +126,7 @@ def test_a_pruner_that_cannot_see_whole_layers_refuses_to_choose_among_them(prun
 
 @pytest.mark.parametrize("batches", [1, 3])
 def test_grasp_is_the_weight_times_hessian_times_gradient(batches: int) -> None:
-    # Wang et al. 2020, equation 8, with the whole Hessian written out.
+    # Wang et al. 2020, equation 8, with the explicit Hessian.
     net, source = mlp(0.02), double(EXAMPLES)
     weights = kernels(net)
     loss = loss_of(net, source, temperature=5)
@@ -178,7 +178,7 @@ def test_magnitude_keeps_the_largest() -> None:
 
 
 def test_erdos_renyi_kernel_shares_by_hand() -> None:
-    # Kernels 4x1x3x3, 8x4x1x1, 10x8: sums of axes 11, 14, 18; 36, 32 and 80 weights. Of 43 live each gets its sum.
+    # Kernels 4x1x3x3, 8x4x1x1, 10x8: sums of axes 11, 14, 18; 36, 32 and 80 weights. Of 43 live ones each gets its sum.
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 1), nn.Flatten(), nn.Linear(8, 10))
     shapes = [tuple(weight.shape) for weight in kernels(net).values()]
     assert shapes == [(4, 1, 3, 3), (8, 4, 1, 1), (10, 8)]
@@ -187,12 +187,12 @@ def test_erdos_renyi_kernel_shares_by_hand() -> None:
         for kept in (43, 129)
     }
     assert live[43] == [11, 14, 18]
-    # Three times 14 is more than there is; of what is left, 97 x 11 / 29 is too; the last has the rest.
+    # 3 x 14 exceeds the second size; of the remaining 97, 97 x 11 / 29 exceeds the first; the last gets the rest.
     assert live[129] == [36, 32, 61]
 
 
 def test_random_masks_keep_the_same_weights_whatever_the_shares() -> None:
-    # Both deal in the same scores, so they differ in how many a layer keeps alone.
+    # Both use the same scores, so they differ only in how many weights a layer keeps.
     net = mlp()
     layerwise, erk = (p.prune(net, EXAMPLES, sparsity=0.9, seed=4) for p in (random, random_erk))
     for name in layerwise:

@@ -1,4 +1,4 @@
-"""The page, as a browser shows it."""
+"""The page of results, as a browser shows it."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ browsed = pytest.mark.needs("chromium chromium-driver")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with one sweep that lacks two runs, one that has not begun to be drawable, and the page."""
+    """Return a root with a sweep that lacks two runs, one with too few runs to be drawn, and the page."""
     root = tmp_path_factory.mktemp("root")
     code = called(
         "train", "-m", f"root={root}", "name=mine", f"data_dir={root}/data", "epochs=1", "data.train_size=64",
@@ -50,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = (root / "empty" / "own" / "sweep.yaml").read_text()
     sweep = re.sub(r"(folder: .*)-w0", r"\1-w9", sweep.replace("name: mine", "name: empty"))
     (root / "empty" / "own" / "sweep.yaml").write_text(sweep)
-    # As `draw` would leave it.
+    # The same file as `draw` writes.
     kept = {"draw": config()["draw"] | {"title": "Mine <b>& bold</b>"}}
     (root / "mine" / "own" / "mine.json").write_text(json.dumps(kept))
     (root / "check_gpu").mkdir()
@@ -62,7 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def driver(root: Path) -> Iterator[webdriver.Chrome]:
-    """A browser that has opened the page from disk."""
+    """Yield a browser that has opened the page from disk."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for argument in (
@@ -133,7 +133,7 @@ def test_a_tooltip_says_n_and_the_interval(driver: webdriver.Chrome) -> None:
         return shown[0].text if shown and "0.516" in shown[0].text else ""
 
     tooltip = WebDriverWait(driver, 60).until(tip)
-    # Of two points at one place, the tooltip is of the one that is drawn later.
+    # If two points coincide, the tooltip belongs to the one that is drawn later.
     assert "pruner.sparsity 0.516, 126k: 0.7188 [0.4825, 0.955] (95 % interval), n = 8, ρ=0.2" in tooltip
     assert "ρ chosen on held-out images (95 % interval)" in tooltip
 
@@ -149,12 +149,12 @@ def test_points_and_parts_are_reached_by_keyboard(driver: webdriver.Chrome) -> N
     assert "n = 8" in announced.text
     details = article(driver, "fig10-cpu-reference").find_elements(By.TAG_NAME, "details")[-1]
     summary = details.find_element(By.TAG_NAME, "summary")
-    driver.execute_script("arguments[0].open = false", details)  # what was printed before is open
+    driver.execute_script("arguments[0].open = false", details)  # the section that was printed before is open
     summary.send_keys(Keys.ENTER)
     assert details.get_attribute("open") is not None
     assert "model.width" in details.text
     assert "commits" in details.text
-    # Wide tables scroll by keyboard, since they can be reached.
+    # Wide tables can be focused, and so scrolled by keyboard.
     assert all(part.get_attribute("tabindex") == "0" for part in driver.find_elements(By.CSS_SELECTOR, ".wide"))
 
 
@@ -253,7 +253,7 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
     assert len(shown.theory.rows) > 10
     assert not shown.evidence.own
     assert "ways of asking say that the gap grows" in page
-    for title in shown.evidence.tables.shown():
+    for title in shown.evidence.tables.text_tables():
         assert f"<caption>{title}</caption>" in page
 
 
@@ -273,7 +273,7 @@ def test_the_answer_is_of_the_study_of_each_figure_that_says_most(shown: collect
     assert not [study for study in answers if study.scale == "smoke"]
     named = {study.name: study for study in answers}
     assert named["mine"].own
-    assert (named["fig7"].scale, named["fig7"].own) != ("cpu", False)  # there is one at the published settings
+    assert (named["fig7"].scale, named["fig7"].own) != ("cpu", False)  # there is a study at the published settings
     page = (root / "report" / "index.html").read_text()
     assert page.index('id="answer"') < page.index('id="overview"') < page.index('id="figures"')
     for verdict in {verdict["answer"] for study in answers for verdict in study.report["verdicts"]}:  # type: ignore[index]
@@ -284,9 +284,9 @@ def test_p_values_are_corrected_for_the_distinct_questions_of_the_page() -> None
     assert holm([0.01, 0.04, 0.02]) == pytest.approx([0.03, 0.04, 0.04])
     assert holm([0.5, 0.6]) == [1.0, 1.0]
 
-    def study(name: str, *verdicts: dict[str, object], scale: str = "cpu") -> collected.Shown:
+    def study(name: str, *verdicts: dict[str, object], scale: str = "cpu") -> collected.StudyEntry:
         report = {"verdicts": [{"series": name, "reason": name} | verdict for verdict in verdicts]}
-        return collected.Shown(name, scale, False, Path(), name, {}, report)
+        return collected.StudyEntry(name, scale, False, Path(), name, {}, report)
 
     same, other = {"p_up": 0.01, "slope": 2.0}, {"p_up": 0.04, "slope": 1.0}
     studies = [
@@ -309,7 +309,7 @@ def test_what_a_card_gave_is_on_the_page(shown: collected.Collected, root: Path,
     assert "jax, failed: JAX is ill." in page
     assert shown.card is not None
     assert (len(shown.card.checks), len(shown.card.speeds), shown.card.own) == (2, len(made.STEPS), True)
-    if not [*collected.card.CAME.glob("check-gpu*.json")]:
+    if not [*collected.card.SHIPPED.glob("check-gpu*.json")]:
         assert collect(tmp_path).card is None
 
 

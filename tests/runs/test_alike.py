@@ -1,4 +1,4 @@
-"""What records keep of how their runs were carried out is compared, not only kept."""
+"""Data and machine of the runs of a study are compared by their records."""
 
 import dataclasses
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.runs.test_records import make
 
 
 def change(root: Path, rho: float, seed: int, **values: Any) -> RunRecord:
-    """Rewrite the record of one run; returns what it was."""
+    """Rewrite the record of one run; return the previous record."""
     for path in root.glob("runs/*/record.json"):
         record = records.read(path.parent)
         assert record is not None

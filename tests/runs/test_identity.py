@@ -7,7 +7,7 @@ from samgap.runs.identity import canonical, flat, folder, identity
 from samgap.training.settings import resolve
 from tests.conftest import config
 
-# Known identities. A change here orphans every result that anyone has: it needs a very good reason.
+# Known identities. If one changes, samgap no longer finds any existing result.
 KNOWN = {
     (): "b97cb181eb42",
     ("ascent.rho=0",): "711fe1d22d0b",
@@ -52,7 +52,7 @@ def test_known_identities(overrides: tuple[str, ...]) -> None:
     ids=str,
 )  # fmt: skip
 def test_what_is_not_scientific_moves_no_identity(override: str) -> None:
-    # `logger.project` needs logger=wandb first.
+    # `logger.project` needs logger=wandb.
     extra = ("logger=wandb",) if override.startswith("logger.") else ()
     assert of(*extra, override) == of()
 
@@ -100,7 +100,7 @@ def test_what_batch_norm_sees_is_scientific_however_it_comes_about() -> None:
     assert halves != of(*net)
     assert halves == of(*net, "trainer.devices=2")
     assert of(*net, "trainer.devices=2", "model.batch_norm=synchronized") == of(*net)
-    # Also for the arm without ascents: both arms then see the same.
+    # Also in the SGD arm, so that both arms use the same statistics.
     assert of(*net, "ascent.rho=0", "ascent.m=64") == of(*net, "ascent.rho=0", "trainer.micro_batch=64")
     assert settings(*net, "ascent.m=32", "trainer.devices=2")["model"]["batch_norm_size"] == 32
 

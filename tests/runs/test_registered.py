@@ -1,4 +1,4 @@
-"""A study that was registered shows by the history of its file that it was, and what it departs in."""
+"""The git history of a figure's file shows whether its study was registered, and where the sweep departs from it."""
 
 import dataclasses
 import os
@@ -40,7 +40,7 @@ def git(folder: Path, *words: str, hour: int = 0) -> str:
 
 @pytest.fixture
 def commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Of a checkout with a figure: without the block, with it at 10:00 UTC, with another text, with a seed more."""
+    """Make commits with a figure: without the block, with it at 10:00 UTC, with another text, with another seed."""
     top, made = tmp_path / "checkout", []
     path = top / "conf/figure/mine/own.yaml"
     path.parent.mkdir(parents=True)
@@ -59,13 +59,13 @@ def commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_commit_is_the_one_that_fixed_the_block(commits: list[str], tmp_path: Path) -> None:
     git(tmp_path / "checkout", "checkout", "--quiet", commits[2])
-    found = registered.look(BLOCK, SWEEP, "2026-11-27T10:00:01+00:00")
+    found = registered.registration(BLOCK, SWEEP, "2026-11-27T10:00:01+00:00")
     assert (found.commit, found.committed) == (commits[1], "2026-11-27T10:00:00+00:00")
     assert (found.beforehand, found.departs, found.short) == (True, "", "registered beforehand")
     assert f"Registered before the first run (commit {commits[1][:7]}, 2026-11-27 10:00, first" in str(found)
-    late = registered.look(BLOCK, SWEEP, "2026-11-27T10:00:00+00:00")
+    late = registered.registration(BLOCK, SWEEP, "2026-11-27T10:00:00+00:00")
     assert (late.beforehand, late.short) == (False, "not registered beforehand")
-    away = registered.look(BLOCK, dataclasses.replace(SWEEP, members=MEMBERS[1:]), "2026-11-27T10:00:01+00:00")
+    away = registered.registration(BLOCK, dataclasses.replace(SWEEP, members=MEMBERS[1:]), "2026-11-27T10:00:01+00:00")
     assert str(away).endswith("). Departs from what was registered.")
     assert away.details == f"{str(away)[:-1]}: {away.departs}."
     assert str(late).startswith("Not registered beforehand: registered after the first run (commit")
@@ -87,13 +87,13 @@ def test_a_block_that_a_merge_made_is_of_the_merge_and_one_that_it_brought_is_no
     git(top, "rm", "--quiet", str(path))
     git(top, "commit", "--quiet", "--message=gone", hour=19)
     git(top, "revert", "--quiet", "--no-edit", "HEAD", hour=20)
-    found = registered.look(block, SWEEP, "2026-11-27T23:00:00+00:00")
+    found = registered.registration(block, SWEEP, "2026-11-27T23:00:00+00:00")
     assert found.commit == merge
     assert found.committed == "2026-11-27T14:00:00+00:00"
 
 
 def test_a_block_that_no_commit_ends_with_was_not_registered(commits: list[str]) -> None:
-    found = registered.look(BLOCK, SWEEP, "2026-11-27T23:00:00+00:00")  # the last commit has a seed more
+    found = registered.registration(BLOCK, SWEEP, "2026-11-27T23:00:00+00:00")  # the last commit has one more seed
     assert (found.commit, found.beforehand) == (None, False)
     assert str(found) == "Not registered beforehand: no commit has this draw.registered."
 
@@ -106,7 +106,7 @@ def test_nothing_is_claimed_without_the_whole_history(
     (shallow / "src/samgap").mkdir(parents=True)
     for place in (shallow / "src/samgap", tmp_path):
         monkeypatch.setattr(provenance, "__file__", str(place / "provenance.py"))
-        found = registered.look(BLOCK | {"seeds": [7, 8, 9, 10]}, SWEEP, "2026-11-27T23:00:00+00:00")
+        found = registered.registration(BLOCK | {"seeds": [7, 8, 9, 10]}, SWEEP, "2026-11-27T23:00:00+00:00")
         assert (found.commit, found.beforehand) == (None, None)
         assert found.short.startswith("registered, unchecked")
     assert provenance.history("conf/figure/mine/own.yaml") is None
@@ -159,7 +159,7 @@ def test_rule_and_registration_of_the_verdict_are_those_of_the_block(commits: li
             return Gap.verdicts(question)
 
     study = Watched(title="Mine", registered=block).evaluate(root, "mine", "own", "paper")
-    found = seen[0].found
+    found = seen[0].gaps
     assert (found.unbiased, found.fixed_rho, found.effect) == ("loso", 0.1, 0.2)
     report = output.report(study)
     assert report["registered"]["departs"] == ""

@@ -15,7 +15,7 @@ from tests.runs.test_records import make
 
 
 def sweep(root: Path, *overrides: str, axes: tuple[str, ...] = ("ascent.rho", "seed")) -> Sweep:
-    """A sweep of a run for each of `overrides`."""
+    """Return a sweep with a run for each of `overrides`."""
     members = []
     for override in overrides:
         record = make(override)
@@ -59,15 +59,15 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
     (folders[4] / "last.ckpt").write_text("")
     watch = Watch(planned, tmp_path)
     with FileLock(folders[5] / ".lock"):
-        progress = watch.look()
+        progress = watch.update()
     assert dict(progress.counts) == {
         "done": 1, "diverged": 1, "failed": 1, "damaged": 1, "unfinished": 1, "running": 1, "missing": 1,
     }  # fmt: skip
     assert progress.text() == "2/7 done, 1 running, 1 failed, 1 damaged, 1 diverged, 1 unfinished, 1 missing"
     assert watch.problems[planned.members[2].folder] == "wanted this: got that."
-    # 4 + 1.5 seconds for two runs of cost 2, five such left.
+    # Two runs of cost 2 took 4 + 1.5 seconds, and five such runs are left.
     assert progress.seconds_left == pytest.approx(5.5 / 4 * 10)
-    assert watch.look().counts["running"] == 0
+    assert watch.update().counts["running"] == 0
 
 
 def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,12 +126,12 @@ def test_a_swept_group_brings_its_own_keys() -> None:
 def test_published_numbers_are_carried(name: str, rows: int, first: float) -> None:
     table = published.load(name)
     assert (len(table), table["gap"].iloc[0]) == (rows, first)
-    # The gap is the difference of the published accuracies, to their rounding.
+    # The gap is the difference of the published accuracies, up to their rounding.
     assert ((table["sam_acc"] - table["sgd_acc"]) - table["gap"]).abs().max() < 0.0021
 
 
 def test_what_means_nothing_may_vary() -> None:
-    # An SGD run first carried out for another ascent, a dense one for another pruner, and masks that follow the seed.
+    # An SGD run of a sweep with another ascent, a dense run with another pruner, and masks that depend on the seed.
     def run(ascent: str, rho: float, pruner: str, sparsity: float, seed: int, mask: int) -> dict[str, Any]:
         return {
             "ascent": {"name": ascent, "rho": rho}, "seed": seed,

@@ -37,7 +37,7 @@ def test_the_exact_recursion_is_the_mean_over_all_sequences_of_draws() -> None:
     assert tree[5] == pytest.approx(np.mean(finals), rel=1e-12)
     ratios = expectation.worst_ratios(each, rho, eta, 5)
     assert (tree[1:] / tree[0] <= ratios + 1e-12).all()
-    # The worst start of the first step reaches its ratio.
+    # The worst starting point of the first step attains its ratio.
     matrices = expectation.whitened(each, rho, eta)
     worst = np.linalg.eigh((matrices.transpose(0, 2, 1) @ matrices).mean(0))[1][:, -1]
     hessian = each.rows.T @ each.rows / 2

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from samgap.theory import smooth
-from samgap.theory.on_lemmas import lemma_4, lemma_5
+from samgap.theory.lemmas import lemma_4, lemma_5
 from samgap.theory.smooth import FAMILIES
 
 many = settings(max_examples=1200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))

@@ -21,7 +21,7 @@ def test_the_poster_s_parts_of_the_expected_square_add_up() -> None:
         each = minimum(seed, eta, rho)
         mean = linear.moment(each, 1)
         drift = np.eye(3) - eta * mean - eta * rho * mean @ mean
-        parts = eta * (eta - 2 * rho), 2 * eta**2 * rho, (eta * rho) ** 2  # of the excess of order 2, 3, 4
+        parts = eta * (eta - 2 * rho), 2 * eta**2 * rho, (eta * rho) ** 2  # coefficients of the excess of order 2, 3, 4
         total = drift @ drift + sum(part * linear.excess(each, k) for k, part in enumerate(parts, start=2))
         np.testing.assert_allclose(linear.expected_square(each), total, rtol=1e-10, atol=1e-10)
 
@@ -106,7 +106,7 @@ def test_a_counterexample_that_does_not_verify_is_reported(monkeypatch: pytest.M
     monkeypatch.setattr(on_counterexamples, "LATE", 1500)
     monkeypatch.setattr(on_counterexamples, "RUNS", 1000)
     hessians = instances.PAIRS_SGD.hessians
-    for factor, verdict in ((0.5, "holds"), (1.01, "unsettled")):  # not beyond the bound; not stable
+    for factor, verdict in ((0.5, "holds"), (1.01, "unsettled")):  # one does not violate the bound; one is not stable
         monkeypatch.setattr(instances, "PAIRS_SGD", Minimum(factor * hessians, 1, 0))
         assert on_counterexamples.variance_of_sgd(QUICK).verdict == verdict
 

@@ -1,4 +1,4 @@
-"""The W&B dashboard: it shows what runs log, and a second call changes the first one's instead of adding to it."""
+"""The W&B dashboard shows the keys that runs log, and a second call updates the dashboard of the first."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ import yaml
 
 from samgap import cli
 from samgap.figures.gap.kinds import Gap
-from samgap.figures.kind import made
+from samgap.figures.kind import from_settings
 from samgap.runs import identity
 from samgap.tracking import panels, session
 from tests.conftest import config
@@ -26,7 +26,7 @@ FIGURES = sorted(path.parent.name for path in (Path(cli.CONF) / "figure").glob("
 
 
 class Server:
-    """As much of W&B as the library asks: it keeps views and reports, and replaces those whose id is given."""
+    """A stand-in for W&B's server that stores views and reports, and replaces those whose id is given."""
 
     app_url = "https://wandb.example/"
 
@@ -88,7 +88,7 @@ def test_a_second_call_replaces_the_view_and_the_report_of_the_first(command: Co
     assert server.of_type("project-view")[0]["displayName"] == "fig8/paper"
     assert all(server.kept[key]["spec"] == first[key]["spec"] for key in first)
 
-    # What is new replaces the old, under another title too; what readers wrote stays.
+    # The new content replaces the old, even under another title; text that readers wrote stays.
     mine = next(key for key, view in server.kept.items() if view["type"] == "runs")
     server.kept[mine]["spec"] = json.dumps(json.loads(server.kept[mine]["spec"]) | {"discussionThreads": [{"a": 1}]})
     assert command("dashboard", "figure=fig8/paper", "draw.title=Another", "panels.curves=[test_loss]")[0] == 0
@@ -97,7 +97,7 @@ def test_a_second_call_replaces_the_view_and_the_report_of_the_first(command: Co
     assert json.loads(server.kept[mine]["spec"])["discussionThreads"] == [{"a": 1}]
     assert "test_loss" in server.of_type("project-view")[0]["spec"]
 
-    # Another scale is another sweep, another entity another place.
+    # Another scale is another sweep, and another entity has its own dashboards.
     assert command("dashboard", "figure=fig8/smoke")[0] == 0
     assert command("dashboard", "figure=fig8/paper", "logger.entity=team")[0] == 0
     assert len(server.of_type("runs")) == 3
@@ -146,7 +146,7 @@ def test_every_figure_has_a_dashboard(figure: str) -> None:
     panels.workspace(parts, *place)._to_model()
     panels.report(parts, *place, values["draw"]["title"])._to_model()
     charts = [panel for panel in parts[0].panels if type(panel).__name__ == "CustomChart"]
-    assert len(charts) == isinstance(made(values["draw"]), Gap)
+    assert len(charts) == isinstance(from_settings(values["draw"]), Gap)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +180,12 @@ def test_bad_input_is_one_sentence(command: Command, tmp_path: Path, arguments: 
 def test_no_account_and_no_network_are_one_sentence(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged_in: bool
 ) -> None:
-    session.end_process()  # which keeps what it knows of the account
+    session.end_process()  # wandb caches the account
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("NETRC", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
+        listening.bind(("127.0.0.1", 0))  # a bound socket that does not listen: connections are refused
         if logged_in:
             monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")

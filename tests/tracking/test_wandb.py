@@ -1,4 +1,4 @@
-"""W&B: what is sent to it, what is not, how a sweep is read back, and that nothing depends on it."""
+"""W&B: what is sent to it and what is not, how a sweep is read back, and that runs do not depend on it."""
 
 import contextlib
 import copy
@@ -36,7 +36,7 @@ from tests.test_commands import Command, lasting
 from tests.tracking.test_dashboard import DRAW, SHOWN
 
 KEY = 40 * "a"
-NAME = f"mine-{66 * 'x'}"  # longer than W&B's tags
+NAME = f"mine-{66 * 'x'}"  # longer than W&B's limit for tags
 ABOUT: dict[str, Any] = {
     "project": "samgap", "id": "own-id", "name": "own-name", "group": "own-group", "job_type": "SAM",
     "tags": ["one", "two"], "config": {"width": 1}, "start_seconds": 2,
@@ -45,12 +45,12 @@ CURVES = ("draw=convergence",)
 
 
 def inspect(folder: Path) -> dict[str, Any]:
-    """A run as W&B's own reader sees it."""
+    """Return a run as W&B's own reader shows it."""
     return copy.deepcopy(json.loads(_inspect(folder, "-summary")))
 
 
 def begun(folder: Path) -> dict[str, Any]:
-    """What W&B got about a run at its start."""
+    """Return what W&B received at the start of a run."""
     lines = [json.loads(line) for line in _inspect(folder).splitlines()]
     return next(line["run"] for line in lines if line["type"] == "run")
 
@@ -58,7 +58,7 @@ def begun(folder: Path) -> dict[str, Any]:
 @functools.cache
 def _inspect(folder: Path, *options: str) -> str:
     (log,) = folder.glob("run-*.wandb")
-    # As `python -m wandb leet inspect` calls it, which takes a second and a half to come to that.
+    # The call of `python -m wandb leet inspect`, which takes 1.5 s to start.
     reader = [
         get_core_path(),
         "leet",
@@ -75,7 +75,7 @@ def _inspect(folder: Path, *options: str) -> str:
 
 @dataclasses.dataclass
 class FakeFile:
-    """As `wandb.apis.public.File`."""
+    """A stand-in for `wandb.apis.public.File`."""
 
     name: str
     path: Path
@@ -87,7 +87,7 @@ class FakeFile:
 
 
 class FakeApi:
-    """As much of `wandb.Api` as reading needs, over runs that were kept offline."""
+    """The part of `wandb.Api` that reading needs, for offline runs."""
 
     default_entity = "me"
 
@@ -131,7 +131,7 @@ class FakeApi:
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a sweep with logger=wandb."""
+    """Carry out a sweep with logger=wandb; return its root."""
     root = tmp_path_factory.mktemp("sent")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_API_KEY", KEY)
@@ -159,7 +159,7 @@ def gap_runs(root: Path) -> list[Path]:
 
 
 def drawn(root: Path) -> dict[str, Any]:
-    """What a drawing wrote, without when."""
+    """Return what a drawing wrote, without its date."""
     values = json.loads((root / NAME / "own" / f"{NAME}.json").read_text())
     values["provenance"].pop("drawn")
     return values | {"csv": (root / NAME / "own" / f"{NAME}.csv").read_text()}
@@ -167,9 +167,9 @@ def drawn(root: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """W&B as a new process meets it, with nothing said of it in the environment."""
+    """Reset wandb to its state in a new process, without environment variables."""
     session.end_process()
-    monkeypatch.setattr(session, "_missed", [])
+    monkeypatch.setattr(session, "_failures", [])
     for name in [name for name in os.environ if name.startswith(("WANDB_", "NETRC"))]:
         monkeypatch.delenv(name)
     yield
@@ -193,7 +193,7 @@ def test_a_run_sends_its_settings_its_whole_record_its_curve_and_its_probes(logg
         assert seen["exit_code"] == 0
         for name in ("metrics.csv", "probes/hessian.json"):
             sent = folder / "files" / name
-            assert not sent.is_symlink()  # it may be sent from a folder that was moved
+            assert not sent.is_symlink()  # it may be uploaded from a folder that was moved
             assert sent.read_text() == (own / name).read_text()
     assert not done
 
@@ -237,7 +237,7 @@ def test_drawing_again_updates_the_same_run(command: Command, logged: Path, tmp_
 def test_no_secret_and_no_path_of_this_machine_is_sent(logged: Path) -> None:
     secrets = [str(logged), str(Path.home()), sys.executable, str(Path(__file__).parents[2]), KEY]
     sent = [path for folder in folders(logged) for path in (folder / "files").rglob("*.*") if path.suffix != ".png"]
-    # A gap run's log also says where its files wait to be sent.
+    # A gap run's log also contains the path of its files before upload.
     sent += [log for folder in folders(logged) if folder not in gap_runs(logged) for log in folder.glob("*.wandb")]
     assert len(sent) > 30
     for path in sent:
@@ -252,7 +252,7 @@ def test_no_secret_and_no_path_of_this_machine_is_sent(logged: Path) -> None:
 def read_back(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., tuple[Path, str, str]]:
-    """Draws the sweep from a fake: (root of the new store, out, err)."""
+    """Draw the sweep from the fake API; return (root of the new store, stdout, stderr)."""
 
     def call(api: FakeApi, *more: str) -> tuple[Path, str, str]:
         monkeypatch.setattr(wandb, "login", lambda **_: True)
@@ -272,7 +272,7 @@ def test_a_sweep_that_is_read_back_gives_the_same_gaps(
     assert "8 of 8 runs have their record in W&B." in err
     assert lasting(store) == lasting(logged)
     assert drawn(store) == drawn(logged)
-    assert "model.width=0.1" not in out  # no note of anything missing
+    assert "model.width=0.1" not in out  # no message about missing runs
     assert api.queries == 1
 
 
@@ -304,7 +304,7 @@ def test_what_is_missing_or_not_over_is_named_and_doubles_count_once(
     api.all.remove(gone)
     crashed.state = "crashed"
     crashed.summary.pop("record")
-    # An older one of the same identity, sent under another id, and one whose record is of other settings.
+    # An older run with the same identity and another id, and a run whose record has other settings.
     older = copy.deepcopy(doubled)
     older.id = "another"
     text = json.loads(older.summary["record"])
@@ -374,7 +374,7 @@ def test_reading_needs_an_account_and_a_server(
     monkeypatch.setenv("WANDB_BASE_URL", "nowhere")
     assert "failed at W&B (base_url: Input should be a valid URL" in said(*read)
     assert "source must be records, reference or wandb, got 'disk'" in said("source=disk")
-    # Where in W&B is spelled one way.
+    # Entity and project are only set by logger.entity and logger.project.
     assert "add logger=wandb, got logger=csv." in said("source=wandb")
     assert said("source=wandb", "entity=team").endswith("Key 'entity' does not exist. There is logger.entity.")
     assert said("source=wandb", "logger.project=p").endswith("It is a key of logger=wandb.")
@@ -382,7 +382,7 @@ def test_reading_needs_an_account_and_a_server(
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """Answers as W&B does when the id is that of a deleted run: at once, and with a no."""
+    """Answers as W&B does if the id is that of a deleted run: immediately, with an error."""
 
     def do_POST(self) -> None:
         body = json.dumps({"errors": [{"message": "run was previously created and deleted"}]}).encode()
@@ -398,7 +398,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(kind: str) -> Iterator[int]:
-    """The port of a server that is dead, silent or refusing."""
+    """Yield the port of a server that is dead, silent or refusing."""
     if kind == "refusing":
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -408,7 +408,7 @@ def serving(kind: str) -> Iterator[int]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         if kind == "silent":
-            listening.listen(50)  # takes connections and says nothing
+            listening.listen(50)  # accepts connections and sends nothing
         yield listening.getsockname()[1]
 
 
@@ -420,7 +420,7 @@ def serving(kind: str) -> Iterator[int]:
 def test_a_wandb_that_does_not_answer_is_waited_for_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None, server: str, key: str
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", key)  # a machine that is logged in is online without a word
+    monkeypatch.setenv("WANDB_API_KEY", key)  # a machine that is logged in is online by default
 
     def run(number: int) -> None:
         with session.run(tmp_path, **ABOUT | {"id": f"run{number}"}) as opened:
@@ -430,7 +430,7 @@ def test_a_wandb_that_does_not_answer_is_waited_for_once(
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
         with pytest.warns(UserWarning, match=r"W&B did not take the run \("):
             run(1)
-        run(2)  # another warning would be an error
+        run(2)  # any other warning would be an error
     seen = [inspect(folder) for folder in folders(tmp_path)]
     assert [(one["run_id"], one["state"], one["summary"]["epoch"]) for one in seen] == [
         ("run1", "finished", 1), ("run2", "finished", 2),
@@ -443,7 +443,7 @@ def test_a_wandb_that_refuses_or_is_not_there_stops_no_sweep(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     if missing:
-        monkeypatch.setitem(sys.modules, "wandb", None)  # importing it is an error
+        monkeypatch.setitem(sys.modules, "wandb", None)  # importing wandb is an error
     with serving("refusing") as port:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
         with pytest.warns(UserWarning, match="W&B does not start" if missing else "W&B did not take the run") as said:
@@ -463,7 +463,7 @@ def test_a_wandb_that_refuses_or_is_not_there_stops_no_sweep(
 
 def test_a_wandb_whose_process_dies_stops_no_run(logged: Path, tmp_path: Path, fresh: None) -> None:
     def kill() -> None:
-        # W&B's own handle, so that the process is waited for: no other process of this one is alive.
+        # Use W&B's own handle, so that the process is waited for.
         (core,) = [thing for thing in gc.get_objects() if type(thing) is subprocess.Popen and thing.poll() is None]
         core.kill()
         core.wait(LIMIT)
@@ -481,7 +481,7 @@ def test_a_wandb_whose_process_dies_stops_no_run(logged: Path, tmp_path: Path, f
 
     with pytest.warns(UserWarning, match="W&B did not take all"):
         tell()
-    # Those after it start W&B's process anew, also when it died while nobody looked.
+    # Later runs start W&B's process again, even if it died between runs.
     for number in (1, 2):
         with session.run(tmp_path, mode="offline", **ABOUT | {"id": f"run{number}"}):
             pass
@@ -526,7 +526,7 @@ def test_variables_that_others_left_behind_make_no_other_run(
         assert "sweep_id" not in seen
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file .*config.yaml:ResourceWarning")  # which W&B leaves open
+@pytest.mark.filterwarnings("ignore:unclosed file .*config.yaml:ResourceWarning")  # W&B leaves it open
 def test_a_run_of_an_agent_is_the_agent_s_and_a_sweep_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
@@ -550,7 +550,7 @@ def test_a_run_of_an_agent_is_the_agent_s_and_a_sweep_is_not(
         gap_run.write(Sweep("mine", "own", [], "", "", "", []), tmp_path, project="samgap", mode="offline")
     seen = begun(gap_runs(tmp_path)[-1])
     assert (seen["run_id"], seen["project"]) == ("gaps-mine-own", "samgap")
-    assert "WANDB_SWEEP_ID" not in os.environ  # nor in the workers'
+    assert "WANDB_SWEEP_ID" not in os.environ  # nor in workers
 
 
 def test_names_are_cut_to_what_wandb_takes_and_stay_different(tmp_path: Path, fresh: None) -> None:
@@ -589,7 +589,7 @@ def test_nothing_is_written_below_the_home_folder_which_may_not_be_there(
     assert not [*home.iterdir()]
     assert [*(tmp_path / "wandb" / "data").rglob("staging/*")]
     monkeypatch.delenv("HOME")
-    monkeypatch.setattr(pwd, "getpwuid", dict().__getitem__)  # a container's user, of whom nothing is known
+    monkeypatch.setattr(pwd, "getpwuid", dict().__getitem__)  # a container's user without an entry in passwd
     tell()
     assert len(folders(tmp_path)) == 2
     assert "HOME" not in os.environ
@@ -604,13 +604,13 @@ def test_disabled_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_panels_show_what_runs_log(logged: Path) -> None:
     parts = panels.parts(NAME, "own", DRAW, SHOWN)
-    expected = {*panels.used(parts, SHOWN["columns"])}
+    expected = {*panels.used_keys(parts, SHOWN["columns"])}
     assert {kind for kind, _ in expected} == {"history", "summary", "config"}
     runs = [inspect(folder) for folder in set(folders(logged)) - set(gap_runs(logged))]
     run = next(run for run in runs if run["config"]["arm"] == "SAM")
     for kind, key in expected:
         value = run["config"] if kind == "config" else run["summary"]
-        # W&B's address of a nested key, config:model.value.width, is another than that of a key with a dot in it.
+        # W&B's name of a nested key, config:model.value.width, differs from that of a key that contains a dot.
         for name in key.split("."):
             assert name in value, (kind, key)
             value = value[name]

@@ -1,4 +1,4 @@
-"""A stand-in on the CPU for the capture of a CUDA graph, with the same rules."""
+"""A stand-in on the CPU for the capture of CUDA graphs, with the same restrictions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ READS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.defa
 
 
 class _Recorder(TorchDispatchMode):
-    """Keeps each operation with the tensors that it had, and refuses those whose result the host must know."""
+    """Records each operation with its tensors, and refuses those whose result is copied to the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def captured(call: Callable[[], object], changed: Sequence[Tensor]) -> Callable[[], object]:
-    """As `cuda.captured`: Python's part of `call` is carried out once; a replay repeats the operations on the tensors
+    """Like `cuda.captured`: Python code of `call` runs only once; a replay repeats the operations on the tensors
     of the capture, at their addresses."""
     before = [tensor.clone() for tensor in changed]
     with _Recorder() as recorder:

@@ -1,4 +1,4 @@
-"""Small nets and an ascent for tests, as a user would add them: named by `model.code`, `ascent.code`."""
+"""Small nets and an ascent for tests, which configs name by `model.code` and `ascent.code`, as for a user's own."""
 
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ class Conv(nn.Module):
             nn.Conv2d(shape[0], filters, 3, stride=2, bias=False),
             nn.BatchNorm2d(filters),
             nn.ReLU(inplace=True),
-            nn.Conv2d(filters, 8, 1, stride=2),  # which channels last would write past its memory
+            nn.Conv2d(filters, 8, 1, stride=2),  # in channels-last layout, oneDNN would write outside its memory
             nn.Flatten(),
             nn.LazyLinear(classes),
         )
@@ -31,16 +31,16 @@ class Conv(nn.Module):
 
 
 class Dropping(Conv):
-    """The same with dropout that is no module."""
+    """`Conv` with dropout as a function call instead of a module."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(functional.dropout(images, 0.5, self.training))
 
 
 class Sometimes(Conv):
-    """The same with a factor that is drawn in every second pair of passes."""
+    """`Conv` with a random factor in every second pair of passes."""
 
-    factors: ClassVar[list[float]] = []  # of each pass in training
+    factors: ClassVar[list[float]] = []  # counts training passes
 
     def forward(self, images: Tensor) -> Tensor:
         factor = float(rand(())) if self.training and len(self.factors) % 4 > 1 else 1.0
@@ -50,7 +50,7 @@ class Sometimes(Conv):
 
 
 class Deciding(Conv):
-    """The same, and what it does depends on what it sees."""
+    """`Conv` with control flow that depends on values of its input."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits = super().forward(images)
@@ -58,4 +58,4 @@ class Deciding(Conv):
 
 
 class OwnSAM(SAM):
-    """A variant of the user's own."""
+    """A user's variant of SAM."""

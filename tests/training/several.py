@@ -1,7 +1,7 @@
-"""What the processes of tests/training/test_ranks.py do: `several.py FOLDER '{"2": [CASE, ...], "4": [CASE, ...]}'`.
+"""Processes of tests/training/test_ranks.py: `several.py FOLDER '{"2": [CASE, ...], "4": [CASE, ...]}'`.
 
-They are forked from one that has imported everything, which takes longer than what they do. That torchrun starts such
-processes is for tests/test_torchrun.py to say.
+They are forked from a process that has imported everything, which takes longer than their work. The start by torchrun
+is tested in tests/test_torchrun.py.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # a first optimizer imports it
+import torch._dynamo  # the first optimizer imports it
 from torch import multiprocessing as processes
 
 from samgap.data.sets import Split
@@ -33,12 +33,12 @@ BLOCKS = evaluate.blocks
 
 
 class Stop(Exception):
-    """Stands for whatever ends a process."""
+    """Represents anything that ends a process."""
 
 
 def train(folder: Path, devices: int, case: str) -> None:
-    """One run of the case; its net and curve go to FOLDER/<rank>.pt. A word "stop" stops it once, in epoch 4; "apart"
-    makes another mask on every rank but the first.
+    """Train a run of the case; write its net and curve to FOLDER/<rank>.pt. The word "stop" stops it once, in epoch 4;
+    "mask" gives every rank except the first another mask.
     """
 
     epochs: list[int] = []
@@ -68,7 +68,7 @@ def train(folder: Path, devices: int, case: str) -> None:
         with contextlib.suppress(Stop):
             run(values, folder / "run")
         GapTask.training_step = STEP  # type: ignore[method-assign]
-    if "apart" in options and rank():
+    if "mask" in options and rank():
         mask.globally = lambda scores, live: {name: ~kept for name, kept in GLOBALLY(scores, live).items()}
     run(values, folder / "run")
     mask.globally = GLOBALLY
@@ -76,19 +76,19 @@ def train(folder: Path, devices: int, case: str) -> None:
 
 
 def composed(devices: int, case: str) -> dict[str, Any]:
-    """The config of the case."""
-    return config(*(word for word in case.split() if word not in ("stop", "apart")), f"trainer.devices={devices}")
+    """Return the config of the case."""
+    return config(*(word for word in case.split() if word not in ("stop", "mask")), f"trainer.devices={devices}")
 
 
 def stop(self: GapTask, batch: Any, index: int) -> None:
-    """In place of a training step."""
+    """Replaces the training step."""
     if self.current_epoch == 4:
         raise Stop
     STEP(self, batch, index)
 
 
 def work(rank: int, count: int, port: int, folder: Path, cases: list[str]) -> None:
-    """All cases in one of `count` processes, with the environment that torchrun would give it."""
+    """Carry out all cases in one of `count` processes, with the environment variables that torchrun sets."""
     variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
     os.environ |= {name: str(value) for name, value in variables.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -99,7 +99,7 @@ def work(rank: int, count: int, port: int, folder: Path, cases: list[str]) -> No
 if __name__ == "__main__":
     for count, cases in json.loads(sys.argv[2]).items():
         for case in cases:
-            composed(int(count), case)  # kept for all that are forked
+            composed(int(count), case)  # all forked processes inherit it
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The compiled step is the eager one, to rounding, and says where it is not used."""
+"""The compiled step equals the eager step up to rounding, and a warning says why it is not used."""
 
 import copy
 import dataclasses
@@ -59,7 +59,7 @@ ARMS: dict[str, Callable[[SGD, nn.Module], Wrapper]] = {
 
 @dataclasses.dataclass
 class Trained:
-    """What a stepper left after 50 steps."""
+    """The state after 50 steps."""
 
     net: nn.Module
     optimizer: Wrapper
@@ -69,7 +69,7 @@ class Trained:
 
 
 class Cover:
-    """What the steppers use of Lightning's cover of an optimizer."""
+    """The part of Lightning's optimizer wrapper that the steppers use."""
 
     def __init__(self, optimizer: Wrapper) -> None:
         self.optimizer, self.param_groups = optimizer, optimizer.param_groups
@@ -80,7 +80,7 @@ class Cover:
 def train(
     kind: str, net: nn.Module, arm: str, momentum: float, sparsity: float, clip_norm: float | None = None
 ) -> Trained:
-    """50 steps on a copy of `net`, with weight decay, a schedule, smaller last batches and a measured ascent."""
+    """Take 50 steps on a copy of `net`, with weight decay, a schedule, smaller last batches and measured ascents."""
     net = copy.deepcopy(net)
     masks = prune(net, EXAMPLES, sparsity=sparsity, seed=0) if sparsity else {}
     mask.apply(net, masks)
@@ -89,7 +89,7 @@ def train(
     scale, layout = Normalize(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
     stepper = EagerStepper(net, losses.cross_entropy, Cover(optimizer), Tensor.backward, scale, layout, clip_norm)
     if kind == "compiled":
-        stepper = compiled.CompiledStepper(stepper, masks, "onednn")  # of float32; it has no products of float64
+        stepper = compiled.CompiledStepper(stepper, masks, "onednn")  # of float32 products; it has none in float64
     draw = torch.Generator().manual_seed(1)
     results = []
     for step in range(STEPS):
@@ -105,13 +105,13 @@ def train(
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step as it is traced, without a compiler."""
+    """Return the step as it is traced, without compiling it."""
     monkeypatch.setattr(compiled, "_kept", {})
     monkeypatch.setattr(_inductor, "compile", lambda graph, *_, **__: graph)
 
 
 def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dtype, clip_norm: float | None) -> None:
-    """Assert that 50 compiled steps are the eager ones."""
+    """Assert that 50 compiled steps equal 50 eager ones."""
     torch.manual_seed(0)
     net = (MLP(SHAPE, 10, 0.1) if model == "mlp" else Conv(SHAPE, 10)).to(dtype)
     plain, fast = (train(kind, net, arm, momentum, sparsity, clip_norm) for kind in ("eager", "compiled"))
@@ -139,7 +139,7 @@ def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dt
 
 @pytest.mark.parametrize(
     ("arm", "model", "momentum", "sparsity", "dtype", "clip_norm"),
-    [  # four seconds of compiling each
+    [  # each takes four seconds to compile
         ("sgd", "mlp", 0.9, 0, torch.float32, None),
         ("sam", "mlp", 0.9, 0.7, torch.float64, None),
         ("sam", "conv", 0.9, 0.5, torch.float64, None),
@@ -181,7 +181,7 @@ def test_numbers_of_a_variant_are_no_constants_of_its_graph(monkeypatch: pytest.
     hold("gsam, alpha", "mlp", 0.9, 0, torch.float64, 0.3)
 
 
-# Four batches of 24 an epoch, of which the first of each epoch is measured in the SAM arm.
+# Four batches of 24 per epoch, of which SAM measures the first.
 SHORT = ("batch_size=24", "epochs=6", "precision=64-true", "trainer.checkpoint_seconds=0")
 
 
@@ -207,7 +207,7 @@ def test_one_goes_on_where_the_other_stopped(
     again = run(tiny(*overrides, f"trainer.stepper={second}"), tmp_path / "stopped")
     assert (whole.stepper, again.stepper) == (first, first if second == "auto" else second)
     assert again.steps == whole.steps == 24
-    if second == "auto":  # goes on as it began, and bit for bit
+    if second == "auto":  # resumes with the same stepper, bit for bit
         assert lasting(again) == lasting(whole)
         assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
     assert again.train_loss_final == pytest.approx(whole.train_loss_final, rel=1e-9)
@@ -233,7 +233,7 @@ def test_what_is_not_covered_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path
 
 @pytest.mark.parametrize("net", ["Dropping", "Deciding"])
 def test_what_cannot_be_compiled_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, net: str) -> None:
-    # A net may draw or decide wherever it likes; that is seen only when the step is traced.
+    # Random draws and data-dependent control flow of a net are only detected when the step is traced.
     overrides = (f"model.code=tests.training.nets.{net}", "model.width=2")
     eager = run(tiny(*overrides, "trainer.stepper=eager"), tmp_path / "eager")
     reason = "the net draws random numbers" if net == "Dropping" else ""
@@ -265,7 +265,7 @@ def test_a_compiler_that_fails_leaves_a_run_eager(tiny: Tiny, tmp_path: Path, mo
     compiler.chmod(0o755)
     monkeypatch.setattr(compiled, "_kept", {})
     eager = run(tiny("trainer.stepper=eager"), tmp_path / "eager")
-    pick_vec_isa()  # torch tries the compiler once to find out what the processor has, and remembers a failure
+    pick_vec_isa()  # torch runs the compiler once to find the processor's instruction sets, and caches a failure
     with (
         fresh_cache(),
         config.patch({"cpp.cxx": (str(compiler),)}),
@@ -277,7 +277,7 @@ def test_a_compiler_that_fails_leaves_a_run_eager(tiny: Tiny, tmp_path: Path, mo
 
 def test_auto_compiles_long_runs_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(tiny("batch_size=24"), tmp_path / "short").stepper == "eager"
-    monkeypatch.setattr(compiled, "COMPILED_FROM", 8)  # 4 steps an epoch, 2 epochs
+    monkeypatch.setattr(compiled, "COMPILED_FROM", 8)  # 4 steps per epoch, 2 epochs
     assert run(tiny("batch_size=24"), tmp_path / "long").stepper == "compiled"
     assert run(tiny("batch_size=24", "trainer.stepper=eager"), tmp_path / "asked").stepper == "eager"
 
@@ -303,7 +303,7 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
         with pytest.raises(Stop):
             run(tiny(*overrides), tmp_path / "stopped")
     monkeypatch.setattr(GapTask, "training_step", original)
-    # Elsewhere MKL would be taken.
+    # Without the checkpoint's choice, MKL would be used.
     monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "onednn": 2.0})
     monkeypatch.setattr(compiled, "_kept", {})
@@ -336,7 +336,7 @@ def test_one_process_at_a_time_compiles_a_function(tiny: Tiny, tmp_path: Path, m
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     overrides = ("trainer.stepper=compiled", "trainer.products=mkl")
     for width in ("0.1", "0.2", "0.1"):
-        monkeypatch.setattr(compiled, "_kept", {})  # as another process would start
+        monkeypatch.setattr(compiled, "_kept", {})  # as in another process
         run(tiny(*overrides, f"model.width={width}"), tmp_path / f"{len(stems)}")
     assert stems[0] == stems[2] != stems[1]
 
@@ -352,12 +352,12 @@ def test_runs_of_one_shape_share_a_function(tiny: Tiny, tmp_path: Path, monkeypa
     ):
         run(tiny(*overrides, *more.split()), tmp_path / str(number))
     assert len(made) == 1
-    # What was traced for one run is right for another: rho, learning rate and decay are no constants in it.
+    # A function traced for one run is right for another: rho, learning rate and decay are inputs.
     eager = run(tiny("batch_size=24", "trainer.stepper=eager", "seed=1", "ascent.rho=0.3"), tmp_path / "eager")
     shared = run(tiny(*overrides, "seed=1", "ascent.rho=0.3"), tmp_path / "shared")
     assert shared.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-4)
     assert len(made) == 1
-    # Another shape needs another, which need not be made here.
+    # Another shape needs another function, which is not compiled here.
     monkeypatch.setattr(_inductor, "compile", lambda *args, **keys: 1 / 0)
     with pytest.warns(UserWarning, match="could not be compiled and runs slower: division by zero"):
         run(tiny(*overrides, "model.width=0.2"), tmp_path / "wide")

@@ -1,4 +1,4 @@
-"""Both passes of SAM share random draws, and where none are possible no random state is read."""
+"""Both passes of SAM share random draws, and the random state is not copied if no draws are possible."""
 
 from collections.abc import Callable
 from functools import partial
@@ -46,7 +46,7 @@ def test_nets_of_samgap_draw_nothing(net: type[nn.Module]) -> None:
         nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)),
         nn.Sequential(nn.RReLU()),
         BasicBlock(4, 4, drop_path=DropPath(0.5)),
-        Conv((1, 8, 8), 10),  # a user's class draws nothing; nobody can know
+        Conv((1, 8, 8), 10),  # a user's class is not known to draw nothing
         hooked(lambda part: part.register_forward_hook(lambda *_: None)),
         hooked(lambda part: part.register_full_backward_hook(lambda *_: None)),
         hooked(lambda part: part.weight.register_hook(torch.randn_like)),
@@ -60,7 +60,7 @@ def test_a_net_may_draw_unless_all_its_code_is_known(net: nn.Module) -> None:
 
 
 class Counted(Callback):
-    """Counts copies of the random state in steps."""
+    """Counts copies of the random state during steps."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.patch, self.copies = patch, 0
@@ -78,7 +78,7 @@ class Counted(Callback):
 
 
 class Noise(Counted):
-    """The same, and draws after each backward pass."""
+    """`Counted` that also draws a random number after each backward pass."""
 
     def on_after_backward(self, *_: Any) -> None:
         torch.rand(())

@@ -1,4 +1,4 @@
-"""Which examples share an ascent, on any number of ranks."""
+"""The layout determines which examples share an ascent, for any number of ranks."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_what_does_not_divide_is_refused(size: int, m: int | None, ranks: int, m
 
 @given(st.integers(1, 4), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4, 8, 16]), st.data())
 def test_ranks_deal_the_groups_of_one_process(k: int, ranks: int, m: int, data: Any) -> None:
-    # Each example has its place in one group and counts once in the average, whatever the number of ranks.
+    # Each example is in exactly one group and has the same weight in the mean, for any number of ranks.
     size = 4 * k * ranks
     try:
         shards, whole = make(size, m, ranks), make(size, m, 1)
@@ -66,7 +66,7 @@ def test_ranks_deal_the_groups_of_one_process(k: int, ranks: int, m: int, data: 
             found |= {example: (start, group.size) for example in range(first, rank * local + group.stop)}
             shares += group.share
     assert found == expected
-    # Where all ranks share one group, each has the whole gradient and none is summed again.
+    # If all ranks share one group, each has the whole gradient, which is not summed again.
     assert shares == pytest.approx(ranks if shards.span == ranks else 1)
 
 
@@ -89,7 +89,7 @@ def test_without_ascents_m_is_what_batch_norm_sees_or_nothing() -> None:
 
 
 def test_parts_that_batch_norm_would_see_are_equal() -> None:
-    # 18, 18, 12 and 18, 6, 18, 6 would both be called 18.
+    # Parts of 18, 18, 12 and of 18, 6, 18, 6 would otherwise have the same identity.
     with pytest.raises(SettingError, match=r"micro_batch must divide the 48 examples .* got 18"):
         make(48, None, 1, micro=18, batch_norm=True)
     assert make(48, 24, 1, micro=12, batch_norm=True).forward == 12

@@ -1,4 +1,4 @@
-"""What a user asks of Lightning itself: keywords of its Trainer, callbacks, and the short runs of conf/debug/."""
+"""Lightning's own features: keywords of its Trainer, callbacks, and the short runs of conf/debug/."""
 
 import inspect
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.conftest import TINY, config
 
 Tiny = Callable[..., dict[str, Any]]
 Command = Callable[..., tuple[int, str, str]]
-# Handed to Lightning, and without a say in what a run of ours ends with.
+# Passed on to Lightning; they do not affect results.
 HARMLESS = {
     "detect_anomaly", "enable_autolog_hparams", "enable_progress_bar", "inference_mode", "limit_predict_batches",
     "limit_test_batches", "limit_val_batches", "model_registry", "num_sanity_val_steps", "profiler",
@@ -38,7 +38,7 @@ class Stops(Callback):
 
 
 def test_every_keyword_of_lightnings_is_taken_for_what_it_does() -> None:
-    # A new version's keyword is to be sorted in before it can change a result unseen.
+    # A keyword of a new version must be classified, since it might change results.
     ours = {"accelerator", "devices", "deterministic", "benchmark"}
     assert ours < TRAINER
     assert {*inspect.signature(Trainer).parameters} == ours | INSTEAD.keys() | HARMLESS | {LIMIT}
@@ -48,7 +48,7 @@ def test_every_keyword_of_lightnings_is_taken_for_what_it_does() -> None:
 def test_fewer_batches_an_epoch_are_another_run(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny("ascent.rho=0", "+trainer.limit_train_batches=2")
     record = run(config, tmp_path)
-    assert (record.status, record.epochs, record.steps) == ("done", 2, 4)  # of three batches each
+    assert (record.status, record.epochs, record.steps) == ("done", 2, 4)  # each epoch has three batches
     assert record.settings["trainer"] == {LIMIT: 2}
     assert record.identity == identity(resolve(config)) != identity(resolve(tiny("ascent.rho=0")))
     with pytest.raises(SettingError, match="is damaged"):
@@ -116,7 +116,7 @@ def test_what_lightning_cannot_take_is_one_sentence(tiny: Tiny, tmp_path: Path, 
 
 @pytest.mark.parametrize("name", ["limit", "overfit", "profiler"])
 def test_debugging_stays_in_a_root_of_its_own(name: str, tmp_path: Path) -> None:
-    assert config("figure=fig8/smoke", f"debug={name}")["root"] == "multirun/debug"  # whatever the figure says
+    assert config("figure=fig8/smoke", f"debug={name}")["root"] == "multirun/debug"  # even if the figure sets it
     record = run(config(f"debug={name}", "ascent.rho=0"), tmp_path)
     assert record.steps == {"limit": 4, "overfit": 100, "profiler": 10}[name]
     assert name != "overfit" or record.train_acc_final == 1

@@ -36,7 +36,7 @@ def found(folder: Path, name: str) -> Any:
 
 
 def explicit(net: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The Hessian of the mean squared loss, by autograd, over all parameters."""
+    """Return the Hessian of the mean squared loss over all parameters, by autograd."""
     names = [name for name, _ in net.named_parameters()]
     shapes = [weight.shape for weight in net.parameters()]
     flat = torch.cat([weight.detach().flatten() for weight in net.parameters()])
@@ -113,7 +113,7 @@ def test_weights_of_another_run_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "other" / "weights.pt").replace(tmp_path / "one" / "weights.pt")
     with pytest.raises(SettingError, match=rf"one/weights\.pt is of another run \({owner}\)"):
         run(tiny("epochs=1", "probe=hessian"), tmp_path / "one")
-    # A file that does not say whose it is was written before files did.
+    # Older files do not contain the identity of their run.
     torch.save(dict(torch.load(tmp_path / "one" / "weights.pt")), tmp_path / "one" / "weights.pt")
     run(tiny("epochs=1", "probe=hessian"), tmp_path / "one")
 
@@ -130,7 +130,7 @@ def test_a_sparse_net_is_probed_in_its_live_weights(tiny: Tiny, tmp_path: Path) 
     record = run(config, tmp_path)
     before = found(tmp_path, "hessian")
     (tmp_path / "probes" / "hessian.json").unlink()
-    run(config, tmp_path)  # the mask is made anew
+    run(config, tmp_path)  # the mask is computed again
     assert found(tmp_path, "hessian") == before
     assert record.params_live < record.params_total
 
@@ -174,7 +174,7 @@ def test_a_run_stops_at_its_loss_and_resumes_there_too(tiny: Tiny, tmp_path: Pat
     from pytorch_lightning.callbacks import Callback
 
     class Kill(Callback):
-        def on_train_end(self, *_: Any) -> None:  # all is trained, nothing written
+        def on_train_end(self, *_: Any) -> None:  # after training, before any file is written
             raise Killed
 
     again = tmp_path / "again"

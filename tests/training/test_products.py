@@ -1,4 +1,4 @@
-"""Products are MKL's or oneDNN's as the times say, found out once for a machine, and right either way."""
+"""Products use the faster one of MKL and oneDNN, which is measured once on a machine; both are right."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from samgap.training.products import Product
 
 
 def traced(dtype: torch.dtype = torch.float32) -> tuple[GraphModule, list[torch.Tensor]]:
-    """x w' + b, and the gradient of w, as a step has them; then a product that oneDNN does not get."""
+    """Trace x w' + b and the gradient of w, as in a step; and a product that cannot use oneDNN."""
     draw = torch.Generator().manual_seed(0)
     inputs = [torch.randn(*shape, generator=draw, dtype=dtype) for shape in ((8, 6), (5, 6), (5,), (8, 5))]
 
@@ -46,13 +46,13 @@ def test_each_product_is_timed_once_on_a_machine(monkeypatch: pytest.MonkeyPatch
 
     def seconds(product: Product) -> dict[str, float]:
         timed.append(str(product))
-        return {"mkl": 1.0, "onednn": 0.95 if product.m == 8 else 0.5}  # a twentieth is no gain
+        return {"mkl": 1.0, "onednn": 0.95 if product.m == 8 else 0.5}  # 5 % is too small a gain
 
     monkeypatch.setattr(products, "seconds", seconds)
     expected = dict(zip(NAMES, ("mkl", "onednn"), strict=True))
     with fresh_cache():
         for _ in range(2):
-            monkeypatch.setattr(products, "_choices", {})  # as another process would start
+            monkeypatch.setattr(products, "_choices", {})  # as in another process
             assert products.place(traced()[0], "auto", {}) == expected
         assert timed == NAMES
         monkeypatch.setattr(torch, "get_num_threads", lambda: 64)  # another machine
@@ -63,7 +63,7 @@ def test_each_product_is_timed_once_on_a_machine(monkeypatch: pytest.MonkeyPatch
 def test_where_nothing_can_be_kept_a_process_times_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     first, second = traced()[0], traced()[0]
-    assert products.lacking() is None  # what is imported now has found its folder
+    assert products.lacking() is None  # import what depends on the folder first
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
     monkeypatch.setattr(products, "_choices", {})
     chosen = products.place(first, "auto", {})

@@ -1,4 +1,4 @@
-"""Several processes on one run: the same study as one process, and weights that never part."""
+"""Several processes for one run: the same results as with one process, and equal weights on all ranks."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from samgap.training.task import GapTask
 from tests.processes import LIMIT
 from tests.training.several import train
 
-# 300 images in batches of 64: the last one has 44 and leaves ranks short, of four even without examples.
+# 300 images in batches of 64: the last batch has 44, so ranks have fewer examples, or none with four ranks.
 BASE = (
     "data.train_size=300 data.holdout=40 batch_size=64 epochs=10 model.width=0.1 precision=64-true optimizer.lr=0.05 "
     "ascent.rho=0.1 eval_every=5 "
@@ -36,7 +36,7 @@ TWO = {
     "ASAM": "ascent=asam ascent.interval=3",
     "sparse": "pruner.sparsity=0.8 ascent.m=32 data.crop=1",
     "SNIP": "pruner=snip pruner.sparsity=0.8",
-    "SNIP, rounded another way": "pruner=snip pruner.sparsity=0.8 apart",
+    "SNIP, rounded another way": "pruner=snip pruner.sparsity=0.8 mask",
     "batch norm": "model=resnet18 model.width=2 ascent.m=32 epochs=2 optimizer.lr=0.02",
     "images in files": "data=digits_jpeg data.size=16 data.flip=true epochs=2",
     "single precision": "precision=32-true epochs=10",
@@ -53,7 +53,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What came of all cases, below the number of ranks: all in one go, since starting costs more than training."""
+    """Carry out all cases at once, since starting takes longer than training; return the folder of results."""
     folder = tmp_path_factory.mktemp("ranks")
     cases = {count: [BASE + case for case in some.values()] for count, some in ((2, TWO), (4, FOUR))}
     start = [sys.executable, str(ROOT / "tests/training/several.py"), str(folder), json.dumps(cases)]
@@ -73,7 +73,7 @@ def of(folder: Path, count: int, name: str) -> tuple[Path, str]:
 
 @pytest.mark.parametrize(("count", "name"), CASES)
 def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Path, count: int, name: str) -> None:
-    # T3, T20. 50 steps; buffers too, which are averaged before each evaluation.
+    # T3, T20. 50 steps; also buffers, which are averaged before each evaluation.
     folder, _ = of(several, count, name)
     first, *others = (torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count))
     for other in others:
@@ -85,9 +85,9 @@ def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Path, count: int
 
 @pytest.mark.parametrize(("count", "name"), [case for case in CASES if case[1] not in ("single precision", "stopped")])
 def test_one_process_does_the_same(several: Path, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
-    # Finding 9 and T20 of published code: m is a number of examples, not of devices.
+    # T20: m is a number of examples, and not of devices as in published code.
     folder, case = of(several, count, name)
-    for name_ in ("on_train_epoch_start", "on_train_end"):  # put back what the worker's code sets here
+    for name_ in ("on_train_epoch_start", "on_train_end"):  # restore what the worker's code sets in this process
         monkeypatch.setattr(GapTask, name_, getattr(GapTask, name_))
     train(tmp_path, 1, case)
     there, here = (torch.load(at / "0.pt", weights_only=False) for at in (folder, tmp_path))
@@ -97,7 +97,7 @@ def test_one_process_does_the_same(several: Path, tmp_path: Path, monkeypatch: A
     for a, b in zip(there["curve"], here["curve"], strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)
         assert a["train_acc"] == b["train_acc"]
-    # Also one identity: where the study went on does not matter.
+    # The identity is the same: it does not depend on the number of devices.
     assert records.read(folder / "run").identity == records.read(tmp_path / "run").identity
 
 
@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on_on_all_ranks(several: Path) -> None:
     )
     assert all(torch.equal(whole["net"][key], stopped["net"][key]) for key in whole["net"])
     assert whole["curve"] == stopped["curve"]
-    assert stopped["epochs"] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]  # stopped in the fifth, and nothing before it again
+    assert stopped["epochs"] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]  # stopped in the fifth; earlier ones are not repeated
 
 
 def test_devices_need_torchrun(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One run: what it leaves, and that a stopped one ends as if it had never been stopped."""
+"""One run: its files, and that a stopped run ends like an uninterrupted one."""
 
 import csv
 import dataclasses
@@ -36,7 +36,7 @@ PASSING = ("seconds", "started", "finished", "host")
 
 
 def lasting(record: RunRecord) -> dict[str, Any]:
-    """A record without what may differ from try to try."""
+    """Return a record without fields that may differ between runs."""
     return {key: value for key, value in dataclasses.asdict(record).items() if key not in PASSING}
 
 
@@ -60,13 +60,13 @@ def test_a_run_leaves_record_and_curve(tiny: Tiny, tmp_path: Path) -> None:
     assert [bool(row["test_acc"]) for row in rows] == [False, True, False, True, True]
     assert float(rows[-1]["test_acc"]) == record.test_acc_final
     assert max(float(row["test_acc"]) for row in rows if row["test_acc"]) == record.test_acc_best
-    # 96 images in batches of 32, decay at half of 15 steps and at three quarters.
+    # 96 images in batches of 32; the rate falls at 50 and 75 % of 15 steps.
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
     assert not (tmp_path / "last.ckpt").exists()
 
 
 class _Reads(Callback):
-    """The curve on disk when an epoch starts."""
+    """Reads the curve on disk at the start of each epoch."""
 
     def __init__(self) -> None:
         self.found: list[bytes] = []
@@ -90,7 +90,7 @@ def test_the_curve_is_on_disk_while_a_run_lasts(tiny: Tiny, tmp_path: Path) -> N
 
 
 def test_logged_loss_and_accuracy_are_of_the_first_pass(tiny: Tiny, tmp_path: Path) -> None:
-    # T18: with one batch an epoch, the first row is the untrained net, whatever the ascent.
+    # T18: with one batch per epoch, the first row is of the untrained net, for any ascent.
     rows = []
     for rho in (0, 5):
         folder = tmp_path / str(rho)
@@ -152,7 +152,7 @@ def test_unused_images_are_scored_beside_the_test(tiny: Tiny, tmp_path: Path) ->
     unused = evaluate(net, build.loss(plan), data, data.unused).acc
     assert record.scored_acc_final == pytest.approx((597 * record.test_acc_final + 404 * unused) / 1001)
     assert unused != record.test_acc_final
-    # Which images these are, and those of the other parts.
+    # The run also saved which images of each part are classified correctly.
     right = {part: hits.read(tmp_path / "true", part) for part in ("test", "holdout", "unused")}
     assert {part: len(found) for part, found in right.items()} == {"test": 597, "holdout": 700, "unused": 404}
     accuracies = [found.mean() for found in right.values()]
@@ -181,14 +181,14 @@ def test_a_run_that_is_stopped_after_its_last_epoch_has_its_hits_too(
 
 
 def test_arms_start_from_the_same_net_and_see_the_same_batches(tiny: Tiny, tmp_path: Path) -> None:
-    # rho so small that float32 cannot tell: the trajectories agree to rounding, so init and order are shared.
+    # With a tiny rho the trajectories agree up to rounding, so both arms share init and order.
     sgd, sam = (run(tiny(f"ascent.rho={rho}"), tmp_path / str(rho)) for rho in (0, 1e-5))
     assert sam.train_loss_final == pytest.approx(sgd.train_loss_final, rel=1e-3)
     assert (sgd.arm, sam.arm) == ("SGD", "SAM")
 
 
 class Stop(Exception):
-    """Stands for whatever ends a process."""
+    """Represents anything that ends a process."""
 
 
 @pytest.mark.parametrize(
@@ -224,11 +224,11 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
         run(config, stopped)
     assert (stopped / "last.ckpt").exists()
     assert "Stop" in (stopped / "error.txt").read_text()
-    assert curve(stopped) == curve(whole)[:3]  # on disk while it lasts
+    assert curve(stopped) == curve(whole)[:3]  # the curve is on disk during the run
     with (stopped / "metrics.csv").open("a") as file:
-        file.write("4,12,0.0")  # half a line, as a power cut may leave
+        file.write("4,12,0.0")  # half a line, as after a power failure
     monkeypatch.setattr(GapTask, "training_step", original)
-    # The steps before the checkpoint must not be done again.
+    # The steps before the checkpoint must not be repeated.
     epochs: list[int] = []
     start = GapTask.on_train_epoch_start
     monkeypatch.setattr(GapTask, "on_train_epoch_start", lambda self: (epochs.append(self.current_epoch), start(self)))
@@ -243,7 +243,7 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
 def test_a_resumed_run_keeps_the_mask_of_its_checkpoint(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A pruner's scores may be rounded another way where the run goes on.
+    # Another machine may round a pruner's scores differently.
     config = tiny("pruner=snip", "pruner.sparsity=0.5", "epochs=6", "trainer.checkpoint_seconds=0", "ascent.rho=0.1")
     whole = run(config, tmp_path / "whole")
     original = GapTask.on_train_epoch_start
@@ -273,7 +273,7 @@ def test_a_sparse_record_shows_what_each_layer_lost(tiny: Tiny, tmp_path: Path) 
 
 
 def test_an_emptied_layer_is_one_sentence(tiny: Tiny, tmp_path: Path) -> None:
-    # Largest first: kernels of few inputs start larger, so that the first layer is the first to go.
+    # Kernels with few inputs start with larger weights, so the first layer, which has the most, is emptied first.
     sparse = tiny("pruner=magnitude", "pruner.sparsity=0.99")
     with pytest.warns(
         UserWarning, match=r"leaves no weight in layers\.1\.weight, so nothing of the image passes there"
@@ -357,7 +357,7 @@ def test_a_gpu_that_is_not_there(tiny: Tiny, tmp_path: Path, monkeypatch: pytest
 
 
 class _Watch(Callback):
-    """What a step finds of what torch keeps for the whole process."""
+    """Records torch's global settings during a step."""
 
     def on_train_batch_start(self, *_: Any) -> None:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -367,7 +367,7 @@ class _Watch(Callback):
 def test_a_run_chooses_its_numerics_and_puts_them_back(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning sets it for good; a CUDA context reads it once
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning does not restore it
     flags = ((torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"))
     before = [getattr(*flag) for flag in flags]
     try:
@@ -387,8 +387,8 @@ def test_a_run_chooses_its_numerics_and_puts_them_back(
 
 
 class _Waits(TorchDispatchMode):
-    """Counts the operations that wait for a device, since their result is a number or a size that the host needs; and
-    tensors made of numbers of Python, which are copied to the device.
+    """Counts operations that would wait for a GPU, since the host needs their result or its size; and
+    tensors made of Python numbers, which are copied to the device.
     """
 
     def __init__(self) -> None:
@@ -470,7 +470,7 @@ def test_other_precisions_train(tiny: Tiny, tmp_path: Path, precision: str) -> N
 
 def test_label_noise_is_trained_on_and_tested_without(tiny: Tiny, tmp_path: Path) -> None:
     record = run(tiny("data.label_noise=1", "epochs=30", "model.width=1", "data.train_size=900"), tmp_path)
-    # All training labels wrong: the net learns none of the true ones.
+    # All training labels are wrong, so the net does not learn the true ones.
     assert record.train_acc_final is not None
     assert record.test_acc_final is not None
     assert record.train_acc_final > record.test_acc_final
@@ -502,7 +502,7 @@ def test_the_curve_shows_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None
         assert 0 < float(row["loss_rise"]) < 1
         assert 0.5 < float(row["cosine"]) <= 1
         assert float(row["grad_norm"]) > 0
-    # Three steps an epoch: ascents in steps 0, 2 and 4.
+    # Three steps per epoch: ascents in steps 0, 2 and 4.
     assert [row["sam_active"] for row in curve(tmp_path / "sam")] == [str(2 / 3), str(1 / 3)]
     assert "eps_norm" not in curve(tmp_path / "sgd")[0]
 
@@ -510,7 +510,7 @@ def test_the_curve_shows_what_the_ascent_was(tiny: Tiny, tmp_path: Path) -> None
 def test_an_ascent_of_another_length_than_rho_is_reported(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As weights of half precision would have it.
+    # As rounding to half precision would do.
     ascent = SAM.ascent
     monkeypatch.setattr(SAM, "ascent", lambda *values: [0.9 * eps for eps in ascent(*values)])
     with pytest.warns(UserWarning, match=r"In epoch 1 the ascent had radius 0\.18, and ascent\.rho is 0\.2"):
@@ -520,7 +520,7 @@ def test_an_ascent_of_another_length_than_rho_is_reported(
 @pytest.mark.parametrize("rho", [0, 0.2])
 @pytest.mark.parametrize("split", ["trainer.micro_batch=7", "trainer.micro_batch=1"])
 def test_accumulated_gradients_are_those_of_the_batch(tiny: Tiny, tmp_path: Path, rho: float, split: str) -> None:
-    # One ascent over all micro-batches: 7 leaves a last one of 4.
+    # One ascent over all micro-batches; with 7 the last one has 4 examples.
     records_ = [
         run(tiny(f"ascent.rho={rho}", "precision=64-true", "epochs=4", *more), tmp_path / str(len(more)))
         for more in ((), (split,))
@@ -530,7 +530,7 @@ def test_accumulated_gradients_are_those_of_the_batch(tiny: Tiny, tmp_path: Path
 
 
 def test_the_final_gradient_alone_is_clipped(tiny: Tiny, tmp_path: Path) -> None:
-    # No momentum, no decay: a step is lr times the clipped gradient, and the ascent has its full radius.
+    # Without momentum and decay, a step is lr times the clipped gradient; the ascent has its full radius.
     plain = ("optimizer.momentum=0", "optimizer.weight_decay=0", "epochs=1", "batch_size=96", "schedule=constant")
     moves = []
     for clip in ("null", "0.01"):
@@ -571,13 +571,13 @@ def test_synchronized_batch_norm_needs_cuda(tiny: Tiny, tmp_path: Path, monkeypa
 def test_the_training_part_is_scored_before_the_net_leaves_its_device(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Lightning moves it to the CPU before fit returns, where a large training set would take hours.
+    # Lightning moves the net to the CPU before fit returns; there, scoring a large training set would take hours.
     calls = []
     score, cpu = GapTask.score, GapTask.cpu
     monkeypatch.setattr(GapTask, "score", lambda self, part: calls.append(len(part)) or score(self, part))
     monkeypatch.setattr(GapTask, "cpu", lambda self: calls.append("leaves") or cpu(self))
     run(tiny("epochs=1"), tmp_path)
-    assert calls.index(96) < calls.index("leaves")  # images trained on
+    assert calls.index(96) < calls.index("leaves")  # number of training images
 
 
 @pytest.mark.parametrize("group", ["model", "data", "optimizer", "ascent", "pruner"])

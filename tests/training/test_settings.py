@@ -33,7 +33,7 @@ BAD = [
     ("+pruner.batches=0", "pruner.batches must be a whole number from 1, got 0."),
     ("+pruner.temperature=0", "pruner.temperature must be a number above 0, got 0."),
     ("+pruner.iterations=0", "pruner.iterations must be a whole number from 1, got 0."),
-    # 300 and 100 hidden neurons on 64 inputs: 50,200 kernel weights, 410 biases, 860 in all of a net of 51,060.
+    # 300 and 100 hidden neurons on 64 inputs: 50,200 kernel weights and 410 biases.
     (
         "pruner.live_params=410",
         "pruner.live_params must be from 411, one kernel weight beside biases and batch norm, to 50610, the whole net "

@@ -1,4 +1,4 @@
-"""A stacked run is the run alone, to rounding, whatever happens to the others; and a step can be captured."""
+"""A stacked run equals a single run up to rounding, whatever happens to other runs; and a step can be captured."""
 
 import threading
 import warnings
@@ -19,7 +19,7 @@ from tests.training.capture import captured
 from tests.training.test_run import Stop, curve, lasting
 
 Tiny = Callable[..., dict[str, Any]]
-# 96 images: two whole batches and a smaller one.
+# 96 images: two full batches and a smaller one.
 SAME = ("batch_size=40", "trainer.stepper=eager", "trainer.checkpoint_seconds=0")
 VARIED = (
     "seed=0 ascent.rho=0.1",
@@ -29,7 +29,7 @@ VARIED = (
 
 
 def stack(configs: dict[int, dict[str, Any]], folder: Path, *callbacks: Callback) -> dict[int, Any]:
-    """Carry out runs as a stack, each in its folder; errors come back."""
+    """Carry out runs as a stack, each in its folder; return results or errors."""
     plans = [RunPlan.of(config) for config in configs.values()]
     assert len({stacked.alike(plan) for plan in plans}) == 1
     calls = [
@@ -42,7 +42,7 @@ def stack(configs: dict[int, dict[str, Any]], folder: Path, *callbacks: Callback
 def hold(
     found: dict[int, RunRecord], configs: dict[int, dict[str, Any]], folder: Path, tolerance: float = 1e-10
 ) -> None:
-    """Assert that each run ended as it does alone, curve and all."""
+    """Assert that each run ended like a single run, with the same curve."""
     for number, record in found.items():
         alone = run(configs[number], folder / "alone" / str(number))
         assert alone.stepper == "eager"
@@ -81,7 +81,7 @@ def test_sgd_runs_are_not_stacked_with_sam(tiny: Tiny, tmp_path: Path) -> None:
     assert stacked.alike(RunPlan.of(configs[0])) != stacked.alike(RunPlan.of(tiny(*SAME, "precision=64-true")))
     before = warnings.filters[:], warnings.showwarning, threading.active_count(), torch.get_default_dtype()
     found = stack(configs, tmp_path)
-    # Runs that take turns leave what a process has one of as they found it.
+    # Alternating runs leave the global state of the process unchanged.
     assert (warnings.filters[:], warnings.showwarning, threading.active_count(), torch.get_default_dtype()) == before
     hold(found, configs, tmp_path)
 
@@ -169,6 +169,6 @@ def test_the_stand_in_refuses_what_a_capture_refuses() -> None:
         captured(lambda: t.mul_(float(t.sum())), [t])
     number = [1.0]
     replay = captured(lambda: t.add_(number[0]), [t])
-    number[0] = 5.0  # Python does not run again
+    number[0] = 5.0  # Python code does not run again
     replay()
     assert t.tolist() == [2.0, 2.0]

@@ -1,1 +1,1 @@
-"""Hydra finds plugins only below this name; see jobs.py."""
+"""Our launchers, in hydra_plugins, where Hydra looks for plugins; see jobs.py."""

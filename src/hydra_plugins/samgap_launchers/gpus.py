@@ -20,7 +20,7 @@ from samgap.errors import SettingError
 from samgap.rules import check, count, number
 from samgap.runs.records import RunOutcome
 
-# Hydra imports this file for every command, so Ray is imported only where it is used.
+# Hydra imports this file for every command, so Ray is only imported where it is used.
 
 GPUS = "gpus.csv"
 RULES = {
@@ -32,7 +32,7 @@ RULES = {
     "retries": count(0),
 }
 POLL_SECONDS = 5.0  # between checks whether the cluster still has a GPU
-OBJECT_STORE_BYTES = 10**8  # of shared memory. Ray would take a third of all; settings and outcomes need little
+OBJECT_STORE_BYTES = 10**8  # shared memory. Ray's default is a third of all memory; settings and outcomes need little
 
 
 class GpusLauncher(JobLauncher):
@@ -59,10 +59,10 @@ class GpusLauncher(JobLauncher):
         self.runs_per_gpu, self.most = round(1 / gpus_per_run), None if stack is None else most(stack)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
-        """Start a worker for each GPU or share of one. A Ray started here ends with the sweep, a joined one stays."""
+        """Start a worker for each GPU or share of one. A Ray that was started here is stopped after the sweep."""
         with self._ray(work) as gpus:
             stacks = [[job] for job in jobs] if self.most is None else stacked(jobs, work, self.most, gpus)
-            # A few runs spread over all GPUs instead of sharing one.
+            # A few runs are spread over all GPUs instead of sharing one.
             runs_per_gpu = min(self.runs_per_gpu, math.ceil(len(stacks) / gpus))
             pool = WorkerPool(stacks, work, math.floor(1e4 / runs_per_gpu) / 1e4, self.retries)
             outcomes = pool.carry_out(min(len(stacks), runs_per_gpu * gpus))
@@ -70,7 +70,7 @@ class GpusLauncher(JobLauncher):
 
     @contextmanager
     def _ray(self, work: Work) -> Iterator[int]:
-        """Connect to Ray; yields the number of GPUs."""
+        """Connect to Ray and yield the number of GPUs."""
         if self.address is None:
             # Ray reads this secret when it is imported. Otherwise it would write one to the home directory.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -84,7 +84,7 @@ class GpusLauncher(JobLauncher):
             options |= {"num_gpus": self.gpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         else:
             options["runtime_env"] = {"env_vars": work.environment}
-        ray._private.worker._worker_logs_enabled = False  # no option silences everything
+        ray._private.worker._worker_logs_enabled = False  # no public option silences all output
         handler = signal.getsignal(signal.SIGTERM)  # Ray replaces it and does not restore it
         try:
             try:
@@ -106,13 +106,13 @@ class GpusLauncher(JobLauncher):
 
 
 class Worker:
-    """A Ray actor. Its process sees one GPU, from before torch is imported there, and does one run after another."""
+    """A Ray actor that carries out one run after another. Its process sees one GPU even before it imports torch."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     def place(self) -> tuple[str, str]:
-        """Return the address of the node and the index of the GPU on it."""
+        """Return the address of the node and the index of its GPU."""
         import ray
 
         return ray.util.get_node_ip_address(), " ".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
@@ -121,16 +121,16 @@ class Worker:
         """Carry out a run, or a stack of them."""
         try:
             return carry_out(self.work, stack)
-        except Exception as error:  # a failed run returns; what is raised comes from the environment
+        except Exception as error:  # failed runs return outcomes, so this error has another cause
             return [lost(job, repr(error)) for job in stack]
 
 
 @dataclass
 class Slot:
-    """A share of a GPU: its worker, and the run, or stack of runs, that the worker is doing."""
+    """A share of a GPU: its worker, and the run, or stack of runs, that the worker carries out."""
 
     worker: Any
-    failed_starts: int  # workers in a row that died here before their first run
+    failed_starts: int  # number of consecutive workers that died here before their first run
     place: tuple[str, str] = ("", "")
     jobs: list[Job] = field(default_factory=list)
     start: str = ""
@@ -139,10 +139,10 @@ class Slot:
 class WorkerPool:
     """The workers of a sweep, and the queue of runs.
 
-    The retries are our own. Ray's tasks do not serve: a process that Ray reuses for another task may get another GPU,
-    which CUDA ignores once it has started, and a new process for each task imports torch for each run (64 short runs on
-    two cores took 46 s instead of 4). When Ray restarts an actor, it does not report when and where the process was
-    killed, which gpus.csv records, and the run waits for that actor even where another worker is free.
+    It does not use Ray's tasks and retries. A process that Ray reuses for another task may get another GPU, which CUDA
+    ignores after its start, and a new process for each task imports torch for each run (64 short runs on two cores took
+    46 s instead of 4). When Ray restarts an actor, it does not report when and where the process was killed, which
+    gpus.csv records, and the run waits for that actor even if another worker is free.
     """
 
     def __init__(self, stacks: list[list[Job]], work: Work, share: float, retries: int) -> None:
@@ -151,14 +151,14 @@ class WorkerPool:
         self.ray, self.work, self.retries = ray, work, retries
         self.actor = ray.remote(num_gpus=share, num_cpus=0)(Worker)
         self.queue = deque(stacks)
-        self.slots: dict[Any, Slot] = {}  # by the pending answer of their worker
+        self.slots: dict[Any, Slot] = {}  # by the pending result of their worker
         self.kills: Counter[int] = Counter()  # by number of the job
         self.outcomes: dict[int, RunOutcome] = {}  # by number of the job
         self.problem = "the cluster has no GPU any more"
         self.path = Path(work.config.root, work.config.name, work.config.scale, GPUS)
 
     def carry_out(self, workers: int) -> dict[int, RunOutcome]:
-        """Return the outcomes by number of the job; those that no worker did are missing."""
+        """Return the outcomes by number of the job, without jobs that no worker carried out."""
         for _ in range(workers):
             self._start_worker()
         try:
@@ -218,13 +218,13 @@ class WorkerPool:
             self._start_worker(slot.failed_starts)
 
     def _record(self, slot: Slot, job: Job, status: str) -> None:
-        before = self.path.read_text(encoding="utf-8") if self.path.exists() else "run,node,gpu,start,end,status\n"
+        rows = self.path.read_text(encoding="utf-8") if self.path.exists() else "run,node,gpu,start,end,status\n"
         row = ",".join((job.folder.name, *slot.place, slot.start, provenance.now("milliseconds"), status))
-        files.replace_text(self.path, f"{before}{row}\n")
+        files.replace_text(self.path, f"{rows}{row}\n")
 
 
 def _check_reachable(address: str) -> None:
-    """Fail at once where nothing answers; Ray would try for a quarter of an hour."""
+    """Raise an error at once if nothing answers; Ray would try for 15 minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,6 +1,6 @@
 """Code that our launchers share: the jobs of a sweep, and how a worker process carries out a job.
 
-A launcher is a class with one method, `carry_out`. This file alone deals with Hydra.
+A launcher is a class with one method, `carry_out`. Only this file uses Hydra's interface of launchers.
 """
 
 import os
@@ -23,7 +23,7 @@ from samgap.runs.records import ERROR, RunOutcome
 
 naming.register()
 
-# Prefixes of the environment variables that a worker on another machine gets: settings of tools, no places of data.
+# Prefixes of environment variables that workers on other machines get: settings of tools, but no paths of data.
 PASSED = ("OMP_NUM_THREADS", "HYDRA_FULL_ERROR", "WANDB_", "SAMGAP_", "NCCL_", "PYTHONPATH")
 
 
@@ -45,36 +45,36 @@ class Work:
     task: TaskFunction
     config: DictConfig
     state: Any  # state of Hydra's singletons
-    here: str  # the working directory
+    cwd: str  # the working directory
     environment: dict[str, str]
 
     def carry_out(self, job: Job) -> RunOutcome:
-        """Carry out the run in this process, which may have done others. A failure is returned, not raised."""
+        """Carry out the run in this process, which may carry out several. A failure is returned, not raised."""
         os.environ.update(self.environment)
-        os.chdir(self.here)
+        os.chdir(self.cwd)
         setup_globals()
         Singleton.set_state(self.state)
-        config = self.context.config_loader.load_sweep_config(self.config, job.overrides)
+        config = composed(self.context, self.config, job.overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(job.number), job.number
         HydraConfig.instance().set_config(config)
-        done = run_job(
+        job_return = run_job(
             hydra_context=self.context,
             task_function=self.task,
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-        return done.return_value
+        return job_return.return_value
 
 
 class JobLauncher(Launcher):
     """The part of a launcher that Hydra calls. If a run fails or its process is killed, the others go on."""
 
-    several_devices = False  # whether it can start the processes of a run with trainer.devices above 1
+    several_devices = False  # whether it can start a run with several processes (trainer.devices above 1)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra passes before it calls `launch`."""
+        """Store the arguments that Hydra passes before it calls `launch`."""
         self.hydra_context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -82,30 +82,30 @@ class JobLauncher(Launcher):
         setup_globals()
         jobs = [self._job(initial_job_idx + k, list(overrides)) for k, overrides in enumerate(job_overrides)]
         for job in jobs:
-            (job.folder / ERROR).unlink(missing_ok=True)  # left by an earlier try
+            (job.folder / ERROR).unlink(missing_ok=True)  # from an earlier start
         environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
         state = Singleton.get_state()
         work = Work(self.hydra_context, self.task, self.config, state, str(Path.cwd()), environment)
-        return [JobReturn(_return_value=one, status=JobStatus.COMPLETED) for one in self.carry_out(jobs, work)]
+        return [JobReturn(_return_value=outcome, status=JobStatus.COMPLETED) for outcome in self.carry_out(jobs, work)]
 
     @abstractmethod
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Carry out `jobs`, the longest first, and return their outcomes in the order of `jobs`."""
 
     def _job(self, number: int, overrides: list[str]) -> Job:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        config = composed(self.hydra_context, self.config, overrides)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
         return Job(number, overrides, int(config.trainer.devices), folder)
 
 
 def lost(job: Job, reason: str) -> RunOutcome:
-    """Return the outcome of a run that has lost its process: from its record or error.txt, or else `reason`.
+    """Return the outcome of a run whose process is gone, from its record or error.txt, or else from `reason`.
 
-    In the last case, write `reason` to error.txt, where `status` finds it.
+    In the last case, write `reason` to error.txt, from which `status` reads it.
 
     Args:
         job: the run.
-        reason: what happened to its process, half a sentence.
+        reason: what happened to its process, as part of a sentence.
     """
     state, record, problem = sweeps.state(job.folder, job.folder.name.rpartition("-")[2])
     if record is not None:
@@ -115,3 +115,8 @@ def lost(job: Job, reason: str) -> RunOutcome:
     if state not in ("failed", "damaged"):
         files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
     return RunOutcome(job.folder.name, "failed", problem or reason)
+
+
+def composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Return the config of a job."""
+    return context.config_loader.load_sweep_config(config, overrides)

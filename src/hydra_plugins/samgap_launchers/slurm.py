@@ -1,9 +1,8 @@
 """hydra/launcher=slurm: every run is a job of Slurm, started by submitit.
 
-A job has ended when `squeue` no longer lists it, so accounting is not needed. Its result file says how it ended; a job
-without one was killed. The jobs do not need the driver, which is this process: when it dies, they go on. The next
-driver finds them by the files that the first one wrote, waits for those that do exactly its runs, and queues the other
-runs.
+A job has ended when `squeue` no longer lists it, so Slurm's accounting is not needed. Its result file has its outcome;
+a job without this file was killed. This process is the driver. Jobs continue if the driver dies. The next driver finds
+them by the files of the first one, waits for those with exactly its runs, and queues the other runs.
 """
 
 import hashlib
@@ -24,8 +23,8 @@ from samgap.errors import SettingError
 from samgap.rules import Rule, at_least, check, count
 from samgap.runs.records import RunOutcome
 
-ARRAY = 1000  # jobs of an array; Slurm's own limit is 1001 unless a cluster sets another
-SIGNAL_SECONDS = 60  # before its time limit a job gets a signal and requeues itself; Slurm is exact to a minute
+ARRAY = 1000  # most jobs in an array; Slurm's default limit is 1001
+SIGNAL_SECONDS = 60  # before the time limit: a job gets a signal and requeues itself; Slurm is exact to a minute
 RULES = {
     "timeout_min": count(3),
     "timeouts": count(0),
@@ -46,13 +45,13 @@ class Task:
         self.job, self.work = job, work
 
     def __call__(self) -> RunOutcome:
-        """Carry out the run in this process, one of the run's `trainer.devices` processes."""
+        """Carry out the run in this process, which is one of its `trainer.devices` processes."""
         if self.job.devices > 1:
             os.environ.update(_ranks())
         return self.work.carry_out(self.job)
 
     def checkpoint(self) -> Any:
-        """Called by submitit when the job is preempted or reaches its time limit: requeue this task, which resumes."""
+        """Return this task to be queued again; submitit calls it if the job is preempted or reaches its time limit."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -79,16 +78,16 @@ class SlurmLauncher(JobLauncher):
         """Queue the runs that are not in the queue yet, and wait for all of them."""
         _refuse(self.conf, jobs)
         folder = Path(self.conf.folder).absolute()
-        # A later driver finds the jobs of this sweep by their name.
-        place = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
-        queue = Queue(f"samgap-{self.config.name}-{self.config.scale}-{place}", folder, self.conf.late_seconds)
+        # The name by which a later driver finds the jobs of this sweep.
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+        queue = Queue(f"samgap-{self.config.name}-{self.config.scale}-{digest}", folder, self.conf.late_seconds)
         outcomes: dict[int, RunOutcome] = {}
         try:
             queue.adopt(jobs)
             if queue.active:
                 print(f"{len(queue.active)} runs are in Slurm's queue already.", file=sys.stderr)
-            known = [entry.job for entry in queue.active.values()]
-            for array in _arrays([job for job in jobs if job not in known]):
+            queued = [entry.job for entry in queue.active.values()]
+            for array in _arrays([job for job in jobs if job not in queued]):
                 tasks = [Task(job, work) for job in array]
                 queue.submit(array, tasks, self.conf.timeouts, _parameters(self.conf, array[0].devices))
             while queue.active:
@@ -117,22 +116,27 @@ def _refuse(conf: SimpleNamespace, jobs: list[Job]) -> None:
 def _arrays(jobs: list[Job]) -> Iterator[list[Job]]:
     # All jobs of an array get the same resources; within an array the longest run comes first.
     for devices in sorted({job.devices for job in jobs}, reverse=True):
-        alike = [job for job in jobs if job.devices == devices]
-        yield from (alike[first : first + ARRAY] for first in range(0, len(alike), ARRAY))
+        same_devices = [job for job in jobs if job.devices == devices]
+        yield from (same_devices[first : first + ARRAY] for first in range(0, len(same_devices), ARRAY))
 
 
 def _parameters(conf: SimpleNamespace, devices: int) -> dict[str, Any]:
-    tasks = devices // conf.nodes  # on a node
-    alike = {key: getattr(conf, key) for key in ("partition", "account", "qos", "nodes", "cpus_per_task", "mem")}
-    return alike | {
+    tasks = devices // conf.nodes  # per node
+    return {
+        "partition": conf.partition,
+        "account": conf.account,
+        "qos": conf.qos,
         "time": conf.timeout_min,
+        "nodes": conf.nodes,
         "ntasks_per_node": tasks,
+        "cpus_per_task": conf.cpus_per_task,
         "gpus_per_node": conf.gpus_per_task * tasks or None,
+        "mem": conf.mem,
         "array_parallelism": conf.parallel,
         "setup": conf.setup or None,
-        "wckey": None,  # submitit would set one
+        "wckey": None,  # submitit's default is not empty
         "signal_delay_s": SIGNAL_SECONDS,
-        # A run that lost a process would wait for it forever. srun does not take the number of cores from sbatch.
+        # If a process of a run dies, the others would wait forever. srun ignores the number of cores given to sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={conf.cpus_per_task}"],
         "additional_parameters": {"requeue": True} | (conf.extra or {}),
     }
@@ -143,16 +147,16 @@ def _ranks() -> dict[str, str]:
     from submitit import JobEnvironment
 
     task = JobEnvironment()
-    # One node reaches itself by the loopback address, whatever its name. With several, the first node has started all
-    # tasks and Slurm gives its address. MASTER_ADDR in `setup` wins.
-    first = "127.0.0.1" if task.num_nodes == 1 else os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    # A single node can always use the loopback address. With several, Slurm gives the address of the first node, which
+    # has started all tasks. A MASTER_ADDR that `setup` exports takes precedence.
+    master = "127.0.0.1" if task.num_nodes == 1 else os.environ["SLURM_LAUNCH_NODE_IPADDR"]
     return {
         "RANK": str(task.global_rank),
         "WORLD_SIZE": str(task.num_tasks),
         "LOCAL_RANK": str(task.local_rank),
         "LOCAL_WORLD_SIZE": str(task.num_tasks // task.num_nodes),
         "GROUP_RANK": str(task.node),
-        "MASTER_ADDR": os.environ.get("MASTER_ADDR", first),
-        # Below the ports that systems hand out, and different for the jobs of a node.
+        "MASTER_ADDR": os.environ.get("MASTER_ADDR", master),
+        # Below the range of ephemeral ports, and different for the jobs of a node.
         "MASTER_PORT": str(12000 + int(task.raw_job_id) % 20000),
     }

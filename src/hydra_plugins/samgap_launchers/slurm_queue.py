@@ -1,4 +1,4 @@
-"""The jobs of one sweep in Slurm's queue, for slurm.py. submitit writes their pickled tasks, logs and results."""
+"""The jobs of one sweep in Slurm's queue. submitit writes their pickled tasks, logs and results."""
 
 import contextlib
 import io
@@ -17,9 +17,9 @@ from samgap import provenance
 from samgap.errors import SettingError
 from samgap.runs.records import RunOutcome
 
-# Reasons of a job that only waits for its turn; any other needs a person. A limit on one job never passes.
+# Slurm's reasons for a job that will start by itself; other reasons need a person, such as a limit on single jobs.
 ORDINARY = re.compile("None|Priority|Resources|Dependency|BeginTime|Cleaning|(?!Partition|.*PerJob).*Limit")
-SILENCE_SECONDS = 300.0  # for which squeue may fail before a warning
+SILENCE_SECONDS = 300.0  # time for which squeue may fail before a warning
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Entry:
 
     job: Job
     paths: Any  # submitit's JobPaths
-    gone: float | None = None  # time when squeue first did not list it
+    gone: float | None = None  # monotonic time when squeue first did not list it
 
 
 class Queue:
@@ -37,18 +37,18 @@ class Queue:
     def __init__(self, name: str, folder: Path, late_seconds: float) -> None:
         """
         Args:
-            name: of all jobs of this sweep, and of no other's.
-            folder: has a folder for each start, with logs and pickles.
-            late_seconds: that a result file may appear after the end of its job.
+            name: name of all jobs of this sweep, and of no others.
+            folder: has a folder with logs and pickles for each start of the sweep.
+            late_seconds: longest delay of a result file after the end of its job.
         """
         self.name, self.folder, self.late_seconds = name, folder, late_seconds
         self.start = folder / provenance.now().replace(":", "-")
-        self.active: dict[str, Entry] = {}  # by Slurm's number
-        self.blocked: dict[str, str] = {}  # number to Slurm's reason, of the jobs that need a person
-        self.answered = time.monotonic()  # when squeue last did; inf after the warning that it does not
+        self.active: dict[str, Entry] = {}  # Slurm's number of a job -> job
+        self.blocked: dict[str, str] = {}  # number -> Slurm's reason, for jobs that need a person
+        self.answered = time.monotonic()  # time of squeue's last answer; inf after the warning
 
     def adopt(self, jobs: list[Job]) -> None:
-        """Take over the jobs of an earlier driver that do exactly these runs."""
+        """Take over the queued jobs of an earlier driver that carry out exactly these runs."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         left = {(str(job.folder), *sorted(job.overrides)): job for job in jobs}
@@ -56,8 +56,8 @@ class Queue:
             for file in self.folder.glob(f"*/{number}_submitted.pkl"):
                 paths = JobPaths(file.parent, job_id=number, task_id=0)
                 task: Any = DelayedSubmission.load(file).function
-                theirs = task.job
-                job = left.pop((str(theirs.folder), *sorted(theirs.overrides)), None)
+                queued = task.job
+                job = left.pop((str(queued.folder), *sorted(queued.overrides)), None)
                 if job is not None and not paths.result_pickle.exists():
                     self.active[number] = Entry(job, paths)
 
@@ -65,13 +65,13 @@ class Queue:
         """Queue an array.
 
         Args:
-            jobs: the longest first.
-            tasks: what each job calls.
-            timeouts: how often a job is requeued at its time limit.
-            parameters: of sbatch, in submitit's spelling.
+            jobs: the jobs, the longest first.
+            tasks: the function that each job calls.
+            timeouts: how many times a job is requeued at its time limit.
+            parameters: parameters of sbatch, in submitit's spelling.
 
         Raises:
-            SettingError: Slurm rejects it.
+            SettingError: Slurm rejects the array.
         """
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -79,7 +79,7 @@ class Queue:
         executor = SlurmExecutor(self.start, max_num_timeout=timeouts)
         executor.update_parameters(job_name=self.name, **parameters)
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit also prints the errors that it raises
                 queued = executor.submit_array(tasks)
         except (FailedJobError, FailedSubmissionError) as error:
             reason = str(error).strip().splitlines()[-1]
@@ -87,10 +87,10 @@ class Queue:
                 f"Slurm rejects the jobs ({reason}): set partition, account, timeout_min and the other keys of "
                 "hydra.launcher as this cluster requires."
             ) from error
-        self.active |= {one.job_id: Entry(job, one.task(0).paths) for job, one in zip(jobs, queued, strict=True)}
+        self.active |= {sent.job_id: Entry(job, sent.task(0).paths) for job, sent in zip(jobs, queued, strict=True)}
 
     def ended(self) -> Iterator[tuple[Job, RunOutcome]]:
-        """Yield the runs of ended jobs with their outcomes, and drop them from `active`."""
+        """Yield the ended jobs with their outcomes, and remove them from `active`."""
         listed = self._listed()
         self._warn(listed)
         for number, entry in list(self.active.items()):
@@ -100,13 +100,13 @@ class Queue:
 
     def cancel(self) -> None:
         """Cancel all jobs of the sweep; runs resume from last.ckpt when they are queued again."""
-        # Runs ignore the signal that Slurm would send first.
-        for how in (["--state=RUNNING", "--signal=KILL"], []):
-            subprocess.run(["scancel", "--me", f"--name={self.name}", *how], capture_output=True, check=False)
+        # First SIGKILL to running jobs, since runs ignore the signal that scancel sends by default.
+        for options in (["--state=RUNNING", "--signal=KILL"], []):
+            subprocess.run(["scancel", "--me", f"--name={self.name}", *options], capture_output=True, check=False)
         print(f"{len(self.active)} jobs of Slurm canceled.", file=sys.stderr)
 
     def _warn(self, listed: Mapping[str, tuple[str, str]] | None) -> None:
-        """Say once what keeps the jobs waiting and needs a person, and again when it changes."""
+        """Print the reasons why jobs wait that need a person, once and again when they change."""
         if listed is None:
             if time.monotonic() - self.answered > SILENCE_SECONDS:
                 self.answered = math.inf
@@ -119,7 +119,7 @@ class Queue:
             if number in self.active and state == "PENDING" and not ORDINARY.fullmatch(reason)
         }
         for reason in {reason: None for number, reason in self.blocked.items() if before.get(number) != reason}:
-            numbers = [number for number, why in self.blocked.items() if why == reason]
+            numbers = [number for number, other in self.blocked.items() if other == reason]
             more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
             print(
                 f"Slurm does not start {', '.join(numbers[:3])}{more} ({reason}): scontrol release jobname={self.name} "
@@ -143,7 +143,7 @@ class Queue:
         return lost(entry.job, f"Slurm's job {number} was ended{_last_line(entry.paths.stderr)}")
 
     def _listed(self) -> dict[str, tuple[str, str]] | None:
-        # Number to state and reason; None when Slurm does not answer, which happens for a while.
+        # Number -> (state, reason); None if Slurm does not answer, which may be temporary.
         command = ["squeue", "--me", "--noheader", "--array", f"--name={self.name}", "--format=%i %T %r"]
         try:
             lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
@@ -153,7 +153,7 @@ class Queue:
 
 
 def _last_line(log: Path) -> str:
-    # When Slurm kills a job, its log ends with the reason.
+    # If Slurm kills a job, the last line of its log has the reason.
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

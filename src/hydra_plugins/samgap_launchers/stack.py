@@ -1,4 +1,4 @@
-"""hydra/launcher=stack: runs that share every shape as one program, on the devices of this machine, without Ray."""
+"""hydra/launcher=stack: runs with equal shapes in one program, on the devices of this machine, without Ray."""
 
 import math
 import os
@@ -8,20 +8,20 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any
 
-from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, composed, lost
 from samgap import naming
 from samgap.rules import Rule, check, count
 from samgap.runs.records import RunOutcome
 from samgap.training.plan import RunPlan
 from samgap.training.settings import GROUPS, SCALARS
 
-MOST = 32  # runs in a stack, for stack=auto
-STACK = Rule(lambda stack: stack == "auto" or count(1).right(stack), "auto or a whole number of runs from 1")
+MOST = 32  # most runs in a stack, for stack=auto
+STACK = Rule(lambda stack: stack == "auto" or count(1).is_valid(stack), "auto or a whole number of runs from 1")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class StackLauncher(JobLauncher):
-    """Carries out one stack after another; on several cards, a stack on each, in a process of its own."""
+    """Carries out one stack after another; with several GPUs, one stack at a time on each, in its own process."""
 
     def __init__(self, stack: Any = "auto") -> None:
         """
@@ -31,15 +31,15 @@ class StackLauncher(JobLauncher):
         self.most = most(stack)
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
-        """Carry out stacks of runs that fit together, those with the longest runs first."""
+        """Carry out stacks of runs with equal shapes, those with the longest runs first."""
         on_cpu = all(plan(job, work).machine.accelerator == "cpu" for job in jobs)
         cards = [] if on_cpu else _cards()
         stacks = stacked(jobs, work, self.most, len(cards))
         ended = spread_out(stacks, work, cards) if len(cards) > 1 else [carry_out(work, stack) for stack in stacks]
         outcomes = {
             job.number: outcome
-            for stack, found in zip(stacks, ended, strict=True)
-            for job, outcome in zip(stack, found, strict=True)
+            for stack, stack_outcomes in zip(stacks, ended, strict=True)
+            for job, outcome in zip(stack, stack_outcomes, strict=True)
         }
         return [outcomes[job.number] for job in jobs]
 
@@ -56,7 +56,7 @@ def most(stack: Any) -> int:
 
 def plan(job: Job, work: Work) -> RunPlan:
     """Return the plan of a run."""
-    config = work.context.config_loader.load_sweep_config(work.config, job.overrides)
+    config = composed(work.context, work.config, job.overrides)
     return RunPlan.of(naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "callbacks", "data_dir", "root"))
 
 
@@ -78,8 +78,8 @@ def carry_out(work: Work, stack: list[Job]) -> list[RunOutcome]:
         return [work.carry_out(stack[0])]
     from samgap.training.stacked import carry_out
 
-    found = carry_out([partial(work.carry_out, job) for job in stack], plan(stack[0], work))
-    return [one if isinstance(one, RunOutcome) else lost(job, repr(one)) for job, one in zip(stack, found, strict=True)]
+    outs = carry_out([partial(work.carry_out, job) for job in stack], plan(stack[0], work))
+    return [out if isinstance(out, RunOutcome) else lost(job, repr(out)) for job, out in zip(stack, outs, strict=True)]
 
 
 def _cards() -> list[str]:
@@ -90,10 +90,10 @@ def _cards() -> list[str]:
 
 
 def spread_out(stacks: list[list[Job]], work: Work, cards: list[str]) -> list[list[RunOutcome]]:
-    """Carry out each stack in a process that sees one card; each card takes the next one that is left."""
+    """Carry out each stack in a process that sees one GPU; each free GPU takes the next stack."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    left, ended = deque(enumerate(stacks)), dict[int, list[RunOutcome]]()
+    left, outcomes = deque(enumerate(stacks)), dict[int, list[RunOutcome]]()
     free = [ProcessPoolExecutor(1, env={VISIBLE: card}) for card in cards[: len(stacks)]]
     executors, working = [*free], dict[Future[list[RunOutcome]], tuple[int, Any]]()
     try:
@@ -103,9 +103,9 @@ def spread_out(stacks: list[list[Job]], work: Work, cards: list[str]) -> list[li
                 working[executor.submit(carry_out, work, stack)] = number, executor
             for future in wait(working, return_when=FIRST_COMPLETED).done:
                 number, executor = working.pop(future)
-                ended[number] = future.result()
+                outcomes[number] = future.result()
                 free.append(executor)
     finally:
         for executor in executors:
             executor.shutdown(kill_workers=True)
-    return [ended[number] for number in range(len(stacks))]
+    return [outcomes[number] for number in range(len(stacks))]

@@ -16,13 +16,13 @@ class TorchrunLauncher(JobLauncher):
     several_devices = True
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
-        """Start a process for each device; when one fails, torchrun ends all processes of its run."""
+        """Start a process for each device; if one fails, torchrun ends all processes of the run."""
         return [_run(job) for job in jobs]
 
 
 def _run(job: Job) -> RunOutcome:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={job.devices}"]
-    # error.txt has every error of the run itself. The log is for errors before that, and is deleted after a success.
+    # The log has errors before the run begins; later ones are in error.txt. It is deleted after a success.
     log = job.folder / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:

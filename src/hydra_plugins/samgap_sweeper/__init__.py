@@ -1,1 +1,1 @@
-"""Hydra finds plugins only in the package hydra_plugins; see sweeper.py."""
+"""Our sweeper, in hydra_plugins, where Hydra looks for plugins; see sweeper.py."""

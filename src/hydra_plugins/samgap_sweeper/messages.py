@@ -1,4 +1,4 @@
-"""What a sweep says: what it would start, what is left to do, and which runs failed."""
+"""Messages of a sweep: the planned runs, the remaining work, and the failed runs."""
 
 import sys
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from samgap.runs.sweeps import Member, Progress, Sweep, format_duration
 
 
 def refuse_failed(outcomes: list[RunOutcome], runs: int, grid: Sweep, root: Path) -> None:
-    """Raise a SettingError that counts the failed runs and shows the first error; print how many runs are busy."""
-    if busy := [one for one in outcomes if one.status == "busy"]:
+    """Raise a SettingError with the number of failed runs and the first error; print the number of busy runs."""
+    if busy := [outcome for outcome in outcomes if outcome.status == "busy"]:
         print(f"{len(busy)} runs are carried out by another process: see python -m samgap.status.", file=sys.stderr)
-    skipped = sum(one.status == "skipped" for one in outcomes)
-    if failures := [one for one in outcomes if one.status == "failed"]:
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    if failures := [outcome for outcome in outcomes if outcome.status == "failed"]:
         first = failures[0]
         others = ", the others are done" if len(failures) < runs and not busy else ""
         if skipped:
@@ -27,13 +27,13 @@ def refuse_failed(outcomes: list[RunOutcome], runs: int, grid: Sweep, root: Path
 
 
 def planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:
-    """Return what a sweep would do: a summary, and a line for each run in the order of their start."""
+    """Return the plan of a sweep: a summary, and a line for each run in the order in which they start."""
     scale = before.seconds_per_cost
     lines = [f"  {member.folder}  {format_duration(member.cost * scale)}" for member in left]
     return "\n".join([f"{grid}: {before.text()}{work_left(before)}", *lines])
 
 
 def work_left(before: Progress) -> str:
-    """Return the computing time that a sweep still needs, "" if unknown."""
+    """Return the computing time that a sweep still needs as text; "" if nothing is left."""
     seconds = before.cost_left * before.seconds_per_cost
     return f"; about {format_duration(seconds)} of one worker" if seconds else ""

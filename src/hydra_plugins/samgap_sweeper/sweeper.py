@@ -1,4 +1,4 @@
-"""hydra/sweeper=resume: Hydra's grid sweeper, which here skips finished runs and starts the longest run first."""
+"""hydra/sweeper=resume: a grid sweeper that skips finished runs and starts the longest run first."""
 
 import json
 import shlex
@@ -36,9 +36,9 @@ class ResumeSweeperConf(BasicSweeperConf):
     """The keys of Hydra's own grid sweeper, and ours."""
 
     _target_: str = "hydra_plugins.samgap_sweeper.sweeper.ResumeSweeper"
-    # Maps dotted keys to values. A point is skipped if, for every key, it has one of the values.
+    # Maps dotted keys to lists of values. A point is skipped if, for every key, it has one of the values.
     skip: Any = None  # not typed as dict, because Hydra would then refuse new keys
-    dry_run: Any = False  # print which runs would start, in which order and for how long; write nothing
+    dry_run: Any = False  # print the runs in the order of their start, with estimated times; write nothing
     stop_after: Any = None  # start no run after this many have failed; null = try all runs
 
 
@@ -65,20 +65,20 @@ class ResumeSweeper(BasicSweeper):
         """Carry out the sweep.
 
         Args:
-            arguments: overrides of the command line. The last override of a key wins, so they win over a figure's.
+            arguments: overrides of the command line. They follow those of a figure, and the last one of a key counts.
 
         Raises:
             SettingError: a setting is wrong (nothing was started), or runs failed (all others were carried out).
         """
         composer: Any = Composer(self.hydra_context.config_loader)
-        # The launcher composes each job again.
+        # The launcher uses the composer too, since it composes each job again.
         self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
         place = naming.plain(self.config, *PLACES, "draw")
         jobs = self._jobs(arguments)
         root = Path(place["root"])
         grid = self._grid(place, self._axes(arguments), [member for member, _ in jobs])
         watch = sweeps.Watch(grid, root.absolute())  # a run may change the working directory
-        before = watch.look()
+        before = watch.update()
         # Points of the grid with the same identity are one run: the first of them is launched.
         runs = {member.folder: (member, job) for member, job in reversed(jobs)}
         left = [(member, job) for member, job in runs.values() if member.folder not in watch.records]
@@ -89,7 +89,7 @@ class ResumeSweeper(BasicSweeper):
         if self.dry_run:
             print(messages.planned(grid, before, [member for member, _ in left]))
             return []
-        dropped = _no_more(grid, root)
+        dropped = _count_dropped(grid, root)
         path = sweeps.write(grid, root)
         self._log(grid, root)
         print(f"{path}: {before.text()}{messages.work_left(before)}", file=sys.stderr)
@@ -101,13 +101,11 @@ class ResumeSweeper(BasicSweeper):
         return [returns]
 
     def _grid(self, place: dict[str, Any], axes: list[str], members: list[Member]) -> Sweep:
-        # Paths of this machine are useless on another, and a dashboard must not show them.
-        typed = [word for word in self.typed if not word.startswith(("root=", "data_dir="))]
         return Sweep(
             name=place["name"],
             scale=place["scale"],
             axes=axes,
-            command=shlex.join(["python", "-m", "samgap.train", *typed]),
+            command=shlex.join(["python", "-m", "samgap.train", *filter(_is_portable, self.typed)]),
             commit=provenance.commit()[0],
             created=provenance.now(),
             members=members,
@@ -124,14 +122,14 @@ class ResumeSweeper(BasicSweeper):
                 ) from error
 
     def _log(self, grid: Sweep, root: Path) -> None:
-        """Send the grid to the logger, so that even an unfinished sweep can be read back from there."""
+        """Send the grid to the logger, from which even an unfinished sweep can be restored."""
         if target := self.config.logger.get("_gaps_"):
             from samgap.targets import locate, options
 
             locate(target)(grid, root, **options(naming.plain(self.config, "logger")["logger"]))
 
     def _draw(self) -> None:
-        """Draw the sweep for the logger, if there is anything to draw. If not, the sweep still succeeds."""
+        """Draw the sweep for the logger. If nothing can be drawn, the sweep still succeeds."""
         if self.config.logger.get("_gaps_"):
             from samgap.draw import draw
 
@@ -146,7 +144,7 @@ class ResumeSweeper(BasicSweeper):
         return parser.parse_overrides([*self._parse_config(), *arguments])
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
-        # Composing every job here checks all of them before the first starts.
+        # All jobs are composed and so checked before the first starts.
         with cli.importing():
             from samgap.training.cost import cost  # imports torch, and Hydra imports this file for every command
 
@@ -156,9 +154,9 @@ class ResumeSweeper(BasicSweeper):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "root")
             plan = RunPlan.of(values)
-            own = Path(values["root"], "runs", plan.folder)
-            if Path(config.hydra.sweep.dir, config.hydra.sweep.subdir) != own:
-                raise SettingError(f"The folder of a run is {own}, where it is found: set root and not hydra.sweep.")
+            folder = Path(values["root"], "runs", plan.folder)
+            if Path(config.hydra.sweep.dir, config.hydra.sweep.subdir) != folder:
+                raise SettingError(f"The folder of a run is {folder}, where it is found: set root and not hydra.sweep.")
             leaves = {sweeps.RHO: 0} | identity.flat(plan.settings) | {LIVE: values["pruner"].get("live_params")}
             if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):
                 continue
@@ -169,7 +167,7 @@ class ResumeSweeper(BasicSweeper):
                 )
             member = Member(
                 identity=plan.identity,
-                folder=own.name,
+                folder=folder.name,
                 axes={key: _label(leaves.get(key)) for key in keys},
                 cost=round(cost(plan), 3),
             )
@@ -179,33 +177,38 @@ class ResumeSweeper(BasicSweeper):
         return jobs
 
     def _axes(self, arguments: list[str]) -> list[str]:
-        # Returns keys of the settings: a swept group becomes its name, model.params becomes a width. Device, paths and
-        # the like do not change a result, so they are no axes.
-        spelled: dict[str, bool] = {}
+        # The axes are keys of the settings: a swept group becomes its name, model.params becomes model.width. Keys that
+        # do not change a result, such as device and paths, are no axes.
+        is_swept: dict[str, bool] = {}
         live = self.config.pruner.get("live_params")
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
             live = override.value() if key == LIVE else live
-            spelled[f"{key}.name" if key in GROUPS else key] = override.is_sweep_override()
+            is_swept[f"{key}.name" if key in GROUPS else key] = override.is_sweep_override()
         # An axis with several names counts once.
         swept = dict.fromkeys(
             naming.RENAMED.get(key, key)
-            for key, several in spelled.items()
-            if several and (key.split(".")[0] in SCIENTIFIC or key == f"trainer.{LIMIT}")
+            for key, swept_ in is_swept.items()
+            if swept_ and (key.split(".")[0] in SCIENTIFIC or key == f"trainer.{LIMIT}")
         )
         if live is not None and any(key.startswith(("model.", "data.")) for key in swept):
             swept["pruner.sparsity"] = None  # each net has its own sparsity
-        if spelled.get(LIVE):
+        if is_swept.get(LIVE):
             swept[LIVE] = None
         return list(swept)
 
 
-def _no_more(grid: Sweep, root: Path) -> int:
+def _count_dropped(grid: Sweep, root: Path) -> int:
     try:
-        before = sweeps.read(root, grid.name, grid.scale)
+        previous = sweeps.read(root, grid.name, grid.scale)
     except SettingError:
         return 0
-    return len({member.folder for member in before.members} - {member.folder for member in grid.members})
+    return len({member.folder for member in previous.members} - {member.folder for member in grid.members})
+
+
+def _is_portable(argument: str) -> bool:
+    # Paths are useless on other machines, and a dashboard must not show them.
+    return not argument.startswith(("root=", "data_dir="))
 
 
 def _label(value: Any) -> float | str:

@@ -1,1 +1,1 @@
-"""Measured speed: steps compared with other code, sweeps with goals."""
+"""Benchmarks: steps compared with other implementations, and sweeps with goals."""

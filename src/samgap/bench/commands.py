@@ -1,31 +1,20 @@
-"""Time and memory of commands, each in a process of its own, as a user starts it."""
+"""Time and memory of commands, each in a process of its own, as when a user starts it."""
 
 import os
 import subprocess
 import sys
 import time
-from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-
-from samgap import cli
 from samgap.errors import SettingError
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """The config of a run."""
-    with initialize_config_dir(cli.CONF, version_base="1.3"):
-        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)  # type: ignore[return-value]
-
-
 def seconds(name: str | None, *arguments: str, threads: int = 1, limit: float | None = None) -> tuple[float, str]:
-    """The seconds that a command takes, and its stderr.
+    """Run a command; return its duration in seconds and its stderr.
 
     Args:
-        name: of the module samgap.<name>; None runs the first argument as Python code.
-        arguments: of the command.
-        threads: for torch.
+        name: runs the module samgap.<name>; None runs the first argument as Python code.
+        arguments: arguments of the command.
+        threads: OMP_NUM_THREADS.
         limit: seconds after which the command is stopped; None waits for its end.
 
     Raises:
@@ -45,8 +34,8 @@ def seconds(name: str | None, *arguments: str, threads: int = 1, limit: float | 
 
 
 def peak(name: str, *arguments: str, threads: int = 1) -> float:
-    """The peak memory of a command in MiB. The arguments are those of `seconds`."""
-    # The process prints its own peak: the system's count for a child includes the memory of its parent.
+    """Return the peak memory of a command in MiB; arguments and errors as for `seconds`."""
+    # The process prints its own peak, since the system's count for a child includes the memory of its parent.
     code = f"import runpy, sys; sys.argv[0] = '{name}'; runpy.run_module('samgap.{name}', run_name='__main__'); "
     code += "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
     _, stderr = seconds(None, code, *arguments, threads=threads)

@@ -1,4 +1,4 @@
-"""Data sets of noise in the size of real ones. The content of an image does not affect the cost of a step."""
+"""Data sets of noise with the sizes of real ones, since the content of images does not affect the cost of a step."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from samgap.data.sets import Raw, Split
 
 
 def mnist(folder: Path) -> Raw:
-    """60,000 and 10,000 images (N, 1, 28, 28); `folder` is not read."""
+    """Return 60,000 training and 10,000 test images (N, 1, 28, 28); `folder` is not read."""
     return Raw(_split(60_000, 1, 28, 28), _split(10_000, 1, 28, 28), max_pixel=255)
 
 
 def cifar10(folder: Path) -> Raw:
-    """10,240 and 500 images (N, 3, 32, 32), fewer than in CIFAR-10; `folder` is not read."""
+    """Return 10,240 training and 500 test images (N, 3, 32, 32), fewer than in CIFAR-10; `folder` is not read."""
     return Raw(_split(10_240, 3, 32, 32), _split(500, 3, 32, 32), max_pixel=255)
 
 
 def noise(folder: Path, *, images: int, shape: list[int], labels: int) -> Raw:
-    """`images` and 10 images of any shape (c, h, w) and number of labels; `folder` is not read."""
+    """Return `images` training and 10 test images of `shape` (c, h, w) with `labels` classes; `folder` is not read."""
     return Raw(_split(images, *shape, labels=labels), _split(10, *shape, labels=labels), max_pixel=255)
 
 

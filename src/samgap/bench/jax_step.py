@@ -1,7 +1,7 @@
-"""Peer: the paper's training step in JAX and Flax as one jitted function, like the official code.
+"""For comparison: the paper's training step in JAX and Flax as one jitted function, like the official code.
 
-It has two gradients with an ascent of length rho in between, and SGD with momentum from optax. B is the batch size, c
-the channels, C the classes.
+It computes two gradients with an ascent of length rho in between, and takes a step of optax's SGD with momentum.
+Shapes: B images in a batch, c channels, C classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ class MLP(nn.Module):
     """input - 300 p - 100 p - C."""
 
     width: float
-    dtype: Any = None  # of the layers, None is float32; weights are float32
+    dtype: Any = None  # of the computation, None is float32; weights are float32
     classes: int = 10
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """(B, h, w, c) to logits (B, C)."""
+        """Map images (B, h, w, c) to logits (B, C)."""
         x = images.reshape(len(images), -1)
         for neurons in (300, 100):
             x = nn.relu(nn.Dense(int(neurons * self.width + 1e-9), dtype=self.dtype)(x))
@@ -42,7 +42,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, h, w, c) to (B, h / stride, w / stride, channels), four times as many channels after a bottleneck."""
+        """Map (B, h, w, c) to (B, h / stride, w / stride, channels), four times as many channels in a bottleneck."""
         norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
         layer = partial(conv, dtype=self.dtype)
         if self.bottleneck:
@@ -62,8 +62,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """A stem of f filters, four stages of blocks, a mean over pixels, and a linear layer.
 
-    ResNet-18 has two plain blocks a stage and a 3x3 stem. ResNet-50 has 3, 4, 6, 3 bottlenecks and a 7x7 stem with
-    pooling, which divides height and width by four.
+    ResNet-18 has two plain blocks in each stage and a 3x3 stem. ResNet-50 (`fifty`) has 3, 4, 6, 3 bottlenecks and a
+    7x7 stem with pooling, which divides height and width by four.
     """
 
     width: int
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """(B, h, w, c) to logits (B, C)."""
+        """Map images (B, h, w, c) to logits (B, C)."""
         kernel, stride = ((7, 7), 2) if self.fifty else ((3, 3), 1)
         x = conv(self.width, kernel, strides=stride, dtype=self.dtype)(images)
         x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=self.dtype)(x))
@@ -89,30 +89,30 @@ def stepper(
     model: str, width: float, images: Any, labels: Any, *, rho: float, sgd: Mapping[str, float], dtype: Any = None,
     classes: int = 10,
 ) -> tuple[Callable[[], Any], Any]:  # fmt: skip
-    """A function that starts one step on a fixed batch, without waiting for its end.
+    """Return a function that starts one step on a fixed batch, without waiting for its end.
 
     Args:
         model: mlp, resnet18 or resnet50.
-        width: p or f.
+        width: p of the MLP, or f of a ResNet.
         images, labels: numpy arrays (B, c, h, w) and (B,).
         rho: radius of the ascent; 0 is SGD with one pass.
         sgd: lr, momentum and weight_decay.
-        dtype: of the layers; None is float32.
+        dtype: of the layers' computation; None is float32.
         classes: C.
 
     Returns:
-        The function, which returns the loss () before the step, and the initial variables.
+        The function, which returns the loss before the step, a scalar; and the initial variables.
     """
     net = MLP(width, dtype, classes) if model == "mlp" else ResNet(int(width), model == "resnet50", dtype, classes)
     x, y = jnp.asarray(images).transpose(0, 2, 3, 1), jnp.asarray(labels)
     variables = net.init(jax.random.PRNGKey(0), x)
-    # Weight decay acts on the final gradient and not on the ascent, as in ours.
+    # Weight decay acts on the final gradient and not on the ascent, as in samgap.
     descent = optax.chain(
         optax.add_decayed_weights(sgd["weight_decay"]), optax.sgd(sgd["lr"], momentum=sgd["momentum"])
     )
     params = variables["params"]
     statistics = {key: value for key, value in variables.items() if key != "params"}
-    # Copies, since the step donates its arguments and the caller keeps the variables.
+    # The step donates its arguments, so it gets copies of the variables that are returned.
     now = [*jax.tree.map(jnp.array, (params, statistics)), descent.init(params)]
     step = _step(net, x, y, rho, descent)
 

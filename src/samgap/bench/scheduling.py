@@ -1,4 +1,4 @@
-"""How busy hydra/launcher=gpus keeps GPUs: Ray is configured with GPUs that do not exist, and runs only sleep."""
+"""How busy hydra/launcher=gpus keeps GPUs, with Ray configured for GPUs that do not exist and runs that only sleep."""
 
 import os
 import random
@@ -19,16 +19,16 @@ from samgap.runs.records import RunOutcome
 
 @dataclass(frozen=True, kw_only=True)
 class Nap(RunOutcome):
-    """When, in seconds since the epoch, and in which process."""
+    """The outcome of a run that slept."""
 
-    began: float
+    began: float  # Unix time in seconds
     ended: float
-    worker: int
+    worker: int  # process id
 
 
 @dataclass(frozen=True)
 class Naps:
-    """Instead of `Work`: a run sleeps."""
+    """Replaces `Work` by runs that sleep."""
 
     config: DictConfig
     seconds: list[float]  # of each run
@@ -41,11 +41,11 @@ class Naps:
         return Nap(job.folder.name, "done", began=began, ended=time.time(), worker=os.getpid())
 
 
-def rows(smoke: bool) -> Iterator[Row]:
-    """The one row; `smoke` makes it so small that its number means nothing."""
+def rows(smoke: bool = False) -> Iterator[Row]:
+    """Yield the row; with `smoke` the sweep is so small that the number means nothing."""
     gpus, runs, shortest, longest = (2, 6, 0.05, 0.2) if smoke else (8, 64, 0.5, 4.0)
     draw = random.Random(0)
-    seconds = sorted((draw.uniform(shortest, longest) for _ in range(runs)), reverse=True)  # as the sweeper gives them
+    seconds = sorted((draw.uniform(shortest, longest) for _ in range(runs)), reverse=True)  # the sweeper's order
     with tempfile.TemporaryDirectory() as folder:
         config = OmegaConf.create({"root": folder, "name": "bench", "scale": "own"})
         jobs = [Job(number, [], 1, Path(folder, "runs", str(number))) for number in range(runs)]
@@ -55,10 +55,9 @@ def rows(smoke: bool) -> Iterator[Row]:
 
 
 def idle(naps: list[Nap], gpus: int) -> float:
-    """Share of the GPUs' time without a run, from when the last worker has its first run to the end of the last run."""
-    spans = [(nap.worker, nap.began, nap.ended) for nap in naps]
-    workers = {worker for worker, _, _ in spans}
-    up = max(min(began for mine, began, _ in spans if mine == worker) for worker in workers)
-    over = max(ended for _, _, ended in spans)
-    busy = sum(max(0.0, ended - max(began, up)) for _, began, ended in spans)
-    return 1 - busy / (gpus * (over - up))
+    """Return the idle share of the GPUs' time, from the latest first run of a worker to the end of the last run."""
+    workers = {nap.worker for nap in naps}
+    start = max(min(nap.began for nap in naps if nap.worker == worker) for worker in workers)
+    end = max(nap.ended for nap in naps)
+    busy = sum(max(0.0, nap.ended - max(nap.began, start)) for nap in naps)
+    return 1 - busy / (gpus * (end - start))

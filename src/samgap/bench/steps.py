@@ -1,4 +1,4 @@
-"""The time of a step. Peers are timed between the epochs of our run, so that all run under the same load."""
+"""The time of a step. Other implementations (peers) are timed between the epochs of a run, so under the same load."""
 
 import cProfile
 import dataclasses
@@ -18,7 +18,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from samgap.bench import images, jax_step, torch_steps
-from samgap.bench.commands import composed
 from samgap.bench.rows import Row, paired
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
@@ -30,12 +29,13 @@ SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
 RHO = 0.1
 SPARSITY = 0.75
 Peer = Callable[[], object]  # one step
+Compose = Callable[..., dict[str, Any]]
 
 
 class StepTimer(Callback):
-    """Times our steps in each epoch, without evaluation, and then as many steps of each peer.
+    """Times samgap's steps in each epoch, without evaluation, and then as many steps of each peer.
 
-    The first epoch does not count, since it compiles.
+    The first epoch is dropped, since it includes compiling.
     """
 
     def __init__(self, peers: Mapping[str, Peer]) -> None:
@@ -70,8 +70,8 @@ class Case:
     epochs: int
     images: int  # per epoch
     goal: float
-    limited: bool = True  # whether its products are large enough to compare with the processor's limit
-    sparse: bool = False  # whether the same net with SPARSITY is compared with it
+    limited: bool = True  # also compare with the time of its matrix products alone; not for tiny nets
+    sparse: bool = False  # also compare with the same net at SPARSITY
 
     @property
     def label(self) -> str:
@@ -80,12 +80,12 @@ class Case:
 
     @property
     def data(self) -> str:
-        """The data set that sets the size of the images."""
+        """The data set, which determines the size of the images."""
         return "mnist" if self.model == "mlp" else "cifar10"
 
-    def config(self, rho: float, epochs: int, sparsity: float = 0) -> dict[str, Any]:
-        """The config of a run."""
-        return composed(
+    def config(self, compose: Compose, rho: float, epochs: int, sparsity: float = 0) -> dict[str, Any]:
+        """Return the config of a run."""
+        return compose(
             f"pruner.sparsity={sparsity:g}",
             f"data={self.data}", f"data.code={images.__name__}.{self.data}", "data.holdout=0",
             f"data.train_size={self.images}", f"model={self.model}", f"model.width={self.width:g}",
@@ -94,7 +94,7 @@ class Case:
         )  # fmt: skip
 
     def net(self) -> nn.Module:
-        """A net for a peer."""
+        """Return the net for a peer."""
         return MLP((1, 28, 28), 10, self.width) if self.model == "mlp" else ResNet18((3, 32, 32), 10, int(self.width))
 
 
@@ -107,21 +107,26 @@ CASES = (
     Case("resnet18", 8, epochs=3, images=10_240, goal=0.5),
     Case("resnet18", 16, epochs=2, images=10_240, goal=0.5),
 )
-# Takes seconds instead of minutes and shows that everything runs; the numbers mean nothing.
+# Shows in seconds that everything runs; the numbers mean nothing.
 SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0),)
 
 
-def rows(smoke: bool) -> Iterator[Row]:
-    """The rows on steps. The first case is compared with all peers."""
+def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
+    """Yield the rows on steps. The first case is compared with all peers.
+
+    Args:
+        compose: makes a config from overrides.
+        cases: the cases to measure.
+    """
     with one_core():
-        for number, case in enumerate(SMOKE if smoke else CASES):
-            for row in _case(case, everything=number == 0):
+        for number, case in enumerate(cases):
+            for row in _case(compose, case, everything=number == 0):
                 missed = row.holds is False
-                yield dataclasses.replace(row, profile=profile(case.config(RHO, 3))) if missed else row
+                yield dataclasses.replace(row, profile=profile(case.config(compose, RHO, 3))) if missed else row
 
 
 def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
-    """Train, and return seconds per step for ours and each peer, by epoch from the second on."""
+    """Train; return seconds per step of samgap ("ours") and of each peer, for each epoch but the first."""
     timer = StepTimer(peers)
     with tempfile.TemporaryDirectory() as folder:
         run(config, Path(folder) / "run", callbacks=[timer])
@@ -130,7 +135,7 @@ def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, lis
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Run all threads of this process on one core, so that libraries compare without parallelism."""
+    """Run all threads of this process on one core, to compare libraries without parallelism."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {max(cores)})
     torch.set_num_threads(1)
@@ -141,7 +146,7 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _case(case: Case, everything: bool) -> Iterator[Row]:
+def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
     mlp = case.model == "mlp"
     channels, size = (1, 28) if mlp else (3, 32)
     x = torch.randn(128, channels, size, size, generator=torch.Generator().manual_seed(0))
@@ -149,7 +154,7 @@ def _case(case: Case, everything: bool) -> Iterator[Row]:
     for arm, rho in (("SAM", RHO), ("SGD", 0.0))[: 1 + mlp]:
         peers: dict[str, Peer] = {}
         jax, _ = jax_step.stepper(case.model, case.width, x.numpy(), y.numpy(), rho=rho, sgd=SGD)
-        peers["the JAX step"] = lambda jax=jax: float(jax())  # type: ignore[misc]  # JAX returns before a step ends
+        peers["the JAX step"] = partial(_waited, jax)
         goals = {"the JAX step": case.goal if rho else 1.0}
         note = ""
         if everything and rho:
@@ -158,7 +163,7 @@ def _case(case: Case, everything: bool) -> Iterator[Row]:
         if mlp and case.limited and rho:
             peers[LIMIT], note = limit(case.net())
             goals[LIMIT] = 1 / 0.8
-        seconds = timed(case.config(rho, case.epochs + 1), peers)
+        seconds = timed(case.config(compose, rho, case.epochs + 1), peers)
         what = f"{arm} step, {case.label}"
         for name in peers:
             row = paired(what, name, seconds["ours"], seconds[name], goals.get(name))
@@ -166,12 +171,12 @@ def _case(case: Case, everything: bool) -> Iterator[Row]:
     if everything:
         noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
         loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
-        again = [timed(case.config(RHO, 2), {})["ours"][0] for _ in loop]
+        again = [timed(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
         yield paired(f"SAM step, {case.label}", "a Lightning loop with a DataLoader", again, loop, 0.2)
-    sam, sgd = (case.config(rho, 2) for rho in (RHO, 0.0))
+    sam, sgd = (case.config(compose, rho, 2) for rho in (RHO, 0.0))
     yield _alternating(case, f"SAM step, {case.label}", "our SGD step", (sam, sgd), 2.05)
     if case.sparse:
-        sparse = case.config(RHO, 2, SPARSITY)
+        sparse = case.config(compose, RHO, 2, SPARSITY)
         what = f"SAM step, {case.label}, {100 * SPARSITY:g} % sparse"
         yield _alternating(case, what, "the dense net's", (sparse, sam), 1.1)
 
@@ -180,19 +185,19 @@ LIMIT = "its products alone"
 
 
 def limit(net: nn.Module) -> tuple[Peer, str]:
-    """The matrix products of an MLP's SAM step, each by the faster library, and their speed in words."""
+    """Return the matrix products of an MLP's SAM step, each with its faster library, and their speed in words."""
     pairs = [(layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)]
     layers = [Product(128, k, n, (False, True)) for k, n in pairs]
     gradients = [Product(n, 128, k, (True, False)) for k, n in pairs]
     inputs = [Product(128, n, k, (False, False)) for k, n in pairs[1:]]
-    multiplied = [*layers, *gradients, *inputs]
-    taken = [products.seconds(product) for product in multiplied]
-    work = sum(2 * product.m * product.k * product.n for product in multiplied) / 1e9
+    forward_and_backward = [*layers, *gradients, *inputs]
+    taken = [products.seconds(product) for product in forward_and_backward]
+    work = sum(2 * product.m * product.k * product.n for product in forward_and_backward) / 1e9
     rates = {name: work / sum(times[name] for times in taken) for name in taken[0]}
     fastest = work / sum(min(times.values()) for times in taken)
     fast = [
         partial(products.WAYS[min(times, key=times.__getitem__)], *product.operands())
-        for product, times in zip(multiplied, taken, strict=True)
+        for product, times in zip(forward_and_backward, taken, strict=True)
     ]
 
     def once() -> None:
@@ -204,17 +209,21 @@ def limit(net: nn.Module) -> tuple[Peer, str]:
     return once, f"limit {fastest:.0f} GFLOP/s; of one library {all_by}"
 
 
+def _waited(step: Callable[[], Any]) -> float:
+    return float(step())  # waits, since JAX returns before a step has ended
+
+
 def _alternating(
     case: Case, what: str, against: str, configs: tuple[dict[str, Any], dict[str, Any]], goal: float
 ) -> Row:
-    # Short alternating runs. The functions are already compiled after the first pair.
+    # Short alternating runs. The first pair is dropped, since it compiles the functions.
     pairs = [[timed(config, {})["ours"][0] for config in configs] for _ in range(case.epochs + 1)]
     ours, other = (list(column) for column in zip(*pairs[1:], strict=True))
     return paired(what, against, ours, other, goal)
 
 
 def profile(config: Mapping[str, Any]) -> str:
-    """The profile of a run: the functions with the largest own time, as shares."""
+    """Return the profile of a run: the functions with the largest own time, in percent of the total."""
     profiler = cProfile.Profile()
     profiler.runcall(partial(timed, config, {}))
     stats = pstats.Stats(profiler, stream=io.StringIO())

@@ -1,4 +1,4 @@
-"""Costs around the training: sweeps, restarts, status and drawing with many records, cores and memory."""
+"""Costs apart from training: sweeps, restarts, status and drawing with many records, parallel runs, memory."""
 
 import dataclasses
 import statistics
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from samgap.bench import images
-from samgap.bench.commands import composed, peak, seconds
+from samgap.bench.commands import peak, seconds
 from samgap.bench.rows import Row, bounded
+from samgap.bench.steps import Compose
 from samgap.errors import SettingError
 from samgap.runs import identity, records, sweeps
 from samgap.training.run import run
@@ -24,24 +25,24 @@ WIDTHS = (0.1, 0.2, 0.3, 0.4, 0.5)
 SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.9)
 
 
-def rows(smoke: bool) -> Iterator[Row]:
-    """The rows on sweeps. With `smoke` they are so small that the numbers mean nothing."""
+def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
+    """Yield the rows on sweeps. With `smoke` they are so small that the numbers mean nothing."""
     yield _one_run(1 if smoke else 5)
     yield _further_run(4 if smoke else 20)
-    yield from _many_records(25 if smoke else 200, 125 if smoke else 1_000)
+    yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
     yield _cores(2 if smoke else 4, 1 if smoke else 60, 0.1 if smoke else 5)
     yield _memory(1_000 if smoke else 60_000)
 
 
 def _one_run(runs: int) -> Row:
-    """Seconds of a run with almost no training, as a command of its own."""
+    """Measure the seconds of a run with almost no training, as a command of its own."""
     with tempfile.TemporaryDirectory() as root:
         taken = [seconds("train", "epochs=1", f"seed={seed}", f"root={root}")[0] for seed in range(runs)]
     return bounded("one tiny run, as a command", statistics.median(taken), 4, "s", n=runs)
 
 
 def _further_run(runs: int) -> Row:
-    """Seconds of one more run with almost no training in a sweep."""
+    """Measure the seconds that one more run with almost no training adds to a sweep."""
     taken = []
     for seeds in (1, 1 + runs):
         with tempfile.TemporaryDirectory() as root:
@@ -51,19 +52,19 @@ def _further_run(runs: int) -> Row:
     return bounded("a further run in a sweep, basic launcher", (taken[1] - taken[0]) / runs, 0.5, "s")
 
 
-def _many_records(small: int, large: int) -> Iterator[Row]:
-    """A restart with `small` records (5 rho, 5 widths); status and drawing with `large` (also 5 sparsities)."""
+def _many_records(compose: Compose, small: int, large: int) -> Iterator[Row]:
+    """Measure a restart with `small` records (5 rho, 5 widths); status and drawing with `large` (and 5 sparsities)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for records_, sparsities in ((small, SPARSITIES[:1]), (large, SPARSITIES)):
-            seeds = records_ // (len(RHOS) * len(WIDTHS) * len(sparsities))
-            _forge(root, sparsities, seeds)
+        for count, sparsities in ((small, SPARSITIES[:1]), (large, SPARSITIES)):
+            seeds = count // (len(RHOS) * len(WIDTHS) * len(sparsities))
+            _forge(compose, root, sparsities, seeds)
             axes = {"ascent.rho": RHOS, "model.width": WIDTHS, "pruner.sparsity": sparsities}
             grid = [f"{key}={','.join(map(str, values))}" for key, values in axes.items()]
             took, stderr = seconds("train", "-m", *TINY, *grid, f"seed=range({seeds})", f"root={root}")
-            if f"{records_}/{records_} done" not in stderr:
-                raise SettingError(f"The sweep of {records_} records should be done, but it printed: {stderr}")
-            if records_ == small:
+            if f"{count}/{count} done" not in stderr:
+                raise SettingError(f"The sweep of {count} records should be done, but it printed: {stderr}")
+            if count == small:
                 yield bounded(f"a finished sweep of {small} runs, started again", took, 15, "s")
                 for command, arguments, goal in (("status", [], 0.5), ("draw", ["name=bench"], 2.5)):
                     took = statistics.median(seconds(command, *arguments, f"root={root}")[0] for _ in range(3))
@@ -78,9 +79,9 @@ def _many_records(small: int, large: int) -> Iterator[Row]:
             yield bounded(f"{command} over {large:,} records, after imports", statistics.median(taken), 3, "s", n=3)
 
 
-def _forge(root: Path, sparsities: tuple[float, ...], seeds: int) -> None:
-    """Write the records of a sweep without running it: copies of one real run for each point of the grid."""
-    config = composed(*TINY, f"model.width={WIDTHS[0]}", f"root={root}")
+def _forge(compose: Compose, root: Path, sparsities: tuple[float, ...], seeds: int) -> None:
+    """Write the records of a sweep without running it, as variations of the record of one real run."""
+    config = compose(*TINY, f"model.width={WIDTHS[0]}", f"root={root}")
     with tempfile.TemporaryDirectory() as folder:
         real = run(config, Path(folder) / "run")
     for rho, width, sparsity, seed in product(RHOS, WIDTHS, sparsities, range(seeds)):
@@ -115,9 +116,9 @@ print(products, file=sys.stderr)
 
 
 def _cores(runs: int, epochs: int, duration: float) -> Row:
-    """Seconds of additional runs with two workers, compared with one, without the start of a worker.
+    """Measure the seconds of additional runs with two workers, compared with one, without the start of a worker.
 
-    The note says what the machine allows: the same ratio for processes that multiply matrices for `duration` seconds.
+    The note has the same ratio for processes that only multiply matrices for `duration` seconds.
     """
     taken = {}
     for workers, seeds in ((1, runs), (1, 3 * runs), (2, runs), (2, 3 * runs)):
@@ -137,7 +138,7 @@ def _cores(runs: int, epochs: int, duration: float) -> Row:
 
 
 def _memory(train_size: int) -> Row:
-    """Peak memory of a run of figure 7's largest net at paper scale. One epoch reaches the peak."""
+    """Measure the peak memory of a run of figure 7's largest net at paper scale, which one epoch reaches."""
     with tempfile.TemporaryDirectory() as root:
         memory = peak(
             "train", "figure=fig7/paper", "trainer=cpu", "trainer.stepper=compiled", "logger=csv", "model.width=10",

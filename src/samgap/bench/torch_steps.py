@@ -1,4 +1,4 @@
-"""Peers in torch: an eager SAM with first_step and second_step, pytorch_optimizer's SAM, a plain Lightning loop."""
+"""Other SAM steps in torch: an eager SAM with first_step and second_step, pytorch_optimizer's, a Lightning loop."""
 
 import time
 import warnings
@@ -49,12 +49,12 @@ class TwoStepSAM(Optimizer):
 
 
 def two_step(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
-    """A function that takes one step of a bare loop with `TwoStepSAM` on a fixed batch."""
+    """Return a function that takes one step of a bare loop with `TwoStepSAM` on a fixed batch and returns the loss."""
     return _loop(net, x, y, TwoStepSAM(net.parameters(), SGD, rho, **sgd))
 
 
 def pytorch_optimizer(net: nn.Module, x: Tensor, y: Tensor, rho: float, **sgd: float) -> Callable[[], float]:
-    """The same with pytorch_optimizer's SAM."""
+    """Return the same as `two_step`, with pytorch_optimizer's SAM."""
     from pytorch_optimizer import SAM
 
     return _loop(net, x, y, SAM(net.parameters(), SGD, rho=rho, **sgd))  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def _loop(net: nn.Module, x: Tensor, y: Tensor, optimizer: Any) -> Callable[[], 
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images one at a time through PIL, as from torchvision's data sets."""
+    """Returns images one at a time through PIL, like torchvision's data sets."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images.squeeze(1).numpy(), labels.numpy()
@@ -97,7 +97,7 @@ class Plain(LightningModule):
         self.net, self.rho, self.sgd = net, rho, sgd
 
     def configure_optimizers(self) -> Any:
-        """`TwoStepSAM`."""
+        """Return `TwoStepSAM`."""
         return TwoStepSAM(self.net.parameters(), SGD, self.rho, **self.sgd)
 
     def training_step(self, batch: Any, index: int) -> None:
@@ -115,7 +115,7 @@ class Plain(LightningModule):
 
 
 def lightning_seconds(net: nn.Module, images: Tensor, labels: Tensor, rho: float, **sgd: float) -> float:
-    """Seconds per step of a Lightning loop over one epoch, with batches of 128."""
+    """Return the seconds per step of a Lightning loop over one epoch, with batches of 128."""
     loader = DataLoader(Pictures(images, labels), 128, shuffle=True, drop_last=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Shared by the parts: where and how long they run, and on which nets."""
+"""Shared by the parts: their device and time limit, and the nets that they use."""
 
 import contextlib
 import statistics
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from samgap import cli
 from samgap.bench import images
-from samgap.bench.commands import composed
 from samgap.check_gpu.rows import Speed, speed
 from samgap.errors import SettingError, line
 from samgap.training.cost import flops
@@ -22,7 +24,7 @@ PRECISIONS = ("32-true", "tf32", "bf16-mixed")
 
 
 class LeftOut(Exception):
-    """Ends a part early with a reason, which is not a failure."""
+    """Ends a part without failure; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Net:
 
     @property
     def classes(self) -> int:
-        """As many as ImageNet has if images have its size, else 10."""
+        """The number of classes: 1000 for images of ImageNet's size, else 10."""
         return 1000 if self.size == 224 else 10
 
     def overrides(self, count: int) -> list[str]:
@@ -69,22 +71,22 @@ class Net:
 
 @dataclass
 class Bed:
-    """Where and how long the parts run, and the results of one part that another uses."""
+    """The device and time limit of the parts, and results of one part that others use."""
 
     device: torch.device
     folder: Path  # for runs; temporary
-    until: float = 0.0  # end of the running part, on the monotonic clock
-    ceilings: dict[str, float] = field(default_factory=dict)  # precision to operations per second of a matrix product
-    steps: dict[tuple[str, float, float, str], Speed] = field(default_factory=dict)  # by (model, width, rho, precision)
+    until: float = 0.0  # time limit of the running part, by `time.monotonic`
+    ceilings: dict[str, float] = field(default_factory=dict)  # precision -> operations per second of a matrix product
+    steps: dict[tuple[str, float, float, str], Speed] = field(default_factory=dict)  # (model, width, rho, precision)
 
     @property
     def rehearsal(self) -> bool:
-        """Whether this is the CPU, with tiny sizes and meaningless times."""
+        """Whether the parts run on the CPU, with tiny sizes and meaningless times."""
         return self.device.type == "cpu"
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those of the device; a CPU has no TF32."""
+        """The precisions that the device supports; a CPU has no TF32."""
         return tuple(p for p in PRECISIONS if not (self.rehearsal and p == "tf32"))
 
     @property
@@ -99,18 +101,20 @@ class Bed:
 
     def config(self, *overrides: str, trainer: str = "") -> dict[str, Any]:
         """Return the config of a run on this device, or with another trainer."""
-        mine = "cpu" if self.rehearsal else "gpu"
-        return composed(f"trainer={trainer or mine}", f"root={self.folder}", *overrides)
+        trainer = trainer or ("cpu" if self.rehearsal else "gpu")
+        with initialize_config_dir(cli.CONF, version_base="1.3"):
+            config = compose("train", [f"trainer={trainer}", f"root={self.folder}", *overrides])
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
     def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
-        """Return the config of a run on noise, which a callback must end."""
+        """Return the config of a run on images of noise that does not end by itself; a callback must end it."""
         count = 64 if self.rehearsal else 1024 if net.model == "resnet50" else 20 * 1024
         eager = ["trainer.stepper=eager"] * self.rehearsal  # a CPU would compile the step for this many epochs
         return self.config(*net.overrides(count), "epochs=100000", "eval_every=100000", *eager, f"ascent.rho={rho:g}",
                            f"precision={precision}", *overrides)  # fmt: skip
 
     def each(self, cases: Sequence[Any]) -> Iterator[tuple[Any, float]]:
-        """Yield (case, seconds for its measurement) while there is time.
+        """Yield (case, seconds for its measurement) while there is time left.
 
         Raises:
             LeftOut: there was not enough time for all cases.
@@ -118,13 +122,13 @@ class Bed:
         for number, case in enumerate(cases):
             if self.left <= 0:
                 raise LeftOut(f"{number} of {len(cases)} cases, then the time was over")
-            # A run takes some tenths of a second beside its measurement.
+            # A run takes about 0.4 seconds in addition to its measurement.
             yield case, 0.02 if self.rehearsal else min(1.0, max(0.2, self.left / (len(cases) - number) - 0.4))
 
 
 @contextlib.contextmanager
 def optional(what: str) -> Iterator[None]:
-    """Leave a part out where other software that it needs does not run, which is not a fault of samgap."""
+    """Skip a part by `LeftOut` if third-party software that it needs does not run, which is not a fault of samgap."""
     try:
         yield
     except (SettingError, OSError, subprocess.SubprocessError) as error:
@@ -132,7 +136,7 @@ def optional(what: str) -> Iterator[None]:
 
 
 def step_speed(bed: Bed, net: Net, rho: float, precision: str, taken: list[float], what: str = "") -> Speed:
-    """Make a row of a step, with images and operations per second and its share of the ceiling."""
+    """Make the row of a step from samples of its seconds, with its rate as a share of the matrix product's."""
     seconds = statistics.median(taken)
     rate = net.operations(rho) / seconds
     case = {"model": net.model, "width": net.width, "rho": rho, "batch_size": net.batch_size}

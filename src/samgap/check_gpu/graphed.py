@@ -1,4 +1,4 @@
-"""The step as a CUDA graph, and rows of a grid as one program, against the goals of docs/gpu.md."""
+"""Speed of steps as CUDA graphs, of single and of stacked runs, compared with the goals of docs/gpu.md."""
 
 import contextlib
 import tempfile
@@ -19,12 +19,12 @@ from samgap.training import stacked
 from samgap.training.plan import RunPlan
 from samgap.training.run import run
 
-ROW = 18  # runs of a width in figure 7: six radii, three seeds
+ROW = 18  # runs of one width in figure 7: six radii, three seeds
 FIGURE7 = 46_900  # steps of a run of figure 7
 
 
 class EpochWatch(Stopwatch):
-    """The same with an epoch as sample, so with the turns of all runs of a stack: the first measures, and all end."""
+    """A stopwatch whose samples are epochs, in which all runs of a stack take steps; the first run measures."""
 
     first: Any = None
 
@@ -40,11 +40,11 @@ class EpochWatch(Stopwatch):
             self._sample(task.plan.epoch_steps(len(task.data.train)))
 
     def _after(self, full: bool) -> None:
-        """A step ends no sample."""
+        """Do nothing: samples end with epochs."""
 
 
 def timed_epochs(bed: Bed, configs: Sequence[dict[str, Any]], seconds: float) -> list[float]:
-    """Return samples of the seconds of a step: of one run, or of all runs of a stack at once."""
+    """Return samples of the seconds of a step of one run, or of the common step of a stack of runs."""
     watch = EpochWatch(bed, seconds)
     with tempfile.TemporaryDirectory(dir=bed.folder) as folder, warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*(runs slower|not stacked)")
@@ -60,50 +60,50 @@ def timed_epochs(bed: Bed, configs: Sequence[dict[str, Any]], seconds: float) ->
 
 
 def graphed(bed: Bed, net: Net, rho: float, precision: str, runs: int, seconds: float) -> Speed:
-    """Time a step as a graph; of several runs, all of theirs together."""
-    how = "eager" if bed.rehearsal else "compiled"
+    """Time a step as a graph, of a single run or of stacked runs; seconds are divided by the number of runs."""
+    stepper = "eager" if bed.rehearsal else "compiled"
     configs = [
-        bed.endless(net, rho and rho * (1 + seed / ROW), precision, f"trainer.stepper={how}", f"seed={seed}")
+        bed.endless(net, rho and rho * (1 + seed / ROW), precision, f"trainer.stepper={stepper}", f"seed={seed}")
         for seed in range(runs)
     ]
     taken = timed_epochs(bed, configs, seconds)
     what = ", as a graph" if runs == 1 else f", {runs} runs stacked"
-    row = step_speed(bed, net, rho, precision, [one / runs for one in taken], what=what)
+    row = step_speed(bed, net, rho, precision, [sample / runs for sample in taken], what=what)
     return replace(row, case={}, share=None if runs > 1 else row.share)
 
 
 def graphs(bed: Bed) -> Iterator[Speed]:
-    """Time SAM's step of the MLP as a graph and in stacks of a width of figure 7; seconds are of one run."""
+    """Time the SAM step of the MLP as a graph, in single runs and in stacks with all runs of a width of figure 7."""
     small, middle, large = (Net("mlp", 0.1, 28, 8),) * 3 if bed.rehearsal else (Net("mlp", p, 28) for p in (0.1, 1, 10))
     row = 2 if bed.rehearsal else ROW
     cases = [(small, 1), (middle, 1), (middle, row), (large, row)]
-    found: list[Speed] = []
+    rows: list[Speed] = []
     for (net, runs), seconds in bed.each(cases):
-        one = graphed(bed, net, RHO, "32-true", runs, seconds)
+        speed = graphed(bed, net, RHO, "32-true", runs, seconds)
         key = net.model, net.width, RHO, "32-true"
         eager = bed.steps.get(key)
-        if len(found) == 2:
-            one = replace(one, against="one run as a graph", ratio=one.seconds / found[1].seconds, goal=1 / 8)
+        if len(rows) == 2:
+            speed = replace(speed, against="one run as a graph", ratio=speed.seconds / rows[1].seconds, goal=1 / 8)
         elif eager:
-            one = replace(one, against="the eager step", ratio=one.seconds / eager.seconds)
+            speed = replace(speed, against="the eager step", ratio=speed.seconds / eager.seconds)
         if runs == 1:
-            bed.steps[key] = one  # JAX's step is compared with it
-        found.append(replace(one, limit=1e-4) if not found else one)
-        yield found[-1]
-    # Nets up to p = 1 take no longer than p = 1, and p = 4 no longer than p = 10.
-    whole = FIGURE7 * ROW * (3 * found[2].seconds + 2 * found[3].seconds)
-    yield Speed("figure 7 at paper scale, projected, at most", "32-true", whole, 1, 0.0, limit=600.0)
+            bed.steps[key] = speed  # JAX's step is compared with it
+        rows.append(replace(speed, limit=1e-4) if not rows else speed)
+        yield rows[-1]
+    # Upper limit: the three widths up to p = 1 are counted as p = 1, and the two larger ones as p = 10.
+    total = FIGURE7 * ROW * (3 * rows[2].seconds + 2 * rows[3].seconds)
+    yield Speed("figure 7 at paper scale, projected, at most", "32-true", total, 1, 0.0, limit=600.0)
 
 
 def graphs_resnet18(bed: Bed) -> Iterator[Speed]:
-    """Time SAM's and SGD's step of ResNet-18 as a graph; compiling each takes about a minute."""
-    net = Net("mlp", 0.1, 28, 8) if bed.rehearsal else Net("resnet18", 64, 32)  # a small one, since tracing takes long
+    """Time the SAM step and the SGD step of ResNet-18 as a graph; compiling each takes about a minute."""
+    net = Net("mlp", 0.1, 28, 8) if bed.rehearsal else Net("resnet18", 64, 32)  # tracing a ResNet takes long
     names = ("32-true", "32-true") if bed.rehearsal else ("tf32", "bf16-mixed")
-    found: list[Speed] = []
+    rows: list[Speed] = []
     for (rho, precision), seconds in bed.each([(0.0, names[0]), (RHO, names[0]), (RHO, names[1])]):
-        found.append(graphed(bed, net, rho, precision, 1, seconds))
-        against = {1: ("SGD's step", 2.05), 2: (names[0], 0.7)}.get(len(found) - 1)
+        rows.append(graphed(bed, net, rho, precision, 1, seconds))
+        against = {1: ("SGD's step", 2.05), 2: (names[0], 0.7)}.get(len(rows) - 1)
         if against:
-            ratio = found[-1].seconds / found[-2].seconds
-            found[-1] = replace(found[-1], against=against[0], ratio=ratio, goal=against[1])
-        yield found[-1]
+            ratio = rows[-1].seconds / rows[-2].seconds
+            rows[-1] = replace(rows[-1], against=against[0], ratio=ratio, goal=against[1])
+        yield rows[-1]

@@ -1,4 +1,4 @@
-"""Runs a part in its own process, so that a crash or a hang there ends that part alone."""
+"""Run a part in its own process, so that a crash or a hang ends only that part."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -8,31 +8,31 @@ from samgap.check_gpu.bed import Bed, LeftOut
 from samgap.check_gpu.rows import Row
 from samgap.errors import SettingError, line
 
-# Forked from a process that has done the slow imports and has not used the card.
+# Processes are forked from one that has done the slow imports and has not used the GPU.
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 PRELOAD = ["samgap.check_gpu.right", "torch._dynamo"]
-SILENCE_SECONDS = 60  # without a row, after which a process counts as hanging
+SILENCE_SECONDS = 60  # a process that sends no row for this time counts as hanging
 
 
 def isolated(work: Callable[[Bed], Iterator[Row]], bed: Bed, *, cut: bool = False) -> Iterator[Row]:
     """Yield the rows of `work` as its process sends them.
 
     Args:
-        work: the part, a function at the top of a module.
-        bed: of the part.
-        cut: end the process when the part's time is over, instead of after a minute without a row.
+        work: the part, a function at the top level of a module.
+        bed: argument of `work`.
+        cut: end the process when the part's time is over; otherwise only after `SILENCE_SECONDS` without a row.
 
     Raises:
         SettingError: the process raised an error, died, or hangs.
         LeftOut: raised by `work`, or the time is over.
     """
     CONTEXT.set_forkserver_preload(PRELOAD)
-    here, there = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_send, args=(there, work, bed), daemon=True)
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_send, args=(sender, work, bed), daemon=True)
     process.start()
-    there.close()
+    sender.close()
     try:
-        while (row := receive(here, bed.left if cut else None)) is not None:
+        while (row := receive(receiver, bed.left if cut else None)) is not None:
             if isinstance(row, Exception):
                 raise row
             yield row
@@ -45,8 +45,8 @@ def receive(pipe: Any, seconds: float | None = None) -> Any:
     """Return the next object that a process sends.
 
     Args:
-        pipe: to the process.
-        seconds: left for it; None waits for a minute, after which the process counts as hanging.
+        pipe: connection to the process.
+        seconds: time left for it; None waits for `SILENCE_SECONDS`, after which the process counts as hanging.
 
     Raises:
         SettingError: the process died, or hangs.

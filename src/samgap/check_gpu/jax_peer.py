@@ -1,4 +1,4 @@
-"""A jitted step in JAX for comparison: one function on one batch, without data loading, loop or logging."""
+"""For comparison, a jitted step in JAX: one function on one batch, without data loading, loop or logging."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from samgap.check_gpu.isolation import isolated
 from samgap.check_gpu.rows import Row, Speed
 from samgap.check_gpu.stopwatch import timed
 
-# JAX's names. With bfloat16, layers compute in it; weights and optimizer stay float32, as in mixed precision.
+# Precision -> JAX's name of it for products. With bf16-mixed, layers compute in bfloat16 and weights are float32.
 PRODUCTS = {"tf32": "tensorfloat32", "32-true": "float32", "bf16-mixed": "float32"}
 RHOS = (0.1, 0.0)
 NETS = (  # model, width, pixels; the most informative first
@@ -23,7 +23,7 @@ NETS = (  # model, width, pixels; the most informative first
 
 
 def jax(bed: Bed) -> Iterator[Row]:
-    """Time as many steps as fit, since compiling one takes from seconds to a minute."""
+    """Time the steps of as many nets as fit in the time, since compiling one takes from seconds to a minute."""
     if missing := [name for name in ("jax", "flax", "optax") if importlib.util.find_spec(name) is None]:
         raise LeftOut(f"no {missing[0]} is installed here")
     with optional("JAX"):

@@ -1,4 +1,4 @@
-"""Are the results of this device right? They are compared with the CPU, float64 and an undisturbed run."""
+"""Correctness of results on the device, compared with the CPU, with float64, and with an uninterrupted run."""
 
 import copy
 import json
@@ -33,16 +33,17 @@ from samgap.training.ranks import Ranks
 from samgap.training.run import run
 
 STEPS, RHO = 20, 0.1
-SAME = 1e-9  # relative; float64 rounds by 1e-15 in a step, which these nets amplify little
-NEAR = {"mlp": 1e-5, "resnet18": 1e-4}  # float32 rounds by 6e-8, Winograd's convolutions by more
-FURTHER = 5  # times; TF32 rounds by 5e-4
+# Relative tolerances after `STEPS` steps, and of curvature.
+SAME = 1e-9  # in float64, whose rounding errors of 1e-15 in a step these nets amplify little
+NEAR = {"mlp": 1e-5, "resnet18": 1e-4}  # in float32, with rounding errors of 6e-8, larger in Winograd convolutions
+FURTHER = 5  # TF32, with rounding errors of 5e-4, must differ at least this many times as much as float32
 PROBED = 1e-6
 
 
 def trained(
     bed: Bed, name: str, *overrides: str, trainer: str = "", callbacks: tuple[Callback, ...] = ()
 ) -> tuple[dict[str, Tensor], Callable[[], Subject]]:
-    """Train a short run; return its final weights and statistics, and a function that restores its net on the CPU."""
+    """Train a short run; return its state dict, and a function that restores its net on the CPU for probes."""
     config = bed.config(*overrides, "trainer.keep_weights=true", trainer=trainer)
     folder = bed.folder / name
     record = run(config, folder, callbacks=callbacks)
@@ -52,20 +53,20 @@ def trained(
 
 def far(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     """Return |a - b| / |b| over all floating-point tensors."""
-    x, y = (torch.cat([t.double().flatten() for t in one.values() if t.is_floating_point()]) for one in (a, b))
+    x, y = (torch.cat([t.double().flatten() for t in state.values() if t.is_floating_point()]) for state in (a, b))
     return float((x - y).norm() / y.norm())
 
 
 def differ(a: dict[str, Tensor], b: dict[str, Tensor]) -> int:
-    """Return how many tensors are not equal bit for bit."""
+    """Return the number of tensors that are not equal bit for bit."""
     return sum(not torch.equal(a[key], b[key]) for key in b)
 
 
 def numbers(bed: Bed) -> Iterator[Check]:
     """Compare 20 steps of an MLP and a ResNet-18 with the CPU's in float64, and 32-true and tf32 with float64.
 
-    Where rounding moves the input of a ReLU across 0, the gradient jumps, so two float32 runs of a ResNet differ by
-    percents after 20 steps on any device. For a ResNet, the logits of the trained net are compared instead.
+    If rounding moves the input of a ReLU across 0, the gradient jumps, so two float32 runs of a ResNet differ by
+    percents after 20 steps on any device. So for a ResNet, float32 logits of the net trained in float64 are compared.
     """
     mlp, resnet = (Net("mlp", 1, 28, 32), Net("resnet18", 16, 16, 32))
     if bed.rehearsal:
@@ -77,8 +78,8 @@ def numbers(bed: Bed) -> Iterator[Check]:
         exact, subject = trained(bed, f"{what}, cpu", *point, "precision=64-true", threads, trainer="cpu")
 
         def off_by(precision: str, what: str = what, point: Any = point, exact: Any = exact) -> float:
-            mine = (*point, "trainer.deterministic=true", f"precision={precision}")
-            return far(trained(bed, f"{what}, {precision}", *mine)[0], exact)
+            overrides = (*point, "trainer.deterministic=true", f"precision={precision}")
+            return far(trained(bed, f"{what}, {precision}", *overrides)[0], exact)
 
         off = off_by("64-true")
         yield Check(f"{what}, 64-true", f"the CPU's to {SAME:g}", f"{off:.2g} off", off <= SAME)
@@ -100,20 +101,20 @@ def _logits(bed: Bed, subject: Subject, precision: str) -> float:
     single = copy.deepcopy(subject.net).float().eval()
     inputs = subject.examples.inputs[:128].float()
     with torch.no_grad(), numerics(precision):
-        came = single.to(bed.device)(inputs.to(bed.device))
+        logits = single.to(bed.device)(inputs.to(bed.device))
         reference = single.cpu().double()(inputs.double())
-    return far({"": came.cpu()}, {"": reference})
+    return far({"": logits.cpu()}, {"": reference})
 
 
 def conformance(bed: Bed) -> Iterator[Check]:
-    """Check the properties of a SAM on tensors of this device, except those of several processes."""
+    """Run the conformance checks of SAM on this device, except those with several processes."""
     for row in examine(Optimizer("samgap.optim.sam:SAM", "wrapper"), bed.device):
         if row.verdict != "n/a":
             yield Check(f"conformance, {row.property}", row.wanted, row.came, row.verdict == "holds")
 
 
 class _Stop(Callback):
-    """Ends a run in its third epoch, like a kill."""
+    """Ends a run in its third epoch, as if it were killed."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.current_epoch == 2:
@@ -148,25 +149,25 @@ def resume(bed: Bed) -> Iterator[Check]:
 def curvature(bed: Bed) -> Iterator[Check]:
     """Compare lambda_max and s_2 of an MLP with the CPU's, in float64."""
     net = Net("mlp", 0.1, 28, 32)
-    _, made = trained(bed, "probed", *net.overrides(64 if bed.rehearsal else 320), "epochs=2", "precision=64-true")
-    here = made()
-    there = Subject(
-        copy.deepcopy(here.net).to(bed.device), here.loss,
-        Examples(here.examples.inputs.to(bed.device), here.examples.labels.to(bed.device)), {},
+    _, restore = trained(bed, "probed", *net.overrides(64 if bed.rehearsal else 320), "epochs=2", "precision=64-true")
+    cpu = restore()
+    device = Subject(
+        copy.deepcopy(cpu.net).to(bed.device), cpu.loss,
+        Examples(cpu.examples.inputs.to(bed.device), cpu.examples.labels.to(bed.device)), {},
     )  # fmt: skip
     options: dict[str, Any] = {"tol": 1e-8, "maxiter": 300, "seed": 0}
-    found: list[tuple[float, float]] = []
-    for subject in (here, there):
+    results: list[tuple[float, float]] = []
+    for subject in (cpu, device):
         top = probes.hessian(subject, examples=None, eigenvalues=1, samples=0, **options)["eigenvalues"][0]
         s = probes.nonuniformity(subject, examples=10, orders=[2], method="hessian", **options)["s"]["2"]["value"]
-        found.append((top, s))
-    for what, mine, theirs in zip(("lambda_max", "s_2"), found[1], found[0], strict=True):
-        off = abs(mine - theirs) / abs(theirs)
-        yield Check(f"{what} of {net.label}", f"{theirs:.9g} to {PROBED:g}", f"{mine:.9g}", off <= PROBED)
+        results.append((top, s))
+    for what, value, expected in zip(("lambda_max", "s_2"), results[1], results[0], strict=True):
+        off = abs(value - expected) / abs(expected)
+        yield Check(f"{what} of {net.label}", f"{expected:.9g} to {PROBED:g}", f"{value:.9g}", off <= PROBED)
 
 
 def nccl(bed: Bed) -> Iterator[Row]:
-    """Check a run by Lightning's strategy for several processes, where nccl does every sum, broadcast and gather."""
+    """Check a run with Lightning's strategy for several processes, in which nccl carries out all communication."""
     yield from isolated(_joined, bed)
 
 
@@ -185,31 +186,31 @@ def _joined(bed: Bed) -> Iterator[Check]:
         weight = nn.Parameter(torch.ones(1000, device=bed.device))
         weight.grad = torch.rand(1000, device=bed.device)
         before = weight.grad.clone()
-        Ranks(0).sum_all([weight])  # with a span of 1, `sum_all` would skip the sum over one rank
+        Ranks(0).sum_all([weight])  # with a span of 1, `sum_all` would skip a sum over a single rank
         same = torch.equal(weight.grad, before)
         yield Check(f"gradients summed by {backend}", "as they were", "as they were" if same else "changed", same)
     finally:
         dist.destroy_process_group()
-        for name in {*os.environ} - known:  # Lightning's strategy for several processes leaves some
+        for name in {*os.environ} - known:  # set by Lightning's strategy
             del os.environ[name]
 
 
 def figure8(bed: Bed) -> Iterator[Check]:
-    """Check the commands that sweep and draw figure 8 at smoke scale; on a card all of its runs, as stacks."""
-    how, runs = ["trainer=gpu", "hydra/launcher=stack"], 36
+    """Check the commands that sweep and draw figure 8 at smoke scale; on a GPU all of its runs, as stacks."""
+    overrides, runs = ["trainer=gpu", "hydra/launcher=stack"], 36
     if bed.rehearsal:
-        how, runs = ["trainer=cpu", "hydra/launcher=basic", "epochs=1", "data.train_size=200"], 8
-        how += ["model.width=2,4", "ascent.rho=0,0.1", "seed=0,1"]
+        overrides, runs = ["trainer=cpu", "hydra/launcher=basic", "epochs=1", "data.train_size=200"], 8
+        overrides += ["model.width=2,4", "ascent.rho=0,0.1", "seed=0,1"]
     figure, root = "figure=fig8/smoke", bed.folder / "figure"
-    # Single runs, which go on if a stack cannot, take longer than planned; a program that hangs must end.
-    commands.seconds("train", "-m", figure, *how, f"root={root}", limit=3 * bed.left)
+    # If runs cannot be stacked, single runs take longer than planned; but a program that hangs must end.
+    commands.seconds("train", "-m", figure, *overrides, f"root={root}", limit=3 * bed.left)
     commands.seconds("draw", figure, f"root={root}")
     report = json.loads((root / "fig8" / "smoke" / "fig8.json").read_text(encoding="utf-8"))
     done = [records.parse(path.read_text(encoding="utf-8")) for path in root.glob(f"runs/*/{records.RECORD}")]
-    where = devices.name(bed.device)
-    right = [record for record in done if record.device == where and record.status == "done"]
+    name = devices.name(bed.device)
+    right = [record for record in done if record.device == name and record.status == "done"]
     steppers = ", ".join(sorted({record.stepper for record in right}))
     verdicts = ", ".join(verdict["answer"] for verdict in report["verdicts"])
-    came = f"{len(right)} runs done on {where} ({steppers}); drawn: {verdicts}"
+    came = f"{len(right)} runs done on {name} ({steppers}); drawn: {verdicts}"
     holds = len(right) == runs and bool(verdicts)
     yield Check("figure 8 at smoke scale, swept and drawn", f"{runs} runs done", came, holds)

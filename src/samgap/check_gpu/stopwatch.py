@@ -13,15 +13,15 @@ from pytorch_lightning.callbacks import Callback
 from samgap.check_gpu.bed import Bed
 from samgap.training.run import run
 
-WARM = 2  # samples that are dropped, in which libraries choose kernels
+WARM = 2  # number of first samples that are dropped, in which libraries choose kernels
 
 
 class Enough(Exception):
-    """Ends a run from inside, when its measurement is complete."""
+    """Raised inside a run to end it when its measurement is complete."""
 
 
 def timed(call: Callable[[], object], wait: Callable[[], object], seconds: float) -> list[float]:
-    """Measure the seconds of a call repeatedly; a sample has enough calls to be long for the clock."""
+    """Measure the seconds of a call for `seconds`, in samples of 10 ms or more; `wait` waits for the device."""
     taken: list[float] = []
     calls, until = 1, float("inf")
     while len(taken) < WARM + 3 or time.perf_counter() < until:
@@ -40,7 +40,7 @@ class Steps(Callback):
     """Calls `_after` after each step of a run."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wrap the step."""
+        """Wrap the stepper's step."""
         task: Any = pl_module
         inner = task.stepper.step
 
@@ -52,18 +52,18 @@ class Steps(Callback):
         task.stepper.step = step
 
     def _after(self, full: bool) -> None:
-        """Act after a step. `full` is False for the smaller, last batch of an epoch."""
+        """Called after each step. `full` is False for a smaller last batch of an epoch."""
 
 
 class Stopwatch(Steps):
-    """Measures the seconds of a step inside a run, with its loop and callbacks but without the time between epochs.
+    """Measures the seconds of a step inside a run, including loop and callbacks, without the time between epochs.
 
-    It waits for the device only every few steps, since a wait in each step would leave the device idle.
+    It waits for the device only at the end of a sample, since a wait in each step would leave the device idle.
     """
 
     def __init__(self, bed: Bed, seconds: float) -> None:
         self.wait, self.seconds, self.until = bed.wait, seconds, float("inf")
-        self.every = 0.002 if bed.rehearsal else 0.05  # seconds of a sample
+        self.every = 0.002 if bed.rehearsal else 0.05  # shortest duration of a sample in seconds
         self.taken: list[float] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,7 +82,7 @@ class Stopwatch(Steps):
         self.since, self.steps = time.perf_counter(), 0
 
     def _sample(self, steps: int) -> None:
-        """End a sample, and start another if there are too few. `steps` is the length of the sample."""
+        """End a sample of `steps` steps; start another, or raise `Enough`."""
         self.wait()
         now = time.perf_counter()
         self.taken.append((now - self.since) / steps)
@@ -99,7 +99,7 @@ class Stopwatch(Steps):
 
 
 def step_seconds(bed: Bed, config: dict[str, Any], seconds: float, *callbacks: Callback) -> list[float]:
-    """Return samples of the seconds of a step in a run of this config."""
+    """Return samples of the seconds of a step in a run of this config, measured for `seconds`."""
     watch = Stopwatch(bed, seconds)
     with tempfile.TemporaryDirectory(dir=bed.folder) as folder, contextlib.suppress(Enough):
         run(config, Path(folder), callbacks=[*callbacks, watch])

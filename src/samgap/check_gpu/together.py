@@ -1,4 +1,4 @@
-"""Several runs at once on one card, each a process: how many make the sweep of figure 7 fastest."""
+"""Speed of several runs at once on one GPU, each in its own process: with how many is the sweep of figure 7 fastest?"""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ DAEMON = "nvidia-cuda-mps-control"
 
 
 class Gate(Steps):
-    """Takes steps for as many seconds as the other end of a pipe sends, and sends back how many it took."""
+    """Runs for the seconds that it receives from a pipe, then sends (steps, seconds), repeatedly; None ends the run."""
 
     def __init__(self, pipe: Any, bed: Bed) -> None:
         self.pipe, self.wait = pipe, bed.wait
@@ -40,8 +40,13 @@ class Gate(Steps):
             self.until = self.since + seconds
 
 
+def packing(bed: Bed) -> Iterator[Speed]:
+    """Time runs of figure 7 that share the GPU."""
+    yield from _packed(bed, {}, "")
+
+
 def mps(bed: Bed) -> Iterator[Speed]:
-    """Time them under NVIDIA's MPS, which runs kernels of several processes side by side, with our own daemon."""
+    """Time the same runs under NVIDIA's MPS, which runs kernels of several processes at the same time."""
     if bed.rehearsal or not (daemon := shutil.which(DAEMON)):
         raise LeftOut(f"there is no {DAEMON} here")
     with tempfile.TemporaryDirectory() as folder:
@@ -52,13 +57,12 @@ def mps(bed: Bed) -> Iterator[Speed]:
         with optional("MPS"):
             subprocess.run([daemon, "-d"], env=environment, check=True, timeout=20)
             try:
-                yield from packing(bed, places, ", under MPS")
+                yield from _packed(bed, places, ", under MPS")
             finally:
                 subprocess.run([daemon], input="quit\n", text=True, env=environment, check=False, timeout=20)
 
 
-def packing(bed: Bed, environment: dict[str, str] | None = None, how: str = "") -> Iterator[Speed]:
-    """Time runs of figure 7 that share the card."""
+def _packed(bed: Bed, environment: dict[str, str], suffix: str) -> Iterator[Speed]:
     counts = COUNTS[:2] if bed.rehearsal else COUNTS
     nets = (Net("mlp", 0.1, 28, 8),) if bed.rehearsal else (Net("mlp", 0.1, 28), Net("mlp", 10, 28))
     configs = [bed.endless(net, 0.1, "32-true") for net in nets]
@@ -66,28 +70,28 @@ def packing(bed: Bed, environment: dict[str, str] | None = None, how: str = "") 
     pipes, workers = [], []
     try:
         for _ in range(counts[-1]):
-            here, there = CONTEXT.Pipe()
-            workers.append(CONTEXT.Process(target=_work, args=(there, bed, configs, environment or {}), daemon=True))
+            pipe, other_end = CONTEXT.Pipe()
+            workers.append(CONTEXT.Process(target=_work, args=(other_end, bed, configs, environment), daemon=True))
             workers[-1].start()
-            there.close()
-            pipes.append(here)
+            other_end.close()
+            pipes.append(pipe)
         total = dict.fromkeys(counts, 0.0)  # seconds of a step, summed over the nets
         alone = 0.0
         for net in nets:
             for pipe in pipes:
                 receive(pipe)
-            _passed(pipes, 0.01 if bed.rehearsal else 0.3)  # warm-up: libraries choose their kernels
+            _rate(pipes, 0.01 if bed.rehearsal else 0.3)  # warm-up: libraries choose their kernels
             for count in counts:
-                rate = _passed(pipes[:count], 0.05 if bed.rehearsal else 1.5)
+                rate = _rate(pipes[:count], 0.05 if bed.rehearsal else 1.5)
                 total[count] += 1 / rate
-                what = f"SAM step, {net.label}, {count} at once{how}"
+                what = f"SAM step, {net.label}, {count} at once{suffix}"
                 alone = rate if count == 1 else alone
                 row = Speed(what, "32-true", 1 / rate, 1, 0.0, images=net.batch_size * rate)
                 yield row if count == 1 else replace(row, against="one run", ratio=alone / rate)
             for pipe in pipes:
                 pipe.send(None)
         best = min(total, key=total.__getitem__)
-        what = f"figure 7: best is hydra.launcher.gpus_per_run={1 / best:g}{how}"
+        what = f"figure 7: best is hydra.launcher.gpus_per_run={1 / best:g}{suffix}"
         yield Speed(what, "32-true", total[best], 1, 0.0, against="gpus_per_run=1", ratio=total[best] / total[1])
     finally:
         for worker in workers:
@@ -95,7 +99,7 @@ def packing(bed: Bed, environment: dict[str, str] | None = None, how: str = "") 
             worker.join()
 
 
-def _passed(pipes: list[Any], seconds: float) -> float:
+def _rate(pipes: list[Any], seconds: float) -> float:
     """Return the steps per second of all runs together."""
     for pipe in pipes:
         pipe.send(seconds)
@@ -103,7 +107,7 @@ def _passed(pipes: list[Any], seconds: float) -> float:
 
 
 def _work(pipe: Any, bed: Bed, configs: list[dict[str, Any]], environment: dict[str, str]) -> None:
-    os.environ.update(environment)  # before this process uses the card
+    os.environ.update(environment)  # before this process uses the GPU
     for config in configs:
         with tempfile.TemporaryDirectory(dir=bed.folder) as folder:
             try:

@@ -15,7 +15,7 @@ from samgap.conformance.suite import Row, examine
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     parser = console.parser(
         "samgap.conformance", __doc__, "samgap.optim.sam:SAM", "pytorch_optimizer:SAM",
         "package.module:MySAM --own '{\"alpha\": 0.1}' --json",
@@ -25,13 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ascent", choices=ASCENTS, default="sam", help="what eps should be (default: rho g / |g|)")
     parser.add_argument("--own", type=_own, default="{}", help="further arguments of the class, as JSON")
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        subject = subject_for(given.target, given.ascent, given.own, given.adapter)
+        subject = subject_for(options.target, options.ascent, options.own, options.adapter)
     except ValueError as error:
         parser.error(str(error))
     rows = examine(subject)
-    print(_json(subject, rows) if given.json else _table(subject, rows))
+    print(_json(subject, rows) if options.json else _table(subject, rows))
     return int(any(row.verdict == "fails" for row in rows))
 
 

@@ -1,4 +1,4 @@
-"""Adapters: how to construct and step an optimizer of one style."""
+"""Adapters: how to construct an optimizer of one style, and how to take a step with it."""
 
 import importlib
 import inspect
@@ -17,12 +17,12 @@ Closure = Callable[[], Tensor]  # clears the gradients, computes loss and gradie
 class Adapter(ABC):
     """How to use optimizers of one style. For another style, write an adapter and pass --adapter module:Class."""
 
-    between = True  # whether the class runs the second pass itself, and so can clean up after an error
+    runs_passes = True  # whether the class calls the closure for the second pass itself, and can handle its errors
 
     def make(
         self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
     ) -> Any:
-        """An optimizer of `kind`: `SAM(base_optimizer, rho=..., module=net)`, the net only if there is a place for it.
+        """Construct an optimizer: `SAM(base_optimizer, rho=..., module=net)`, without net if the class takes none.
 
         Args:
             kind: the class under test.
@@ -30,7 +30,7 @@ class Adapter(ABC):
             base: class of the base optimizer; `options` are its arguments.
             groups: parameter groups.
             rho: radius of the ascent.
-            own: further arguments of `kind`.
+            own: further keyword arguments of `kind`.
         """
         names = inspect.signature(kind).parameters
         nets = {name: net for name in ("module", "model", "net") if name in names}
@@ -38,11 +38,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def step(self, optimizer: Any, closure: Closure) -> Any:
-        """Take one whole step; return what the optimizer returns."""
+        """Take one complete step, with both passes; return what the optimizer returns."""
 
 
 class WrapperClosure(Adapter):
-    """A base optimizer, and `step(closure)` calls the closure for both passes."""
+    """`SAM(base_optimizer, rho=...)`, and `step(closure)` calls the closure for both passes."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
@@ -50,9 +50,9 @@ class WrapperClosure(Adapter):
 
 
 class WrapperTwoStep(Adapter):
-    """A base optimizer, and `first_step()` and `second_step()`, each after a backward pass."""
+    """`SAM(base_optimizer, rho=...)`, and `first_step()` and `second_step()`, each after a backward pass."""
 
-    between = False
+    runs_passes = False
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
@@ -63,7 +63,7 @@ class WrapperTwoStep(Adapter):
 
 
 class ParamsClosure(WrapperClosure):
-    """`SAM(params, Base, rho=..., **base_options)`, and a closure for both passes."""
+    """`SAM(params, Base, rho=..., **base_options)`, and `step(closure)` calls the closure for both passes."""
 
     def make(
         self, kind: type, net: nn.Module, base: type[Optimizer], groups: Dicts, rho: float, own: Own, **options: Any
@@ -73,7 +73,7 @@ class ParamsClosure(WrapperClosure):
 
 
 class ParamsBackwardClosure(ParamsClosure):
-    """The same, and a backward pass, then a closure for the second pass."""
+    """The same constructor; a backward pass, then `step(closure)` calls the closure for the second pass."""
 
     def step(self, optimizer: Any, closure: Closure) -> Any:
         """See `Adapter`."""
@@ -82,7 +82,7 @@ class ParamsBackwardClosure(ParamsClosure):
 
 
 class ParamsTwoStep(WrapperTwoStep):
-    """The same, and two calls."""
+    """The same constructor, and `first_step()` and `second_step()`, each after a backward pass."""
 
     make = ParamsClosure.make
 
@@ -97,26 +97,26 @@ ADAPTERS: dict[str, type[Adapter]] = {
 
 
 def load(path: str) -> type:
-    """The class at "package.module:Class".
+    """Import and return the class at "package.module:Class".
 
     Raises:
         ValueError: there is no such class, or its import fails.
     """
     module, _, name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # the module is arbitrary code
+        kind = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # importing runs arbitrary code
         raise ValueError(
             f"expected package.module:Class of a module that Python finds, and {path!r} cannot be imported "
             f"({line(error)})."
         ) from error
-    if not isinstance(found, type):
+    if not isinstance(kind, type):
         raise ValueError(f"expected package.module:Class, and {path!r} is no class.")
-    return found
+    return kind
 
 
 def adapter(name: str) -> Adapter:
-    """The adapter with this name, or at this path.
+    """Return an adapter with this name in `ADAPTERS`, or of the class at this path.
 
     Raises:
         ValueError: there is no such adapter, or it cannot be constructed without arguments.
@@ -124,15 +124,15 @@ def adapter(name: str) -> Adapter:
     kind = ADAPTERS.get(name)
     if kind is None and ":" not in name:
         raise ValueError(f"expected an adapter ({', '.join(ADAPTERS)}, or package.module:Class), got {name!r}.")
-    found = kind or load(name)
-    if not issubclass(found, Adapter):
+    kind = kind or load(name)
+    if not issubclass(kind, Adapter):
         raise ValueError(f"expected an adapter, and {name!r} is no samgap.conformance.adapters.Adapter.")
     try:
-        return found()
+        return kind()
     except Exception as error:
         raise ValueError(f"expected an adapter, and {name!r} cannot be made ({line(error)}).") from error
 
 
 def line(error: BaseException) -> str:
-    """Return an error in one line."""
+    """Return the type and the message of an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

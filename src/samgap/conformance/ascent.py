@@ -1,4 +1,4 @@
-"""The ascent: its direction and length, and what must not change them."""
+"""Checks of the ascent: its direction and length, and what must not affect them."""
 
 import torch
 from torch.nn import functional as F
@@ -10,7 +10,7 @@ from samgap.conformance.subject import Subject
 
 @register("first pass", "at the weights as they are")
 def first_pass(subject: Subject) -> Outcome:
-    """There are two passes, and the first is at w."""
+    """There are two passes, and the first one is at w."""
     net = Quadratic()
     step = observe(subject, net, net)
     moved = norm([a - b for a, b in zip(step.passes[0], step.before, strict=True)])
@@ -29,7 +29,7 @@ def direction(subject: Subject) -> Outcome:
 
 @register("one norm over all groups", "|eps| = 0.1 over two groups")
 def all_groups(subject: Subject) -> Outcome:
-    """A separate norm for each tensor or group would give a longer eps."""
+    """Normalizing each tensor or group separately would give a longer eps."""
     normalized(subject)
     net = Quadratic()
     groups = [{"params": [net.weight]}, {"params": [net.bias], "lr": 0.2}]
@@ -38,7 +38,7 @@ def all_groups(subject: Subject) -> Outcome:
 
 @register("a small gradient", "|eps| = 0.1 at |g| = 1e-6, to 1 %")
 def small_gradient(subject: Subject) -> Outcome:
-    """A constant added to the norm would shrink eps in nets that interpolate."""
+    """A constant added to the norm would shrink eps near interpolation, where gradients are small."""
     normalized(subject)
     net = Quadratic()
     factor = 1e-6 / norm(observe(subject, net, net).gradients[0])
@@ -57,7 +57,7 @@ def zero_gradient(subject: Subject) -> Outcome:
 
 @register("weight decay", "no part in eps")
 def weight_decay(subject: Subject) -> Outcome:
-    """Near interpolation, weight decay would dominate the direction."""
+    """Near interpolation, weight decay would dominate the direction of the ascent."""
     net = Quadratic()
     plain = observe(subject, net, net).eps
     decayed = observe(subject, net, net, weight_decay=100.0).eps

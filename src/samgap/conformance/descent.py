@@ -1,4 +1,4 @@
-"""Restoring the weights and the descent step; with rho = 0 a step must be the base's."""
+"""Checks of restoring the weights and of the descent step; with rho = 0 a step must equal the base's."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def returned(subject: Subject) -> Outcome:
 @register("rho = 0 with Adam", "the base, bit for bit", noisy=False, adam=True)
 @register("rho = 0", "the base, bit for bit (SGD)", noisy=False, adam=False)
 def zero(subject: Subject, *, noisy: bool, adam: bool) -> Outcome:
-    """SGD has momentum and weight decay; statistics are updated once, with one dropout mask."""
+    """SGD has momentum and weight decay; both passes share a dropout mask, and statistics are updated once."""
     plain, wrapped = layers(noisy=noisy), layers(noisy=noisy)
     options: dict[str, Any] = {"lr": 0.01} if adam else {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
     base: type[SGD] | type[Adam] = Adam if adam else SGD

@@ -1,4 +1,4 @@
-"""Fixtures of the checks: small nets and batches, and a recorded step."""
+"""Small nets and batches for the checks, and the record of a step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ RHO = 0.1
 
 
 class Unexpected(Exception):
-    """A check cannot go on; the message says what happened instead."""
+    """A check cannot continue; the message says what happened instead of the expected."""
 
 
 class Spy(SGD):
@@ -24,7 +24,7 @@ class Spy(SGD):
     seen: list[tuple[list[Tensor], float]]
 
     def step(self, closure: Any = None) -> Any:
-        """As SGD."""
+        """Record, then step as SGD."""
         weights = [w.detach().clone() for group in self.param_groups for w in group["params"]]
         type(self).seen.append((weights, self.param_groups[0]["lr"]))
         return super().step(closure)
@@ -34,13 +34,13 @@ class Spy(SGD):
 class Step:
     """The record of one step."""
 
-    before: list[Tensor]
+    before: list[Tensor]  # weights
     passes: list[list[Tensor]]  # weights in each pass
-    gradients: list[list[Tensor]]  # after each pass, of the weights that have one
-    losses: list[float]
+    gradients: list[list[Tensor]]  # gradients after each pass, of the weights that have one
+    losses: list[float]  # of each pass
     seen: list[list[Tensor]]  # weights at each step of the base
-    after: list[Tensor]
-    returned: Any
+    after: list[Tensor]  # weights
+    returned: Any  # return value of the optimizer
 
     @property
     def second(self) -> list[Tensor]:
@@ -52,11 +52,11 @@ class Step:
     @property
     def eps(self) -> list[Tensor]:
         """The perturbation: weights in the second pass minus the weights before."""
-        return [there - here for there, here in zip(self.second, self.before, strict=True)]
+        return [perturbed - weight for perturbed, weight in zip(self.second, self.before, strict=True)]
 
 
 def observe(subject: Subject, net: nn.Module, loss: Callable[[], Tensor], rho: float = RHO, **options: Any) -> Step:
-    """Make an optimizer for `net` and record one step. `options` are the base's; the default rate is 0."""
+    """Make an optimizer for `net` and record one step. `options` are the base's; the default learning rate is 0."""
     Spy.seen = []
     optimizer = subject.make(net, Spy, rho, **({"lr": 0.0} | options))
     weights = list(net.parameters())
@@ -92,27 +92,27 @@ def advance(subject: Subject | None, optimizer: Any, loss: Callable[[], Tensor])
 
 
 def generator(seed: int) -> torch.Generator:
-    """A generator on the default device."""
+    """Return a generator on the default device."""
     return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
 def copies(weights: list[Any]) -> list[Tensor]:
-    """Detached copies."""
+    """Return detached copies."""
     return [w.detach().clone() for w in weights]
 
 
 def norm(tensors: list[Tensor]) -> float:
-    """L2 norm over all tensors together, in float64."""
+    """Return the L2 norm over all tensors together, computed in float64."""
     return float(torch.cat([t.detach().double().flatten() for t in tensors]).norm())
 
 
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
-    """Whether tensors are equal bit for bit."""
+    """Return whether tensors are equal bit for bit."""
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 class Quadratic(nn.Module):
-    """L(w) = w' A w / 2 in float64; w consists of two parameters of two and three numbers."""
+    """L(w) = w' A w / 2 in float64; w consists of a parameter of two and one of three numbers."""
 
     def __init__(self, scale: float = 1.0, at_minimum: bool = False) -> None:
         super().__init__()
@@ -123,34 +123,34 @@ class Quadratic(nn.Module):
         self.weight, self.bias = nn.Parameter(w[:2].clone()), nn.Parameter(w[2:].clone())
 
     def forward(self) -> Tensor:
-        """L."""
+        """Return L, a scalar."""
         w = torch.cat([self.weight, self.bias])
         return 0.5 * w @ self.matrix @ w
 
 
 def module(**weights: Tensor) -> Any:
-    """A module with these parameters and nothing else."""
-    made = nn.Module()
+    """Return a module with these parameters and nothing else."""
+    net = nn.Module()
     for name, weight in weights.items():
-        made.register_parameter(name, nn.Parameter(weight))
-    return made
+        net.register_parameter(name, nn.Parameter(weight))
+    return net
 
 
 def layers(*, noisy: bool) -> Any:
-    """A small classifier. If noisy, it has batch norm and dropout, which a second pass may disturb."""
+    """Return a small classifier; if noisy, with batch norm and dropout, which a second pass may disturb."""
     torch.manual_seed(0)
     extra = [nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3)] if noisy else [nn.ReLU()]
     return nn.Sequential(nn.Linear(6, 16), *extra, nn.Linear(16, 3))
 
 
 def batch(number: int, size: int = 12) -> tuple[Tensor, Tensor]:
-    """Inputs (size, 6) and labels (size,)."""
+    """Return inputs (size, 6) and labels (size,)."""
     draw = generator(number)
     return torch.randn(size, 6, generator=draw), torch.randint(0, 3, (size,), generator=draw)
 
 
 def train(subject: Subject | None, net: nn.Module, optimizer: Any, steps: int, first: int = 0) -> None:
-    """Train on batches `first` to `first + steps`; see `advance`."""
+    """Train on batches `first` to `first + steps - 1`; see `advance`."""
     for step in range(first, first + steps):
         x, y = batch(step)
         advance(subject, optimizer, lambda x=x, y=y: F.cross_entropy(net(x), y))  # type: ignore[misc]

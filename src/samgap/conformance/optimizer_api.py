@@ -1,4 +1,4 @@
-"""The API of torch optimizers: checkpoints, schedulers, parameter groups, deep copies."""
+"""Checks of the API of torch optimizers: checkpoints, schedulers, parameter groups, deep copies."""
 
 import copy
 import warnings
@@ -15,7 +15,7 @@ from samgap.conformance.subject import Subject
 
 @register("momentum in state_dict", "3 steps, save, load, 3 steps = 6 steps")
 def momentum(subject: Subject) -> Outcome:
-    """A resumed run without momentum differs."""
+    """A run that is resumed without its momentum differs."""
     options: dict[str, Any] = {"lr": 0.1, "momentum": 0.9}
     straight, first, second = (layers(noisy=False) for _ in range(3))
     train(subject, straight, subject.make(straight, SGD, RHO, **options), 6)

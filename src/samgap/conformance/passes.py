@@ -1,4 +1,4 @@
-"""Side effects of a second pass: on statistics, dropout, autocast, unused parameters, and after errors."""
+"""Checks of side effects of a second pass: on statistics, dropout, autocast, unused parameters, and after errors."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ def statistics(subject: Subject) -> Outcome:
 
 @register("batch norm goes on", "statistics move in the next step too")
 def statistics_go_on(subject: Subject) -> Outcome:
-    """A momentum set to 0 and not restored would freeze them."""
+    """If batch norm's momentum were set to 0 and not restored, its statistics would stay constant."""
     net = layers(noisy=True)
     optimizer = subject.make(net, SGD, 0.1, lr=0.1)
     train(subject, net, optimizer, 1)
@@ -65,8 +65,8 @@ def autocast(subject: Subject) -> Outcome:
     x = torch.ones(4, 8)
     with torch.autocast(x.device.type, dtype=torch.bfloat16):
         step = observe(subject, net, lambda: net(x).float().square().mean(), rho=5.0)
-    here, there = step.losses
-    return Outcome(f"loss {here:.3g}, then {there:.3g}", there > here)
+    first, second = step.losses
+    return Outcome(f"loss {first:.3g}, then {second:.3g}", second > first)
 
 
 @register("a parameter that has no gradient", "stays where it is")
@@ -90,8 +90,8 @@ def dropped(subject: Subject) -> Outcome:
 
 @register("an error in pass 2", "leaves the weights as they were")
 def error(subject: Subject) -> Outcome:
-    """Causes are out of memory, Ctrl-C, or a bad batch."""
-    if not subject.style.between:
+    """Possible causes are lack of memory, Ctrl-C, or a bad batch."""
+    if not subject.style.runs_passes:
         raise NotApplicable("the caller runs pass 2")
     net = layers(noisy=True)
     optimizer = subject.make(net, SGD, 0.3, lr=0.1)
@@ -111,10 +111,10 @@ def error(subject: Subject) -> Outcome:
 
 @register("a gradient of inf or nan", "the base steps from the weights as they were")
 def not_finite(subject: Subject) -> Outcome:
-    """Subtracting eps would leave nan; a copy restores the weights."""
-    came = []
+    """Subtracting eps would leave nan; only a copy can restore the weights."""
+    restored = []
     for value in (float("inf"), float("nan")):
         net = module(weight=torch.ones(3))
         step = observe(subject, net, lambda net=net, value=value: (net.weight * value).sum())  # type: ignore[misc]
-        came.append(all(same(weights, step.before) for weights in step.seen))
-    return Outcome(", ".join("as they were" if kept else "lost" for kept in came), all(came))
+        restored.append(all(same(weights, step.before) for weights in step.seen))
+    return Outcome(", ".join("as they were" if kept else "lost" for kept in restored), all(restored))

@@ -16,9 +16,9 @@ class NotApplicable(Exception):
 
 
 class Outcome(NamedTuple):
-    """The outcome of a check: what came, and whether that is right."""
+    """The outcome of a check."""
 
-    came: str
+    came: str  # what was found, in words
     holds: bool
 
 
@@ -26,29 +26,29 @@ Check = Callable[..., Outcome]  # of a subject, and the arguments that `register
 
 
 class Property(NamedTuple):
-    """A property of SAM: its name, the requirement, the module that has its check, and the check."""
+    """A property of SAM and its check."""
 
     name: str
-    wanted: str
-    chapter: str
+    wanted: str  # the requirement, in words
+    chapter: str  # name of the module that has the check
     check: Callable[[Subject], Outcome]
 
 
 CHECKS: list[Property] = []
 
 
-def register(name: str, what: str, **fixed: Any) -> Callable[[Check], Check]:
-    """Add the decorated check to `CHECKS`, with these arguments. Of several decorators the lowest comes first."""
+def register(name: str, wanted: str, **fixed: Any) -> Callable[[Check], Check]:
+    """Add the decorated check to `CHECKS`, with `fixed` arguments; of several decorators, the lowest is added first."""
 
     def add(check: Check) -> Check:
-        CHECKS.append(Property(name, what, check.__module__, partial(check, **fixed)))
+        CHECKS.append(Property(name, wanted, check.__module__, partial(check, **fixed)))
         return check
 
     return add
 
 
 def expected(subject: Subject, gradients: list[Tensor], rho: float) -> list[Tensor]:
-    """The correct eps, by the formula of the subject's ascent."""
+    """Return the correct eps, by the formula of the subject's ascent."""
     formula = ASCENTS[subject.ascent]
     if formula is None:
         raise NotApplicable("no closed form given (--ascent)")
@@ -56,11 +56,11 @@ def expected(subject: Subject, gradients: list[Tensor], rho: float) -> list[Tens
 
 
 def normalized(subject: Subject) -> None:
-    """Leave a check of |eps| = rho if the subject does not normalize its ascent."""
+    """Skip a check of |eps| = rho, by raising `NotApplicable`, if the subject does not normalize its ascent."""
     if subject.ascent != "sam":
         raise NotApplicable("|eps| is not promised to be rho")
 
 
-def close(came: float, target: float, tolerance: float = EXACT) -> Outcome:
-    """Whether a number equals another up to a relative tolerance."""
-    return Outcome(f"{came:.6g}", abs(came - target) <= tolerance * abs(target))
+def close(value: float, target: float, tolerance: float = EXACT) -> Outcome:
+    """Return whether a number equals `target` up to a relative tolerance."""
+    return Outcome(f"{value:.6g}", abs(value - target) <= tolerance * abs(target))

@@ -1,4 +1,4 @@
-"""Several processes: two on this machine train one net with DistributedDataParallel (gloo)."""
+"""Checks with several processes: two on this machine train one net with DistributedDataParallel (gloo)."""
 
 import contextlib
 import multiprocessing
@@ -25,13 +25,13 @@ COUNT, STEPS = 2, 20
 def ranks_agree(subject: Subject, *, local: bool) -> Outcome:
     """Train on different examples in each process; count the weights that differ at the end.
 
-    DDP averages gradients and never weights, so inexact restoring makes processes with an eps of their own diverge.
+    DDP averages gradients and never weights. So if processes have different eps, inexact restoring makes them diverge.
 
     Args:
-        subject: each process makes its own optimizer.
-        local: whether pass 1 does not average, so that each process has its own ascent.
+        subject: the class; each process makes its own optimizer.
+        local: do not average gradients in pass 1, so that each process has its own ascent.
     """
-    # The fork server imports slow modules once; the first optimizer imports torch._dynamo.
+    # Import slow modules only once, in the fork server; the first optimizer imports torch._dynamo.
     multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
     with tempfile.TemporaryDirectory() as folder:
         processes.start_processes(_train, (subject, local, folder), COUNT, start_method="forkserver")  # type: ignore[attr-defined, no-untyped-call]
@@ -44,7 +44,7 @@ def _train(rank: int, subject: Subject, local: bool, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=COUNT)
     net = layers(noisy=False)
-    covered = DistributedDataParallel(net)
+    wrapped = DistributedDataParallel(net)
     optimizer = subject.make(net, SGD, 0.3, lr=0.1, momentum=0.9)
     for step in range(STEPS):
         x, y = batch(step * COUNT + rank)
@@ -53,9 +53,8 @@ def _train(rank: int, subject: Subject, local: bool, folder: str) -> None:
         def closure(x: Tensor = x, y: Tensor = y, calls: list[bool] = calls) -> Tensor:
             calls.append(True)
             optimizer.zero_grad()
-            alone = covered.no_sync() if local and len(calls) == 1 else contextlib.nullcontext()
-            with alone:
-                loss = F.cross_entropy(covered(x), y)
+            with wrapped.no_sync() if local and len(calls) == 1 else contextlib.nullcontext():
+                loss = F.cross_entropy(wrapped(x), y)
                 loss.backward()  # type: ignore[no-untyped-call]
             return loss
 

@@ -1,4 +1,4 @@
-"""The class under test: how to construct it, how to step it, and its correct ascent."""
+"""The class under test, its adapter, and its correct ascent."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ def _normalized(gradients: list[Tensor], rho: float) -> list[Tensor]:
     return [rho * g / norm for g in gradients]
 
 
-# The correct eps for gradients at w and rho; "other" skips the checks that need it.
+# Name -> the correct eps as a function of the gradients at w and rho; "other" skips the checks that need it.
 ASCENTS: dict[str, Callable[[list[Tensor], float], list[Tensor]] | None] = {
     "sam": _normalized,
     "unnormalized": lambda gradients, rho: [rho * g for g in gradients],
@@ -27,12 +27,12 @@ ASCENTS: dict[str, Callable[[list[Tensor], float], list[Tensor]] | None] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A class with its adapter, as plain values that other processes can use."""
+    """A class with its adapter, as plain values that can be sent to other processes."""
 
     target: str  # "package.module:Class"
     adapter: str  # a key of ADAPTERS, or "package.module:Class"
-    ascent: str = "sam"
-    own: Mapping[str, Any] = field(default_factory=dict)
+    ascent: str = "sam"  # a key of ASCENTS
+    own: Mapping[str, Any] = field(default_factory=dict)  # further keyword arguments of the class
 
     @property
     def kind(self) -> type:
@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def style(self) -> Adapter:
-        """Its adapter."""
+        """The adapter of the class."""
         return adapter(self.adapter)
 
     def make(
@@ -52,13 +52,13 @@ class Subject:
         groups: Dicts | None = None,
         **options: Any,
     ) -> Any:
-        """An optimizer over `groups`, by default all parameters of the net; `options` are the base's."""
-        every = [{"params": list(net.parameters())}]
-        return self.style.make(self.kind, net, base, groups or every, rho, own=self.own, **options)
+        """Make an optimizer over `groups`, by default all parameters of the net; `options` are the base's."""
+        groups = groups or [{"params": list(net.parameters())}]
+        return self.style.make(self.kind, net, base, groups, rho, own=self.own, **options)
 
 
 def subject_for(target: str, ascent: str, own: Own, name: str | None) -> Subject:
-    """The class with its adapter: the named one, or the first that fits its constructor, methods and a trial step.
+    """Return the class with the adapter `name`, or with the first that fits its constructor, methods and a trial step.
 
     Raises:
         ValueError: the class cannot be imported, or the adapter cannot construct or step it.
@@ -96,7 +96,7 @@ def _guesses(kind: type) -> tuple[str, ...]:
 
 
 def _passes(subject: Subject) -> int:
-    # The number of passes in one step.
+    # Return the number of passes in one step.
     net, calls = nn.Linear(2, 1), 0
     optimizer = subject.make(net, SGD, 0.05, lr=0.1)
 

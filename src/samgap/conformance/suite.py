@@ -10,18 +10,18 @@ from samgap.conformance.fixtures import Unexpected
 from samgap.conformance.properties import CHECKS, NotApplicable, Property
 from samgap.conformance.subject import Subject
 
-# Properties of a step in its order, then the others.
+# In the order of the report: parts of a step first.
 CHAPTERS = (ascent, descent, passes, optimizer_api, ranks)
-PROPERTIES = [each for chapter in CHAPTERS for each in CHECKS if each.chapter == chapter.__name__]
+PROPERTIES = [entry for chapter in CHAPTERS for entry in CHECKS if entry.chapter == chapter.__name__]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One property of one class."""
+    """The result of one property for one class."""
 
     property: str
-    wanted: str
-    came: str
+    wanted: str  # the requirement
+    came: str  # what was found
     verdict: Literal["holds", "fails", "n/a"]
 
 
@@ -30,24 +30,24 @@ def examine(subject: Subject, device: torch.device | None = None) -> list[Row]:
 
     Args:
         subject: the class.
-        device: without the checks that use several processes, since each process would need its own; None is the
-            CPU, with all checks.
+        device: device of all tensors; None is the CPU. Only None includes the checks with several processes, since on a
+            GPU each process would need its own.
     """
     if device is None:
-        return [check(subject, each) for each in PROPERTIES]
+        return [check(subject, entry) for entry in PROPERTIES]
     with device:
-        return [check(subject, each) for each in PROPERTIES if each.chapter != ranks.__name__]
+        return [check(subject, entry) for entry in PROPERTIES if entry.chapter != ranks.__name__]
 
 
-def check(subject: Subject, each: Property) -> Row:
+def check(subject: Subject, entry: Property) -> Row:
     """Check one property of a class."""
     try:
-        found = each.check(subject)
-        return Row(each.name, each.wanted, found.came, "holds" if found.holds else "fails")
+        outcome = entry.check(subject)
+        return Row(entry.name, entry.wanted, outcome.came, "holds" if outcome.holds else "fails")
     except NotApplicable as reason:
-        return Row(each.name, each.wanted, str(reason), "n/a")
-    except Unexpected as came:
-        return Row(each.name, each.wanted, str(came), "fails")
+        return Row(entry.name, entry.wanted, str(reason), "n/a")
+    except Unexpected as event:
+        return Row(entry.name, entry.wanted, str(event), "fails")
     except Exception as error:
         lines = str(error).strip().splitlines()
-        return Row(each.name, each.wanted, f"{type(error).__name__}: {lines[-1] if lines else ''}"[:80], "fails")
+        return Row(entry.name, entry.wanted, f"{type(error).__name__}: {lines[-1] if lines else ''}"[:80], "fails")

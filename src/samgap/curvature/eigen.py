@@ -17,7 +17,7 @@ from samgap.curvature.vectors import Array, Symmetric
 from samgap.errors import SettingError
 
 TOL = 1e-5
-MAXITER = 100  # restarts; ARPACK's own limit grows with P, and an operator of rounding errors alone never converges
+MAXITER = 100  # restarts; ARPACK's own limit grows with P, and an operator that is only rounding errors never converges
 KEPT = 8  # Lanczos vectors kept, in addition to 2 k
 TINY = float(np.finfo(np.float64).tiny)
 
@@ -27,29 +27,29 @@ class Eigen:
     """Eigenvalues in descending order, with their accuracy and cost."""
 
     values: tuple[float, ...]  # NaN if not found
-    residuals: tuple[float, ...]  # |A v - value v| / max(|value|, tiny) of the unit eigenvector v, NaN if not found
-    products: int  # products with the operator, including those for the residuals
+    residuals: tuple[float, ...]  # |A v - value v| / max(|value|, tiny) with the unit eigenvector v, NaN if not found
+    products: int  # number of products with the operator, including those for the residuals
     converged: bool  # whether all met the tolerance; if not, larger eigenvalues may have been missed
 
 
 def largest(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Eigen:
-    """The k largest eigenvalues by Lanczos with restarts (ARPACK).
+    """Compute the k largest eigenvalues by Lanczos with restarts (ARPACK).
 
     Args:
         operator: (P, P).
         k: number of eigenvalues, 1 to P.
         tol: relative tolerance of an eigenvalue.
-        seed: of the starting vector.
+        seed: seed of the starting vector.
         maxiter: largest number of restarts, each of at most k + 8 products.
 
     Raises:
         SettingError: k is not from 1 to P, maxiter is below 1, or a product is not finite.
     """
-    return _judged(*_lanczos(operator, k, tol, seed, maxiter), k)
+    return _with_residuals(*_lanczos(operator, k, tol, seed, maxiter), k)
 
 
 def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Array:
-    """Unit eigenvectors of the k largest eigenvalues, (P, k). The entry of largest magnitude of each is positive.
+    """Compute unit eigenvectors of the k largest eigenvalues, (P, k). The largest |entry| of each is positive.
 
     Args:
         operator, k, tol, seed, maxiter: see `largest`.
@@ -57,15 +57,15 @@ def vectors(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0,
     Raises:
         SettingError: as for `largest`; or Lanczos did not converge.
     """
-    _, values, found, converged = _lanczos(operator, k, tol, seed, maxiter)
+    _, values, columns, converged = _lanczos(operator, k, tol, seed, maxiter)
     if not converged:
         raise SettingError(
             f"Lanczos did not find {k} eigenvectors to {tol:g} in {maxiter} restarts: leave out what needs them, as "
             "probe.landscape.directions=[raw,filter] does."
         )
-    found = found[:, np.argsort(values)[::-1]]
-    signs = np.sign(found[np.abs(found).argmax(axis=0), np.arange(k)])
-    return np.asarray(found * signs)
+    columns = columns[:, np.argsort(values)[::-1]]
+    signs = np.sign(columns[np.abs(columns).argmax(axis=0), np.arange(k)])
+    return np.asarray(columns * signs)
 
 
 def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -> tuple["_Counted", Array, Array, bool]:
@@ -73,38 +73,43 @@ def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -
     if not 1 <= k <= size or maxiter < 1:
         raise SettingError(f"Wanted {k} eigenvalues of an operator that has {size}, in at most {maxiter} restarts.")
     counted = _Counted(operator)
-    if k == size:  # ARPACK cannot compute all
+    if k == size:  # ARPACK cannot compute all eigenvalues
         return counted, *np.linalg.eigh(np.stack([counted.matvec(row) for row in np.eye(size)])), True
-    # Drawn on the CPU, so that the start is the same for every device.
-    start = torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
-    converged = True
+    start, converged = _start(size, seed), True
     try:
         # The largest eigenvalues of a sharp net are well separated, and each product is a pass over the data. Half of
         # SciPy's default number of Lanczos vectors needs about half the products.
         kept = min(size, 2 * k + KEPT)
-        values, found = eigsh(counted, k=k, which="LA", tol=tol, v0=start, maxiter=maxiter, ncv=kept)
+        values, columns = eigsh(counted, k=k, which="LA", tol=tol, v0=start, maxiter=maxiter, ncv=kept)
     except ArpackNoConvergence as failed:
-        values, found, converged = failed.eigenvalues, failed.eigenvectors, False
+        values, columns, converged = failed.eigenvalues, failed.eigenvectors, False
     except ArpackError:
-        # ARPACK fails for the zero operator, the only one that maps a random start to 0.
+        # ARPACK fails for the zero operator, which is the only one that maps a random start to 0.
         if counted.largest > 0:
             raise
-        values, found = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
-    return counted, values, found, converged
+        values, columns = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
+    return counted, values, columns, converged
 
 
-def _judged(counted: "_Counted", values: Array, vectors: Array, converged: bool, k: int) -> Eigen:
+def _with_residuals(counted: "_Counted", values: Array, vectors: Array, converged: bool, k: int) -> Eigen:
     order = np.argsort(values)[::-1]
-    found, residuals = [], []
+    ordered, residuals = [], []
     for value, vector in zip(values[order], vectors.T[order], strict=True):
-        found.append(float(value))
+        ordered.append(float(value))
         residuals.append(float(np.linalg.norm(counted.matvec(vector) - value * vector)) / max(abs(value), TINY))
-    missing = [math.nan] * (k - len(found))
-    return Eigen(tuple(found + missing), tuple(residuals + missing), counted.products, converged)
+    missing = [math.nan] * (k - len(ordered))
+    return Eigen(tuple(ordered + missing), tuple(residuals + missing), counted.products, converged)
+
+
+def _start(size: int, seed: int) -> Array:
+    # Drawn on the CPU, so that the starting vector is the same for every device.
+    return np.asarray(
+        torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
+    )
 
 
 class _Counted:
-    """An operator that counts its products and keeps the largest norm among them."""
+    """An operator that counts its products and stores the largest norm of a product."""
 
     def __init__(self, operator: Symmetric) -> None:
         self.operator, self.products, self.largest = operator, 0, 0.0

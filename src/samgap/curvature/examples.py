@@ -1,6 +1,6 @@
-"""The data that curvature is measured on, in a fixed order, and a context that leaves the net unchanged.
+"""The data on which curvature is measured, in a fixed order, and a context that restores the net.
 
-N is the number of examples, B that of a block, C that of classes, or of outputs if labels are regression targets.
+There are N examples, B in a block, and C classes, or outputs if labels are regression targets.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from samgap.errors import SettingError, said
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels, mean over the B examples
 
 
-@dataclass(frozen=True, eq=False)  # tensors have no truth value
+@dataclass(frozen=True, eq=False)  # compared by identity: == of tensors is a tensor and not a bool
 class Examples:
     """Examples with inputs that are ready for the net."""
 
@@ -33,7 +33,7 @@ class Examples:
         return len(self.labels)
 
     def blocks(self, size: int, like: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The examples in order, `size` at a time, on the device and in the precision of `like`.
+        """Yield the examples in order, `size` at a time, on the device and in the precision of `like`.
 
         Raises:
             SettingError: size is below 1.
@@ -52,27 +52,27 @@ class Subject:
     net: nn.Module
     loss: Loss
     examples: Examples
-    masks: Mapping[str, Tensor] = field(default_factory=dict)  # of a sparse net, see `Coordinates.of`
+    masks: Mapping[str, Tensor] = field(default_factory=dict)  # empty for a dense net, see `Coordinates.of`
 
     def first(self, count: int | None) -> Examples:
-        """The first `count` examples; all for None.
+        """Return the first `count` examples; all for None.
 
         Raises:
-            SettingError: there are fewer.
+            SettingError: there are fewer, or `count` is not a positive whole number.
         """
-        whole = len(self.examples)
+        available = len(self.examples)
         if count is None:
             return self.examples
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= whole:
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= available:
             raise SettingError(
-                f"A probe's examples must be a number from 1 to the {whole} trained on, got {said(count)}."
+                f"A probe's examples must be a number from 1 to the {available} trained on, got {said(count)}."
             )
         return Examples(self.examples.inputs[:count], self.examples.labels[:count])
 
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Put `net` into evaluation mode; at the end, restore the mode of each module, all buffers and the random state.
+    """Put `net` into evaluation mode; at exit, restore the mode of each module, all buffers and the random state.
 
     Raises:
         SettingError: a batch norm has no running statistics, so the loss of an example would depend on its block.

@@ -14,7 +14,7 @@ from torch.func import functional_call, grad
 from samgap.curvature.examples import Examples, Loss, frozen
 from samgap.curvature.vectors import Array, Coordinates
 
-BLOCK = 500  # examples at a time; bounds memory, and changes results by rounding alone
+BLOCK = 500  # examples per forward pass; bounds memory and changes results only by rounding
 
 Parts = dict[str, Tensor]  # parameter name -> tensor of its shape
 
@@ -36,10 +36,10 @@ class Hessian:
     ) -> None:
         """
         Args:
-            net: read at each product, so do not train it in between.
+            net: its weights are read at each product, so do not train it in between.
             loss: mean over a batch.
-            examples: the N that the mean loss is over.
-            masks: of a sparse net, see `Coordinates.of`.
+            examples: the N examples of the mean loss.
+            masks: masks of a sparse net, see `Coordinates.of`.
             block: B.
 
         Raises:
@@ -49,10 +49,10 @@ class Hessian:
         self.coordinates = Coordinates.of(net, masks)
         self.shape = (self.coordinates.size, self.coordinates.size)
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
-        self.gradients = 0  # number of evaluated gradients over all examples, each of which is differentiated once
+        self.gradients = 0  # number of gradients over all examples that were computed and differentiated
 
     def matvec(self, vector: Array) -> Array:
-        """H v, (P,) to (P,)."""
+        """Return H v, (P,), for v of shape (P,)."""
         weights = self.coordinates.weights(self.net)
         like = next(iter(weights.values()))
         along = self.coordinates.split(torch.tensor(vector).to(like))
@@ -69,9 +69,9 @@ class Hessian:
 
 
 def second_derivative(function: Callable[[Parts], Tensor], weights: Parts, along: Parts) -> Parts:
-    """The Hessian of `function` at `weights`, times `along`.
+    """Return the Hessian of `function` at `weights`, times `along`.
 
-    Reverse over reverse mode: it works for every layer that has a backward pass.
+    This is reverse over reverse mode, which works for every layer that has a backward pass.
     """
 
     def slope(weights: Parts) -> Tensor:

@@ -15,15 +15,15 @@ from samgap.errors import SettingError, said
 def landscape(
     subject: Subject, *, examples: int | None, reach: float, points: int, directions: list[str], seed: int
 ) -> dict[str, Any]:
-    """Losses on a square grid around the net, for each kind of direction.
+    """Compute losses on a square grid around the net, for each kind of direction.
 
     Args:
         subject: the trained net.
         examples: number of training examples; None is all.
-        reach: half-width of the grid in both directions.
-        points: per side; odd, so that the net itself is one of them.
-        directions: some of eigen, raw, filter.
-        seed: of the directions; use the same for nets to compare.
+        reach: half the side of the grid, in units of the directions.
+        points: number per side; odd, so that the net itself is one of them.
+        directions: some of eigen, raw, filter, see `surface.directions`.
+        seed: seed of the directions; use the same for nets to compare.
 
     Raises:
         SettingError: reach is not above 0, or points is not an odd number from 3.
@@ -34,9 +34,9 @@ def landscape(
         raise SettingError(f"probe.landscape.points must be an odd number from 3, got {said(points)}.")
     part = replace(subject, examples=subject.first(examples))
     steps = np.linspace(-reach, reach, points).tolist()
-    found: dict[str, Any] = {"n": len(part.examples), "steps": steps, "surfaces": {}}
+    result: dict[str, Any] = {"n": len(part.examples), "steps": steps, "surfaces": {}}
     for kind in directions:
         losses, norms = surface(part, steps, steps, pair(part, kind, seed=seed))
         rows = [[value if math.isfinite(value) else None for value in row] for row in losses.tolist()]
-        found["surfaces"][kind] = {"losses": rows, "norms": [*norms]}
-    return found
+        result["surfaces"][kind] = {"losses": rows, "norms": [*norms]}
+    return result

@@ -1,11 +1,12 @@
 """How much the Hessians of single examples differ: the non-uniformities s_2, s_3, s_4 of arXiv 2311.17539.
 
 Let H_i be the Hessian of the loss of example i, H = mean H_i, and M_k = mean H_i^k. Then s_k is the k-th root of the
-largest eigenvalue of M_k - H^k, with the sign of that eigenvalue. s_2 is never negative; s_3 and s_4 can be if some
-H_i is indefinite. There are n examples, B in a chunk, and P live coordinates.
+absolute value of the largest eigenvalue of M_k - H^k, with the sign of that eigenvalue. s_2 is never negative; s_3 and
+s_4 can be if some H_i is indefinite. There are n examples, B in a chunk, and P live coordinates.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,25 @@ from samgap.curvature.vectors import Array
 from samgap.errors import SettingError, said
 
 ORDERS = (2, 3, 4)
-CHUNK = 16  # examples at a time, each with its own vectors; bounds memory, and changes results by rounding alone
+CHUNK = 16  # examples at a time, each with its own vectors; bounds memory and changes results only by rounding
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One s_k and the eigenvalue of which it is the root."""
+
+    order: int  # k
+    n: int  # number of examples
+    s: float
+    eigen: Eigen  # of M_k - H^k
+    gradients: int  # number of gradients over all n examples that were computed
 
 
 class Excess:
-    """M_k - H^k as a linear operator: mean H_i(..H_i v) - H(..H v).
+    """M_k - H^k as a linear operator.
 
-    It is a small difference of large terms. In float32, with |H_i| near h, an s_k below h 1e-7^(1/k) is rounding: for
-    k = 4 that is h / 50. Convert the net to float64 for smaller ones.
+    It is a small difference of large terms. In float32, if the |H_i| are about h, an s_k below h 1e-7^(1/k) is rounding
+    error; for k = 4 that is h / 56. Convert the net to float64 for smaller ones.
     """
 
     def __init__(self, hessian: Hessian, order: int, chunk: int = CHUNK) -> None:
@@ -50,18 +62,18 @@ class Excess:
 
     @property
     def gradients(self) -> int:
-        """The number of evaluated gradients over all n examples."""
+        """The number of gradients over all n examples that were computed."""
         return self._own + self.hessian.gradients
 
     def matvec(self, vector: Array) -> Array:
-        """(M_k - H^k) v, (P,) to (P,)."""
+        """Return (M_k - H^k) v, (P,), for v of shape (P,)."""
         power = vector
         for _ in range(self.order):
             power = self.hessian.matvec(power)
         return np.asarray(self.moment(vector) - power)
 
     def moment(self, vector: Array) -> Array:
-        """M_k v, (P,) to (P,)."""
+        """Return M_k v, (P,), for v of shape (P,)."""
         hessian, coordinates = self.hessian, self.hessian.coordinates
         like = next(iter(coordinates.weights(hessian.net).values()))
         along = coordinates.split(torch.tensor(vector).to(like))
@@ -78,13 +90,13 @@ class Excess:
         return np.asarray((total / len(hessian.examples)).cpu().numpy())
 
     def _by_copies(self, inputs: Tensor, labels: Tensor, along: Parts) -> Parts:
-        """The sum of H_i^k v over B examples, each with its own copy of the weights and its own vector."""
+        """Return the sum of H_i^k v over B examples, each with its own copy of the weights and its own vector."""
         hessian, coordinates = self.hessian, self.hessian.coordinates
 
-        def each(parts: Parts) -> Parts:
+        def repeated(parts: Parts) -> Parts:
             return {name: part.expand(len(labels), *part.shape) for name, part in parts.items()}
 
-        copies, vectors = each(coordinates.weights(hessian.net)), each(along)
+        copies, vectors = repeated(coordinates.weights(hessian.net)), repeated(along)
         losses = _sum_of_losses(hessian, inputs, labels)
         for _ in range(self.order):
             # Joining and splitting keeps pruned coordinates at 0.
@@ -94,11 +106,11 @@ class Excess:
 
 def moment(
     hessian: Hessian, order: int, *, tol: float = eigen.TOL, seed: int = 0, maxiter: int = eigen.MAXITER
-) -> tuple[float, Eigen, int]:
-    """s_k of a net on the examples of its Hessian, the eigenvalue of M_k - H^k, and the number of evaluated gradients.
+) -> Moment:
+    """Compute s_k of a net on the examples of its Hessian.
 
     Args:
-        hessian: H. The loss of an example is that of a batch of one.
+        hessian: H; H_i is the Hessian of the loss of a batch with example i only.
         order: k.
         tol, seed, maxiter: see `eigen.largest`.
 
@@ -106,20 +118,20 @@ def moment(
         SettingError: k is not 2, 3 or 4, or the masks do not belong to this net.
     """
     excess = Excess(hessian, order)
-    found = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
-    return signed_root(found.values[0], order), found, excess.gradients
+    largest = eigen.largest(excess, tol=tol, seed=seed, maxiter=maxiter)
+    return Moment(order, len(hessian.examples), signed_root(largest.values[0], order), largest, excess.gradients)
 
 
 def signed_root(value: float, order: int) -> float:
-    """The k-th root of |value|, with the sign of value."""
+    """Return the root of |value| of this order, with the sign of value."""
     return float(np.sign(value) * abs(value) ** (1 / order))
 
 
 def _sum_of_losses(hessian: Hessian, inputs: Tensor, labels: Tensor) -> Callable[[Parts], Tensor]:
     # Each example has its own copy of the weights, so one gradient contains those of all examples. The loss is outside
-    # vmap, since class numbers cannot be made one-hot inside. It is a mean, so it is multiplied by B.
-    def logits(weights: Parts, one: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(hessian.net, weights, (one.unsqueeze(0),))
+    # vmap, which does not support one-hot encoding. It is a mean, so it is multiplied by B.
+    def logits(weights: Parts, example: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(hessian.net, weights, (example.unsqueeze(0),))
         return outputs.squeeze(0)
 
     return lambda copies: hessian.loss(vmap(logits)(copies, inputs), labels) * len(labels)

@@ -1,6 +1,7 @@
-"""The curvature probes: from a trained net to the plain values of probes/<name>.json.
+"""The curvature probes: from a trained net to the values in probes/<name>.json.
 
-Losses are means over examples. `squared` is a sum over outputs and `mean_squared` a mean; curvature scales likewise.
+Losses are means over examples. The loss `squared` is a sum over outputs and `mean_squared` a mean over them, so the
+curvature of the former is larger by their number.
 """
 
 from typing import Any
@@ -17,56 +18,56 @@ from samgap.errors import SettingError, said
 def hessian(
     subject: Subject, *, examples: int | None, eigenvalues: int, samples: int, tol: float, maxiter: int, seed: int
 ) -> dict[str, Any]:
-    """The largest eigenvalues of the Hessian of the training loss, and its trace.
+    """Compute the largest eigenvalues of the Hessian of the training loss, and its trace.
 
     Args:
         subject: the trained net.
         examples: number of training examples; None is all.
-        eigenvalues: number of eigenvalues, the algebraically largest.
-        samples: of the trace; 0 for no trace.
+        eigenvalues: number of algebraically largest eigenvalues.
+        samples: number of random vectors for the trace; 0 for no trace.
         tol, maxiter, seed: see `eigen.largest`.
     """
     part = subject.first(examples)
     operator = Hessian(subject.net, subject.loss, part, subject.masks)
-    found = {"n": len(part)} | _plain(eigen.largest(operator, eigenvalues, tol=tol, seed=seed, maxiter=maxiter))
+    result = {"n": len(part)} | _plain(eigen.largest(operator, eigenvalues, tol=tol, seed=seed, maxiter=maxiter))
     if samples:
-        value, error = trace.estimate(operator, samples, seed=seed)
-        found |= {"trace": value, "trace_se": error}
-    return found | {"gradients": operator.gradients}
+        estimated = trace.estimate(operator, samples, seed=seed)
+        result |= {"trace": estimated.value, "trace_se": estimated.error}
+    return result | {"gradients": operator.gradients}
 
 
 def nonuniformity(
     subject: Subject, *, examples: int | None, orders: list[int], method: str, tol: float, maxiter: int, seed: int
 ) -> dict[str, Any]:
-    """s_2, s_3, s_4 of the Hessians of single examples.
+    """Compute s_2, s_3, s_4 of the Hessians of single examples.
 
     Args:
         subject: the trained net.
         examples: n, the number of training examples; None is all. s_k depends on n, so compare at equal n.
         orders: some of 2, 3, 4.
-        method: "hessian". The key is kept because saved measurements have it.
+        method: "hessian"; the key exists because saved measurements have it.
         tol, maxiter, seed: see `eigen.largest`.
 
     Raises:
-        SettingError: `method` is another.
+        SettingError: `method` is not "hessian".
     """
     if method != "hessian":
         raise SettingError(f"probe.moments.method must be hessian, the only one left, got {said(method)}.")
     part = subject.first(examples)
-    found: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
+    result: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
     for order in orders:
         hessian = Hessian(subject.net, subject.loss, part, subject.masks)  # counts its own gradients
-        s, of, gradients = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)
-        found["s"][str(order)] = {"value": _number(s), "gradients": gradients} | _plain(of)
-    return found
+        moment = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)
+        result["s"][str(order)] = {"value": _number(moment.s), "gradients": moment.gradients} | _plain(moment.eigen)
+    return result
 
 
-def _plain(found: Eigen) -> dict[str, Any]:
+def _plain(eigen: Eigen) -> dict[str, Any]:
     return {
-        "eigenvalues": [_number(value) for value in found.values],
-        "residuals": [_number(value) for value in found.residuals],
-        "products": found.products,
-        "converged": found.converged,
+        "eigenvalues": [_number(value) for value in eigen.values],
+        "residuals": [_number(value) for value in eigen.residuals],
+        "products": eigen.products,
+        "converged": eigen.converged,
     }
 
 

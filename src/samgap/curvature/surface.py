@@ -1,9 +1,8 @@
 """The loss on a plane through the weights of a net: L(w + x d1 + y d2). Li et al. 2018, section 4.
 
-Raw and filter-normalized directions are Gaussian and depend only on the seed and on the name and shape of a parameter.
+Raw and filter-normalized directions are Gaussian and depend only on the seed and on the names and shapes of parameters.
 So all nets of one architecture, dense or sparse, have the same directions, up to mask and normalization. The two
-directions are not made orthogonal, but are nearly so, since their dimension is high. Eigenvector directions differ
-between nets.
+directions are nearly orthogonal, since their dimension is high. Eigenvector directions differ between nets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,23 +20,23 @@ from samgap.curvature.vectors import Array, Coordinates
 from samgap.errors import SettingError, said
 
 KINDS = ("eigen", "raw", "filter")  # of directions
-TOL = 1e-3  # relative, of the eigenvalues for eigenvector directions
+TOL = 1e-3  # relative tolerance of the eigenvalues for eigenvector directions
 
 
 def surface(
     subject: Subject, xs: Sequence[float], ys: Sequence[float], along: tuple[Parts, Parts], *, block: int = BLOCK
 ) -> tuple[Array, tuple[float, float]]:
-    """The mean loss on a grid around a net, which is not changed.
+    """Compute the mean loss on a grid around a net, which is not changed.
 
     Args:
         subject: the net and its examples.
         xs, ys: steps along d1 and d2; the net is at (0, 0).
         along: d1 and d2, see `directions`.
-        block: examples at a time.
+        block: examples per forward pass.
 
     Returns:
-        Losses (X, Y) at xs[i] and ys[j], which may be infinite or NaN; and the norms of d1 and d2, which convert x and
-        y to distances.
+        Losses (len(xs), len(ys)), which may be infinite or NaN; and the norms of d1 and d2, which convert x and y to
+        distances.
 
     Raises:
         SettingError: the grid is empty, or the masks do not belong to this net.
@@ -63,18 +62,18 @@ def surface(
 
 
 def directions(subject: Subject, kind: str, *, seed: int = 0) -> tuple[Parts, Parts]:
-    """d1 and d2 by parameter name; 0 in pruned weights.
+    """Return d1 and d2 by parameter name; 0 in pruned weights.
 
     Args:
         subject: its weights set the lengths for "filter", and its Hessian the directions for "eigen".
-        kind: "raw": a Gaussian direction, scaled to length 1, so that x is a distance, like rho. "filter": a Gaussian
-            direction; each row of it (the inputs of one neuron or channel) has the length of that row of the
-            weights; it is 0 in vectors (biases and batch norm). "eigen": the unit eigenvectors of the two largest
-            eigenvalues of the Hessian, along which the loss rises fastest.
-        seed: of both directions; for "eigen", of the starting vector.
+        kind: "raw": Gaussian, scaled to length 1, so that x is a distance, like rho. "filter": Gaussian, with each row
+            (the inputs of one neuron or channel) scaled to the length of that row of the weights, and 0 in vectors
+            (biases and batch norm). "eigen": unit eigenvectors of the two largest eigenvalues of the Hessian, along
+            which the loss rises fastest.
+        seed: seed of both directions; for "eigen", of the starting vector.
 
     Raises:
-        SettingError: the kind is another, the masks do not belong to this net, or it has fewer than two weights.
+        SettingError: the kind is unknown, the masks do not belong to this net, or it has fewer than two weights.
     """
     if kind not in KINDS:
         raise SettingError(f"A surface's directions are one of {', '.join(KINDS)}, got {said(kind)}.")
@@ -82,9 +81,9 @@ def directions(subject: Subject, kind: str, *, seed: int = 0) -> tuple[Parts, Pa
     weights = coordinates.weights(subject.net)
     if kind == "eigen":
         hessian = Hessian(subject.net, subject.loss, subject.examples, subject.masks)
-        found = eigen.vectors(hessian, 2, tol=TOL, seed=seed)
+        columns = eigen.vectors(hessian, 2, tol=TOL, seed=seed)
         like = next(iter(weights.values()))
-        steepest = [coordinates.split(torch.tensor(vector).to(like)) for vector in found.T]
+        steepest = [coordinates.split(torch.tensor(vector).to(like)) for vector in columns.T]
         return steepest[0], steepest[1]
     first, second = (_draw(coordinates, weights, seed, axis) for axis in (0, 1))
     if kind == "filter":
@@ -93,7 +92,7 @@ def directions(subject: Subject, kind: str, *, seed: int = 0) -> tuple[Parts, Pa
 
 
 def _draw(coordinates: Coordinates, weights: Mapping[str, Tensor], seed: int, axis: int) -> Parts:
-    # Draw whole parameters on the CPU, then mask them, so that live numbers do not depend on sparsity or device.
+    # Draw whole parameters on the CPU, then mask them, so that live entries do not depend on sparsity or device.
     drawn = {}
     for name, weight in weights.items():
         draw = seeds.generator(seed, "landscape", axis, name)

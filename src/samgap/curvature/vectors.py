@@ -1,7 +1,7 @@
 """The trained and live coordinates of a net as one flat vector.
 
-Pruned coordinates are left out: a pruned weight stays 0, so its second derivatives do not matter to the sparse net. P
-is the number of live coordinates.
+Pruned coordinates are left out: pruned weights stay 0, so derivatives along them do not matter. P is the number of live
+coordinates.
 """
 
 from collections.abc import Mapping
@@ -25,19 +25,19 @@ class Symmetric(Protocol):
     dtype: np.dtype[Any]
 
     def matvec(self, vector: Array) -> Array:
-        """The product with a float64 vector."""
+        """Return the product with a float64 vector, (P,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
     """The trained and live coordinates of each parameter, in the net's order."""
 
-    shapes: dict[str, torch.Size]  # of trained parameters
-    live: dict[str, Tensor]  # of masked parameters: positions of live weights in the flat parameter, int64
+    shapes: dict[str, torch.Size]  # shape of each trained parameter
+    live: dict[str, Tensor]  # of each masked parameter, the positions of live weights in the flat parameter, int64
 
     @classmethod
     def of(cls, net: nn.Module, masks: Mapping[str, Tensor] | None = None) -> "Coordinates":
-        """The coordinates of `net` that require a gradient and are live in `masks`.
+        """Return the coordinates of `net` that require a gradient and are live in `masks`.
 
         Args:
             net: its pruned weights must be 0.
@@ -64,7 +64,7 @@ class Coordinates:
 
     @property
     def sizes(self) -> list[int]:
-        """Live coordinates of each parameter."""
+        """The number of live coordinates of each parameter."""
         return [len(self.live[name]) if name in self.live else shape.numel() for name, shape in self.shapes.items()]
 
     @property
@@ -73,12 +73,12 @@ class Coordinates:
         return sum(self.sizes)
 
     def weights(self, net: nn.Module) -> dict[str, Tensor]:
-        """The current parameters, detached; they share memory with the net."""
+        """Return the current parameters, detached; they share memory with the net."""
         weights = dict(net.named_parameters())
         return {name: weights[name].detach() for name in self.shapes}
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Parameters of shape (..., *shape) as vectors (..., P), without pruned coordinates."""
+        """Return parameters of shape (..., *shape) as vectors (..., P), without pruned coordinates."""
         flat = []
         for name, shape in self.shapes.items():
             part = parts[name]
@@ -87,7 +87,7 @@ class Coordinates:
         return torch.cat(flat, dim=-1)
 
     def split(self, vectors: Tensor) -> dict[str, Tensor]:
-        """Vectors (..., P) as parameters of shape (..., *shape), 0 where pruned."""
+        """Return vectors (..., P) as parameters of shape (..., *shape), 0 where pruned."""
         parts = {}
         for (name, shape), part in zip(self.shapes.items(), torch.split(vectors, self.sizes, dim=-1), strict=True):
             if name in self.live:

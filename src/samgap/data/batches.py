@@ -1,8 +1,8 @@
-"""Training batches: gathered on the device from tensors, without worker processes; or, for images in files, read by
-workers ahead of the steps.
+"""Training batches: gathered on the device from tensors, or, for images in files, read ahead by worker processes.
 
-Order, crops and flips of an epoch depend on the seed and the epoch's number alone, so a resumed run continues exactly
-where it stopped, with any number of workers. B batch, N training images, c channels, h by w pixels.
+Order, crops and flips of an epoch depend only on the seed and the number of the epoch, so a resumed run continues
+exactly where it stopped, with any number of workers. Shapes: B images in a batch, N training images, c channels, h by w
+pixels.
 """
 
 import operator
@@ -21,7 +21,7 @@ from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
 from samgap.data.workers import reading, shared
 
-BLOCK, BLOCK_BYTES = 64, 2**23  # most batches, and about the bytes of their images, in a call of Lightning
+BLOCK, BLOCK_BYTES = 64, 2**23  # largest number of batches, and about the largest size of their images, in a block
 
 
 class Batch(NamedTuple):
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
     images: Tensor  # (B, c, h, w), as stored; `Data.normalize` normalizes them
     labels: Tensor  # (B,), int64
-    size: int  # of the batch over all processes
+    size: int  # number of images of the batch over all processes
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on `device`."""
@@ -38,13 +38,13 @@ class Batch(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """The images of a batch and their augmentation. Arrays, since tensors would go to workers in shared memory."""
+    """The images of a batch and their augmentation; NumPy arrays, since workers would get tensors in shared memory."""
 
-    size: int  # of the batch over all processes
-    positions: np.ndarray  # (B,)
+    size: int  # number of images of the batch over all processes
+    positions: np.ndarray  # (B,), in the training part
     offsets: np.ndarray  # (B, 2), upper left corner of the crop in the padded image
     flips: np.ndarray  # (B,), bool
-    seed: int = 0  # of the epoch, for the augmentation of images in files
+    seed: int = 0  # seed of the epoch for the augmentation of images in files
 
 
 class EpochSampler(Sampler[Draw]):
@@ -58,11 +58,11 @@ class EpochSampler(Sampler[Draw]):
     ) -> None:
         """
         Args:
-            data: of the run.
-            batch_size: B, over all processes.
-            seed: of order and augmentation.
-            rank, ranks: number of this process, and of processes.
-            limit: batches after which an epoch ends; None for all.
+            data: the run's data.
+            batch_size: number of images of a batch over all processes.
+            seed: seed of order and augmentation.
+            rank, ranks: rank of this process, and number of processes.
+            limit: largest number of batches in an epoch; None for all.
         """
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.rank, self.local, self.starts = rank, batch_size // ranks, range(0, len(data.train), batch_size)[:limit]
@@ -90,7 +90,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 class Epoch:  # no dataclass, since Lightning looks for tensors in those
-    """All batches of an epoch. Each is gathered when the loop takes it."""
+    """All batches of an epoch, each gathered when it is iterated over."""
 
     def __init__(self, images: "TensorImages", draws: list[Draw]) -> None:
         self.images, self.draws = images, draws
@@ -101,7 +101,7 @@ class Epoch:  # no dataclass, since Lightning looks for tensors in those
 
 class TensorImages(Dataset[Callable[[], Batch]]):
     """The training part on a device. Indexed by a `Draw`, it returns a function that gathers the batch. The step calls
-    it, and finds the images in the cache; what it takes is on the device already.
+    it, so that the images are still in the processor's cache.
     """
 
     def __init__(self, data: Data, images: Tensor, device: torch.device) -> None:
@@ -116,7 +116,7 @@ class TensorImages(Dataset[Callable[[], Batch]]):
 
 
 class _Draws(Dataset[Draw]):
-    """Returns the `Draw` by which it is indexed."""
+    """A data set whose item at a `Draw` is the `Draw` itself."""
 
     def __getitem__(self, draw: Draw) -> Draw:
         return draw
@@ -135,28 +135,34 @@ class FileImages(Dataset[Batch]):
 
 
 class Blocks(Dataset[tuple[Tensor, Tensor]]):
-    """Consecutive images and labels of a part, without augmentation."""
+    """Consecutive images and labels of a part, without augmentation; the last block may be smaller."""
 
-    def __init__(self, part: Split) -> None:
-        self.part = part
+    def __init__(self, part: Split, size: int) -> None:
+        self.part, self.size = part, size
 
-    def __getitem__(self, which: slice) -> tuple[Tensor, Tensor]:
-        return shared(self.part.images[which], self.part.labels[which])
+    def __len__(self) -> int:
+        return -(-len(self.part) // self.size)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if number >= len(self):
+            raise IndexError
+        positions = slice(number * self.size, (number + 1) * self.size)
+        return shared(self.part.images[positions], self.part.labels[positions])
 
 
 def batches(sampler: EpochSampler, device: torch.device, workers: int = 0, whole: bool = False) -> DataLoader[Any]:
     """Return a loader of the training part in blocks: iterables of batches, one batch for each step.
 
-    An iteration of Lightning's loop costs as much as a step of a small net, so there is one for each block.
+    An iteration of Lightning's loop takes as long as a step of a small net, so an iteration covers a block of steps.
 
     Args:
-        sampler: of the run.
-        device: of tensors; batches from files stay in memory, which is pinned for a GPU.
-        workers: processes that read files; 0 reads in this process.
-        whole: for images in memory: one block, an `Epoch`, which gathers nothing by itself.
+        sampler: chooses the images of each batch.
+        device: where batches from tensors are; batches from files are in memory, which is pinned for a GPU.
+        workers: number of processes that read files; 0 reads in this process.
+        whole: for images in memory, yield each epoch as a single block, an `Epoch`.
     """
     data = sampler.data
-    # With its own generator the loader does not draw from the global one, which layers use.
+    # A generator of its own keeps the loader from drawing from the global one, which layers use.
     draws = torch.Generator()
     if isinstance(data.train.images, ImageFiles):
         return DataLoader(
@@ -171,19 +177,18 @@ def batches(sampler: EpochSampler, device: torch.device, workers: int = 0, whole
 
 
 def blocks(part: Split, size: int, device: torch.device, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all images of a part in order, (size, c, h, w) as stored, and labels, on `device`; the last may be fewer.
+    """Yield the images of a part in order, (size, c, h, w) as stored, and labels; the last block may be smaller.
 
     Args:
-        part: of a data set.
+        part: part of a data set.
         size: number of images in a block.
-        device: of the result.
-        workers: processes that read files; 0 reads in this process.
+        device: device of the yielded tensors.
+        workers: number of processes that read files; 0 reads in this process.
     """
-    whole, where = Blocks(part), [slice(first, first + size) for first in range(0, len(part), size)]
-    loader: Any = map(whole.__getitem__, where)
+    loader: Any = Blocks(part, size)
     if isinstance(part.images, ImageFiles):
-        own: dict[str, Any] = {"pin_memory": device.type == "cuda", "generator": torch.Generator()} | reading(workers)
-        loader = DataLoader(whole, None, sampler=where, **own)
+        pinned = device.type == "cuda"
+        loader = DataLoader(loader, None, pin_memory=pinned, generator=torch.Generator(), **reading(workers))
     for block, labels in loader:
         yield block.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
@@ -202,12 +207,12 @@ def gathered(
     offsets: Tensor | None = None,
     flips: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the images and labels of a batch, augmented as `data` says; all on one device, and no host reads it.
+    """Return images (B, c, h, w) and labels (B, ...) of a batch, augmented, without copying anything to the host.
 
     Args:
-        data: of the run; only crop, flip and shape are read.
-        images, labels: of `TensorImages`.
-        positions, offsets, flips: as in `Draw`; None where `data` does not crop or flip.
+        data: its crop, flip and shape determine the augmentation.
+        images, labels: from `TensorImages`, on one device.
+        positions, offsets, flips: as in `Draw`, as tensors; None if `data` does not crop or flip.
     """
     chosen = images.index_select(0, positions)
     if data.crop and offsets is not None:

@@ -22,9 +22,9 @@ def load(folder: Path) -> Raw:
             train, test = _parts(folder, download=False)
         except (OSError, RuntimeError):  # missing, damaged, or being downloaded
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".CIFAR10.lock"):  # one run of a sweep downloads, the others wait
+            with FileLock(folder / ".CIFAR10.lock"):  # one process downloads, the others wait
                 train, test = _parts(folder, download=True)
-    except Exception as error:  # of torchvision, the network, an archive or a pickle
+    except Exception as error:  # raised by torchvision, the network, an archive or a pickle
         raise SettingError(
             f"CIFAR-10 is not (or not intact) in {folder / CIFAR10.base_folder} and could not be downloaded "
             f"({line(error)}): unpack {CIFAR10.filename} in {folder}, or set data_dir."

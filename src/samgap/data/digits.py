@@ -19,9 +19,9 @@ def load(folder: Path) -> Raw:
     Args:
         folder: unused; `load` of each data set has it.
     """
-    # Only the file, since importing scikit-learn takes longer than a small run. A row has 64 pixels and a label.
+    # Read the file directly: importing scikit-learn takes longer than a small run. A row has 64 pixels and a label.
     rows = np.loadtxt(str(distribution("scikit-learn").locate_file(FILE)), delimiter=",")
     images = torch.from_numpy(rows[:, :-1].astype(np.uint8)).view(-1, 1, 8, 8)
-    whole = Split(images, torch.from_numpy(rows[:, -1].astype(np.int64)))
-    order = torch.randperm(len(whole), generator=seeds.generator(0, "digits", "test"))
-    return Raw(train=whole.take(order[TEST:]), test=whole.take(order[:TEST]), max_pixel=16)
+    digits = Split(images, torch.from_numpy(rows[:, -1].astype(np.int64)))
+    order = torch.randperm(len(digits), generator=seeds.generator(0, "digits", "test"))
+    return Raw(train=digits.take(order[TEST:]), test=digits.take(order[:TEST]), max_pixel=16)

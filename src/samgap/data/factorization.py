@@ -19,24 +19,24 @@ def load(folder: Path, condition: float = 10) -> Raw:
 
     Args:
         folder: unused; `load` of each data set has it.
-        condition: of A, see `matrix`.
+        condition: condition number of A, see `matrix`.
     """
     a = matrix(condition)
     draw = seeds.generator(0, "factorization", "inputs")
 
     def split() -> Split:
         x = torch.randn(SAMPLES, INPUTS, generator=draw, dtype=torch.float64)
-        # Inputs are float32, as in all data sets. Targets are exact for the rounded inputs, else no net interpolates.
+        # Inputs are float32, as in all data sets. Targets are exact for the rounded inputs, so nets can interpolate.
         return Split(x.float()[:, :, None, None], x.float().double() @ a.T)
 
     return Raw(split(), split(), max_pixel=1)
 
 
 def matrix(condition: float) -> Tensor:
-    """Draw A (10, 6), float64: random singular vectors, singular values in equal ratios from 1 to 1 / condition.
+    """Draw A (10, 6), float64: random singular vectors, singular values evenly spaced in log from 1 to 1 / condition.
 
     Args:
-        condition: largest over smallest singular value, at least 1.
+        condition: ratio of the largest to the smallest singular value, at least 1.
     """
     draw = seeds.generator(0, "factorization", "matrix")
     left, right = (

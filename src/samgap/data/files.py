@@ -1,6 +1,6 @@
 """A lazy array of images in files, which are read, cropped and resized for each batch, by timm and Pillow.
 
-N images in all, n in a batch, h = w = `size` pixels.
+Shapes: N images in total, n in a batch, h = w = `size` pixels.
 """
 
 import random
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from samgap import seeds
@@ -26,7 +25,7 @@ class ImageFiles:
     """Images of any size in files that Pillow reads. Indexed by positions, it returns color images as tensors."""
 
     root: Path
-    names: list[str]  # N, below `root`
+    names: list[str]  # N paths relative to `root`
     area: tuple[float, float]  # smallest and largest share of an image in a random crop
     center: float  # share of height and width in the center crop of evaluation
     size: int = 224  # pixels per side of a net's input
@@ -40,13 +39,17 @@ class ImageFiles:
         """Return the images at these positions, still in files."""
         return replace(self, names=[self.names[position] for position in positions.tolist()])
 
-    def __getitem__(self, which: slice | Tensor) -> Tensor:
+    def resized(self, size: int) -> "ImageFiles":
+        """Return the same images with another number of pixels per side."""
+        return replace(self, size=size)
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Return images for evaluation, (n, 3, h, w) uint8: resized, then cropped in the center.
 
         Raises:
             SettingError: a file is not an image.
         """
-        positions = torch.arange(len(self.names))[which].tolist()
+        positions = torch.arange(len(self.names))[index].tolist()
         return self._stack([self._whole(self._read(position)) for position in positions])
 
     def augmented(self, positions: Tensor, flip: bool, seed: int) -> Tensor:
@@ -54,24 +57,23 @@ class ImageFiles:
 
         Args:
             positions: (n,).
-            flip: whether to flip half of them.
-            seed: with the position of an image, determines its crop and flip.
+            flip: whether to flip each image with probability 1/2.
+            seed: determines crop and flip of an image, together with its position.
 
         Raises:
             SettingError: a file is not an image.
         """
-        transform = _transform(self.size, is_training=True, scale=self.area, hflip=0.5 * flip, color_jitter=None)
-        images = []
-        with isolate_rng(include_cuda=False):  # without worker processes, layers use these generators too
+        transform, images = self._random(flip), []
+        with _global_generators_kept():
             for position in positions.tolist():
-                own = seeds.derive(seed, position)
-                random.seed(own)  # timm draws crops from Python's generator and flips from torch's
-                torch.manual_seed(own)
+                image_seed = seeds.derive(seed, position)
+                random.seed(image_seed)  # timm draws crops from Python's generator and flips from torch's
+                torch.manual_seed(image_seed)
                 images.append(transform(self._read(position)))
         return self._stack(images)
 
     def loaded(self) -> Tensor:
-        """Return all images unchanged, (N, c, h, h) uint8 in memory; c is 1 if all are gray, else 3.
+        """Read all images unchanged into memory, (N, c, h, h) uint8; c is 1 if all are gray, else 3.
 
         Raises:
             SettingError: a file is not an image, or images are not squares of one size.
@@ -91,11 +93,11 @@ class ImageFiles:
         return torch.from_numpy(images)
 
     def update(self, digest: Any) -> None:
-        """Add name and size of each file to a hashlib digest. Contents would take an hour for each run on ImageNet."""
+        """Add name and size of each file to a hashlib digest; hashing all of ImageNet's content would take an hour."""
         for name in self.names:
             with _naming(self.root / name) as path:
                 size = path.stat().st_size
-            # Bytes of a name that are not UTF-8 are hashed as they are.
+            # Bytes of a name that are not valid UTF-8 are hashed unchanged.
             digest.update(f"{name}:{size}\n".encode(errors="surrogateescape"))
 
     def _read(self, position: int, gray: bool = False) -> Image.Image:
@@ -110,9 +112,13 @@ class ImageFiles:
     def _whole(self) -> Any:
         return _transform(self.size, is_training=False, crop_pct=self.center)
 
+    def _random(self, flip: bool) -> Any:
+        flips = 0.5 if flip else 0.0
+        return _transform(self.size, is_training=True, scale=self.area, hflip=flips, color_jitter=None)
+
 
 def _transform(size: int, **settings: Any) -> Any:
-    # This imports all models of timm, which takes 1.5 s; runs without files do not need it.
+    # Imported here, since it takes 1.5 s and runs without files do not need it.
     from timm.data.transforms_factory import create_transform
 
     return create_transform(size, use_prefetcher=True, interpolation="bicubic", **settings)
@@ -122,7 +128,18 @@ def _transform(size: int, **settings: Any) -> Any:
 def _naming(path: Path) -> Iterator[Path]:
     try:
         yield path
-    except Exception as error:  # for a damaged file, Pillow's decoders raise all kinds of errors
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         raise SettingError(
             f"{path} cannot be read as an image ({line(error)}): replace it, or set data_dir."
         ) from error
+
+
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    # Without worker processes, images are read in the process whose layers use the global generators.
+    before = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(before)

@@ -16,20 +16,20 @@ from samgap.errors import SettingError, line
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: Mapping[str, str]) -> Raw:
-    """Load a data set from `folder`/<kind>/raw (torchvision's layout), else from `elsewhere`, else download it.
+def load(kind: type[MNIST], folder: Path, alternatives: Iterable[Path], checksums: Mapping[str, str]) -> Raw:
+    """Load a data set from `folder`/<kind>/raw (torchvision's layout), else from `alternatives`, else download it.
 
     Args:
         kind: torchvision's class, which downloads.
         folder: `data_dir`.
-        elsewhere: other folders that may contain the four files.
+        alternatives: other folders that may contain the four files.
         checksums: file name to SHA-256 of its unpacked content.
 
     Raises:
         SettingError: the files are missing and cannot be downloaded, or their checksums are wrong.
     """
     home = folder / kind.__name__ / "raw"
-    place = next((place for place in (home, *elsewhere) if _find(place, NAMES[0])), None)
+    place = next((place for place in (home, *alternatives) if _find(place, NAMES[0])), None)
     if place is None:
         _download(kind, home)
         place = home
@@ -38,7 +38,7 @@ def load(kind: type[MNIST], folder: Path, elsewhere: Iterable[Path], checksums: 
 
 
 def _split(images: bytes, labels: bytes) -> Split:
-    # The checksums leave only these headers, of 16 and 8 bytes. torchvision's reader takes no gzipped files.
+    # Files with these checksums have headers of 16 and 8 bytes. torchvision's reader cannot read gzipped files.
     pixels, classes = torch.frombuffer(bytearray(images[16:]), dtype=torch.uint8), bytearray(labels[8:])
     return Split(pixels.view(-1, 1, 28, 28), torch.frombuffer(classes, dtype=torch.uint8).long())
 
@@ -53,7 +53,7 @@ def _read(place: Path, name: str, checksum: str) -> bytes:
         raise SettingError(f"{place} lacks {name}(.gz): put the four idx files there, or set data_dir.")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except Exception as error:  # gzip raises several kinds
+    except Exception as error:  # gzip raises several kinds of errors
         raise SettingError(f"{path} is damaged ({line(error)}): replace it, or set data_dir.") from error
     if hashlib.sha256(content).hexdigest() != checksum:
         raise SettingError(f"{path} is damaged (its checksum is not the original's): replace it, or set data_dir.")
@@ -64,7 +64,7 @@ def _download(kind: type[MNIST], home: Path) -> None:
     folder = home.parents[1]
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # One run of a sweep downloads, the others wait. The first name, which `_find` looks for, is moved last.
+        # One process downloads, the others wait. The first file, which `_find` looks for, is moved last.
         with FileLock(folder / f".{kind.__name__}.lock"):
             if _find(home, NAMES[0]):
                 return
@@ -72,7 +72,7 @@ def _download(kind: type[MNIST], home: Path) -> None:
                 kind(str(temporary), train=True, download=True)
                 for name in reversed(NAMES):
                     (temporary / kind.__name__ / "raw" / name).replace(home / name)
-    except Exception as error:  # of torchvision, the network or an archive
+    except Exception as error:  # raised by torchvision, the network or an archive
         raise SettingError(
             f"{kind.__name__} is not in {home} and could not be downloaded ({line(error)}): put {', '.join(NAMES)} "
             "there, or set data_dir."

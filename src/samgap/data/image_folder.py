@@ -1,4 +1,4 @@
-"""Images of one size in a folder for each class, few enough for memory."""
+"""Images of one size in a folder for each class, all of which fit in memory."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from samgap.data import imagenet
 from samgap.data.sets import Raw
 from samgap.errors import SettingError
 
-TEST = ("test", *imagenet.TEST)  # names that the folder may have
+TEST = ("test", *imagenet.TEST)  # accepted names of the folder
 
 
 def load(folder: Path) -> Raw:
     """Load `folder`/train/<class>/ and `folder`/test/<class>/, (N, c, h, h), with classes in the order of their names.
 
-    Without test/, the test part is val/ or validation/; c is 1 if all images are gray, else 3.
+    If there is no test/, the test part is val/ or validation/. c is 1 if all images are gray, else 3.
 
     Args:
         folder: `data_dir`.

@@ -1,4 +1,4 @@
-"""ImageNet, or other images in a folder for each class, the layout of torchvision and timm."""
+"""ImageNet, or other images in a folder for each class, which is the layout of torchvision and timm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from samgap.data.files import ImageFiles
 from samgap.data.sets import Raw, Split
 from samgap.errors import SettingError
 
-TRAIN, TEST = ("train",), ("val", "validation")  # names that the folders may have
+TRAIN, TEST = ("train",), ("val", "validation")  # accepted names of the folders
 
 
 def load(folder: Path, area: Sequence[float], center: float) -> Raw:
@@ -40,7 +40,7 @@ def tree(place: Path, area: Sequence[float], center: float, test: Sequence[str] 
         place: the folder.
         area: smallest and largest share of an image in the random crops of training.
         center: share of height and width in the center crop of evaluation.
-        test: possible names of the test part's folder; the first that exists is used.
+        test: accepted names of the test part's folder; the first that exists is used.
 
     Raises:
         SettingError: a part has no images, or images outside the folders of classes, or the parts differ in classes.
@@ -49,19 +49,19 @@ def tree(place: Path, area: Sequence[float], center: float, test: Sequence[str] 
     parts, classes = [], []
     for names in (TRAIN, test):
         root = _find(place, names) or place / names[0]
-        found, numbers = find_images_and_targets(str(root), types=endings)
+        images, numbers = find_images_and_targets(str(root), types=endings)
         if "" in numbers:
-            stray = [Path(path).name for path, label in found if label == numbers[""]]
+            stray = [Path(path).name for path, label in images if label == numbers[""]]
             raise SettingError(
                 f"Wanted each image of {root} in a folder for its class, found {len(stray)} in none, such as "
                 f"{stray[0]}: move them into their folders."
             )
-        if not found:
+        if not images:
             raise SettingError(f"Wanted folders of images, one for each class, in {root}, found none: set data_dir.")
         files = ImageFiles(
-            root, [str(Path(path).relative_to(root)) for path, _ in found], (area[0], area[1]), float(center)
+            root, [str(Path(path).relative_to(root)) for path, _ in images], (area[0], area[1]), float(center)
         )
-        parts.append(Split(files, torch.tensor([label for _, label in found])))
+        parts.append(Split(files, torch.tensor([label for _, label in images])))
         classes.append(numbers)
     if classes[0] != classes[1]:
         odd = sorted(classes[0].keys() ^ classes[1].keys())

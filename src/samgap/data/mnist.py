@@ -7,7 +7,7 @@ from torchvision.datasets import MNIST
 from samgap.data import idx
 from samgap.data.sets import Raw
 
-# Of the unpacked files, since archives of the same files differ.
+# Checksums of the unpacked files, since archives of the same files differ.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",

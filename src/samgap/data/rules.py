@@ -1,4 +1,4 @@
-"""What the keys of conf/data/ may be."""
+"""Valid values of the keys of conf/data/."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,14 @@ RULES = {
     "crop": whole(0),
     "flip": FLAG,
     "seed": whole(0),
-    "condition": at_least(1),  # of the data set factorization
-    "area": Rule(  # like center, for images in files only
+    "condition": at_least(1),  # only of the data set factorization
+    "area": Rule(  # area and center: only of images in files
         lambda v: isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) and 0 < v[0] <= v[1] <= 1,
         "two shares, the smaller first, above 0 and up to 1",
     ),
     "center": number("a share above 0 and up to 1", lambda share: 0 < share <= 1),
 }
-NEEDED = ("channels", "classes", "size", "mean", "std")  # by every data set
+NEEDED = ("channels", "classes", "size", "mean", "std")  # required keys
 
 
 def check_channels(data: Mapping[str, Any]) -> None:

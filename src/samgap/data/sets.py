@@ -1,14 +1,13 @@
 """From a data set on disk to the fixed parts of a study: training subset, holdout, test.
 
-The path of an image: `load` reads it as stored, with pixel values from 0 to `max_pixel`. `assemble` resizes it, puts it
-into a part and may replace its label, all by `data.seed` alone, so that all runs of a study see the same data. `Data`
-holds it as a tensor. `batches` gathers, crops and flips it anew in each epoch, and `Normalize` normalizes it. Images
-that do not fit in memory stay in their files (`ImageFiles`), which `batches` reads, crops and resizes.
+The path of an image: `load` reads it as stored, with pixel values from 0 to `max_pixel`. `assemble` resizes it, assigns
+it to a part and may replace its label; this depends only on `data.seed`, so all runs of a study see the same data.
+`Data` holds it as a tensor. The module `batches` gathers, crops and flips it in each epoch, and `Normalize` normalizes
+it. Images that do not fit in memory stay in their files (`ImageFiles`), which `batches` reads, crops and resizes.
 
-N images of a part, c channels, h by w pixels.
+Shapes: N images of a part, c channels, h by w pixels.
 """
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from samgap.errors import SettingError
 from samgap.targets import call, locate
 
 
-@dataclass(frozen=True, eq=False)  # by identity: comparing tensors gives a tensor, not a truth value
+@dataclass(frozen=True, eq=False)  # compared by identity: == of tensors is a tensor and not a bool
 class Split:
     """Images and labels of one part, as stored."""
 
@@ -42,12 +41,12 @@ class Split:
         return Split(images, self.labels.to(device))
 
     def in_memory(self) -> "Split":
-        """Return this part with its images in memory; see `ImageFiles.loaded`."""
+        """Return this part with its images in memory, see `ImageFiles.loaded`."""
         images = self.images.loaded() if isinstance(self.images, ImageFiles) else self.images
         return Split(images, self.labels)
 
     def take(self, positions: Tensor) -> "Split":
-        """Return the part of the images at these positions."""
+        """Return the images and labels at these positions, (n,) int64."""
         images = self.images.take(positions) if isinstance(self.images, ImageFiles) else self.images[positions]
         return Split(images, self.labels[positions])
 
@@ -65,15 +64,15 @@ class Normalize(NamedTuple):
     """Normalizes images: pixel values to [0, 1], then standardized by channel."""
 
     max_pixel: int
-    mean: tuple[float, ...]  # by channel, of values in [0, 1]
+    mean: tuple[float, ...]  # of each channel, for values in [0, 1]
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return images (B, c, h, w) with values 0 to `max_pixel` as float32 input of a net."""
+        """Convert images (B, c, h, w) with values 0 to `max_pixel` to a net's input, float32."""
         return self.standardize(images, *self.moments(images.device))
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return a function that does the same for images on `device`; mean and std are copied there once."""
+        """Return this function for images on `device`, to which mean and std are copied once."""
         return _on(self, device)
 
     def moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -82,7 +81,7 @@ class Normalize(NamedTuple):
         return mean, std
 
     def standardize(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """Do the same with `moments` that are already on the device of the images."""
+        """Normalize images (B, c, h, w), given the `moments` on their device."""
         return (images.float() / self.max_pixel - mean) / std
 
 
@@ -99,11 +98,11 @@ class Data:
     train: Split
     holdout: Split | None
     test: Split
-    classes: int  # or number of outputs of a regression
+    classes: int  # number of classes, or of outputs of a regression
     normalize: Normalize
     crop: int  # zero padding of the random crop in pixels, 0 = no crop
     flip: bool  # random horizontal flip
-    unused: Split | None = None  # training images outside of both, with clean labels; None unless they are scored
+    unused: Split | None = None  # the other training images, with clean labels; None unless data.score_unused
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -113,11 +112,11 @@ class Data:
 
     @property
     def regression(self) -> bool:
-        """Whether labels are targets of a regression, which has a loss and no accuracy."""
+        """Whether labels are regression targets; then there is a loss and no accuracy."""
         return self.train.labels.is_floating_point()
 
     def sha256(self) -> str:
-        """Return a digest of all images (of files, their names and sizes) and labels of all parts."""
+        """Return a hex digest of all images (for files: names and sizes) and labels of all parts."""
         digest = hashlib.sha256()
         for split in (self.train, self.holdout, self.test, self.unused):
             if split is not None:
@@ -130,7 +129,7 @@ class Data:
 
 
 def make(folder: str, *, code: str, name: str, **settings: Any) -> Data:
-    """The data set that a file of conf/data/ describes: `hydra.utils.instantiate(config.data)(config.data_dir)`."""
+    """Return the data set of a file in conf/data/: `hydra.utils.instantiate(config.data)(config.data_dir)`."""
     return call("data", assemble, locate(code, "data.code"), Path(folder), **settings)
 
 
@@ -142,12 +141,12 @@ def assemble(
     """Load a data set and split it. The keyword arguments are the keys of a file in conf/data/.
 
     Args:
-        load: returns the data set with its original split, from files in `folder` and its `own` settings.
+        load: reads the data set with its original split, given `folder` and the keys in `own`.
         folder: `data_dir`, which contains data sets.
 
     Raises:
-        SettingError: files are missing or damaged, the parts are larger than the data set, or `load` has no such
-            setting.
+        SettingError: files are missing or damaged, the parts are larger than the data set, or `load` does not accept a
+            key.
     """
     raw: Raw = call("data", load, folder, **own)
     _check_shape(raw, channels, classes)
@@ -176,11 +175,11 @@ def assemble(
 def _check_shape(raw: Raw, channels: int, classes: int) -> None:
     regression = raw.train.labels.is_floating_point()
     outputs = raw.train.labels.shape[1] if regression else int(max(raw.train.labels.max(), raw.test.labels.max())) + 1
-    found = (raw.train.images.shape[1], outputs)
-    if found != (channels, classes):
+    actual = (raw.train.images.shape[1], outputs)
+    if actual != (channels, classes):
         files = "" if regression else ", or set data_dir to the folder of the data set that is meant"
         raise SettingError(
-            f"data.channels and data.classes must be {found[0]} and {found[1]} for these data, got {channels} and "
+            f"data.channels and data.classes must be {actual[0]} and {actual[1]} for these data, got {channels} and "
             f"{classes}: set them{files}."
         )
 
@@ -199,13 +198,13 @@ def _check_sizes(train: int, holdout: int, pool: int, score_unused: bool, regres
 
 
 def add_noise(labels: Tensor, rate: float, classes: int, seed: int) -> Tensor:
-    """Replace exactly round(rate N) labels, each by one of the other C - 1 classes with equal probability.
+    """Replace exactly round(rate N) labels, each by another class drawn uniformly.
 
     Args:
         labels: (N,) class numbers.
         rate: share of labels to replace, 0 to 1.
         classes: C.
-        seed: the same seed replaces the same labels; a lower rate replaces a subset.
+        seed: seed of the choice; with one seed, a lower rate replaces a subset.
 
     Returns:
         (N,) class numbers.
@@ -223,6 +222,6 @@ def _resize(split: Split, size: int) -> Split:
     if split.images.shape[2:] == (size, size):
         return split
     if isinstance(split.images, ImageFiles):
-        return Split(dataclasses.replace(split.images, size=size), split.labels)
+        return Split(split.images.resized(size), split.labels)
     small = F.interpolate(split.images.float(), size=(size, size), mode="area")
     return Split(small, split.labels)

@@ -1,4 +1,4 @@
-"""Small data sets as trees of JPEG files, written once, to run without ImageNet the code that reads it."""
+"""Small data sets as trees of JPEG files, written once, to exercise the code that reads ImageNet without ImageNet."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from samgap import files
 from samgap.data import digits, fashion_mnist, imagenet
 from samgap.data.sets import Raw, Split
 
-ENLARGEMENT = 4  # of the digits, which have 8x8 pixels, as many as one block of JPEG
+ENLARGEMENT = 4  # of the digits, whose 8x8 pixels are a single block of JPEG
 QUALITY = 95
 
 
@@ -44,7 +44,7 @@ load_fashion_mnist = partial(_load, "fashion-mnist-jpeg", fashion_mnist.load, 1)
 
 def _write(raw: Raw, place: Path, enlargement: int) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    # One run of a sweep writes the whole tree, the others wait.
+    # One process writes the tree, the others wait.
     with FileLock(place.parent / f".{place.name}.lock"):
         if place.exists():
             return

@@ -1,1 +1,1 @@
-"""Makes figures from records. Each question has a folder with its numbers, its verdict and its drawing."""
+"""Makes figures from records. Each kind of question has a folder with its numbers, verdicts and charts."""

@@ -1,8 +1,8 @@
 """Keeps the runs of a sweep in a few files beside its figure, and restores the runs from them.
 
-The files lie in the folder runs/. runs.csv has a row for each point of the grid: its axes, the state of its run, and
+The files are in the folder runs/. runs.csv has a row for each point of the grid: its axes, the state of its run, and
 the values that differ between records. runs.json holds the sweep and the values that all records share. curves.csv and
-probes.json hold the other data that a figure reads. Records are kept completely. A cell is plain text or JSON; it is
+probes.json hold the other data that a figure reads. No value of a record is lost. A cell is plain text or JSON; it is
 empty if a record lacks the key.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from samgap import reference
 from samgap.errors import SettingError
 from samgap.figures.table import Table
-from samgap.files import read_json, replace_rows, replace_text
+from samgap.files import read_json, replace, replace_text
 from samgap.runs import identity, measurements, records, sweeps
 from samgap.runs.records import METRICS, RunRecord
 from samgap.runs.sweeps import Member, Sweep
@@ -24,7 +24,7 @@ from samgap.runs.sweeps import Member, Sweep
 REFERENCE = Path(reference.__file__).parent / "results"  # results that come with samgap
 FOLDER = "runs"  # inside the folder of a result
 RUNS, SHARED, CURVES, PROBES = "runs.csv", "runs.json", "curves.csv", "probes.json"
-OF_MEMBER = ("folder", "cost", "status")
+OF_MEMBER = ("folder", "cost", "status")  # columns of runs.csv
 ADVICE = "restore it from where the result came from"  # if a file is damaged
 Cells = dict[str, Any]
 
@@ -33,8 +33,8 @@ def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
     """Write the sweep, the state of each run, and the records of finished runs.
 
     Args:
-        table: the records of the sweep.
-        root: the results folder that has the runs.
+        table: the sweep with its records.
+        root: the results folder with the runs.
         folder: the folder of the result.
         files: the files of a run that the figure reads besides the record: metrics.csv, probes.
     """
@@ -43,22 +43,21 @@ def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
     shared = _shared([*cells.values()])
     rows = []
     for member in table.sweep.members:
-        own = cells.get(member.folder, {"status": table.missing.get(member.folder)})
-        varying = {key: value for key, value in own.items() if key not in shared}
-        rows.append(member.axes | {"folder": member.folder, "cost": member.cost, "status": own["status"]} | varying)
+        values = cells.get(member.folder, {"status": table.missing.get(member.folder)})
+        varying = {key: value for key, value in values.items() if key not in shared}
+        rows.append(member.axes | {"folder": member.folder, "cost": member.cost, "status": values["status"]} | varying)
     sweep = {key: value for key, value in dataclasses.asdict(table.sweep).items() if key != "members"}
-    texts = [{key: encode(value) for key, value in row.items()} for row in rows]
-    replace_rows(folder / RUNS, texts, lineterminator="\n")
+    write_rows(folder / RUNS, rows, encode)
     replace_text(folder / SHARED, json.dumps({"sweep": sweep, "shared": shared}, indent=1, allow_nan=False) + "\n")
     if METRICS in files:
         paths = {name: sweeps.runs(root) / name / METRICS for name in cells}
         curves = [
             {"folder": name} | row for name, path in paths.items() if path.exists() for row in read_rows(path, str)
         ]
-        replace_rows(folder / CURVES, curves, lineterminator="\n")
+        write_rows(folder / CURVES, curves, str)
     if "probes" in files:
-        found = {name: _probes(sweeps.runs(root) / name) for name in cells}
-        replace_text(folder / PROBES, json.dumps(found, allow_nan=False) + "\n")
+        probes = {name: _probes(sweeps.runs(root) / name) for name in cells}
+        replace_text(folder / PROBES, json.dumps(probes, allow_nan=False) + "\n")
 
 
 def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
@@ -74,22 +73,22 @@ def restore(folder: Path, root: Path) -> tuple[Sweep, int]:
     Raises:
         SettingError: the result was kept without its runs, or one of its files is damaged.
     """
-    sweep, found = read(folder)
+    sweep, run_records = read(folder)
     folder = folder / FOLDER
     curves: dict[str, list[Cells]] = {}
     for row in read_rows(folder / CURVES, str) if (folder / CURVES).exists() else ():
         curves.setdefault(row.pop("folder"), []).append(row)
     probes = read_json(folder / PROBES, ADVICE) if (folder / PROBES).exists() else {}
     written = 0
-    for record in found:
-        place = sweeps.runs(root) / record.folder
-        if records.read(place, record.identity) is not None:
+    for record in run_records:
+        run_folder = sweeps.runs(root) / record.folder
+        if records.read(run_folder, record.identity) is not None:
             continue
         if record.folder in curves:
-            replace_rows(place / METRICS, curves[record.folder], lineterminator="\n")
-        for name, one in probes.get(record.folder, {}).items():
-            measurements.write(place, name, one)
-        records.write(dataclasses.replace(record, restored=True), place)
+            write_rows(run_folder / METRICS, curves[record.folder], str)
+        for name, results in probes.get(record.folder, {}).items():
+            measurements.write(run_folder, name, results)
+        records.write(dataclasses.replace(record, restored=True), run_folder)
         written += 1
     if not (sweep.folder(root) / sweeps.SWEEP).exists():
         sweeps.write(sweep, root)
@@ -105,18 +104,18 @@ def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
     if not (folder / FOLDER / RUNS).exists():
         raise SettingError(f"{folder} has no {FOLDER}/{RUNS}: this result was kept without its runs.")
     folder = folder / FOLDER
-    kept = read_json(folder / SHARED, ADVICE)
+    contents = read_json(folder / SHARED, ADVICE)
     try:
         members: list[Member] = []
-        found: dict[str, RunRecord] = {}
-        swept = {*kept["sweep"]["axes"], sweeps.RHO, sweeps.SEED}
+        by_folder: dict[str, RunRecord] = {}
+        swept = {*contents["sweep"]["axes"], sweeps.RHO, sweeps.SEED}
         for row in read_rows(folder / RUNS, decode):
             name, cost, status = (row.pop(key) for key in OF_MEMBER)
             axes = {key: row.pop(key) for key in [key for key in row if key in swept]}
             members.append(Member(name.rpartition("-")[2], name, axes, cost))
             if status in sweeps.FINISHED:
-                found[name] = _record({"folder": name, "status": status} | kept["shared"] | row, axes)
-        return Sweep(**kept["sweep"], members=members), [*found.values()]
+                by_folder[name] = _record({"folder": name, "status": status} | contents["shared"] | row, axes)
+        return Sweep(**contents["sweep"], members=members), [*by_folder.values()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{folder / RUNS} is damaged ({error}): {ADVICE}.") from error
 
@@ -132,9 +131,12 @@ def _shared(cells: list[Cells]) -> Cells:
     return {
         key: value
         for key, value in first.items()
-        if key != "folder"
-        and all(key in other and type(other[key]) is type(value) and other[key] == value for other in others)
+        if key != "folder" and all(key in other and _same(other[key], value) for other in others)
     }
+
+
+def _same(first: Any, second: Any) -> bool:
+    return type(first) is type(second) and first == second
 
 
 def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:
@@ -146,13 +148,26 @@ def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:
             for group in groups:
                 inner = inner.setdefault(group, {})
             inner[last] = value
-    rest = {key: value for key, value in cells.items() if not key.startswith("settings.")}
-    return records.parse(json.dumps(rest | {"settings": settings, "identity": cells["folder"].rpartition("-")[2]}))
+    others = {key: value for key, value in cells.items() if not key.startswith("settings.")}
+    return records.parse(json.dumps(others | {"settings": settings, "identity": cells["folder"].rpartition("-")[2]}))
 
 
 def _probes(folder: Path) -> dict[str, Any]:
     names = sorted(path.stem for path in (folder / measurements.FOLDER).glob("*.json"))
     return {name: measurements.read(folder, name) for name in names}
+
+
+def write_rows(path: Path, rows: list[Cells], encode: Callable[[Any], str]) -> None:
+    """Write a CSV file; a key that a row lacks is an empty cell."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write_(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([encode(row[key]) if key in row else "" for key in columns] for row in rows)
+
+    replace(path, write_)
 
 
 def read_rows(path: Path, decode: Callable[[str], Any]) -> Iterator[Cells]:

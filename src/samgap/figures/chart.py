@@ -1,4 +1,4 @@
-"""Describes a chart once: `picture` draws it with matplotlib, `report.vega` on the page; W&B gets its points."""
+"""Describes charts independently of how they are drawn: by `picture` (matplotlib), `report.vega` (page) or W&B."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SOLID: Dash = ()
 DASHED: Dash = (3.7, 1.6)
 DOTTED: Dash = (1, 1.65)
 DASHDOT: Dash = (6.4, 1.6, 1, 1.6)
-WIDE = 5  # percentage points; beside larger gaps, a linear axis would hide gaps of tenths
+WIDE = 5  # percentage points; with larger gaps, differences of tenths would be invisible on a linear axis
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Axis:
     """An axis of a chart."""
 
     title: str
-    name: str  # of the quantity, in a word or two
+    name: str  # short name of the quantity
     scale: Literal["linear", "log", "symlog"] = "linear"  # symlog: logarithmic beyond 1 and -1
     unit: Literal["", "parameters", "points"] = ""  # parameters are shown as 45k; percentage points have a line at 0
     ticks: tuple[tuple[float, str], ...] = ()  # value and text of every tick; empty = the drawing library chooses
@@ -37,7 +37,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """Points of one kind, joined by a line or not. The function `points` makes them."""
+    """A set of points in one style, with or without a line. The function `points` makes the points."""
 
     label: str
     points: pd.DataFrame
@@ -48,9 +48,9 @@ class Line:
     bars: bool = False  # draw low and high as bars, not as a band
     across: bool = False  # low and high are of x, drawn as bars
     spread: str = ""  # what low and high mean, such as "± s.e."
-    notes: bool = False  # whether to write the notes in the chart, above its points
-    legend: str | None = None  # its text in the legend; "" = it is not there, None = the label
-    aside: float = 0  # shift along x, so that equal lines do not hide each other
+    notes: bool = False  # whether to write the notes above the panel
+    legend: str | None = None  # text in the legend; "" = none, None = the label
+    aside: float = 0  # shift along x, so that lines do not cover each other
 
     @property
     def weighted(self) -> bool:
@@ -59,12 +59,12 @@ class Line:
 
     @property
     def listed(self) -> str:
-        """Its text in the legend, or ""."""
+        """The text in the legend, or ""."""
         return self.label if self.legend is None else self.legend
 
     @property
     def written(self) -> "pd.Series[Any]":
-        """The notes to write in the chart: a note that repeats the one before it is left out."""
+        """The notes to write, as texts; a note that equals the one before it is left out."""
         notes = self.points["note"]
         return notes.where(notes != notes.shift(), "") if self.notes else notes.map(lambda _: "")
 
@@ -111,30 +111,30 @@ def points(
         half: column of half the distance from low to high, or "".
         ends: columns of low and high, used instead of `half` if they exist.
         note: a text, or one for each row.
-        weight: one for each row; the area of a point is proportional to its weight.
+        weight: None, or a number for each row; the area of a point is proportional to its weight.
     """
-    nothing = pd.Series(np.nan, index=rows.index)
-    spread = rows.get(half, nothing)
-    low, high = rows.get(ends[0], rows[y] - spread), rows.get(ends[1], rows[y] + spread)
-    known = {"x": rows[x], "y": rows[y], "low": low, "high": high, "n": rows.get("n", nothing)}
-    return pd.DataFrame(known | {"note": note, "weight": weight}).reset_index(drop=True)
+    unknown = pd.Series(np.nan, index=rows.index)
+    half_width = rows.get(half, unknown)
+    low, high = rows.get(ends[0], rows[y] - half_width), rows.get(ends[1], rows[y] + half_width)
+    columns = {"x": rows[x], "y": rows[y], "low": low, "high": high, "n": rows.get("n", unknown)}
+    return pd.DataFrame(columns | {"note": note, "weight": weight}).reset_index(drop=True)
 
 
 def gap_axis(lines: Sequence[Line]) -> Axis:
-    """Return the axis for gaps in percentage points; with a gap above `WIDE`, it is logarithmic beyond 1."""
-    of = [line.points[["x" if line.across else "y", "low", "high"]] for line in lines]
-    largest = max((points.abs().max().max() for points in of), default=0)
+    """Return the axis for gaps in percentage points; if a gap exceeds `WIDE`, it is logarithmic beyond 1."""
+    values = [line.points[["x" if line.across else "y", "low", "high"]] for line in lines]
+    largest = max((points.abs().max().max() for points in values), default=0)
     if largest > WIDE:
         return Axis("SAM minus SGD (percentage points,\nlogarithmic beyond 1)", "gap", "symlog", "points")
     return Axis("SAM minus SGD (percentage points)", "gap", unit="points")
 
 
 def point_labels(chart: Chart, line: Line) -> list[str]:
-    """Return a text for each point: numbers, interval, number of runs and note. It is empty if y is nan."""
+    """Return a text for each point, with numbers, interval, number of runs and note, or "" if y is nan."""
     texts = []
     for point in line.points.to_dict("records"):
-        here, there = (chart.y.text(point["y"]), point["x"]) if line.across else (chart.x.text(point["x"]), point["y"])
-        text = f"{here}: {there:.4g}"
+        place, value = (chart.y.text(point["y"]), point["x"]) if line.across else (chart.x.text(point["x"]), point["y"])
+        text = f"{place}: {value:.4g}"
         if pd.notna(point["low"]):
             text += f" [{point['low']:.4g}, {point['high']:.4g}] ({line.spread})"
         if pd.notna(point["n"]):

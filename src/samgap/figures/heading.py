@@ -1,4 +1,4 @@
-"""The title and the footnote of a picture, from a study's json: its verdicts with their numbers, and its data."""
+"""Makes the title (verdicts and main numbers) and the footnote (data and runs) of a picture from a study's json."""
 
 import re
 from collections import Counter
@@ -11,35 +11,35 @@ SYMBOLS = {"lambda_max": "λₘₐₓ", "s_2": "s₂", "rho": "ρ", "eta": "η",
 
 
 def footnote(report: Mapping[str, Any]) -> str:
-    """Return data set, number of seeds (of the cells), scale, and the numbers of runs that are missing or diverged."""
+    """Return data set, number of seeds per cell, scale, and the numbers of missing and diverged runs."""
     seeds = [int(cell["n"]) for cell in report["cells"] if not pd.isna(cell["n"])]
     least, most = min(seeds), max(seeds)
     count = f"{least} to {most} seeds" if least < most else f"{least} seed{'s' * (least > 1)}"
     scale = "smoke scale, no evidence" if report["scale"] == "smoke" else f"{report['scale']} scale"
     lost = [(report["runs"][key], f"runs {key}") for key in ("missing", "diverged")]
-    known = [report["registered"]["short"]] if "registered" in report else []
-    return ", ".join([report["data"], count, scale, *known, *(f"{len(some)} {text}" for some, text in lost if some)])
+    plan = [report["registered"]["short"]] if "registered" in report else []
+    return ", ".join([report["data"], count, scale, *plan, *(f"{len(runs)} {text}" for runs, text in lost if runs)])
 
 
 def answer(report: Mapping[str, Any]) -> str:
-    """Return the verdicts of a study for its picture, a line for each series or, if there are several, for each claim.
+    """Return the verdicts of a study for its picture, one line per series or, if there are several claims, per claim.
 
-    Left out are the second question, at equal rho, and claims that are void in all series.
+    Verdicts at equal rho are left out, and so are claims that are void in all series.
     """
-    first = [verdict for verdict in report["verdicts"] if "at equal rho" not in verdict["series"]]
-    claims = list(dict.fromkeys(verdict.get("claim") for verdict in first))
-    if len(claims) < len(first) and None not in claims:
+    verdicts = [verdict for verdict in report["verdicts"] if "at equal rho" not in verdict["series"]]
+    claims = list(dict.fromkeys(verdict.get("claim") for verdict in verdicts))
+    if len(claims) < len(verdicts) and None not in claims:
         lines = []
         for claim in claims:
-            answers = Counter(verdict["answer"] for verdict in first if verdict["claim"] == claim)
+            answers = Counter(verdict["answer"] for verdict in verdicts if verdict["claim"] == claim)
             if {*answers} != {"void"}:
                 lines.append(f"{claim}: " + ", ".join(f"{count} {text}" for text, count in answers.items()))
         return _symbols("\n".join(lines))
     texts = []
-    for verdict in first:
-        named = ", ".join(filter(None, (short(verdict["series"]), verdict.get("claim"))))
-        known = number(verdict)
-        texts.append(f"{named}: " * bool(named) + verdict["answer"] + f" ({known})" * bool(known))
+    for verdict in verdicts:
+        label = ", ".join(filter(None, (short(verdict["series"]), verdict.get("claim"))))
+        main_number = number(verdict)
+        texts.append(f"{label}: " * bool(label) + verdict["answer"] + f" ({main_number})" * bool(main_number))
     return _symbols("\n".join(texts))
 
 
@@ -48,7 +48,7 @@ def _symbols(text: str) -> str:
 
 
 def number(verdict: Mapping[str, Any]) -> str:
-    """Return the main number of a verdict with its p value: a slope with its interval, or how many numbers agree."""
+    """Return the main number of a verdict with its p value: a slope with its interval, or the count of agreements."""
     texts = []
     if verdict.get("agree") is not None:
         texts.append(f"{verdict['agree']} of {verdict['numbers']} published numbers agree")

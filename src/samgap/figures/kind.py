@@ -1,4 +1,4 @@
-"""The interface of a kind of figure, which turns the runs of a sweep into numbers, verdicts, charts and a picture.
+"""The interface of a kind of figure, which turns the runs of a sweep into numbers, verdicts and charts.
 
 A file of conf/draw/ selects a kind and sets its keys.
 """
@@ -23,7 +23,7 @@ from samgap.targets import locate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Older results have these two keys instead of the name of a kind.
+# (plotted, verdict) in older results -> the kind that replaced these keys.
 BEFORE = {
     ("gap.draw", "verdict.verdicts"): "gap.kinds.Gap",
     ("gap.draw", "contrast.verdicts"): "gap.kinds.Contrast",
@@ -43,7 +43,7 @@ class Kind(ABC):
     published_data: str | None = None  # the training data of the published runs
 
     RULES: ClassVar[Mapping[str, Rule]] = {}  # for keys
-    files: ClassVar[tuple[str, ...]] = ()  # of a run, read beside its record: metrics.csv, probes
+    files: ClassVar[tuple[str, ...]] = ()  # files of a run that it reads besides the record: metrics.csv, probes
     main: ClassVar[str | None] = None  # the name of the chart that a W&B dashboard shows
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Kind(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its keys and their values."""
+        """The keys and values of this kind."""
         return asdict(self)
 
     def evaluate(self, root: Path, name: str, scale: str, protocol: str) -> Study:
@@ -59,11 +59,11 @@ class Kind(ABC):
 
         Args:
             root: the results folder.
-            name, scale: of the sweep.
+            name, scale: name and scale of the sweep.
             protocol: chooses the rho that is drawn: paper, holdout, loso or quadratic. Only figures of gaps use it.
 
         Raises:
-            SettingError: there are no such runs, or they lack what this kind shows.
+            SettingError: there are no such runs, or they lack data that this kind needs.
         """
         table = collect(sweeps.read(root, name, scale), root, self.settings.get("registered"))
         return self.study(table, root, protocol)
@@ -76,10 +76,10 @@ class Kind(ABC):
         """Return the verdicts of a result that was kept without its runs, by the current rules.
 
         Args:
-            report, frame: its json and csv.
+            report, frame: the result's json and csv.
 
         Raises:
-            SettingError: its numbers are insufficient.
+            SettingError: the kept numbers are insufficient.
         """
         raise SettingError(
             f"{report['name']}/{report['scale']} was kept without its runs, and its numbers are too few for a verdict: "
@@ -91,7 +91,7 @@ class Kind(ABC):
         """Return the charts for figure, page and W&B, of a new study or a kept result.
 
         Args:
-            frame: of the study, or the csv of the result.
+            frame: the frame of the study, or the csv of the result.
             facts: the statistics of the study, or the json of the result.
         """
 
@@ -100,8 +100,8 @@ class Kind(ABC):
 
         Args:
             frame: see `charts`.
-            report: its json.
-            titled: False leaves title and footnote to a caption.
+            report: json of the study or result.
+            titled: whether to draw title and footnote.
         """
         from samgap.figures import picture
 
@@ -110,17 +110,17 @@ class Kind(ABC):
         return picture.draw(charts, head, foot)
 
 
-def made(settings: Mapping[str, Any]) -> Kind:
-    """Return the kind that the group `draw` or a kept result describes.
+def from_settings(settings: Mapping[str, Any]) -> Kind:
+    """Return the kind that `settings`, the group `draw` of a config or of a kept result, describes.
 
     Raises:
-        SettingError: it describes none.
+        SettingError: the settings name no kind of figure.
     """
     target = settings.get("_target_")
     known = dict(settings)
     if "plotted" in known:
-        before = str(target).removeprefix("samgap.figures."), str(known["verdict"]).removeprefix("samgap.results.")
-        target = f"samgap.figures.{BEFORE[before]}" if before in BEFORE else None
+        older = str(target).removeprefix("samgap.figures."), str(known["verdict"]).removeprefix("samgap.results.")
+        target = f"samgap.figures.{BEFORE[older]}" if older in BEFORE else None
     kind = locate(target) if target is not None else None
     if not (isinstance(kind, type) and issubclass(kind, Kind)):
         raise SettingError("draw must be a file of conf/draw/, such as draw=gap, and it names no kind of figure.")

@@ -1,4 +1,4 @@
-"""A figure's numbers for a paper: a table and a macro for each number, in one file for LaTeX's input command."""
+"""Writes a figure's numbers for LaTeX's input command: a macro for each number, and a table."""
 
 import re
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ def text(report: Mapping[str, Any], headline: Mapping[str, Any]) -> str:
     The table needs the package booktabs. A comment names the study and the commits of its runs.
 
     Args:
-        report: the study, see `output.report`.
-        headline: its main numbers by name and cell, see `output.Study`.
+        report: the study as plain values, see `output.report`.
+        headline: the main numbers by name and cell, see `output.Study`.
     """
     study = f"{report['name']}/{report['scale']}"
     commits = ", ".join(report["provenance"]["commits"])
@@ -38,8 +38,6 @@ def text(report: Mapping[str, Any], headline: Mapping[str, Any]) -> str:
 
 
 def macro(*parts: str) -> str:
-    """Return a macro's name, which may hold only letters: fig7/cpu and gap/model.width=4 give
-    FigSevenCpuGapModelWidthFour.
-    """
+    """Return a macro's name in letters: fig7/cpu and gap/model.width=4 give FigSevenCpuGapModelWidthFour."""
     spelled = re.sub(r"(?<=\d)\.(?=\d)|-(?=\d)|[0-9*]", lambda found: SPELLED[found[0]], " ".join(parts))
     return "".join(word[:1].upper() + word[1:] for word in re.findall("[A-Za-z]+", spelled))

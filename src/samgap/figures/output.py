@@ -1,4 +1,4 @@
-"""The output of an evaluated sweep: numbers as csv, statistics and provenance as json, verdicts as text."""
+"""The output of an evaluated sweep: numbers as csv, statistics and provenance as json, table and verdicts as text."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from samgap import console, provenance
-from samgap.figures.table import Table, swept
+from samgap.figures.table import Table, grid_text
 from samgap.files import replace, replace_text
 from samgap.runs import alike
 
@@ -23,31 +23,31 @@ Answer = Literal["reproduced", "not reproduced", "inconclusive", "void", "replic
 class Judgment:
     """The answer for one series of cells. Subclasses add the statistics."""
 
-    series: str  # the other axes of its cells, or ""
+    series: str  # label of the series, or ""
     answer: Answer
     reason: str
 
     def detail(self) -> list[dict[str, str]]:
-        """The rows of a table of its own, by column; none for most."""
+        """Return the rows, by column, of a table of details; none by default."""
         return []
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Study:
-    """A sweep, evaluated."""
+    """An evaluated sweep."""
 
     table: Table  # the runs
-    title: str  # of the numbers in `rows`
-    frame: pd.DataFrame  # the numbers that are plotted, a row each, ours beside the published
-    statistics: dict[str, Any]  # what the frame cannot hold, as plain values
-    rows: pd.DataFrame  # the numbers as texts, ours beside the published
-    remarks: list[str]  # how to read the rows
+    title: str  # describes the numbers in `rows`
+    frame: pd.DataFrame  # the plotted numbers, with columns for ours and for the published ones
+    statistics: dict[str, Any]  # further results, as plain values
+    rows: pd.DataFrame  # the numbers as texts, for a table
+    remarks: list[str]  # explain the rows
     headline: dict[str, Any]  # the main numbers, by name and cell: "gap/model.width=4"
     verdicts: Sequence[Judgment]
 
 
 def data(table: Table) -> str:
-    """The data set, with the training images where they are a subset: "fashion_mnist (2,000 images)"."""
+    """Return the data sets, with the number of training images of a subset: "fashion_mnist (2,000 images)"."""
     names = []
     for record in table.records:
         settings = record.settings["data"]
@@ -56,13 +56,13 @@ def data(table: Table) -> str:
 
 
 def verdict_line(table: Table, verdict: Judgment) -> str:
-    """The verdict in one line, always with scale and data set."""
+    """Return the verdict in one line, with figure, scale and data set."""
     registered = str(table.registered) if table.registered else ""
     return format_verdict(table.sweep.name, table.sweep.scale, data(table), verdict, len(table.missing), registered)
 
 
 def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing: int, registered: str) -> str:
-    """Return the verdict in one line, for a study without its table."""
+    """Return the verdict in one line, as `verdict_line` does from a table of runs."""
     place = f"{name}/{scale} on {data}{', ' + verdict.series if verdict.series else ''}"
     text = f"{verdict.answer.upper()}: {place}: {verdict.reason}. {registered}".rstrip()
     if missing:
@@ -73,14 +73,14 @@ def format_verdict(name: str, scale: str, data: str, verdict: Judgment, missing:
 
 
 def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[str, Any]:
-    """Return a kept report with other verdicts, and the commit of the code that gave them."""
+    """Return a kept report with new verdicts and the commit of the code that computed them."""
     known = report["name"], report["scale"], report["data"]
     registered = report.get("registered", {}).get("text", "")
-    judged = [
-        _plain(each, format_verdict(*known, each, len(report["runs"]["missing"]), registered)) for each in verdicts
+    plain_verdicts = [
+        _plain(new, format_verdict(*known, new, len(report["runs"]["missing"]), registered)) for new in verdicts
     ]
-    by = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
-    return clean(report | {"verdicts": judged, "provenance": by})
+    origin = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
+    return clean(report | {"verdicts": plain_verdicts, "provenance": origin})
 
 
 def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
@@ -90,12 +90,12 @@ def _plain(verdict: Judgment, text: str) -> dict[str, Any]:
 def remarks(study: Study) -> list[str]:
     """Return notes on the table: the grid, its columns, exclusions, and differences between the runs."""
     sweep = study.table.sweep
-    known = [study.table.registered.details] if study.table.registered else []
-    return [swept(sweep), *known, *study.remarks, *alike.unequal(sweep, study.table.records)]
+    registration = [study.table.registered.details] if study.table.registered else []
+    return [grid_text(sweep), *registration, *study.remarks, *alike.setup_differences(sweep, study.table.records)]
 
 
 def as_text(study: Study) -> str:
-    """Table and verdicts as text."""
+    """Return the table and the verdicts as text."""
     table = study.table
     lines = [
         f"{table.sweep}, {data(table)}: {study.title}",
@@ -115,12 +115,12 @@ def as_text(study: Study) -> str:
 
 
 def write(frame: pd.DataFrame, report: Mapping[str, Any], folder: Path) -> None:
-    """Write <name>.csv (numbers, ours beside the published) and <name>.json (statistics, verdict, provenance, holes).
+    """Write <name>.csv (plotted numbers) and <name>.json (statistics, verdicts, provenance, missing runs).
 
     Args:
         frame: see `Study`.
-        report: see `report`, with the groups `draw`, so that the same can be drawn again, and `about`.
-        folder: of the sweep.
+        report: see `report`; also with the config groups `draw`, from which it can be drawn again, and `about`.
+        folder: the folder of the sweep.
     """
     replace(folder / f"{report['name']}.csv", lambda path: frame.to_csv(path, index=False))
     replace_text(folder / f"{report['name']}.json", json.dumps(clean(report), indent=1, allow_nan=False) + "\n")
@@ -152,10 +152,7 @@ def report(study: Study) -> dict[str, Any]:
             "drawn": provenance.now(),
             "drawn_by_commit": provenance.commit()[0],
             "commits": dict(Counter(record.commit + ("+changes" if record.dirty else "") for record in records)),
-            "versions": {  # one each, unless the sweep went on after an upgrade
-                package: sorted({record.versions[package] for record in records if package in record.versions})
-                for package in dict.fromkeys(package for record in records for package in record.versions)
-            },
+            "versions": _versions(record.versions for record in records),
             "devices": sorted({record.device for record in records}),
             "data_sha256": sorted({record.data_sha256 for record in records}),
             "first_started": min(record.started for record in records),
@@ -166,8 +163,17 @@ def report(study: Study) -> dict[str, Any]:
     }
 
 
+def _versions(all_versions: Any) -> dict[str, list[str]]:
+    # All versions of each package: several if the sweep was continued after an upgrade.
+    by_package: dict[str, set[str]] = {}
+    for versions in all_versions:
+        for package, version in versions.items():
+            by_package.setdefault(package, set()).add(version)
+    return {package: sorted(values) for package, values in by_package.items()}
+
+
 def clean(value: Any) -> Any:
-    """Return a value that JSON can hold: nan becomes None, and numpy's scalars become plain numbers."""
+    """Return a value that JSON can hold: nan and inf become None, and NumPy scalars become plain numbers."""
     if isinstance(value, dict):
         return {str(key): clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

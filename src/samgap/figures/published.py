@@ -7,8 +7,8 @@ import pandas as pd
 from samgap.errors import SettingError, said
 
 FOLDER = resources.files("samgap") / "reference" / "published"
-IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "imagenet": 1_281_167}  # for training
-ON = {"fig7": "mnist", "fig8": "cifar10", "fig9": "imagenet"}  # names of other tables end with the data set
+IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000, "imagenet": 1_281_167}  # of training
+ON = {"fig7": "mnist", "fig8": "cifar10", "fig9": "imagenet"}  # data sets; names of other tables end with theirs
 
 
 def names() -> list[str]:
@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def data(name: str) -> str:
-    """Return the data set of a table of gaps."""
+    """Return the data set of a table of gaps by name, such as "mnist"."""
     return ON.get(name) or name.rpartition("_")[2]
 
 
@@ -25,8 +25,8 @@ def load(name: str) -> pd.DataFrame:
     """Return a published table. fig8 has width, params, sgd_acc, sgd_std, sam_acc, sam_std, gap, gap_band, best_rho.
 
     Accuracies are in percent, gaps in percentage points. Bands are those that the paper draws; it gives no formula.
-    A column with the name of an axis, such as data.label_noise or pruner.sparsity, holds the axis's value for each row.
-    In a table with a sparsity, params are the live parameters.
+    A column with the name of an axis, such as data.label_noise or pruner.sparsity, has the value of each row. In a
+    table with a sparsity, params are the live parameters.
 
     Raises:
         SettingError: no table has this name.

@@ -1,4 +1,4 @@
-"""From the records of a sweep to one table: a row for each requested run, finished or not."""
+"""Collects the records of a sweep in one table, with a row for each requested run, finished or not."""
 
 import math
 from collections.abc import Mapping
@@ -25,35 +25,35 @@ class Table:
     `runs` has a row for each point of the grid: a column for each axis, always with ascent.rho, seed and replicate; the
     `folder` of its run and the `status`; the numbers of its record, nan if there is none; `rightly`, the share of
     correct training labels. Gaps are differences of `scored_acc_final`, the test accuracy unless data.score_unused is
-    on. Two points may share a run, since SGD does not depend on the ascent, nor a dense net on the pruner. A diverged
+    on. Points may share a run, since SGD does not depend on the ascent and a dense net not on the pruner. A diverged
     run has no accuracies.
     """
 
     sweep: Sweep
     runs: pd.DataFrame
-    records: list[RunRecord]  # each once
+    records: list[RunRecord]  # without repetitions
     missing: dict[str, str]  # folder of a run without a record -> its state
-    registered: Registration | None = None  # of the study, if there is one
+    registered: Registration | None = None
 
     @property
     def cell_axes(self) -> list[str]:
-        """The axes that make a cell: all but rho and seed."""
+        """The axes that define a cell: all but rho and seed."""
         return [axis for axis in self.sweep.axes if axis not in (RHO, SEED)]
 
 
 def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) -> Table:
-    """Read the records of the runs of `sweep`, and no others.
+    """Read the records of the runs of a sweep.
 
     Args:
         sweep: the runs.
         root: the results folder.
-        block: draw.registered, or None.
+        block: the value of draw.registered, or None.
 
     Raises:
-        SettingError: there is no record at all, one is damaged or belongs to other settings, a setting that is no
-            axis varies among them, or some have other data.
+        SettingError: no run has a record, a record is damaged or has other settings than its run, or the runs differ
+            in their data or in a setting that is no axis.
     """
-    found: dict[str, RunRecord] = {}
+    by_folder: dict[str, RunRecord] = {}
     missing: dict[str, str] = {}
     for member in sweep.unique():
         folder = sweeps.runs(root) / member.folder
@@ -63,22 +63,22 @@ def collect(sweep: Sweep, root: Path, block: Mapping[str, Any] | None = None) ->
         if record is None:
             missing[member.folder] = state
             continue
-        found[member.folder] = record
-    if not found:
+        by_folder[member.folder] = record
+    if not by_folder:
         raise SettingError(
             f"No run of {sweep} in {root} has a record yet: carry out the sweep with "
             f"python -m samgap.train -m {sweeps.override_for(sweep.name, sweep.scale)}."
         )
-    refuse_stray(sweep.axes, [record.settings for record in found.values()])
-    alike.refuse_other_data([*found.values()], sweeps.runs(root))
+    refuse_stray(sweep.axes, [record.settings for record in by_folder.values()])
+    alike.refuse_other_data([*by_folder.values()], sweeps.runs(root))
     rows = []
     for member in sweep.members:
-        record = found.get(member.folder)
+        record = by_folder.get(member.folder)
         status = record.status if record else missing[member.folder]
         rows.append({REPLICATE: 0} | member.axes | {"folder": member.folder, "status": status} | _numbers(record))
-    several = [*found.values()]
-    known = registered.look(block, sweep, min(record.started for record in several)) if block else None
-    return Table(sweep, pd.DataFrame(rows), several, missing, known)
+    records = [*by_folder.values()]
+    registration = registered.registration(block, sweep, min(record.started for record in records)) if block else None
+    return Table(sweep, pd.DataFrame(rows), records, missing, registration)
 
 
 def _numbers(record: RunRecord | None) -> dict[str, Any]:
@@ -89,86 +89,86 @@ def _numbers(record: RunRecord | None) -> dict[str, Any]:
 
 
 def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
-    """Refuse runs that differ in a setting that is no axis: their gaps would mix two effects.
+    """Refuse runs that differ in a setting that is no axis, since their gaps would mix two effects.
 
-    The ascent of an SGD run and the pruner of a dense one have no effect and are not compared: another sweep may have
-    carried out the run first. A seed that equals `seed` in all runs is not compared either.
+    The ascent of an SGD run and the pruner of a dense run are not compared, since they have no effect, and the run may
+    come from another sweep. A key *.seed that equals `seed` in all runs is not compared either.
 
     Raises:
-        SettingError: names the setting and two of its values.
+        SettingError: a setting differs; the message names two of its values.
     """
     swept = {*axes, RHO, SEED}
-    # A swept group (its name is an axis) brings its own keys along.
+    # All keys of a swept group may vary; the axis of such a group is its name.
     groups = tuple(axis.removesuffix("name") for axis in axes if axis.endswith(".name"))
     values: dict[str, list[Any]] = {}
     follows: dict[str, bool] = {}
     for setting in settings:
-        meant = identity.canonical(setting)
-        for key, value in identity.flat({k: v for k, v in setting.items() if k in meant}).items():
+        effective = identity.canonical(setting)
+        for key, value in identity.flat({k: v for k, v in setting.items() if k in effective}).items():
             values.setdefault(key, []).append(said(value))
             follows[key] = follows.get(key, key.endswith(".seed")) and value == setting["seed"]
-    for key, found in values.items():
-        several = list(dict.fromkeys(found))
-        if len(several) > 1 and key not in swept and not follows[key] and not (groups and key.startswith(groups)):
+    for key, varying in values.items():
+        distinct = list(dict.fromkeys(varying))
+        if len(distinct) > 1 and key not in swept and not follows[key] and not (groups and key.startswith(groups)):
             raise SettingError(
-                f"{key} varies among the runs ({several[0]} and {several[1]}) and is no axis of the sweep: "
+                f"{key} varies among the runs ({distinct[0]} and {distinct[1]}) and is no axis of the sweep: "
                 "sweep it in one command, or give the studies different names (name=...)."
             )
 
 
-def swept(sweep: Sweep) -> str:
-    """Return the grid in one line. It shows whether this is the whole grid of a figure."""
+def grid_text(sweep: Sweep) -> str:
+    """Return the swept axes and their values in one line."""
     axes = dict.fromkeys([*sweep.axes, RHO, SEED])
     values = {axis: dict.fromkeys(format_value(member.axes[axis]) for member in sweep.members) for axis in axes}
     return "Swept: " + "; ".join(f"{axis} {', '.join(several)}" for axis, several in values.items()) + "."
 
 
-def shown(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """A table of texts, without its empty columns."""
+def text_table(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Return rows of texts as a table without empty columns."""
     frame = pd.DataFrame(rows)
     return frame.loc[:, (frame != "").any()]
 
 
 def groups(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """(values of the axes, rows) of each group, in the order of the rows; without axes, all rows are one group."""
-    found = rows.groupby(axes, sort=False) if axes else [((), rows)]
-    return [(dict(zip(axes, values, strict=True)), part) for values, part in found]
+    """Return (values of the axes, rows) for each group, in order; without axes, all rows are one group."""
+    groups_ = rows.groupby(axes, sort=False) if axes else [((), rows)]
+    return [(dict(zip(axes, values, strict=True)), group) for values, group in groups_]
 
 
 def cell_label(cell: Mapping[str, Any]) -> str:
-    """A cell as it is typed: "model.width=4, pruner.sparsity=0.5"."""
+    """Return a cell as text, such as "model.width=4, pruner.sparsity=0.5"."""
     return ", ".join(f"{axis}={format_value(value)}" for axis, value in cell.items())
 
 
 def format_value(value: Any, spec: str = "g") -> str:
-    """A value for a table: a number in the format `spec`, a text as it is, "" where it is missing."""
+    """Return a value as text: a number in the format `spec`, "" if it is missing."""
     if isinstance(value, str):
         return value
     return format(value, spec) if pd.notna(value) else ""
 
 
 def axis_label(axis: str) -> str:
-    """An axis without its group, such as "width", if that is enough to identify it."""
+    """Return the name of an axis without its group, such as "width", unless it is "name" or "seed"."""
     last = axis.split(".")[-1]
     return axis if last in ("name", "seed") else last
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Return the numbers of a figure from its csv. Only an empty cell is missing: "null" is the value of an axis."""
+    """Return the frame in a figure's csv. Only empty cells are missing values: "null" is the value of an axis."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def curve(path: Path) -> pd.DataFrame:
-    """The epochs and training losses of a run.
+    """Return the curve of a run, with columns epoch and loss (training), from its metrics.csv.
 
     Raises:
-        SettingError: they cannot be read.
+        SettingError: the file cannot be read.
     """
     try:
-        own = pd.read_csv(path)[["epoch", "train_loss"]]
+        columns = pd.read_csv(path)[["epoch", "train_loss"]]
     except (OSError, ValueError, KeyError) as error:
         raise SettingError(
             f"{path} is the curve of a run that is done, and cannot be read ({type(error).__name__}): move the folder "
             "of the run away and start the sweep again."
         ) from error
-    return own.rename(columns={"train_loss": "loss"})
+    return columns.rename(columns={"train_loss": "loss"})

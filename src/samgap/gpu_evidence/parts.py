@@ -13,32 +13,32 @@ from samgap.errors import SettingError
 from samgap.gpu_evidence.workers import Workers
 from samgap.runs import sweeps
 
-FILL = 0.85  # share of a part's time planned for epochs; evaluation and whatever the warm-up misses take the rest
-WARM_UP = 0.05  # share of a part's time for the steps of the warm-up
+FILL = 0.85  # share of the remaining time planned for steps; the rest is for evaluation and errors of the estimate
+WARM_UP = 0.05  # share of the remaining time for the steps of the warm-up
 SEEDS = 3  # of figure 7, as in the paper
 PLAN = "plan.json"
 
 
 def images(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> None:
-    """Carry out the first part, figure 8.
+    """Carry out the first part, figure 8, until the time `until` by `time.monotonic`.
 
     Raises:
-        SettingError: a setting is wrong, runs failed, or there is no time for an epoch of each.
+        SettingError: a setting is wrong, runs failed, or there is too little time for one epoch of all runs.
     """
     epochs = plan(workers, overrides, root, until)
     workers.sweep("fig8/gpu", [*overrides, f"epochs={epochs}"], until)
 
 
 def mlp(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> None:
-    """Carry out the second part, figure 7, seed by seed, as long as the time of the last seed is still left.
+    """Carry out the second part, figure 7, seed by seed, while the remaining time is at least that of the last seed.
 
     Raises:
         SettingError: a setting is wrong, or runs failed.
     """
-    begun = 1
+    first = 1
     with contextlib.suppress(SettingError):  # there is no earlier sweep
-        begun = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(overrides)).members})
-    for seeds in range(begun, SEEDS + 1):
+        first = len({member.axes[sweeps.SEED] for member in sweeps.read(root, "fig7", _scale(overrides)).members})
+    for seeds in range(first, SEEDS + 1):
         began = time.monotonic()
         workers.sweep("fig7/gpu", [*overrides, f"seed=range({seeds})"], until)
         if 2 * time.monotonic() - began > until:
@@ -46,24 +46,24 @@ def mlp(workers: Workers, overrides: Sequence[str], root: Path, until: float) ->
 
 
 def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -> int:
-    """Return the epochs of each run of the first part, from an earlier plan or from a warm-up of all runs now.
+    """Return the number of epochs of each run of the first part, from a saved plan or from a warm-up of all runs.
 
     Raises:
-        SettingError: the earlier plan has other settings, or there is no time for an epoch of each.
+        SettingError: the saved plan has other settings, or there is too little time for one epoch of all runs.
     """
     settings = [word for word in overrides if not word.startswith(("root=", "data_dir="))]
     path = root / "fig8" / _scale(overrides) / PLAN
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["settings"] != settings:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["settings"] != settings:
             raise SettingError(
-                f"{path} is the plan for {' '.join(kept['settings'])}, and the settings now are {' '.join(settings)}: "
+                f"{path} is the plan for {' '.join(saved['settings'])}, and the settings now are {' '.join(settings)}: "
                 "give the same options, or another --root."
             )
-        return int(kept["epochs"])
-    with tempfile.TemporaryDirectory() as place:
-        outcomes = workers.sweep("fig8/gpu", [*overrides, f"root={place}"], until, WARM_UP)
-    taken = {one.folder: one.epoch_seconds for one in outcomes if one.epoch_seconds is not None}
+        return int(saved["epochs"])
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = workers.sweep("fig8/gpu", [*overrides, f"root={folder}"], until, WARM_UP)
+    taken = {outcome.folder: outcome.epoch_seconds for outcome in outcomes if outcome.epoch_seconds is not None}
     left = until - time.monotonic()
     epoch = makespan([*taken.values()], workers.size)
     if len(taken) < len(outcomes) or epoch > FILL * left:
@@ -71,7 +71,7 @@ def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -
             f"{max(left, 0):.0f} s are left after the warm-up, too few for an epoch of each run: raise --minutes."
         )
     epochs: int = min(int(FILL * left / epoch), outcomes[0].epochs)
-    found = {
+    values = {
         "epochs": epochs,
         "figure_epochs": outcomes[0].epochs,
         "planned_seconds": round(epochs * epoch, 1),
@@ -80,15 +80,15 @@ def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -
         "epoch_seconds": {folder: round(seconds, 3) for folder, seconds in taken.items()},
         "settings": settings,
     }
-    files.replace_text(path, json.dumps(found, indent=1) + "\n")
+    files.replace_text(path, json.dumps(values, indent=1) + "\n")
     return epochs
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Return the total time of runs of these `seconds` on `workers` workers, if the longest starts first."""
+    """Return the total time of runs of these `seconds` on `workers` workers, if longer runs start first."""
     ends = [0.0] * workers
-    for one in sorted(seconds, reverse=True):
-        heapq.heapreplace(ends, ends[0] + one)
+    for duration in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + duration)
     return max(ends)
 
 

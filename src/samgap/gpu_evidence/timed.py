@@ -1,4 +1,4 @@
-"""A run that stops when its time is over, and the times of its steps."""
+"""A run that stops when its time is over and measures the time of its steps."""
 
 import contextlib
 import time
@@ -17,7 +17,7 @@ from samgap.training.settings import resolve
 
 
 class TimeIsOver(BaseException):
-    """Stops a run that will resume; not an Exception, since that would write an error.txt."""
+    """Stops a run that will be resumed; not an Exception, for which `run` would write error.txt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Timed(RunOutcome):
     """The outcome of a run, with the time of an epoch."""
 
     epochs: int
-    epoch_seconds: float | None = None  # None when there were too few steps
+    epoch_seconds: float | None = None  # None if there were too few steps
 
 
 class Clock(Callback):
@@ -34,8 +34,8 @@ class Clock(Callback):
     def __init__(self, until: float, seconds: float) -> None:
         """
         Args:
-            until: end time by `time.monotonic`, which the processes of a machine share.
-            seconds: longest training time; the run stops after it, even before `until`.
+            until: end time by `time.monotonic`, which is the same clock in all processes of a machine.
+            seconds: longest training time; the run stops at `until` or after this time, whichever comes first.
         """
         self.until, self.seconds = until, seconds
         self.marks: list[tuple[int, float]] = []

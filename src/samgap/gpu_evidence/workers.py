@@ -1,4 +1,4 @@
-"""Sweeps by several processes that share a GPU, one run each at a time."""
+"""Sweeps by several processes that share a GPU; each carries out one run at a time."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ from samgap.gpu_evidence.timed import Timed, carry_out
 
 
 class Workers:
-    """Carries out sweeps in place of a Hydra launcher; its processes live on from sweep to sweep."""
+    """Carries out sweeps in place of a Hydra launcher; its processes are reused from sweep to sweep."""
 
     hydra_context: Any  # set by the sweeper
 
@@ -38,9 +38,9 @@ class Workers:
 
         Args:
             figure: such as fig8/gpu.
-            overrides: overrides; they win over the figure's own grid.
+            overrides: the user's overrides, which replace axes of the figure's grid.
             until: end time of all runs, by `time.monotonic`.
-            share: of the time until then, for the steps of all runs together.
+            share: share of the remaining time that the steps of all runs together may take.
 
         Returns:
             The outcome of each of these runs.
@@ -66,7 +66,7 @@ class Workers:
         configs = [naming.plain(config, *(str(key) for key in config if key != "hydra")) for config in composed]
         seconds = self.share * (self.until - time.monotonic()) * self.size / len(configs)
         done = self.map(carry_out, configs, itertools.repeat(self.until), itertools.repeat(seconds))
-        return [JobReturn(_return_value=one, status=JobStatus.COMPLETED) for one in done]
+        return [JobReturn(_return_value=outcome, status=JobStatus.COMPLETED) for outcome in done]
 
 
 @contextlib.contextmanager
@@ -79,6 +79,6 @@ def started(size: int) -> Iterator[Workers]:
         try:
             yield Workers(size, pool)
         except KeyboardInterrupt:
-            for process in multiprocessing.active_children():  # they would finish their runs first
+            for process in multiprocessing.active_children():  # otherwise they would finish their runs first
                 process.kill()
             raise

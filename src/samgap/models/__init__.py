@@ -1,1 +1,1 @@
-"""Nets with one number for their size, the width."""
+"""Nets whose size is set by one number, the width."""

@@ -1,4 +1,4 @@
-"""Counts parameters, and finds the width that comes nearest to a given count."""
+"""Count parameters, and find the width whose number of parameters is nearest to a given one."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,16 +14,16 @@ from samgap.targets import locate
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of trained parameters; buffers do not count."""
+    """Numbers of trained parameters, without buffers."""
 
     total: int
     prunable: int  # in kernels, see `prunable`
 
 
 def prunable(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Return the kernels: all weights with two or more axes, which are those of linear and convolution layers.
+    """Yield names and weights of the kernels: parameters with two or more axes, as in linear and convolution layers.
 
-    Biases and batch-norm parameters are vectors. They stay dense, as in the paper.
+    Biases and batch-norm parameters are vectors. They are never pruned, as in the paper.
     """
     return ((name, weight) for name, weight in net.named_parameters() if weight.ndim >= 2)
 
@@ -37,12 +37,12 @@ def count(net: nn.Module) -> Counts:
 
 
 def nearest_width(build: Callable[[float], nn.Module], params: float, step: float) -> float:
-    """Return the width of the net with the number of parameters nearest to `params`, the smaller of two.
+    """Return the width whose number of parameters is nearest to `params`; of two, the smaller.
 
     Args:
-        build: makes the net of a given width, on the meta device. Wider nets must have more parameters.
+        build: makes the net of a given width; called on the meta device. Wider nets must have more parameters.
         params: requested number of parameters.
-        step: widths are multiples of it.
+        step: the width is a multiple of it.
 
     Raises:
         SettingError: even the smallest net has more than twice as many parameters.
@@ -66,21 +66,21 @@ def nearest_width(build: Callable[[float], nn.Module], params: float, step: floa
 
 @functools.cache
 def counts_of(code: str, width: float, shape: tuple[int, int, int], classes: int) -> Counts:
-    """Return the parameter counts of the model with dotted path `code`, for images of `shape` (c, h, w)."""
+    """Return the parameter counts of the model at the dotted path `code`, for images of `shape` (c, h, w)."""
     with torch.device("meta"):
         return count(locate(code, "model.code")(shape, classes, width=width))
 
 
 @functools.cache
 def width_of(code: str, params: float, shape: tuple[int, int, int], classes: int) -> float:
-    """Return the width at which the model with dotted path `code` comes nearest to `params` parameters."""
+    """Return the width at which the model at the dotted path `code` has nearly `params` parameters."""
     model = locate(code, "model.code")
     step = locate(f"{model.__module__}.WIDTH_STEP")
     return nearest_width(lambda width: model(shape, classes, width), params, step)
 
 
 def whole(value: Any, name: str) -> int:
-    """Return `value` as a positive whole number.
+    """Return `value` as an int; `name` is for the message.
 
     Raises:
         SettingError: `value` is not a positive whole number.

@@ -1,4 +1,4 @@
-"""The matrix factorization of figure 1: linear layers without bias, x -> W2 W1 x. The width bounds the rank."""
+"""The matrix factorization of figure 1: linear layers without bias, x -> W2 W1 x. The width is the largest rank."""
 
 import math
 

@@ -1,12 +1,11 @@
-"""Makes the net that a file of conf/model/ describes, for `hydra.utils.instantiate(config.model)`."""
+"""`hydra.utils.instantiate(config.model)`: makes the net that a file of conf/model/ describes."""
 
-import math
 from typing import Any
 
 from torch import nn
 
-from samgap.errors import SettingError, said
 from samgap.models import count
+from samgap.models.init import initialize
 from samgap.targets import call, locate
 
 
@@ -22,44 +21,12 @@ def model(
     batch_norm: str = "local",
     **own: Any,
 ) -> nn.Module:
-    """Return a net for images of `shape` (c, h, w) and this many classes, with weights from the global generator.
+    """Return a net for images of `shape` (c, h, w) and `classes` classes, with weights from the global generator.
 
-    conf/model/base.yaml explains the keys. `batch_norm` matters to a run only and does not change the net.
+    conf/model/base.yaml explains the keys. `batch_norm` is accepted and ignored: it affects training, not the net.
     """
     if params is not None:
         width = count.width_of(code, params, shape, classes)
     net: nn.Module = call("model", locate(code, "model.code"), shape, classes, width=width, **own)
     initialize(net, init)
     return net
-
-
-def lecun_normal(net: nn.Module) -> None:
-    """Draw kernels as Flax does by default, which is what the paper's code uses, and set biases to 0.
-
-    The distribution is normal, truncated at two standard deviations. Truncation lowers the standard deviation by a
-    factor of 0.8796, so the normal is scaled up by 1 / 0.8796 to leave sqrt(1 / fan_in).
-    """
-    for module in net.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            std = math.sqrt(1 / fan_in) / 0.87962566103423978
-            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def initialize(net: nn.Module, init: str) -> None:
-    """Redraw the weights of `net` from the global generator. A sweep over width magnifies differences here.
-
-    Args:
-        net: any net.
-        init: "lecun_normal", or "torch" to keep what torch drew: uniform biases, and uniform kernels with a standard
-            deviation that is smaller by a factor of 1.73.
-
-    Raises:
-        SettingError: `init` is neither.
-    """
-    if init == "lecun_normal":
-        lecun_normal(net)
-    elif init != "torch":
-        raise SettingError(f"model.init must be lecun_normal or torch, got {said(init)}.")

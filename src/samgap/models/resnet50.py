@@ -1,6 +1,6 @@
 """ResNet-50 with any number of filters, made of timm's bottleneck blocks.
 
-The paper scales the stem with the width. timm's own ResNet does not: its stem always has 64 channels.
+As in the paper, the stem scales with the width. The stem of timm's own ResNet always has 64 channels.
 """
 
 from timm.models.resnet import Bottleneck, downsample_conv

@@ -1,4 +1,4 @@
-"""What the keys of conf/model/ may be."""
+"""Valid values of the keys of conf/model/."""
 
 from samgap.rules import ABOVE_0, at_least, one_of
 
@@ -7,4 +7,4 @@ RULES = {
     "params": at_least(1).or_null(" for model.width"),
     "batch_norm": one_of("local", "synchronized"),
 }
-NEEDED = ("width",)  # by every model
+NEEDED = ("width",)  # required keys

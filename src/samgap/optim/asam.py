@@ -18,7 +18,7 @@ class ASAM(SAM):
         eps = rho T^2 g / |T g|,   T = |w| + eta elementwise on weights, 1 on biases
 
     so that |T^-1 eps| = rho. Weights are the parameters with "weight" in their name, as in the authors' code.
-    Rho is not comparable with SAM's; the authors take 0.5 on CIFAR-10.
+    Rho is not comparable with SAM's; the authors use 0.5 on CIFAR-10.
     """
 
     KEPT = (*SAM.KEPT, "eta", "_adaptive")
@@ -36,7 +36,7 @@ class ASAM(SAM):
         Args:
             base, rho, interval: as for `SAM`.
             module: the net; the names of its parameters distinguish weights from biases.
-            eta: added to |w|, so that a zero weight still moves.
+            eta: added to |w|, so that weights of 0 are perturbed too.
 
         Raises:
             ValueError: as for `SAM`; or there is no module; or eta is negative.
@@ -50,13 +50,13 @@ class ASAM(SAM):
         self._adaptive = adaptive(module.named_parameters())
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """eps at these weights, one tensor for each."""
+        """Return eps, one tensor for each weight."""
         scales = self._scales(weights)
         scaled = list(torch._foreach_mul(gradients, scales))
         return list(torch._foreach_mul(torch._foreach_mul(scaled, scales), ratio(self.rho, global_norm(scaled))))
 
     def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:
-        """|T^-1 eps|; where T is 0, so is eps."""
+        """Return |T^-1 eps|. Where T is 0, eps is 0 too and does not count."""
         return global_norm([torch.nan_to_num(e / t) for e, t in zip(eps, self._scales(weights), strict=True)])
 
     def _scales(self, weights: list[Tensor]) -> list[Tensor]:
@@ -65,5 +65,5 @@ class ASAM(SAM):
 
 
 def adaptive(parameters: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
-    """The parameters of a net that count as weights."""
+    """Return the parameters of a net that count as weights in ASAM."""
     return [w for name, w in parameters if "weight" in name]

@@ -1,6 +1,6 @@
 """Surrogate-gap guided SAM: lower the perturbed loss and its gap to the loss at w.
 
-Zhuang et al. 2022, algorithm 1, with a constant rho. The authors also schedule rho, which is another method.
+Zhuang et al. 2022, algorithm 1, with a constant rho; the authors schedule rho.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""`hydra.utils.instantiate(config.ascent)`: puts an optimizer into the ascent that a file of conf/ascent/ describes."""
+"""`hydra.utils.instantiate(config.ascent)`: wraps an optimizer in the ascent that a file of conf/ascent/ describes."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from samgap.targets import call, locate
 
 
 def ascent(base: Optimizer, net: nn.Module, *, name: str, code: str = "", rho: float = 0, **own: Any) -> Wrapper:
-    """`base` in its ascent, or in nothing that does anything if rho is 0: the SGD arm. `net` has its parameters."""
+    """Return `base`, the optimizer of `net`'s parameters, wrapped in the ascent; if rho is 0, in a plain `Wrapper`."""
     if not rho:
         return Wrapper(base)
-    own.pop("m", None)  # the stepper's, which deals out the examples
+    own.pop("m", None)  # used by the stepper, which divides batches
     return call("ascent", locate(code, "ascent.code"), base, rho=rho, module=net, **own)

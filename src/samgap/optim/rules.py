@@ -1,4 +1,4 @@
-"""What the keys of conf/optimizer/, conf/ascent/ and conf/schedule/ may be."""
+"""Valid values of the keys of conf/optimizer/, conf/ascent/ and conf/schedule/."""
 
 from samgap.rules import ABOVE_0, at_least, number, numbers, whole
 
@@ -11,8 +11,8 @@ ASCENT = {
     "rho": at_least(0),
     "m": whole(1).or_null(" for the whole batch"),
     "interval": whole(1).or_null(" for every step"),
-    "eta": at_least(0),  # of asam
-    "alpha": at_least(0),  # of gsam
+    "eta": at_least(0),  # only of asam
+    "alpha": at_least(0),  # only of gsam
 }
 SCHEDULE = {
     "milestones": numbers("a list of shares from 0 to 1", lambda share: 0 <= share <= 1),

@@ -1,7 +1,7 @@
 """Sharpness-aware minimization as a wrapper around any torch optimizer.
 
-Foret et al. 2021, equations 2 and 4. The paper uses this update rule in its experiments. This folder imports nothing
-else of the project.
+Foret et al. 2021, equations 2 and 4: the update rule of the experiments in arXiv 2311.17539. The modules `sam`, `asam`,
+`gsam` and `wrapper` import nothing else of the project.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ class AscentMetrics(NamedTuple):
     """Measurements of one ascent, each a scalar () on the device."""
 
     grad_norm: Tensor  # |g|, g = gradient at w
-    eps_norm: Tensor  # |eps| of the weights as rounded, not of the formula
-    radius: Tensor  # the length that the rule sets to rho; |eps| for SAM
+    eps_norm: Tensor  # |eps|, from the perturbed weights after rounding
+    radius: Tensor  # the length that the variant sets to rho; |eps| for SAM
     loss_rise: Tensor  # L(w + eps) - L(w)
     cosine: Tensor  # between the gradients at w and at w + eps
 
 
 class SAM(Wrapper):
-    """One step: gradient at w, ascent to w + eps, gradient there, back to w, base step with the second gradient.
+    """One step: gradient at w, ascent to w + eps, gradient at w + eps, back to w, base step with the second gradient.
 
         eps = rho g / |g|,   g = grad L(w),   |g| over all parameters together
 
     Guarantees for any net: Weight decay, momentum and schedule belong to the base and act at w, not on the ascent.
     A zero gradient gives no ascent; in float32, elements below 1e-22 count as zero. Both passes use the same random
-    state, so the same dropout masks. Batch norm's running statistics are those of the first pass. Weights are
-    restored from a copy, bit for bit, even if the second pass raises. A parameter without gradient does not move.
+    state, so the same dropout masks. Only the first pass updates batch norm's running statistics. Weights are restored
+    from a copy, bit for bit, even if the second pass raises. A parameter without gradient is not perturbed.
     With rho = 0 a step equals the base's, bit for bit.
 
     A variant overrides `ascent`, `radius` or `combine`.
@@ -55,8 +55,8 @@ class SAM(Wrapper):
             base: takes the descent step; any optimizer whose step needs no closure.
             rho: radius of the ascent, as an L2 norm over all parameters.
             module: the net. The second pass does not update its running statistics (batch norm).
-            interval: k: steps 0, k, 2k, ... are SAM's, the others the base's; None is 1. `param_groups`, and so
-                `state_dict`, hold the number of steps.
+            interval: k: only steps 0, k, 2k, ... have an ascent; None is 1. The step count is saved in `param_groups`,
+                and so in `state_dict`.
 
         Raises:
             ValueError: rho is negative or not finite, or interval is not a whole number from 1.
@@ -70,17 +70,16 @@ class SAM(Wrapper):
         self.measuring = False  # if True, the next ascent sets `measured` and resets this
         self.measured: AscentMetrics | None = None
         self.ascents = 0  # number of steps with an ascent; callers may reset it
-        self.draws = True  # a caller whose closures draw no random numbers may set False: no state is copied then
-        parts = module.modules() if module is not None else ()
-        self._tracking = [part for part in parts if getattr(part, TRACKING, False)]
+        self.draws = True  # set False if closures draw no random numbers, to save copying the random state
+        self._tracking = [part for part in module.modules() if _tracks(part)] if module is not None else []
         self._saved: list[Tensor] = []
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """eps at these weights, one tensor for each, without a transfer from the device and without 0 / 0."""
+        """Return eps, one tensor for each weight, 0 for a zero gradient; without copying anything to the host."""
         return list(torch._foreach_mul(gradients, ratio(self.rho, global_norm(gradients))))
 
     def radius(self, weights: list[Tensor], gradients: list[Tensor], eps: list[Tensor]) -> Tensor:
-        """The length that `ascent` sets to rho, measured on the actual `eps`."""
+        """Return the length that `ascent` sets to rho, computed from the actual `eps`."""
         return global_norm(eps)
 
     def combine(self, weights: list[Tensor], first: list[Tensor]) -> None:
@@ -88,7 +87,7 @@ class SAM(Wrapper):
 
     def gradient(self, closure: Closure) -> Tensor:
         """Run both passes by calling the closure twice; return the loss of the first pass, at w."""
-        random_state_back = _random_state(self.param_groups) if self.draws else None
+        restore_random_state = _random_state(self.param_groups) if self.draws else None
         loss = closure()
         weights = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
         if not weights or not self.active:
@@ -101,10 +100,10 @@ class SAM(Wrapper):
         try:
             torch._foreach_add_(weights, self.ascent(weights, gradients))
             eps = list(torch._foreach_sub(weights, saved)) if measuring else []
-            # Autocast caches low-precision copies of weights for a whole block: these are stale in the second pass.
+            # Autocast caches low-precision copies of weights, which are stale in the second pass.
             torch.clear_autocast_cache()
-            if random_state_back:
-                random_state_back()
+            if restore_random_state:
+                restore_random_state()
             with self._statistics_frozen():
                 perturbed_loss = closure()
         finally:
@@ -123,7 +122,7 @@ class SAM(Wrapper):
         return loss
 
     def count(self) -> None:
-        """Count a step, taken here or elsewhere."""
+        """Count a step; called also by code that takes the step itself, such as a compiled one."""
         self.ascents += self.active
         if self.interval is not None:
             self.param_groups[0][STEPS] = self.param_groups[0].get(STEPS, 0) + 1
@@ -141,7 +140,7 @@ class SAM(Wrapper):
         Args:
             weights: w.
             first, second: gradients at w and at w + eps.
-            eps: of the weights as rounded.
+            eps: perturbation after rounding to the precision of the weights.
             rise: L(w + eps) - L(w).
         """
         grad_norm = global_norm(first)
@@ -150,8 +149,7 @@ class SAM(Wrapper):
 
     def _save(self, weights: list[Tensor]) -> list[Tensor]:
         # Reuse memory; reallocate only if the set of weights with gradients changes.
-        kinds = [[(t.shape, t.dtype, t.device) for t in tensors] for tensors in (self._saved, weights)]
-        if kinds[0] != kinds[1]:
+        if [_kind(copy) for copy in self._saved] != [_kind(w) for w in weights]:
             self._saved = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._saved, weights)
         return self._saved
@@ -173,18 +171,18 @@ class SAM(Wrapper):
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
-    """L2 norm over all tensors together, at least in float32: a half-precision sum of squares overflows."""
+    """Return the L2 norm over all tensors, at least in float32: a half-precision sum of squares can overflow."""
     norms = torch._foreach_norm([_wide(t) for t in tensors])
     return torch.linalg.vector_norm(torch.stack(list(norms)))
 
 
 def inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """Inner product over all tensors together, at least in float32."""
+    """Return the inner product over all tensors, at least in float32."""
     return torch.stack([torch.sum(_wide(x) * _wide(y)) for x, y in zip(a, b, strict=True)]).sum()
 
 
 def ratio(length: float, norm: Tensor) -> Tensor:
-    """length / norm, or 0 if the norm is 0."""
+    """Return length / norm, or 0 if the norm is 0."""
     return torch.where(norm > 0, length / norm, torch.zeros_like(norm))
 
 
@@ -192,10 +190,18 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:
-    """A function that restores the current random state.
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
 
-    The CPU's state is 5 kB; copying it takes less than a microsecond. A GPU generator's state is two numbers on the
+
+def _tracks(module: nn.Module) -> bool:
+    return bool(getattr(module, TRACKING, False))
+
+
+def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:
+    """Return a function that restores the current random state of the CPU and of the parameters' device.
+
+    The CPU's state has 5 kB; copying it takes less than a microsecond. A GPU generator's state is two numbers on the
     host; reading them does not synchronize.
     """
     cpu, device = torch.get_rng_state(), groups[0]["params"][0].device
@@ -204,9 +210,9 @@ def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:
     generator = torch.cuda.default_generators[device.index]
     seed, offset = generator.initial_seed(), generator.get_offset()
 
-    def back() -> None:
+    def restore() -> None:
         torch.set_rng_state(cpu)
         generator.manual_seed(seed)
         generator.set_offset(offset)
 
-    return back
+    return restore

@@ -1,6 +1,6 @@
 """Learning-rate schedules: the factor on the base rate in step t of T, as a pure function of t and T.
 
-Schedules depend on the fraction of training and not on the epoch, so that a shorter run has the same shape.
+They depend on the fraction t / T and not on the epoch, so shorter runs have a schedule of the same shape.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def constant(step: int, steps: int) -> float:
-    """A constant rate."""
+    """Return 1: a constant rate."""
     return 1.0
 
 
@@ -30,7 +30,7 @@ def cosine(step: int, steps: int, warmup_steps: int = 0) -> float:
     Args:
         step: t, from 0.
         steps: T, warm-up included.
-        warmup_steps: a number of steps, as the paper gives it.
+        warmup_steps: number of steps in which the rate rises.
     """
     if step < warmup_steps:
         return step / warmup_steps

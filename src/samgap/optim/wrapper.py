@@ -1,4 +1,4 @@
-"""An optimizer around a base optimizer: the wrapper computes the gradient, the base takes the step."""
+"""A wrapper around a base optimizer: the wrapper computes the gradient, and the base takes the step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 Closure = Callable[[], Tensor]  # clears the gradients, computes a loss and its gradients, and returns the loss
-Groups = Sequence[tuple[float, Closure]]  # shares of the batch, and closures over these parts
+Groups = Sequence[tuple[float, Closure]]  # (weight in the sum, closure) of each part of the batch
 
 
 class Wrapper(Optimizer):
-    """The base's step along the plain gradient: the SGD arm.
+    """Takes the base's step along the plain gradient: the SGD arm.
 
-    The wrapper shares the base's parameter groups and state. So a scheduler of this optimizer acts on the base, and
-    `state_dict` is the base's, including momentum.
+    The wrapper shares the base's parameter groups and state, so schedulers act on the base, and `state_dict` is the
+    base's, including momentum.
     """
 
     KEPT: tuple[str, ...] = ("base",)  # attributes that a deep copy carries over
@@ -26,7 +26,7 @@ class Wrapper(Optimizer):
         self._share()
 
     def gradient(self, closure: Closure) -> Tensor:
-        """Set `.grad` to the direction that the base descends along, and change nothing else.
+        """Set `.grad` to the gradient for the base's step, and change nothing else.
 
         Returns:
             The loss at the current weights.
@@ -35,14 +35,14 @@ class Wrapper(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None, *, groups: Groups | None = None) -> Tensor:  # type: ignore[override]
-        """One step of the base.
+        """Take one step of the base.
 
         To change the final gradient (clipping, averaging over processes), register a step pre-hook on the base.
 
         Args:
-            closure: over the whole batch.
-            groups: instead of `closure`, parts of the batch. Each part has its own gradient, as in m-sharpness; the
-                step uses their sum weighted by share. It is empty if a process has no examples.
+            closure: computes loss and gradients of the whole batch.
+            groups: instead of `closure`, (weight, closure) of each part of the batch. Each part has its own ascent, as
+                in m-sharpness; the step uses the weighted sum of their gradients. Empty if a rank has no examples.
 
         Returns:
             The loss at the weights before the step.
@@ -59,7 +59,7 @@ class Wrapper(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's state; the wrapper has none of its own."""
+        """Return the base's state; the wrapper has none of its own."""
         return self.base.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

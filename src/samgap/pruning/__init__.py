@@ -1,1 +1,1 @@
-"""Pruning at initialization: choosing the live weights, and keeping the others at 0."""
+"""Pruning at initialization: choose the live weights, and keep the others at 0."""

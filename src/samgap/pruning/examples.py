@@ -1,8 +1,8 @@
 """The data that pruners score with: training images and the loss of the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,33 @@ from samgap.errors import SettingError, said
 MODES = ("train", "eval")
 
 
+class Images(Protocol):
+    """A tensor, or images that are read from disk on access."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, c, h, w)."""
+
+    def __getitem__(self, positions: Tensor, /) -> Tensor:
+        """Return the images at these positions, (n, c, h, w)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """The training set without augmentation: N images, C classes, batches of B."""
+    """The training set without augmentation, with N images, C classes, and batches of B."""
 
-    images: Any  # (N, c, h, w), as stored: a tensor, or images that are read from disk on access
+    images: Images  # (N, c, h, w), as stored
     labels: Tensor  # (N,)
-    normalize: Callable[[Tensor], Tensor]  # stored images to the net's input
+    normalize: Callable[[Tensor], Tensor]  # converts stored images to the net's input
     loss: Callable[[Tensor, Tensor], Tensor]  # of logits (B, C) and labels (B,), mean over the batch
 
     def draw(self, batches: int, batch_size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-        """The first batches, (B, c, h, w) and (B,), of the training set in a random order.
+        """Return the first batches, (B, c, h, w) and (B,), of the training set in a random order.
 
         Args:
             batches: number of batches; a single one may be smaller than B.
             batch_size: B.
-            seed: of the order.
+            seed: seed of the order.
 
         Raises:
             SettingError: there are too few images.
@@ -44,7 +55,7 @@ class Examples:
 
 
 def set_mode(net: nn.Module, mode: str) -> None:
-    """Make batch norm use the statistics of the batch (train) or its initial ones (eval).
+    """Make batch norm use the statistics of the batch (`mode` "train") or its initial running statistics ("eval").
 
     Raises:
         SettingError: `mode` is neither.

@@ -18,10 +18,10 @@ def prune(
 
     Args:
         net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
-        examples: the mean loss is over these.
+        examples: training examples from which the batches are drawn.
         sparsity: share of kernel weights to remove, exact to the weight.
-        seed: of the order of the examples.
-        batches, batch_size: of the examples; batch norm uses one batch at a time.
+        seed: seed of the order of the examples.
+        batches, batch_size: number and size of the batches; batch norm uses one batch at a time.
         mode: train or eval, see `examples.set_mode`.
         temperature: divides the logits.
 
@@ -52,6 +52,6 @@ def _hessian_times_gradient(
         torch._foreach_add_(g, gradients(*batch, graph=False))
     hg = [torch.zeros_like(weight) for weight in weights]
     for batch in drawn:
-        along = torch.stack([(a * b).sum() for a, b in zip(gradients(*batch, graph=True), g, strict=True)]).sum()
-        torch._foreach_add_(hg, torch.autograd.grad(along, weights))
+        product = torch.stack([(a * b).sum() for a, b in zip(gradients(*batch, graph=True), g, strict=True)]).sum()
+        torch._foreach_add_(hg, torch.autograd.grad(product, weights))
     return hg

@@ -10,7 +10,7 @@ from samgap.pruning.examples import Examples
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> mask.Masks:
     """Keep the largest weights, over all kernels together.
 
-    Kernels with few inputs start with larger weights, so wide layers lose most.
+    Kernels with few inputs start with larger weights, so wide layers lose the largest share.
 
     Args:
         net: `models.count.prunable` are its kernels.

@@ -23,19 +23,19 @@ def masks(
     refuse_empty: bool = False,
     **own: Any,
 ) -> Masks:
-    """Masks of an initialized net by parameter name, none where it stays dense; `mask.apply` makes the net sparse.
+    """Return masks of an initialized net by parameter name, empty if it stays dense; `mask.apply` prunes the net.
 
-    See conf/pruner/base.yaml.
+    conf/pruner/base.yaml explains the keys; `own` has those of the pruner.
     """
     if live_params is not None:
         sparsity = sparsity_of(live_params, count(net))
     if not sparsity:
         return {}
-    found: Masks = call("pruner", locate(code, "pruner.code"), net, examples, sparsity=sparsity, **own)
-    if empty := [layer for layer, kept in found.items() if not kept.any()]:
+    masks: Masks = call("pruner", locate(code, "pruner.code"), net, examples, sparsity=sparsity, **own)
+    if empty := [layer for layer, mask in masks.items() if not mask.any()]:
         sentence = f"The mask leaves no weight in {', '.join(empty)}, so nothing of the image passes there"
         if refuse_empty:
             cure = "lower pruner.sparsity, take another pruner, or set pruner.refuse_empty=false"
             raise SettingError(f"{sentence}: {cure}.")
         warnings.warn(f"{sentence} (pruner.refuse_empty=true makes this an error).", stacklevel=2)
-    return found
+    return masks

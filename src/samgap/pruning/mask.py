@@ -1,8 +1,8 @@
 """Masks: which weights of a net are live. The others stay 0 in forward pass, gradient, momentum and ascent.
 
-`apply` zeroes pruned weights once, and hooks mask their gradients before any optimizer reads them. So the ascent norm
-is over live weights alone and |eps| is rho at every sparsity. If only the weights were masked, most of rho would be
-spent on pruned coordinates, and more the sparser the net.
+`apply` zeroes pruned weights once, and hooks mask their gradients before any optimizer reads them. So the norm of the
+ascent is over live weights only, and |eps| is rho at every sparsity. If only the weights were masked, a part of eps
+that grows with sparsity would lie in pruned coordinates.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from samgap.errors import SettingError, said
 from samgap.models.count import Counts, prunable
 
 Masks = dict[str, Tensor]  # parameter name -> bool of the same shape, True = live
-TIED = 0.01  # largest number of weights in layers of a single score, as a share of those kept, see `refuse_ties`
+TIED = 0.01  # largest accepted number of tied weights, as a share of the live ones, see `refuse_ties`
 
 
 def live_kernels(total: int, sparsity: float) -> int:
-    """The number of live kernel weights, round((1 - sparsity) total).
+    """Return the number of live kernel weights, round((1 - sparsity) total).
 
     Raises:
         SettingError: sparsity is outside [0, 1).
@@ -29,10 +29,10 @@ def live_kernels(total: int, sparsity: float) -> int:
 
 
 def sparsity_of(live: int, counts: Counts, width: float | None = None) -> float:
-    """The share of kernel weights to remove, for `live` parameters to be left, biases and batch norm included.
+    """Return the share of kernel weights to remove so that `live` parameters are left, with biases and batch norm.
 
     Raises:
-        SettingError: the net, of this width, has fewer, or no kernel weight would be left.
+        SettingError: the net, whose `width` is for the message, has fewer, or no kernel weight would be left.
     """
     dense = counts.total - counts.prunable
     if not dense < live <= counts.total:
@@ -50,25 +50,25 @@ def shares(weights: list[int], live: int, sizes: list[int]) -> list[int]:
     This is a divisor method: no layer gets fewer when `live` grows, so masks of one seed are nested in sparsity.
 
     Args:
-        weights: of each layer, to which its share is proportional.
-        live: weights to distribute, at most the sum of `sizes`.
-        sizes: of the layers, which cap their shares.
+        weights: the number to which each layer's share is proportional.
+        live: number of weights to distribute, at most the sum of `sizes`.
+        sizes: size of each layer, the upper limit of its share.
 
     Returns:
-        The live weights of each layer; their sum is `live`.
+        The number of live weights of each layer; their sum is `live`.
     """
     given = _near(weights, live, sizes)
     while missing := live - sum(given):
         step = 1 if missing > 0 else -1
         # The next weight goes to the layer with the largest weight / (given + 1/2), the first of equals. A surplus
         # weight is taken from the layer that got the last one.
-        able = [layer for layer, have in enumerate(given) if 0 <= have + step <= sizes[layer]]
+        able = [layer for layer, count in enumerate(given) if 0 <= count + step <= sizes[layer]]
         given[max(able, key=lambda layer: (step * weights[layer] / (given[layer] + step / 2), -step * layer))] += step
     return given
 
 
 def _near(weights: list[int], live: int, sizes: list[int]) -> list[int]:
-    # Fill the layers whose share exceeds their size; round the shares of the others, in exact arithmetic.
+    # Layers whose share exceeds their size are filled; the shares of the others are rounded, in exact arithmetic.
     full: set[int] = set()
     while True:
         rest = [layer for layer in range(len(sizes)) if layer not in full]
@@ -83,12 +83,12 @@ def _near(weights: list[int], live: int, sizes: list[int]) -> list[int]:
 
 
 def by_layer(scores: Mapping[str, Tensor], live: list[int]) -> Masks:
-    """Masks of the largest scores of each layer; `live` has the number for each."""
+    """Return masks of the largest scores of each layer; `live` has the number for each."""
     return {name: keep_largest(layer, count) for (name, layer), count in zip(scores.items(), live, strict=True)}
 
 
 def globally(scores: Mapping[str, Tensor], live: int) -> Masks:
-    """Masks of the `live` largest scores of all layers together.
+    """Return masks of the `live` largest scores of all layers together.
 
     Raises:
         SettingError: a score is not finite, or whole layers have equal scores, see `refuse_ties`.
@@ -99,7 +99,7 @@ def globally(scores: Mapping[str, Tensor], live: int) -> Masks:
 
 
 def largest(scores: Mapping[str, Tensor], live: int) -> Masks:
-    """As `globally`, but ties are allowed; of equal scores the first layer's win."""
+    """As `globally`, but ties are allowed; of equal scores those of earlier layers are kept."""
     sizes = [layer.numel() for layer in scores.values()]
     kept = keep_largest(torch.cat([layer.flatten() for layer in scores.values()]), live)
     parts = zip(scores.items(), torch.split(kept, sizes), strict=True)
@@ -107,18 +107,18 @@ def largest(scores: Mapping[str, Tensor], live: int) -> Masks:
 
 
 def refuse_ties(scores: Mapping[str, Tensor], masks: Masks) -> None:
-    """Refuse masks in which the position of a layer decides, because all its weights have the same score.
+    """Refuse masks that depend on the order of layers, because all weights of some layers have the same score.
 
-    Ties inside a layer are allowed: inputs and kernel taps that only ever see 0 have scores of 0, and since they have
-    no effect, it does not matter which of them are kept.
+    Ties inside a layer are allowed: weights whose inputs are always 0 have scores of 0, and since they have no effect,
+    it does not matter which of them are kept.
 
     Args:
-        scores: of every kernel weight.
-        masks: of the largest scores.
+        scores: score of each kernel weight, by parameter name.
+        masks: masks of the largest scores.
 
     Raises:
-        SettingError: the lowest kept score belongs to kept and to pruned weights, and the layers that have no other
-            score hold more weights than a share `TIED` of the number kept.
+        SettingError: kept and pruned weights share the lowest kept score, and the layers in which all weights have
+            this score have more weights than the share `TIED` of the number kept.
     """
     kept = torch.cat([layer[masks[name]] for name, layer in scores.items()])
     if not len(kept):
@@ -137,7 +137,7 @@ def refuse_ties(scores: Mapping[str, Tensor], masks: Masks) -> None:
 
 
 def keep_largest(scores: Tensor, live: int) -> Tensor:
-    """A mask of the `live` largest scores; of equal scores the first in memory wins.
+    """Return a mask of the `live` largest scores; of equal scores the first in memory is kept.
 
     Raises:
         SettingError: a score is not finite.
@@ -163,29 +163,29 @@ def apply(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:
-    """The number of parameters that are not pruned, biases and batch norm included."""
+    """Return the number of parameters that are not pruned, including biases and batch norm."""
     total = sum(weight.numel() for weight in net.parameters())
     return total - sum(mask.numel() - int(mask.sum()) for mask in masks.values())
 
 
 def layers(net: nn.Module) -> dict[str, int]:
-    """Kernel names and sizes, in the net's order."""
+    """Return the number of weights of each kernel by name, in the net's order."""
     return {name: weight.numel() for name, weight in prunable(net)}
 
 
 def sparsity_by_layer(masks: Mapping[str, Tensor]) -> dict[str, float]:
-    """The pruned share of each kernel."""
+    """Return the pruned share of each kernel."""
     return {name: 1 - int(mask.sum()) / mask.numel() for name, mask in masks.items()}
 
 
-def load(masks: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    """Copy `kept` into `masks` in place, since gradient hooks hold these tensors."""
+def load(masks: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Copy `saved` into `masks` in place, since gradient hooks refer to these tensors."""
     for name, mask in masks.items():
-        mask.copy_(kept[name])
+        mask.copy_(saved[name])
 
 
 class Masked:
-    """Gradient hook that moves its mask to the gradient's device once."""
+    """Gradient hook that applies a mask, and moves it to the gradient's device once."""
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask

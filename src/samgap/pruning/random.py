@@ -16,7 +16,7 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> 
         net: `models.count.prunable` are its kernels.
         examples: not used.
         sparsity: share of kernel weights to remove, exact to the weight over the whole net.
-        seed: of the scores. With one seed, masks are nested in sparsity.
+        seed: seed of the scores. With one seed, masks are nested in sparsity.
 
     Raises:
         SettingError: sparsity is outside [0, 1).
@@ -26,7 +26,7 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> 
 
 
 def uniform(net: nn.Module, seed: int) -> dict[str, Tensor]:
-    """A random score for each kernel weight; each layer has its own random stream."""
+    """Return a random score for each kernel weight; each layer has its own random stream."""
     return {
         name: torch.rand(weight.shape, generator=seeds.generator(seed, "pruner", name))
         for name, weight in prunable(net)

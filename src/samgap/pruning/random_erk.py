@@ -11,13 +11,13 @@ from samgap.pruning.random import uniform
 def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int) -> mask.Masks:
     """Keep weights of each layer in proportion to the sum of its kernel's axes (inputs, outputs, height, width).
 
-    So small layers lose less. A layer with a share above its size stays dense, and the others share the rest.
+    So small layers lose a smaller share. A layer with a share above its size stays dense; the others share the rest.
 
     Args:
         net: `models.count.prunable` are its kernels.
         examples: not used.
         sparsity: share of kernel weights to remove, exact to the weight over the whole net.
-        seed: of the scores. With one seed, masks are nested in sparsity.
+        seed: seed of the scores. With one seed, masks are nested in sparsity.
 
     Raises:
         SettingError: sparsity is outside [0, 1).

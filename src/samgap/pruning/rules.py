@@ -1,4 +1,4 @@
-"""What the keys of conf/pruner/ may be."""
+"""Valid values of the keys of conf/pruner/."""
 
 from samgap.rules import ABOVE_0, FLAG, number, one_of, whole
 
@@ -7,10 +7,10 @@ RULES = {
     "live_params": whole(1).or_null(),
     "refuse_empty": FLAG,
     "seed": whole(0),
-    # Of those that look at images:
+    # Of pruners that score with images:
     "batches": whole(1),
     "batch_size": whole(1),
     "mode": one_of("train", "eval", expected="train or eval"),
-    "temperature": ABOVE_0,  # of grasp
-    "iterations": whole(1),  # of synflow
+    "temperature": ABOVE_0,  # only of grasp
+    "iterations": whole(1),  # only of synflow
 }

@@ -1,4 +1,4 @@
-"""The copy of a net that pruners score: scales of 0 are set to 1, since they block gradients."""
+"""The copy of a net on which pruners compute scores: scales of 0 are set to 1, since they block gradients."""
 
 import copy
 

@@ -15,10 +15,10 @@ def prune(
 
     Args:
         net: not changed. `models.count.prunable` are its kernels; `scoring.copy_of` replaces scales of 0 by 1.
-        examples: L is the mean loss over these.
+        examples: training examples from which the batches of the mean loss L are drawn.
         sparsity: share of kernel weights to remove, exact to the weight.
-        seed: of the order of the examples.
-        batches, batch_size: of the examples; batch norm uses one batch at a time.
+        seed: seed of the order of the examples.
+        batches, batch_size: number and size of the batches; batch norm uses one batch at a time.
         mode: train or eval, see `examples.set_mode`.
 
     Raises:

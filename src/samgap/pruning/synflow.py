@@ -45,6 +45,6 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
         with torch.no_grad():
             for name, weight in kernels.items():
                 weight.mul_(masks[name])
-    # By the scores of the unpruned net: in later rounds, weights that the masks have cut off also score 0.
+    # Use the scores of the unpruned net: in later rounds, weights that are cut off by pruned layers also score 0.
     mask.refuse_ties(first, masks)
     return masks

@@ -1,4 +1,4 @@
-"""Results of `python -m samgap.check_gpu` on a GPU, and the cost of a pass there."""
+"""Reads results of `python -m samgap.check_gpu`, and computes from them the seconds of a pass on a GPU."""
 
 import json
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from typing import Any
 
 from samgap.errors import SettingError
 
-CAME = Path(__file__).parent / "results" / "gpu"  # with samgap
+SHIPPED = Path(__file__).parent / "results" / "gpu"  # results that come with samgap
 FILE = "check-gpu.json"
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What passes cost in float32 (precision=32-true)."""
+    """The speed of forward and backward passes in float32 (precision=32-true)."""
 
-    rate: float  # operations a second that training keeps up
-    passes: Mapping[str, float]  # model -> seconds of a forward and backward pass that is too small to fill a card
-    card: str = ""  # on which both were measured; "" where they are guesses
+    rate: float  # operations per second in training
+    passes: Mapping[str, float]  # model -> seconds of a pass that is too small to use the whole GPU
+    card: str = ""  # GPU on which both were measured; "" for guesses
     made: str = ""  # date and commit
 
     def seconds(self, model: str, operations: float) -> float:
@@ -28,51 +28,51 @@ class Rates:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A result.
+    """Return the contents of a result file.
 
     Raises:
-        SettingError: it is damaged, or of a rehearsal, which measures no card.
+        SettingError: the file is damaged, or from a rehearsal, which measures no GPU.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if lacking := {"rehearsal", "card", "device", "created", "commit", "parts"} - found.keys():
-            raise KeyError(*lacking)
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if missing := {"rehearsal", "card", "device", "created", "commit", "parts"} - result.keys():
+            raise KeyError(*missing)
     except (ValueError, KeyError, AttributeError) as error:
         raise SettingError(f"{path} is no result of check-gpu: move it away, or make it again.") from error
-    if found["rehearsal"]:
+    if result["rehearsal"]:
         raise SettingError(f"{path} is of a rehearsal and no measurement: move it away.")
-    return found
+    return result
 
 
 def newest() -> dict[str, Any] | None:
-    """The newest result that came with samgap, or None."""
-    found = [read(path) for path in CAME.glob("check-gpu*.json")]
-    return max(found, key=lambda one: str(one["created"]), default=None)
+    """Return the newest result that came with samgap, or None."""
+    results = [read(path) for path in SHIPPED.glob("check-gpu*.json")]
+    return max(results, key=lambda result: str(result["created"]), default=None)
 
 
-def made(found: Mapping[str, Any]) -> str:
-    """Date and commit."""
-    return f"{found['created'][:10]}, commit {found['commit'][:7]}"
+def made(result: Mapping[str, Any]) -> str:
+    """Return date and commit of a result as text."""
+    return f"{result['created'][:10]}, commit {result['commit'][:7]}"
 
 
-def rates(found: Mapping[str, Any]) -> Rates | None:
-    """The rates of a result; None if it lacks the steps of an MLP and a ResNet-18.
+def rates(result: Mapping[str, Any]) -> Rates | None:
+    """Return the rates of a result; None if it lacks the steps of an MLP or a ResNet-18.
 
-    The rate is the best that a step of a ResNet keeps up; a pass that fills no card is the fastest of its model.
+    The rate is the largest of a step of a ResNet; the seconds of a small pass are the smallest of its model.
     """
     steps = [
         row
-        for part in found["parts"].values()
+        for part in result["parts"].values()
         for row in part["rows"]
         if row.get("case") and row["precision"] == "32-true"
     ]
     passes: dict[str, float] = {}
     for row in steps:
         model = row["case"]["model"]
-        one = row["seconds"] / (2 if row["case"]["rho"] else 1)
-        passes[model] = min(one, passes.get(model, one))
+        seconds = row["seconds"] / (2 if row["case"]["rho"] else 1)
+        passes[model] = min(seconds, passes.get(model, seconds))
     best = max((row["rate"] for row in steps if row["case"]["model"].startswith("resnet")), default=0.0)
-    passes.pop("resnet50", None)  # its one size fills a card
+    passes.pop("resnet50", None)  # its only size uses the whole GPU
     if not {"mlp", "resnet18"} <= passes.keys():
         return None
-    return Rates(best, passes, found["card"], made(found))
+    return Rates(best, passes, result["card"], made(result))

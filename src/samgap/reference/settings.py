@@ -1,7 +1,7 @@
 """`python -m samgap.reference.settings`: print docs/settings.md, every key of conf/.
 
-What a key means is said once, beside the key in its YAML: `key: value  # [unit] meaning`. So a new part comes to the
-page without another list. tests/test_settings.py compares the page with this module's.
+The meaning of a key is a comment beside the key in its YAML: `key: value  # [unit] meaning`. So new keys appear on the
+page without another list. tests/test_settings.py compares the committed page with the output of this module.
 """
 
 import re
@@ -18,7 +18,7 @@ from samgap.runs.identity import flat
 from samgap.training.settings import GROUPS, resolve
 
 CONF = Path(cli.CONF)
-DOTTED = ("probe", "callbacks")  # several files at once, each with its own keys: probe.hessian.tol
+DOTTED = ("probe", "callbacks")  # groups of which several files can be chosen: probe.hessian.tol
 OTHERS = ("trainer", "logger", *DOTTED, "draw", "hydra/launcher")
 HEAD = "| key | default | identity | unit | meaning |\n|---|---|---|---|---|\n"
 INTRO = """\
@@ -38,11 +38,11 @@ Keys = dict[str, tuple[str, str]]  # dotted key -> its value as the YAML writes 
 
 
 def keys(path: str) -> Keys:
-    """Return the keys of a file below conf/, with those of the files in its folder that it extends."""
-    text, found = (CONF / f"{path}.yaml").read_text(encoding="utf-8"), Keys()
+    """Return the keys of a file below conf/, including those of files in its folder that it extends."""
+    text, entries = (CONF / f"{path}.yaml").read_text(encoding="utf-8"), Keys()
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
         if "/" in path and isinstance(entry, str) and (CONF / path).with_name(f"{entry}.yaml").exists():
-            found |= keys(f"{path.rpartition('/')[0]}/{entry}")
+            entries |= keys(f"{path.rpartition('/')[0]}/{entry}")
     lines = text.split("\n")
 
     def read(node: Any, prefix: str) -> None:
@@ -53,15 +53,15 @@ def keys(path: str) -> Keys:
             elif not key.startswith(("defaults", "hydra.")):
                 more = takewhile(lambda line: re.match(r"  +#", line), lines[end.line + 1 :])
                 comment = " ".join(part.strip(" #") for part in (lines[end.line][end.column :], *more))
-                found[key] = text[value.start_mark.index : end.index], comment or found.get(key, ("", ""))[1]
+                entries[key] = text[value.start_mark.index : end.index], comment or entries.get(key, ("", ""))[1]
 
     if (root := yaml.compose(text)) is not None:
         read(root, "")
-    return found
+    return entries
 
 
 def choices(group: str) -> list[str]:
-    """Return the files of a group from which a user chooses."""
+    """Return the names of the files of a group that a user can choose."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
 
 
@@ -71,25 +71,25 @@ def values(path: str) -> dict[str, Any]:
 
 
 def scientific() -> set[str]:
-    """Return the keys on which the identity of some run depends."""
+    """Return the keys on which the identity of a run can depend."""
     defaults = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["defaults"]
     usual = {part: name for entry in defaults if isinstance(entry, dict) for part, name in entry.items()}
-    found: set[str] = set()
+    names: set[str] = set()
     for group, choice in ((part, name) for part in GROUPS for name in choices(part)):
         files = {part: f"{part}/{usual[part]}" for part in (*GROUPS, "trainer")} | {group: f"{group}/{choice}"}
         composed = OmegaConf.create({part: values(path) for part, path in files.items()} | values("train"))
-        found |= flat(resolve(OmegaConf.to_container(composed, resolve=True))).keys()  # type: ignore[arg-type]
-    return found
+        names |= flat(resolve(OmegaConf.to_container(composed, resolve=True))).keys()  # type: ignore[arg-type]
+    return names
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of docs/settings.md."""
     names = scientific()
     parts = [INTRO, "## A run\n", _table({"": keys("train")}, names)]
     for group in (*GROUPS, *OTHERS):
         files = {f"[{file}]" if group in DOTTED else file: f"{group}/{file}" for file in choices(group)}
-        what = "".join(f"| `{group}={file}` | {_about(path)} |\n" for file, path in files.items())
-        parts += [f"## `{group}`\n", "| file | what |\n|---|---|\n" + what]
+        file_rows = "".join(f"| `{group}={file}` | {_about(path)} |\n" for file, path in files.items())
+        parts += [f"## `{group}`\n", "| file | what |\n|---|---|\n" + file_rows]
         by_file = {file: _prefixed(path, path if group in DOTTED else group) for file, path in files.items()}
         by_file = {"": dict(ChainMap(*by_file.values()))} if group in DOTTED else by_file
         parts += [_table(by_file, names)] if any(by_file.values()) else []
@@ -99,8 +99,8 @@ def page() -> str:
 
 
 def _prefixed(path: str, prefix: str) -> Keys:
-    shown = {key: entry for key, entry in keys(path).items() if not key.startswith("_") and key not in ("name", "code")}
-    return {f"{prefix.replace('/', '.')}.{key}": entry for key, entry in shown.items()}
+    own = {key: entry for key, entry in keys(path).items() if not key.startswith("_") and key not in ("name", "code")}
+    return {f"{prefix.replace('/', '.')}.{key}": entry for key, entry in own.items()}
 
 
 def _table(by_file: dict[str, Keys], names: set[str]) -> str:

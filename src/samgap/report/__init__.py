@@ -1,1 +1,1 @@
-"""One page with all figures, tables and verdicts; it opens from disk, without network or account."""
+"""Makes one HTML page with all figures, tables and verdicts; it opens from disk, without network or account."""

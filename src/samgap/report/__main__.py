@@ -21,11 +21,11 @@ def main(config: DictConfig) -> None:
 
 def write(root: Path) -> None:
     """Write the page and print a summary."""
-    found = collected.collect(root)
+    results = collected.collect(root)
     path = root / "report" / "index.html"
-    replace_text(path, page.render(found, path.parent))
-    own = sum(study.own for study in found.studies)
-    print(f"{own} sweeps of {root}, {len(found.studies) - own} results that came with samgap\n{path}")
+    replace_text(path, page.render(results, path.parent))
+    own_count = sum(study.own for study in results.studies)
+    print(f"{own_count} sweeps of {root}, {len(results.studies) - own_count} results that came with samgap\n{path}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from samgap import provenance
 from samgap.figures import heading
 from samgap.figures.chart import Chart, Map, point_labels
 from samgap.report import vega
-from samgap.report.collected import Collected, Shown
+from samgap.report.collected import Collected, StudyEntry
 
 SIGNS = {"replicated": "✓", "differs": "✗", "too few": "?",
          "reproduced": "✓", "not reproduced": "✗", "inconclusive": "?", "holds": "✓", "fails": "✗",
@@ -27,26 +27,26 @@ MEANINGS = {
     "too few": "Too few numbers to tell agreement from chance.",
     "void": "The theorem's conditions do not hold here, so the study says nothing about it.",
 }
-LISTED = 80  # most points of a chart in a list; the same limit as for keyboard access in page.js
+LISTED = 80  # largest number of points that are listed as text; page.js has the same limit for keyboard access
 ENDINGS = ("pdf", "png", "csv", "json")
 
 
-def render(found: Collected, folder: Path) -> str:
-    """Return the page's HTML; copy linked files of samgap's own results beside the page.
+def render(results: Collected, folder: Path) -> str:
+    """Return the page's HTML, and copy the files of results that came with samgap beside the page.
 
     Args:
-        found: contents of the page.
-        folder: of the page.
+        results: contents of the page.
+        folder: folder of the page.
     """
     environment = Environment(
         loader=PackageLoader("samgap.report", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     commit, dirty = provenance.commit()
-    holm, questions = found.corrected()
+    holm, questions = results.corrected()
     return environment.get_template("index.html").render(
-        found=found,
-        figures=found.figures(),
+        results=results,
+        figures=results.figures(),
         holm=holm,
         questions=questions,
         made=provenance.now(),
@@ -65,12 +65,12 @@ def render(found: Collected, folder: Path) -> str:
 
 @cache
 def _script() -> str:
-    # A closing tag inside the script would end it.
+    # Escaped, since a closing tag inside the script would end it.
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_convert.get_vegalite_versions()[-1])
     return bundle.replace("</script", "<\\/script")
 
 
-def _links(study: Shown, folder: Path) -> dict[str, str]:
+def _links(study: StudyEntry, folder: Path) -> dict[str, str]:
     """Return the study's files: ending -> address relative to the page."""
     links = {}
     for ending in ENDINGS:
@@ -90,7 +90,7 @@ def _links(study: Shown, folder: Path) -> dict[str, str]:
 def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
     """Return (line label, text) for each point, so that a screen reader can read the chart.
 
-    Charts with too many points give an empty list; curves have their rates in the table and points in the csv.
+    The list is empty for charts with more than `LISTED` points, whose numbers are in the csv.
     """
     if isinstance(chart, Map):
         return []
@@ -100,5 +100,5 @@ def _numbers(chart: Chart | Map) -> list[tuple[str, str]]:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return values as texts, with lists joined."""
+    """Return values as texts; elements of lists are joined by commas."""
     return {key: ", ".join(map(str, value)) if isinstance(value, list) else str(value) for key, value in values.items()}

@@ -11,7 +11,7 @@ Encoding = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT, ROW = 320, 30  # pixels; a row has a name on the y axis
 LETTERS = 34  # most characters in a line of text, so that it fits on a phone
-NAME, BESIDE = 20, 22  # the same of a name on the y axis, and of texts below a chart with such names
+NAME, BESIDE = 20, 22  # most characters of a name on the y axis, and of texts below a chart with such names
 MANY = 50  # a line with this many points or more has small markers
 STAR = "M0,-1L.25,-.31L.95,-.31L.36,.12L.59,.81L0,.38L-.59,.81L-.36,.12L-.95,-.31L-.25,-.31Z"
 SHAPES = {"o": "circle", "^": "triangle-up", "v": "triangle-down", "P": "cross", "D": "diamond", "s": "square",
@@ -49,16 +49,16 @@ def _lines(chart: Chart) -> dict[str, Any]:
     return {"data": {"values": _rows(chart)}, "transform": transform, "layer": layers}
 
 
-def _layer(mark: Encoding, of: list[bool], encoding: Encoding, opacity: float = 1) -> Iterator[Encoding]:
-    """Yield a layer of the lines for which `of` is true, or nothing if there are none. The legend highlights lines."""
-    if any(of):
-        shown = {"condition": {"param": "picked", "value": opacity}, "value": 0.12 * opacity}
-        chosen = {"field": "line", "oneOf": [number for number, true in enumerate(of) if true]}
-        yield {"transform": [{"filter": chosen}], "mark": mark, "encoding": {"opacity": shown} | encoding}
+def _layer(mark: Encoding, included: list[bool], encoding: Encoding, opacity: float = 1) -> Iterator[Encoding]:
+    """Yield a layer with the lines for which `included` is true, if any. The legend highlights lines."""
+    if any(included):
+        opacity_encoding = {"condition": {"param": "picked", "value": opacity}, "value": 0.12 * opacity}
+        predicate = {"field": "line", "oneOf": [number for number, is_included in enumerate(included) if is_included]}
+        yield {"transform": [{"filter": predicate}], "mark": mark, "encoding": {"opacity": opacity_encoding} | encoding}
 
 
 def _zeros(chart: Chart) -> Iterator[Encoding]:
-    """Yield lines at 0 where an axis is of percentage points."""
+    """Yield a line at 0 for each axis in percentage points."""
     for side, axis in (("y", chart.y), ("x", chart.x)):
         if axis.unit == "points":
             rule = {"type": "rule", "color": "#606060"}
@@ -66,14 +66,14 @@ def _zeros(chart: Chart) -> Iterator[Encoding]:
 
 
 def _spreads(lines: Sequence[Line], x: Encoding, y: Encoding) -> Iterator[Encoding]:
-    """Yield bands and bars from low to high."""
-    hues = {"color": {"field": "color", "type": "nominal", "scale": None}, "detail": {"field": "line"}}
-    ends = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}} | hues
-    sides = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y} | hues
+    """Yield the bands and bars from low to high."""
+    color = {"color": {"field": "color", "type": "nominal", "scale": None}, "detail": {"field": "line"}}
+    in_y = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}} | color
+    in_x = {"x": x | {"field": "low"}, "x2": {"field": "high"}, "y": y} | color
     bar = {"type": "rule", "strokeWidth": 1.5}
-    yield from _layer({"type": "area"}, [line.spreads and not (line.bars or line.across) for line in lines], ends, 0.2)
-    yield from _layer(bar, [line.spreads and line.bars for line in lines], ends, 0.6)
-    yield from _layer(bar, [line.across for line in lines], sides, 0.6)
+    yield from _layer({"type": "area"}, [line.spreads and not (line.bars or line.across) for line in lines], in_y, 0.2)
+    yield from _layer(bar, [line.spreads and line.bars for line in lines], in_y, 0.6)
+    yield from _layer(bar, [line.across for line in lines], in_x, 0.6)
 
 
 def _legend(chart: Chart) -> Encoding:
@@ -83,7 +83,7 @@ def _legend(chart: Chart) -> Encoding:
 
 
 def _marks(lines: Sequence[Line], legend: Encoding, x: Encoding, y: Encoding) -> Iterator[Encoding]:
-    """Yield lines and points; a click on the legend picks a line."""
+    """Yield the lines and points; a click on the legend selects a line."""
 
     def by_line(values: Iterable[Any]) -> Encoding:
         scale = {"domain": [*range(len(lines))], "range": [*values]}
@@ -113,20 +113,20 @@ def _notes(lines: Sequence[Line], x: Encoding) -> Iterator[Encoding]:
     color = {"color": {"field": "color", "type": "nominal", "scale": None}}
     for row, line in enumerate(line for line in lines if line.notes):
         encoding = {"x": x, "y": {"value": -8 - 15 * row}, "text": {"field": "note"}} | color
-        yield from _layer({"type": "text"}, [each is line for each in lines], encoding)
+        yield from _layer({"type": "text"}, [other is line for other in lines], encoding)
 
 
 def _rows(chart: Chart) -> list[Any]:
     rows: list[Any] = []
     for number, line in enumerate(chart.lines):
         area = 36 * line.points["weight"] if line.weighted else 2 * line.size**2 if len(line.points) < MANY else 12
-        found = line.points.assign(
+        line_rows = line.points.assign(
             line=number, x=line.points["x"] + line.aside, size=area, text=point_labels(chart, line)
         )
         if line.notes:
-            found["note"] = line.written
-        found = found.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
-        rows += found.where(found.notna(), None).to_dict("records")
+            line_rows["note"] = line.written
+        line_rows = line_rows.drop(columns=["n", "weight"] if line.notes else ["n", "weight", "note"]).astype(object)
+        rows += line_rows.where(line_rows.notna(), None).to_dict("records")
     return rows
 
 
@@ -135,20 +135,20 @@ def _letters(chart: Chart) -> int:
 
 
 def _axis(which: str, axis: Axis, letters: int = LETTERS) -> dict[str, Any]:
-    shown: dict[str, Any] = {"title": _wrapped(axis.title, letters)}
+    spec_: dict[str, Any] = {"title": _wrapped(axis.title, letters)}
     if axis.ticks:
-        values = [place for place, _ in axis.ticks]
+        values = [value for value, _ in axis.ticks]
         texts = _literal((text for _, text in axis.ticks), LETTERS if which == "x" else NAME)
-        shown |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]"}
-        shown |= {"labelLimit": 0, "labelOverlap": False} if which == "y" else {}
+        spec_ |= {"values": values, "labelExpr": f"{texts}[indexof({values}, datum.value)]"}
+        spec_ |= {"labelLimit": 0, "labelOverlap": False} if which == "y" else {}
     elif axis.unit == "parameters":
-        shown |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
+        spec_ |= {"labelExpr": COUNTS, "labelSeparation": 8, "tickCount": 6}
     scale: dict[str, Any] = {"type": axis.scale, "zero": axis.zero} if axis.scale == "linear" else {"type": axis.scale}
     if axis.scale == "symlog":
         scale |= {"constant": 1}
     elif which == "x" or axis.ticks:
         scale |= {"nice": False, "padding": 20}
-    return {"field": which, "type": "quantitative", "axis": shown, "scale": scale}
+    return {"field": which, "type": "quantitative", "axis": spec_, "scale": scale}
 
 
 def _wrapped(text: str, letters: int = LETTERS) -> list[str]:
@@ -161,12 +161,12 @@ def _literal(texts: Iterable[str], letters: int = LETTERS) -> str:
 
 
 def _map(plane: Map) -> dict[str, Any]:
-    # A log scale if possible, since the loss covers decades; viridis keeps the order of values in gray.
+    # A log scale if possible, since losses span decades; in viridis, brightness increases with the value.
     points = plane.points.dropna(subset="loss")
     steps = sorted(points["x"].unique())
     half = (steps[1] - steps[0]) / 2 if len(steps) > 1 else 1.0
     captions = [f"({x:.3g}, {y:.3g}): loss {loss:.4g}" for x, y, loss in points[["x", "y", "loss"]].to_numpy()]
-    ends = {f"{axis}{end}": points[axis] + side * half for axis in "xy" for end, side in (("0", -1), ("1", 1))}
+    edges = {f"{axis}{end}": points[axis] + side * half for axis in "xy" for end, side in (("0", -1), ("1", 1))}
     scale = {"type": "log" if points["loss"].min() > 0 else "linear", "scheme": "viridis"}
     encoding = {
         "x": {"field": "x0", "type": "quantitative", "title": plane.x}, "x2": {"field": "x1"},
@@ -174,5 +174,5 @@ def _map(plane: Map) -> dict[str, Any]:
         "color": {"field": "loss", "type": "quantitative", "scale": scale, "title": "training loss"},
         "tooltip": [{"field": "text", "title": "point"}], "description": {"field": "text"},
     }  # fmt: skip
-    values = points.assign(text=captions, **ends).to_dict("records")
+    values = points.assign(text=captions, **edges).to_dict("records")
     return {"data": {"values": values}, "mark": "rect", "encoding": encoding}

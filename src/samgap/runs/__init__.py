@@ -1,1 +1,1 @@
-"""Run folders: the name of a run, its record, and how far a sweep is."""
+"""Run folders: the name of a run, its record, and the progress of a sweep."""

@@ -1,8 +1,9 @@
-"""Checks by their records whether compared runs had the same data and ran in the same way."""
+"""Compares the records of runs: did they have the same data, and did they run in the same way?"""
 
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,22 @@ from samgap.runs.sweeps import REPLICATE, RHO, SEED, Sweep
 
 
 def refuse_other_data(records: Sequence[RunRecord], runs: Path) -> None:
-    """Refuse runs of the same data settings that saw different data, since their gaps would come from the data.
+    """Refuse runs with equal data settings that saw different data, since the data would change their gaps.
 
-    The data of a regression are computed, not read, and rounding differs between machines; `unequal` reports those.
+    The data of a regression are computed, so rounding may differ between machines; `setup_differences` reports that.
 
     Args:
-        records: of one sweep.
-        runs: contains their folders.
+        records: records of one sweep.
+        runs: the folder of all runs.
 
     Raises:
-        SettingError: there are two such runs; it names them.
+        SettingError: there are two such runs; the message names them.
     """
-    alike: dict[str, list[RunRecord]] = defaultdict(list)
+    by_data: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         data = identity.canonical({"data": record.settings["data"]})
-        alike[json.dumps(data, sort_keys=True)].append(record)
-    for first, *others in alike.values():
+        by_data[json.dumps(data, sort_keys=True)].append(record)
+    for first, *others in by_data.values():
         other = next((record for record in others if record.data_sha256 != first.data_sha256), None)
         if other is not None and any(record.test_acc_final is not None for record in (first, *others)):
             raise SettingError(
@@ -37,10 +38,10 @@ def refuse_other_data(records: Sequence[RunRecord], runs: Path) -> None:
             )
 
 
-def unequal(sweep: Sweep, records: Sequence[RunRecord]) -> list[str]:
-    """Return a sentence if an SGD and a SAM run of one cell and seed ran in different ways, else nothing.
+def setup_differences(sweep: Sweep, records: Sequence[RunRecord]) -> list[str]:
+    """Return a sentence if an SGD and a SAM run of one cell and seed had different commits, devices, versions or data.
 
-    Hosts do not matter. A swept setting of the ascent concerns SAM only: each of its values shares the SGD runs.
+    A swept setting of the ascent belongs to SAM alone: all of its values share the SGD runs.
     """
     by_folder = {record.folder: record for record in records}
     shared = [axis for axis in (*sweep.axes, SEED) if axis != REPLICATE and not axis.startswith("ascent.")]
@@ -49,13 +50,11 @@ def unequal(sweep: Sweep, records: Sequence[RunRecord]) -> list[str]:
         if member.folder in by_folder:
             arm = arms[tuple(member.axes[axis] for axis in shared)][member.axes[RHO] > 0]
             arm[member.folder] = by_folder[member.folder]
-    pairs = [
-        (_setup(one), _setup(other)) for sgd, sam in arms.values() for one in sgd.values() for other in sam.values()
-    ]
-    differing: dict[str, list[str]] = defaultdict(list)  # key to the two values of each pair
-    for one, other in pairs:
-        for key in one | other:
-            values = one.get(key, "none"), other.get(key, "none")
+    pairs = [(_setup(a), _setup(b)) for sgd, sam in arms.values() for a, b in product(sgd.values(), sam.values())]
+    differing: dict[str, list[str]] = defaultdict(list)  # key -> the two values of each pair
+    for sgd_setup, sam_setup in pairs:
+        for key in sgd_setup | sam_setup:
+            values = sgd_setup.get(key, "none"), sam_setup.get(key, "none")
             if values[0] != values[1]:
                 differing[key].append(" and ".join(values))
     if not differing:

@@ -10,21 +10,21 @@ from tqdm import tqdm
 from samgap.runs.sweeps import Progress, Watch, format_duration
 
 POLL_SECONDS = 1.0
-SHOWN_FAILURES = 3  # while the sweep runs
-LINE_SECONDS = 15.0  # between lines where the output is not a terminal
+SHOWN_FAILURES = 3  # most failures that are printed while the sweep runs
+LINE_SECONDS = 15.0  # between printed lines, if the output is not a terminal
 
 
 class Display:
-    """While a sweep runs, in this process or others, shows a bar on a terminal and regular lines elsewhere.
+    """Shows a progress bar on a terminal, or prints regular lines elsewhere, while a sweep runs in any processes.
 
-    It reads the run folders, so it does not depend on the launcher. The time left follows from the cost of the
-    remaining runs, at the speed since the start.
+    It reads the run folders, so it does not depend on the launcher. The time left is the cost of the remaining runs
+    divided by the speed since the start.
     """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.start = time.monotonic()
-        self.before = watch.look()
+        self.before = watch.update()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -37,7 +37,7 @@ class Display:
         self.thread.join()
 
     def text(self, progress: Progress) -> str:
-        """Such as "12/48 done, 2 running, 0 failed, 1:05 left"."""
+        """Return a text such as "12/48 done, 2 running, 0 failed, 1:05 left"."""
         done = progress.cost_done - self.before.cost_done
         left = progress.cost_left * (time.monotonic() - self.start) / done if done > 0 else None
         counts = progress.counts
@@ -51,20 +51,20 @@ class Display:
         terminal = sys.stderr.isatty()
         bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
         printed = time.monotonic()
-        known = set(self.watch.problems)  # of earlier starts of the sweep
+        reported = set(self.watch.problems)  # failures of earlier starts of the sweep
         while True:
-            over = self.stop.wait(POLL_SECONDS)
-            progress = self.watch.look()
-            for folder in [folder for folder in self.watch.problems if folder not in known]:
-                # At once, so that a user can stop a sweep that cannot succeed; `status` shows all failures.
-                if len(known) < SHOWN_FAILURES:
+            stopped = self.stop.wait(POLL_SECONDS)
+            progress = self.watch.update()
+            for folder in [folder for folder in self.watch.problems if folder not in reported]:
+                # At once, so that a user can stop a sweep that cannot succeed. `status` shows all failures.
+                if len(reported) < SHOWN_FAILURES:
                     tqdm.write(f"{folder}: {self.watch.problems[folder]}", file=sys.stderr)
-                known.add(folder)
+                reported.add(folder)
             bar.n = progress.finished
             bar.set_description_str(f"{label}: {self.text(progress)}")
-            if not terminal and (over or time.monotonic() - printed >= LINE_SECONDS):
+            if not terminal and (stopped or time.monotonic() - printed >= LINE_SECONDS):
                 print(f"{label}: {self.text(progress)}", file=sys.stderr, flush=True)
                 printed = time.monotonic()
-            if over:
+            if stopped:
                 break
         bar.close()

@@ -1,7 +1,7 @@
-"""hits.npz: the images that a run got right at its end, to separate the noise of seeds from that of images.
+"""hits.npz: which images a run classified correctly at its end, to separate the noise of seeds from that of images.
 
-It has a bool for each image of each scored part (test, and holdout and unused if there are any), in the order of the
-part. It is no result: gaps do not need it, no archive or logger keeps it, and restored runs have none.
+It has an array of bools for each scored part (test, and holdout and unused if they exist), in the order of the images.
+It is optional: gaps do not need it, no archive or logger keeps it, and restored runs have none.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ HITS = "hits.npz"
 
 
 def write(hits: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Write the bools (N,) of each part in one step; compressed, bools take about as much as packed bits."""
+    """Write the bools (N,) of each part in one step. Compressed bools need about as much space as packed bits."""
     replace(folder / HITS, lambda path: np.savez_compressed(path, **hits))  # type: ignore[arg-type]
 
 
@@ -27,9 +27,9 @@ def read(folder: Path, part: str = "test") -> np.ndarray | None:
         SettingError: the file is damaged.
     """
     try:
-        with np.load(folder / HITS) as kept:
-            return np.asarray(kept[part]) if part in kept else None
+        with np.load(folder / HITS) as arrays:
+            return np.asarray(arrays[part]) if part in arrays else None
     except FileNotFoundError:
         return None
-    except Exception as error:  # zipfile, zlib and numpy have each their own
+    except Exception as error:  # zipfile, zlib and NumPy raise different errors
         raise SettingError(f"{folder / HITS} is damaged ({type(error).__name__}): move it away.") from error

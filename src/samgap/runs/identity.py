@@ -1,7 +1,7 @@
-"""The name of a run, which depends on its scientific settings alone.
+"""The identity of a run: a hash of its scientific settings, and the folder name with it.
 
-Two runs with the same settings are the same run, on any machine, device, logger or launcher. So settings lead to their
-result, figures share runs, and a sweep that is started again finds what is done.
+Two runs with the same settings are the same run, on any machine, device, logger or launcher. So a result is found by
+its settings, figures share runs, and a sweep that is started again skips finished runs.
 """
 
 import hashlib
@@ -13,29 +13,29 @@ HASH_DIGITS = 12
 
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as they are hashed, with one spelling for each meaning.
+    """Return the settings in the form that is hashed, in which equal meanings are spelled equally.
 
     - 1.0 becomes 1, a tuple becomes a list.
-    - A key that is null, false or 0 means "off" and is left out, and so is an empty group. A new setting that is off
-      by one of these values changes no old hash. No setting may give the three values different meanings.
-    - rho = 0 is the SGD arm for any ascent, and sparsity 0 the dense net for any pruner: those groups are left out.
+    - A key that is null, false or 0 means "off" and is left out, and so is an empty group. So a new setting that is off
+      by default changes no old hash. No setting may give the three values different meanings.
+    - The group ascent is left out if rho = 0 (the SGD arm), and the group pruner if sparsity = 0 (a dense net).
     """
-    kept = {key: _value(value) for key, value in settings.items()}
-    if not _get(kept, "ascent", "rho"):
-        kept.pop("ascent", None)
-    if not _get(kept, "pruner", "sparsity"):
-        kept.pop("pruner", None)
-    return {key: value for key, value in kept.items() if not _neutral(value)}
+    result = {key: _value(value) for key, value in settings.items()}
+    if not _get(result, "ascent", "rho"):
+        result.pop("ascent", None)
+    if not _get(result, "pruner", "sparsity"):
+        result.pop("pruner", None)
+    return {key: value for key, value in result.items() if not _neutral(value)}
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Return twelve hexadecimal digits for these settings."""
+    """Return the identity of these settings: 12 hexadecimal digits of a SHA-256 hash."""
     text = json.dumps(canonical(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def folder(settings: Mapping[str, Any]) -> str:
-    """Return `<readable>-<identity>`, the run's folder below multirun/runs/. Only the identity makes it unique."""
+    """Return the name of the run's folder, `<readable>-<identity>`; only the identity makes it unique."""
     data, model = settings["data"], settings["model"]
     parts = [data["name"], model["name"], f"w{model['width']:g}"]
     if data.get("label_noise"):
@@ -70,7 +70,7 @@ def _neutral(value: Any) -> bool:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, dict):  # isinstance with Mapping takes ten times as long
+    if isinstance(value, dict):  # isinstance with Mapping is ten times as slow
         inner = {str(key): _value(item) for key, item in value.items()}
         return {key: item for key, item in inner.items() if not _neutral(item)}
     if isinstance(value, list | tuple):

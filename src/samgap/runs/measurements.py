@@ -1,6 +1,6 @@
-"""Measurements of a finished run: probes/<name>.json in its folder, one file for each probe.
+"""Results of probes of a finished run: probes/<name>.json in its folder, one file for each probe.
 
-A probe does not change the identity: it evaluates the net at the end of the run.
+Probes evaluate the net at the end of the run, so they do not change its identity.
 """
 
 import json
@@ -16,12 +16,12 @@ FOLDER = "probes"
 
 
 def requested(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the probes that a composed config requests: name to settings, without what names it.
+    """Return the settings of the probes that a composed config requests, by name.
 
-    A figure's settings of a probe that is not chosen do not count.
+    Settings of a probe that is not chosen, which a figure may have, are ignored.
 
     Raises:
-        SettingError: a probe has no settings.
+        SettingError: the group `probe` does not map names of probes to settings.
     """
     groups = config.get("probe") or {}
     if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
@@ -33,12 +33,12 @@ def requested(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def missing(probes: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:
-    """Return the names of the probes that `folder` lacks, or has with other settings."""
+    """Return the names of the probes whose results `folder` lacks, or has with other settings."""
     return [name for name, settings in probes.items() if (read(folder, name) or {}).get("settings") != settings]
 
 
 def read(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return the results of a probe, None if it has not run.
+    """Return the results of a probe; None if there are none.
 
     Raises:
         SettingError: the file is not JSON.
@@ -49,6 +49,6 @@ def read(folder: Path, name: str) -> dict[str, Any] | None:
         return None
 
 
-def write(folder: Path, name: str, found: Mapping[str, Any]) -> None:
+def write(folder: Path, name: str, results: Mapping[str, Any]) -> None:
     """Write probes/<name>.json, in one step."""
-    replace_text(folder / FOLDER / f"{name}.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    replace_text(folder / FOLDER / f"{name}.json", json.dumps(results, indent=1, allow_nan=False) + "\n")

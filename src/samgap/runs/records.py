@@ -1,4 +1,4 @@
-"""The result of one run as one file, record.json: written once, in one step, and still readable years later."""
+"""The result of one run in one file, record.json, which is written once and in one step."""
 
 import dataclasses
 import json
@@ -20,13 +20,13 @@ FORMAT = 1
 class RunRecord:
     """Settings and results of a run. Accuracies are fractions from 0 to 1, losses are means in the loss's unit.
 
-    "final" is after the last epoch, "best" is the largest over the evaluated epochs. A diverged run has no accuracies,
-    nor has a regression.
+    "final" is after the last epoch, "best" is the largest over the evaluated epochs. Diverged runs and regressions have
+    no accuracies.
     """
 
     identity: str
     folder: str
-    settings: dict[str, Any]  # the scientific settings, complete
+    settings: dict[str, Any]  # all scientific settings
     status: Literal["done", "diverged"]
     arm: Literal["SGD", "SAM"]
     test_acc_final: float | None
@@ -49,11 +49,11 @@ class RunRecord:
     commit: str
     dirty: bool  # the working tree had uncommitted changes
     versions: dict[str, str]
-    stepper: str = "eager"  # or compiled, graph, stacked, and what else was used; results differ by rounding
+    stepper: str = "eager"  # or compiled, graph, stacked, and other variants; results differ by rounding
     sparsity_by_layer: dict[str, float] = dataclasses.field(default_factory=dict)  # of kernels; empty when dense
     # Compute capability of the GPU, versions of CUDA and cuDNN; empty on a CPU.
     cuda: dict[str, str] = dataclasses.field(default_factory=dict)
-    restored: bool = False  # put back from an archived result; weights and curve may be missing
+    restored: bool = False  # restored from an archived result; weights and curve may be missing
     scored_acc_final: float | None = None  # on test and unused images together; None unless data.score_unused
     format: int = FORMAT
 
@@ -65,9 +65,9 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The outcome of a run, which its process returns to the launcher, and the launcher to the sweeper."""
+    """The outcome of a run that its process returns to the launcher, and the launcher to the sweeper."""
 
-    folder: str  # its name
+    folder: str  # name of the run's folder
     status: Literal["done", "diverged", "busy", "skipped", "stopped", "failed"]
     error: str = ""  # one sentence if it failed
 

@@ -1,4 +1,4 @@
-"""The plan that a figure's file fixes in draw.registered, and whether this was before the first run."""
+"""Preregistration: the plan that a figure's file fixes in draw.registered, and whether it precedes the first run."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,16 +16,16 @@ from samgap.runs.sweeps import RHO, SEED, Sweep
 TEXT = Rule(is_text, "a text")
 RULES = {
     "question": TEXT,
-    "rule": one_of("holdout", "loso", "quadratic"),  # the unbiased choices of rho
-    "equal_rho": ABOVE_0,  # of the second question
+    "rule": one_of("holdout", "loso", "quadratic"),  # the unbiased protocols for the choice of rho
+    "equal_rho": ABOVE_0,  # rho of the verdict at equal rho
     "effect": ABOVE_0,  # the smallest slope of interest, in points a decade
     "cells": Rule(
-        lambda value: isinstance(value, Mapping) and all(isinstance(each, list) and each for each in value.values()),
+        lambda value: isinstance(value, Mapping) and all(isinstance(axis, list) and axis for axis in value.values()),
         "a list of values for each key that makes a cell",
     ),
     "rhos": numbers("a list of numbers from 0", lambda rho: rho >= 0),
     "seeds": Rule(
-        lambda value: isinstance(value, list) and all(is_whole(each) and each >= 0 for each in value),
+        lambda value: isinstance(value, list) and all(is_whole(seed) and seed >= 0 for seed in value),
         "a list of whole numbers from 0",
     ),
     "exclusions": TEXT,
@@ -36,13 +36,13 @@ RULES = {
 
 @dataclass(frozen=True)
 class Registration:
-    """The registration of one study. Times are ISO 8601 in UTC."""
+    """The registration of one study, or its absence. Times are ISO 8601 in UTC."""
 
-    commit: str | None  # that fixed the block; None if there is none
-    committed: str | None
+    commit: str | None  # commit that fixed the block; None if there is none
+    committed: str | None  # time of the commit
     first_run: str
     known: bool  # whether the history of the sources is known
-    departs: str  # how the sweep differs from the plan; "" if it does not
+    departs: str  # differences of the sweep from the plan, or ""
 
     @property
     def beforehand(self) -> bool | None:
@@ -51,7 +51,7 @@ class Registration:
 
     @property
     def short(self) -> str:
-        """A short text for a title."""
+        """A short text, for a footnote."""
         words = {True: "registered beforehand", False: "not registered beforehand", None: "registered, unchecked"}
         return words[self.beforehand] + ", departed from" * bool(self.departs)
 
@@ -72,12 +72,12 @@ class Registration:
         return str(self).removesuffix(".") + f": {self.departs}." if self.departs else str(self)
 
     def facts(self) -> dict[str, Any]:
-        """The values for a JSON file."""
+        """Return the values for a JSON file."""
         return asdict(self) | {"beforehand": self.beforehand, "short": self.short, "text": str(self)}
 
 
 def check(block: Any) -> None:
-    """Check draw.registered; null is none.
+    """Check the value of draw.registered; null means none.
 
     Raises:
         SettingError: a key is missing, unknown or wrong.
@@ -90,15 +90,15 @@ def check(block: Any) -> None:
     refuse(block, RULES, "draw.registered.")
 
 
-def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration:
-    """Return when a block was fixed, and whether the sweep follows it.
+def registration(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration:
+    """Return when the block of a study was fixed, and whether its sweep follows it.
 
-    The commit is the first from which the figure's file has always had this block.
+    The commit is the first since which the figure's file has always had this block.
 
     Args:
-        block: draw.registered.
-        sweep: of the study.
-        first_run: when it started, ISO 8601 in UTC.
+        block: the value of draw.registered.
+        sweep: the sweep of the study.
+        first_run: start of its first run, ISO 8601 in UTC.
     """
     path, commit, committed = f"conf/figure/{sweep}.yaml", None, None
     history = provenance.history(path)
@@ -110,19 +110,19 @@ def look(block: Mapping[str, Any], sweep: Sweep, first_run: str) -> Registration
 
 
 def departures(block: Mapping[str, Any], sweep: Sweep) -> str:
-    """Return how a sweep differs from what was registered, or ""."""
+    """Return the differences of a sweep from the registered block as text, or ""."""
     parts = []
     for axis, planned in {**block["cells"], RHO: block["rhos"], SEED: block["seeds"]}.items():
-        came = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))
-        if {*came} != {*planned}:
-            parts.append(f"{axis} {_listed(came)} and not {_listed(planned)}")
-    if not parts and (found := digest(member.identity for member in sweep.members)) != block["runs"]:
-        parts.append(f"other runs (their digest is {found} and not {block['runs']})")
+        actual = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))
+        if {*actual} != {*planned}:
+            parts.append(f"{axis} {_listed(actual)} and not {_listed(planned)}")
+    if not parts and (actual_digest := digest(member.identity for member in sweep.members)) != block["runs"]:
+        parts.append(f"other runs (their digest is {actual_digest} and not {block['runs']})")
     return "; ".join(parts)
 
 
 def digest(identities: Iterable[str]) -> str:
-    """A hash of the identities of a sweep's runs, and so of all their settings."""
+    """Return a hash of the identities of a sweep's runs, and so of all their settings."""
     return hashlib.sha256(" ".join(sorted({*identities})).encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""The runs that a sweep requests (sweep.yaml), and its progress, read from the run folders alone."""
+"""The runs that a sweep requests (sweep.yaml), and its progress, which is read from the run folders alone."""
 
 import dataclasses
 import re
@@ -29,8 +29,8 @@ class Member:
 
     identity: str
     folder: str  # below multirun/runs/
-    axes: dict[str, Any]  # dotted key to number or text, of the swept keys, ascent.rho and seed
-    cost: float  # estimated seconds of one CPU thread
+    axes: dict[str, Any]  # dotted key -> number or text, for the swept keys, ascent.rho and seed
+    cost: float  # estimated seconds on one CPU thread
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Sweep:
     commit: str
     created: str  # ISO 8601, UTC
     members: list[Member]
-    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # requested, name to settings
+    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # name of a requested probe -> settings
 
     def __str__(self) -> str:
         return f"{self.name}/{self.scale}"
 
     def folder(self, root: Path) -> Path:
-        """multirun/<name>/<scale>/"""
+        """Return the folder root/<name>/<scale>."""
         return root / self.name / self.scale
 
     def unique(self) -> list[Member]:
@@ -69,26 +69,26 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """All runs of the sweep."""
+        """The number of runs of the sweep."""
         return sum(self.counts.values())
 
     @property
     def finished(self) -> int:
-        """Runs with a record."""
+        """The number of runs with a record."""
         return self.counts["done"] + self.counts["diverged"]
 
     @property
     def seconds_per_cost(self) -> float:
-        """Of the finished runs; 1 without any, since a cost is an estimate in seconds."""
+        """The ratio for the finished runs; 1 without any, since costs are estimated seconds."""
         return self.seconds_done / self.cost_done if self.cost_done else 1.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that one worker would still need at the speed of the finished runs; None without any."""
+        """Seconds that one worker still needs at the speed of the finished runs; None without any."""
         return self.cost_left * self.seconds_per_cost if self.cost_done else None
 
     def text(self) -> str:
-        """Such as "12/48 done, 2 running, 1 failed"."""
+        """Return a text such as "12/48 done, 2 running, 1 failed"."""
         parts = [f"{self.finished}/{self.total} done"]
         order: tuple[State, ...] = ("running", "failed", "damaged", "diverged", "unfinished", "missing")
         for state in order:
@@ -98,12 +98,12 @@ class Progress:
 
 
 def is_word(value: Any) -> bool:
-    """Whether this can be the name of a folder."""
+    """Return whether this can be the name of a folder."""
     return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
 
 
 def is_name(value: Any) -> bool:
-    """Whether this can be the name of a sweep; its folder is beside the folders `runs` and `wandb`."""
+    """Return whether this can be the name of a sweep, whose folder is beside the folders `runs` and `wandb`."""
     return is_word(value) and value not in ("runs", "wandb", "None")
 
 
@@ -118,8 +118,8 @@ def write(sweep: Sweep, root: Path) -> Path:
     Raises:
         SettingError: name or scale cannot be the name of a folder below `root`.
     """
-    for key, value, right, expected in (("name", sweep.name, is_name, A_NAME), ("scale", sweep.scale, is_word, A_WORD)):
-        if not right(value):
+    for key, value, valid, expected in (("name", sweep.name, is_name, A_NAME), ("scale", sweep.scale, is_word, A_WORD)):
+        if not valid(value):
             raise SettingError(f"{key} must be {expected}, got {said(value)}.")
     path = sweep.folder(root) / SWEEP
     replace_text(path, yaml.safe_dump(dataclasses.asdict(sweep), sort_keys=False, allow_unicode=True))
@@ -130,7 +130,7 @@ def read(root: Path, name: str, scale: str) -> Sweep:
     """Read the sweep of this name and scale.
 
     Raises:
-        SettingError: it was never started, or its file is damaged.
+        SettingError: the sweep was never started, or its file is damaged.
     """
     path = root / name / scale / SWEEP
     try:
@@ -165,7 +165,7 @@ def state(folder: Path, expected: str = "") -> tuple[State, RunRecord | None, st
 
     Args:
         folder: of the run.
-        expected: identity that the record must have, "" for any.
+        expected: identity that the record must have; "" accepts any.
     """
     try:
         record = records.read(folder, expected)
@@ -196,31 +196,31 @@ def epoch(folder: Path) -> str | None:
 
 
 class Watch:
-    """Follows a sweep. The folder of a finished run is read only once."""
+    """Reads the progress of a sweep repeatedly. The folder of a finished run is read only once."""
 
     def __init__(self, sweep: Sweep, root: Path) -> None:
         self.sweep, self.members, self.runs = sweep, sweep.unique(), runs(root)
         self.records: dict[str, RunRecord] = {}
-        self.problems: dict[str, str] = {}  # folder to sentence, at the last `look`
-        self.running: list[str] = []  # folders, at the last `look`
+        self.problems: dict[str, str] = {}  # folder -> sentence, at the last `update`
+        self.running: list[str] = []  # folders, at the last `update`
 
-    def look(self) -> Progress:
+    def update(self) -> Progress:
         """Read the run folders and return the progress."""
         progress = Progress()
         self.problems, self.running = {}, []
         for member in self.members:
             record = self.records.get(member.folder)
             if record is not None:
-                now: State = record.status
+                run_state: State = record.status
             else:
-                now, record, problem = state(self.runs / member.folder, member.identity)
-                if now == "done" and measurements.missing(self.sweep.probes, self.runs / member.folder):
-                    now, record = "unfinished", None
+                run_state, record, problem = state(self.runs / member.folder, member.identity)
+                if run_state == "done" and measurements.missing(self.sweep.probes, self.runs / member.folder):
+                    run_state, record = "unfinished", None
                 if problem:
                     self.problems[member.folder] = problem
-                if now == "running":
+                if run_state == "running":
                     self.running.append(member.folder)
-            progress.counts[now] += 1
+            progress.counts[run_state] += 1
             if record is not None:
                 self.records[member.folder] = record
                 progress.cost_done += member.cost
@@ -231,7 +231,7 @@ class Watch:
 
 
 def format_duration(seconds: float) -> str:
-    """Such as "1:02:03", or "4:05" below an hour."""
+    """Return a duration as text, such as "1:02:03", or "4:05" below an hour."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)

@@ -17,25 +17,25 @@ from samgap.theory.row import Row, Setup
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     parser = console.parser("samgap.theory", __doc__, "", "--json", "--draws 300 --seed 1 --out /tmp/theory")
     parser.add_argument("--out", type=Path, default=Path("multirun/theory"), help="folder (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--draws", type=int, default=Setup.draws, help="random instances a row (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=Setup.seed, help="of the random instances (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    if given.draws < 100 or given.seed < 0:
-        parser.error(f"--draws must be 100 or more and --seed 0 or more, got {given.draws} and {given.seed}")
+    parser.add_argument("--seed", type=int, default=Setup.seed, help="seed of the instances (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.draws < 100 or options.seed < 0:
+        parser.error(f"--draws must be 100 or more and --seed 0 or more, got {options.draws} and {options.seed}")
     try:
-        given.out.mkdir(parents=True, exist_ok=True)
+        options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"--out must be a folder that can be written, got {given.out} ({error.strerror})")
-    setup = Setup(given.draws, given.seed)
+        parser.error(f"--out must be a folder that can be written, got {options.out} ({error.strerror})")
+    setup = Setup(options.draws, options.seed)
     rows = suite.check(setup)
     text = _json(rows, setup, sys.argv[1:] if arguments is None else arguments)
-    files.replace_text(given.out / "theory.json", text + "\n")
-    _figures(given.out, setup)
-    print(text if given.json else _table(rows))
+    files.replace_text(options.out / "theory.json", text + "\n")
+    _figures(options.out, setup)
+    print(text if options.json else _table(rows))
     for sentence in suite.surprises(rows):
         print(sentence, file=sys.stderr)
     return int(bool(suite.surprises(rows)))
@@ -49,10 +49,10 @@ def _figures(folder: Path, setup: Setup) -> None:
     from samgap.theory import figure
 
     with style.style():
-        drawn = figure.draw(setup)
+        picture = figure.draw(setup)
         for ending in ("png", "pdf"):
-            files.replace(folder / f"theory.{ending}", drawn.savefig)
-        plt.close(drawn)
+            files.replace(folder / f"theory.{ending}", picture.savefig)
+        plt.close(picture)
 
 
 def _table(rows: list[Row]) -> str:

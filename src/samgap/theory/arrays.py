@@ -7,12 +7,12 @@ Array = NDArray[np.float64]
 
 
 def largest_eigenvalue(matrix: Array) -> float:
-    """The largest eigenvalue, with its sign."""
+    """Return the algebraically largest eigenvalue of a symmetric (d, d) matrix."""
     return float(np.linalg.eigvalsh(matrix)[-1])
 
 
 def positive_part(matrix: Array) -> tuple[Array, Array]:
-    """The positive eigenvalues of a positive semidefinite matrix, and orthonormal eigenvectors as columns."""
+    """Return the r positive eigenvalues of a positive semidefinite matrix (d, d), and unit eigenvectors (d, r)."""
     values, vectors = np.linalg.eigh(matrix)
     positive = values > 1e-10 * max(values[-1], 1e-300)
     return values[positive], vectors[:, positive]

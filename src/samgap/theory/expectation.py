@@ -1,9 +1,9 @@
-"""Expectations over the draws of un-normalized stochastic SAM, exact if possible.
+"""Expectations over the random draws of un-normalized stochastic SAM, exact if possible.
 
 A step draws i uniformly: x_half = x + rho grad f_i(x), x_next = x - eta grad f_i(x_half). For least squares with a
 solution x*, x_next - x* = A_i (x - x*) with A_i = I - eta H_i - eta rho H_i^2, and f = (x - x*)'H(x - x*) / 2. So
-E f(x_t) is half the quadratic form of W_t at x_0 - x*, where W_0 = H and W_{t+1} = mean A_i W_t A_i. This is exact, and
-holds for all starts at once.
+E f(x_t) is half the quadratic form of W_t at x_0 - x*, where W_0 = H and W_{t+1} = mean A_i W_t A_i. This is exact and
+holds for all starting points.
 """
 
 import numpy as np
@@ -14,15 +14,13 @@ from samgap.theory.stability import Minimum, jacobians, spectral_radius
 
 
 def step(problem: Problem, points: Array, rho: float, eta: float) -> Array:
-    """All n outcomes of one step from points (..., d), as (..., n, d)."""
+    """Return all n outcomes of one step from points (..., d), as (..., n, d)."""
     halves = points[..., None, :] + rho * problem.gradients(points)
-    # halves[..., i, :] belongs to draw i, so only grad f_i is computed there.
-    residuals = (halves * problem.rows).sum(-1) - problem.offsets
-    return np.asarray(points[..., None, :] - eta * (problem.link.slope(residuals)[..., None] * problem.rows))
+    return np.asarray(points[..., None, :] - eta * _drawn_gradients(problem, halves))
 
 
 def worst_ratios(problem: Problem, rho: float, eta: float, steps: int) -> Array:
-    """For least squares, the maximum over starts of E f(x_t) / f(x_0), for t = 1 .. steps."""
+    """For least squares, return the maximum over starting points of E f(x_t) / f(x_0), t = 1 .. steps, (steps,)."""
     matrices = whitened(problem, rho, eta)
     form, ratios = np.eye(matrices.shape[1]), []
     for _ in range(steps):
@@ -32,13 +30,13 @@ def worst_ratios(problem: Problem, rho: float, eta: float, steps: int) -> Array:
 
 
 def growth(problem: Problem, rho: float, eta: float) -> float:
-    """For least squares, the long-run factor of E f(x_t) per step. It is a spectral radius."""
+    """For least squares, return the asymptotic factor of E f(x_t) per step, which is a spectral radius."""
     hessians = problem.rows[:, :, None] * problem.rows[:, None, :]
     return spectral_radius(Minimum(hessians, eta, rho))
 
 
 def whitened(problem: Problem, rho: float, eta: float) -> Array:
-    """For least squares, A_i in the coordinates y = H^(1/2) (x - x*) of the row space, in which f = |y|^2 / 2."""
+    """For least squares, return A_i (n, r, r) in the coordinates y = H^(1/2) (x - x*), in which f = |y|^2 / 2."""
     hessians = problem.rows[:, :, None] * problem.rows[:, None, :]
     values, basis = positive_part(hessians.mean(0))
     root = np.sqrt(values)
@@ -46,7 +44,7 @@ def whitened(problem: Problem, rho: float, eta: float) -> Array:
 
 
 def tree(problem: Problem, start: Array, rho: float, eta: float, steps: int) -> Array:
-    """E f(x_t), t = 0 .. steps, by enumerating all n^t sequences of draws."""
+    """Compute E f(x_t), t = 0 .. steps, by enumerating all n^t sequences of draws; start (d,), result (steps + 1,)."""
     points, means = start[None, :], [problem.values(start)]
     for _ in range(steps):
         points = step(problem, points, rho, eta).reshape(-1, len(start))
@@ -57,10 +55,16 @@ def tree(problem: Problem, start: Array, rho: float, eta: float, steps: int) -> 
 def sampled(
     problem: Problem, start: Array, rho: float, eta: float, steps: int, count: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """The mean of f(x_steps) over `count` simulated trajectories, and its standard error."""
+    """Return the mean of f(x_steps) over `count` simulated trajectories, and its standard error."""
     points = np.tile(start, (count, 1))
     for _ in range(steps):
         draws = rng.integers(len(problem.rows), size=count)
         points = step(problem, points, rho, eta)[np.arange(count), draws]
     values = problem.values(points)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(count))
+
+
+def _drawn_gradients(problem: Problem, halves: Array) -> Array:
+    # halves[..., i, :] belongs to draw i, so only grad f_i is computed at it.
+    residuals = (halves * problem.rows).sum(-1) - problem.offsets
+    return np.asarray(problem.link.slope(residuals)[..., None] * problem.rows)

@@ -1,4 +1,4 @@
-"""The figure of the theory: the rate of theorem 6 and the exact one, and stable minima beyond the bounds (7)."""
+"""The figure of the theory: the rate of theorem 6 and the exact rate, and stable minima that violate the bounds (7)."""
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -11,16 +11,15 @@ from samgap.theory import stability as linear
 from samgap.theory.problems import least_squares
 from samgap.theory.row import Setup
 
-CLOUD = 300  # random minima, drawn behind the counterexamples
+CLOUD = 300  # number of random minima in the background
 
 
 def draw(setup: Setup) -> Figure:
     """Draw two panels. Call it inside `style.style()`."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.37), layout="constrained")  # three rows of legends
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
     _rates(left, setup)
     _stable(right, setup)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    style.legends(figure, (left, 2), (right, 2))
     figure.suptitle(
         "Un-normalized SAM: theorem 6 holds; minima beyond the bounds (7b) to (7d) can be stable", fontweight="bold"
     )
@@ -29,15 +28,15 @@ def draw(setup: Setup) -> Figure:
 
 def _rates(axes: Axes, setup: Setup) -> None:
     names = ("10 copies of x^2/2", "overparameterized", "orthogonal", "one strong, many weak")
-    problems = [each for each in least_squares(setup.rng(61), 0) if each.name in names]
+    problems = [problem for problem in least_squares(setup.rng(61), 0) if problem.name in names]
     shares = np.linspace(0, 0.99, 34)
-    for each, look in zip(problems, style.looks(len(problems)), strict=True):
-        radii = shares * rates.largest_rho(each.constants)
-        steps = [rates.best_step(each.constants, rho) for rho in radii]
+    for problem, look in zip(problems, style.looks(len(problems)), strict=True):
+        radii = shares * rates.largest_rho(problem.constants)
+        steps = [rates.best_step(problem.constants, rho) for rho in radii]
         pairs = list(zip(radii, steps, strict=True))
-        truth = [1 - expectation.worst_ratios(each, rho, eta, 1)[0] for rho, eta in pairs]
-        claimed = [1 - rates.factor(each.constants, rho) for rho in radii]
-        axes.plot(shares, truth, color=look.color, marker=look.marker, markevery=6, label=each.name)
+        exact = [1 - expectation.worst_ratios(problem, rho, eta, 1)[0] for rho, eta in pairs]
+        claimed = [1 - rates.factor(problem.constants, rho) for rho in radii]
+        axes.plot(shares, exact, color=look.color, marker=look.marker, markevery=6, label=problem.name)
         axes.plot(shares, claimed, color=look.color, linestyle="--")
     axes.plot([], [], color="#404040", linestyle="--", label="what theorem 6 promises (dashed)")
     axes.set_yscale("log")
@@ -52,10 +51,10 @@ def _stable(axes: Axes, setup: Setup) -> None:
     rng, looks = setup.rng(90), style.looks(5)
     cloud = [instances.random_minimum(rng, 0.1) for _ in range(CLOUD)]
     axes.scatter(
-        [linear.ratio(each, 2) for each in cloud], [linear.spectral_radius(each) for each in cloud],
+        [linear.ratio(minimum, 2) for minimum in cloud], [linear.spectral_radius(minimum) for minimum in cloud],
         s=9, color=style.PUBLISHED, alpha=0.6, label="random, s₂, ρ = 0.1η",
     )  # fmt: skip
-    found = {
+    groups = {
         "d = 2, s₂: SGD, ρ = 0.02η": ([(instances.PAIRS_SGD, 2), (instances.PAIRS_SAM, 2)], looks[0]),
         "family, d = 3 to 25, s₂, ρ = 0": ([(instances.fan(k, 0, 0.98), 2) for k in (2, 4, 8, 16, 24)], looks[1]),
         "family, d = 4 to 25, s₃, ρ = 0.4η": ([(instances.fan(k, 0.4, 0.96), 3) for k in (3, 6, 12, 24)], looks[2]),
@@ -63,10 +62,10 @@ def _stable(axes: Axes, setup: Setup) -> None:
             [(instances.sometimes_flat(5, 3, rho, 0.99), 4) for rho in (6, 10, 30, 100)], looks[4]
         ),
     }  # fmt: skip
-    for label, (cases, look) in found.items():
-        across = [linear.ratio(each, order) for each, order in cases]
-        up = [linear.spectral_radius(each) for each, _ in cases]
-        axes.scatter(across, up, s=48, color=look.color, marker=look.marker, label=label, zorder=3)
+    for label, (cases, look) in groups.items():
+        ratios = [linear.ratio(minimum, order) for minimum, order in cases]
+        radii = [linear.spectral_radius(minimum) for minimum, _ in cases]
+        axes.scatter(ratios, radii, s=48, color=look.color, marker=look.marker, label=label, zorder=3)
     axes.axvline(1, color="#606060", linewidth=0.8)
     axes.axhline(1, color="#606060", linewidth=0.8)
     axes.fill_between([1, 6], 0.5, 1, color="#E69F00", alpha=0.12, linewidth=0)

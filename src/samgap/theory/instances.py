@@ -1,9 +1,9 @@
-"""Minima that decide a statement. Their Hessians come from a search or are made by hand; eta is always 1.
+"""Minima that prove or refute a statement. Their Hessians were found by a search or by hand; eta is always 1.
 
-`PAIRS_SGD`, `PAIRS_SAM`, `PAIRS_S3` and `PAIRS_S4` come from a search over two d x d matrices B_i. Z_i = B_i B_i', each
-a second time with the signs of its first row and column flipped, and eta H_i (I + rho H_i) = Z_i defines H_i. SLSQP
-(scipy.optimize) maximized s_k^k from ten random starts, subject to a spectral radius of at most 0.9985. The results are
-rounded to three digits. For `PAIRS_SGD`, `five_quarters` is the optimum in closed form.
+`PAIRS_SGD`, `PAIRS_SAM`, `PAIRS_S3` and `PAIRS_S4` come from a search over two d x d matrices B_1, B_2. The four H_i
+solve eta H_i (I + rho H_i) = Z_i, where the Z_i are B_1 B_1', B_2 B_2', and both with the signs of the first row and
+column flipped. SLSQP (scipy.optimize) maximized s_k^k from ten random starts, subject to a spectral radius of at most
+0.9985. The results are rounded to three digits. For `PAIRS_SGD`, `five_quarters` is the optimum in closed form.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from samgap.theory.stability import Minimum, largest_curvature, with_jacobians
 
 
 def _pairs(*hessians: list[list[float]]) -> Array:
-    # Each matrix, and the same with the signs of its first row and column flipped.
+    # Each matrix, and its copy with the signs of the first row and column flipped.
     plain = np.array(hessians)
     signs = np.ones(plain.shape[1])
     signs[0] = -1
@@ -38,7 +38,7 @@ INDEFINITE = Minimum(np.array([[[20.0, 1.0], [1.0, 5.0]], [[20.0, -1.0], [-1.0, 
 
 
 def five_quarters(scale: float) -> Minimum:
-    """For SGD in two dimensions. At `scale` 1, s_2^2 is 5/4 of its bound and the spectral radius is 1.
+    """Return a minimum of SGD in two dimensions. At `scale` 1, s_2^2 is 5/4 of its bound and the spectral radius is 1.
 
     H = (1, +-b; +-b, c) with (b^2, c) = (1 - q, 1 - q) or (q, 1 + q), q = sqrt(3)/2. On diagonal S the operator is
     (0, E b^2; E b^2, E (1 - c)^2) = (0, 1/2; 1/2, 3/4), and s_2^2 = Var c + E b^2. `scale` multiplies every b^2.
@@ -49,7 +49,7 @@ def five_quarters(scale: float) -> Minimum:
 
 
 def fan(arms: int, rho: float, scale: float) -> Minimum:
-    """A family in arms + 1 dimensions: at rho = 0, s_2^2 grows like sqrt(arms), and the minimum stays stable.
+    """Return a minimum in arms + 1 dimensions. At rho = 0, s_2^2 grows like sqrt(arms), and all are stable.
 
     A draw selects an arm j and a sign. A is (-1/3, +-b; +-b, c) on the first axis and arm j, and 0 on the other arms,
     where c = 1 - 3 b^2 / 4, so that I - A is positive semidefinite. On the span of e_1 e_1' and the normalized sum of
@@ -66,7 +66,7 @@ def fan(arms: int, rho: float, scale: float) -> Minimum:
 
 
 def sometimes_flat(curved: int, flat: int, rho: float, share: float = 1) -> Minimum:
-    """In one dimension, `curved` functions with Hessian h and `flat` ones with Hessian 0.
+    """Return a one-dimensional minimum of `curved` functions with Hessian h and `flat` functions with Hessian 0.
 
     E A^2 <= 1 if and only if h (1 + rho h) <= 2 / eta, for any number of flat ones; h is `share` of that limit.
     """
@@ -74,7 +74,7 @@ def sometimes_flat(curved: int, flat: int, rho: float, share: float = 1) -> Mini
 
 
 def flat_threshold(curved_share: float) -> float:
-    """The rho / eta above which `sometimes_flat` at its limit exceeds the bound on s_4.
+    """Return the rho / eta above which `sometimes_flat` at its limit exceeds the bound on s_4.
 
     Let p be the share of curved functions. Then s_4^4 = (p - p^4) h^4, so the bound eta^2 rho^2 h^4 (p - p^4) <= 1 is
     violated if k = eta rho h^2 > (p - p^4)^(-1/2). At the limit, eta h = 2 - k, so rho / eta = k / (2 - k)^2. The
@@ -85,25 +85,25 @@ def flat_threshold(curved_share: float) -> float:
 
 
 def commuting(rng: np.random.Generator, rho: float) -> Minimum:
-    """Random diagonal Hessians, scaled to a spectral radius from 0.9 to 1."""
+    """Return a minimum with random diagonal Hessians, scaled to a spectral radius from 0.9 to 1."""
     n, d = int(rng.integers(1, 6)), int(rng.integers(1, 4))
     # (1 - z)^2 is A^2 on an axis; E (1 - z)^2 <= target is a quadratic in the scale of z.
     z = rng.exponential(size=(n, d)) * (rng.random((n, d)) < rng.uniform(0.3, 1)) + 1e-3
     first, second, target = z.mean(0), (z**2).mean(0), rng.uniform(0.9, 1, d)
-    # If no scale meets the target, take the one at which E A^2 is smallest.
+    # If no scale meets the target, use the one at which E A^2 is smallest.
     z *= (first + np.sqrt(np.maximum(first**2 - second * (1 - target), 0))) / second
     return with_jacobians(np.eye(d) - z[:, None, :] * np.eye(d), 1, rho)
 
 
 def random_minimum(rng: np.random.Generator, rho: float) -> Minimum:
-    """Random Hessians of random rank and size."""
+    """Return a minimum with random Hessians of random rank and size."""
     n, d = int(rng.integers(1, 5)), int(rng.integers(1, 4))
     factors = rng.normal(size=(n, d, int(rng.integers(1, d + 1)))) * rng.uniform(0.2, 1.5)
     return with_jacobians(np.eye(d) - factors @ factors.transpose(0, 2, 1), 1, rho)
 
 
 def scaled_to_sharpness(minimum: Minimum, target: float) -> Minimum:
-    """The same Hessians, scaled so that a (1 + rho a) is `target` times 2 / eta."""
+    """Return the minimum with its Hessians scaled so that a (1 + rho a) is `target` times 2 / eta."""
     eta, rho = minimum.eta, minimum.rho
     right = 2 * target / eta
     a = right if rho == 0 else (np.sqrt(1 + 4 * rho * right) - 1) / (2 * rho)

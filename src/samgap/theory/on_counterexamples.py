@@ -1,7 +1,7 @@
 """Rows on the stability bounds (7) of the poster that stable minima violate, or that are void.
 
 A counterexample is valid if it is strictly stable by the exact operator, its Hessians are positive semidefinite, and
-simulated E|x_t - x*|^2 agrees with the exact one early and has shrunk late.
+simulated E|x_t - x*|^2 agrees with the exact value after `EARLY` steps and is small after `LATE` steps.
 """
 
 from collections.abc import Mapping
@@ -20,58 +20,58 @@ FANS = (2, 6, 12, 24)
 
 def variance_of_sgd(setup: Setup) -> Row:
     """(7b) at rho = 0."""
-    found = {
+    minima = {
         "d=2": instances.PAIRS_SGD,
         "d=2, by hand": instances.five_quarters(0.99),
         "d=3": instances.fan(2, 0, 0.99),
     }
-    return _broken("(7b) of SGD", "s_2^2 <= 1 / eta^2", 2, found, setup)
+    return _violated("(7b) of SGD", "s_2^2 <= 1 / eta^2", 2, minima, setup)
 
 
 def variance(setup: Setup) -> Row:
     """(7b) with eta > 2 rho."""
-    found = {"d=2, rho=0.02": instances.PAIRS_SAM, "d=9, rho=0.1": instances.fan(8, 0.1, 0.99)}
-    return _broken("(7b)", "s_2^2 <= 1 / (eta (eta - 2 rho))", 2, found, setup)
+    minima = {"d=2, rho=0.02": instances.PAIRS_SAM, "d=9, rho=0.1": instances.fan(8, 0.1, 0.99)}
+    return _violated("(7b)", "s_2^2 <= 1 / (eta (eta - 2 rho))", 2, minima, setup)
 
 
 def third(setup: Setup) -> Row:
     """(7c)."""
-    found = {"d=3, rho=0.4": instances.PAIRS_S3, "d=4, rho=0.4": instances.fan(3, 0.4, 0.99)}
-    return _broken("(7c)", "s_3^3 <= 1 / (2 eta^2 rho)", 3, found, setup)
+    minima = {"d=3, rho=0.4": instances.PAIRS_S3, "d=4, rho=0.4": instances.fan(3, 0.4, 0.99)}
+    return _violated("(7c)", "s_3^3 <= 1 / (2 eta^2 rho)", 3, minima, setup)
 
 
 def fourth(setup: Setup) -> Row:
     """(7d), in one dimension above a threshold of rho and in several below it."""
-    found = {
+    minima = {
         "d=1, rho=6": instances.sometimes_flat(5, 3, 6, 0.999),
         "d=1, rho=100": instances.sometimes_flat(5, 3, 100, 0.999),
         "d=2, rho=3": instances.PAIRS_S4,
         "d=17, rho=0.4": instances.fan(16, 0.4, 0.995),
     }
-    return _broken("(7d)", "s_4^4 <= 1 / (eta^2 rho^2)", 4, found, setup)
+    return _violated("(7d)", "s_4^4 <= 1 / (eta^2 rho^2)", 4, minima, setup)
 
 
-def _broken(name: str, statement: str, order: int, found: Mapping[str, Minimum], setup: Setup) -> Row:
-    ratios = {key: linear.ratio(each, order) for key, each in found.items()}
-    radii = {key: linear.spectral_radius(each) for key, each in found.items()}
-    trials = {key: simulated(each, setup) for key, each in found.items()}
-    supported = all(radii[key] < 1 and semidefinite(each) and trials[key] for key, each in found.items())
+def _violated(name: str, statement: str, order: int, minima: Mapping[str, Minimum], setup: Setup) -> Row:
+    ratios = {key: linear.ratio(minimum, order) for key, minimum in minima.items()}
+    radii = {key: linear.spectral_radius(minimum) for key, minimum in minima.items()}
+    trials = {key: simulated(minimum, setup) for key, minimum in minima.items()}
+    supported = all(radii[key] < 1 and semidefinite(minimum) and trials[key] for key, minimum in minima.items())
     margin = 1 - smallest(ratios.values())
-    listed = "; ".join(f"{key}: {ratios[key]:.3f} of it, radius {radii[key]:.4f}" for key in found)
+    listed = "; ".join(f"{key}: {ratios[key]:.3f} of it, radius {radii[key]:.4f}" for key in minima)
     agree = "simulation agrees" if all(trials.values()) else "simulation disagrees"
     return Row(
         name, f"{statement} at a linearly stable minimum", "poster", refuted(margin, supported), margin, None,
-        f"{listed}; {agree}", {key: shown(each) | {"ratio": ratios[key]} for key, each in found.items()},
+        f"{listed}; {agree}", {key: shown(minimum) | {"ratio": ratios[key]} for key, minimum in minima.items()},
     )  # fmt: skip
 
 
 def semidefinite(minimum: Minimum) -> bool:
-    """Whether all Hessians are positive semidefinite, up to rounding."""
+    """Return whether all Hessians are positive semidefinite, up to rounding."""
     return float(np.linalg.eigvalsh(minimum.hessians).min()) >= -ROUNDING
 
 
 def simulated(minimum: Minimum, setup: Setup) -> bool:
-    """Whether simulated E|x_t|^2 is within 4 standard errors of the exact one early and below |x_0|^2 / 2 late."""
+    """Return whether simulated E|x_t|^2 is within 4 s.e. of the exact value early and below |x_0|^2 / 2 late."""
     rng = setup.rng(80)
     start = np.linalg.eigh(linear.expected_square(minimum))[1][:, -1]
     early = (linear.simulate(minimum, start, EARLY, 10 * RUNS, rng) ** 2).sum(1)
@@ -82,13 +82,13 @@ def simulated(minimum: Minimum, setup: Setup) -> bool:
 
 
 def unbounded(setup: Setup) -> Row:
-    """No multiple of the bounds holds: a family violates them by a factor that grows with dimension."""
+    """No multiple of the bounds holds: the family `fan` violates them by a factor that grows with dimension."""
     growing = {
         (order, rho): [linear.ratio(instances.fan(arms, rho, 0.99), order) for arms in FANS]
         for order, rho in ((2, 0.0), (3, 0.4), (4, 0.4))
     }
     stable = max(linear.spectral_radius(instances.fan(arms, rho, 0.99)) for arms in FANS for rho in (0, 0.4)) < 1
-    # The factor grows at least like the fourth root of the dimension, which doubles between the last two.
+    # The margin requires growth like the fourth root of the dimension, which doubles between the last two.
     growth = smallest(values[-1] / values[-2] for values in growing.values())
     margin = min(growth - 2**0.25, smallest(values[-1] for values in growing.values()) - 1)
     control = growth - 2
@@ -109,7 +109,7 @@ def threshold(setup: Setup) -> Row:
     claimed, best = instances.flat_threshold(5 / 8), 4 ** (-1 / 3)
 
     def shares(rho: float) -> tuple[float, float]:
-        """s_4^4 as a share of its bound, just below and just above `rho`."""
+        """Return s_4^4 as a share of its bound, just below and just above `rho`."""
         below, above = (linear.ratio(instances.sometimes_flat(5, 3, rho * by), 4) for by in (0.999, 1.001))
         return below, above
 
@@ -132,7 +132,7 @@ def no_second(setup: Setup) -> Row:
     bounds = [1 / (1 - 2 * rho) if rho != 0.5 else np.inf for rho in (0.5, 0.6, 1)]
     stable = [instances.sometimes_flat(1, 1, rho, 0.9) for rho in (0.5, 0.6, 1)]
     vacuous = all(bound == np.inf or bound < 0 for bound in bounds)
-    supported = max(map(linear.spectral_radius, stable)) < 1 and min(linear.spread(each, 2) for each in stable) > 0
+    supported = max(map(linear.spectral_radius, stable)) < 1 and min(linear.spread(m, 2) for m in stable) > 0
     evidence = (
         f"eta 1, rho 0.5, 0.6, 1: bound {', '.join(f'{b:.3g}' for b in bounds)}, yet stable minima with s_2 > 0 exist"
     )

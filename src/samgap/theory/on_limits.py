@@ -1,4 +1,4 @@
-"""Rows on theorem 6 outside its assumptions: f as the sum, negative f_i, and rho beyond the limit."""
+"""Rows on theorem 6 outside its assumptions: f as the sum of the f_i, negative f_i, and rho beyond the limit."""
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -26,7 +26,7 @@ def without_sign(setup: Setup) -> Row:
 
 
 def _step_of_sgd(name: str, statement: str, functions: str, hessians: Array, constants: Constants) -> Row:
-    """The row of one exact step of SGD, from x = 1 with rho = 0, on the functions h x^2 / 2."""
+    """Make the row of one exact step of SGD, from x = 1 with rho = 0, on the functions h x^2 / 2."""
     eta, claimed = rates.best_step(constants, 0), rates.factor(constants, 0)
     true = float(((1 - eta * hessians) ** 2).mean())
     margin = claimed - true
@@ -38,11 +38,11 @@ def _step_of_sgd(name: str, statement: str, functions: str, hessians: Array, con
 def beyond(setup: Setup) -> Row:
     """Theorem 6 with rho beyond its limit: the factor in the proof, and the behavior of least squares."""
     named = least_squares(setup.rng(61), 0)
-    settings = [(each, share * rates.largest_rho(each.constants)) for each in named for share in (1.01, 2, 5)]
-    # The factor is 1 - eta D + (a positive term), so it exceeds 1 for every step if D < 0.
-    margin = smallest(-rates.descent(each.constants, rho) / each.constants.alpha for each, rho in settings)
-    ends = {each.name: divergence(each) for each in named}
-    best = {each.name: best_growth(each, 10 * rates.largest_rho(each.constants)) for each in named}
+    settings = [(problem, share * rates.largest_rho(problem.constants)) for problem in named for share in (1.01, 2, 5)]
+    # The factor is 1 - eta D + (a positive term), so it exceeds 1 for every step size eta if D < 0.
+    margin = smallest(-rates.descent(problem.constants, rho) / problem.constants.alpha for problem, rho in settings)
+    ends = {problem.name: divergence(problem) for problem in named}
+    best = {problem.name: best_growth(problem, 10 * rates.largest_rho(problem.constants)) for problem in named}
     evidence = (
         f"no step has a factor below 1. With the step of half the limit least squares converges up to "
         f"{min(ends.values()):.1f} to {max(ends.values()):.0e} limits and then diverges, with the best step "
@@ -56,7 +56,7 @@ def beyond(setup: Setup) -> Row:
 
 
 def divergence(problem: Problem) -> float:
-    """The rho, in multiples of the limit, above which least squares diverges with the step size for half the limit."""
+    """Return the rho, as a multiple of its limit, above which least squares diverges with eta* of half the limit."""
     limit = rates.largest_rho(problem.constants)
     eta = rates.best_step(problem.constants, limit / 2)
 
@@ -70,23 +70,23 @@ def divergence(problem: Problem) -> float:
 
 
 def best_growth(problem: Problem, rho: float) -> float:
-    """The smallest long-run factor of least squares over fixed step sizes."""
+    """Return the smallest asymptotic factor per step of least squares over constant step sizes."""
     first = np.log(rates.best_step(problem.constants, 0))
-    found = minimize_scalar(
+    best = minimize_scalar(
         lambda log: expectation.growth(problem, rho, float(np.exp(log))),
         bounds=(first - 8, first + 3),
         method="bounded",
     )
-    return float(found.fun)
+    return float(best.fun)
 
 
 def uphill() -> tuple[float, str]:
-    """(E <grad f_i(x_half), f'(x)> / f'(x)^2, a sentence) for 1 - cos x and x^2/8 at x = 2, rho = 3.
+    """Return E <grad f_i(x_half), f'(x)> / f'(x)^2 and a sentence, for f_i 1 - cos x and x^2/8 at x = 2, rho = 3.
 
     f satisfies the PL inequality, since f' = (sin x + x/4) / 2 is 0 only at 0. If the number is negative, every small
     step increases E f.
     """
-    x, rho, grid = 2.0, 3.0, np.linspace(0.01, 60, 600_000)  # beyond, |f'|^2 / f tends to 1/4
+    x, rho, grid = 2.0, 3.0, np.linspace(0.01, 60, 600_000)  # beyond the grid, |f'|^2 / f tends to 1/4
     slope, value = (np.sin(grid) + grid / 4) / 2, (1 - np.cos(grid) + grid**2 / 8) / 2
     alpha = float((slope**2 / value).min())
     limit = rates.largest_rho(Constants(1.0, 0.625, alpha))

@@ -1,4 +1,4 @@
-"""Rows on the stability bounds (7) of the poster that hold: the first in general, all if Hessians commute."""
+"""Rows on the stability bounds (7) of the poster that hold: (7a) always, the others if Hessians commute."""
 
 import numpy as np
 
@@ -28,12 +28,12 @@ def _sharpness(name: str, statement: str, setup: Setup, stream: int, radii: tupl
         for rho in radii
         for _ in range(setup.draws // len(radii))
     ]
-    # Equal Hessians attain the bound, so these reveal a bound that is too low.
+    # Equal Hessians attain the bound, so these would violate a bound that is too low.
     drawn += [instances.sometimes_flat(2, 0, rho, 0.999) for rho in radii]
-    stable = [linear.sharpness(each) for each in drawn if linear.spectral_radius(each) <= 1]
-    outside = [each for each in drawn if linear.sharpness(each) > 1]
+    stable = [linear.sharpness(minimum) for minimum in drawn if linear.spectral_radius(minimum) <= 1]
+    outside = [minimum for minimum in drawn if linear.sharpness(minimum) > 1]
     margin, control = 1 - max(stable), 0.95 - max(stable)
-    agree = all(_mean_grows(each, rng) for each in outside[:: max(1, len(outside) // 10)][:10])
+    agree = all(_mean_grows(minimum, rng) for minimum in outside[:: max(1, len(outside) // 10)][:10])
     verdict = judged(margin, control) if agree else "unsettled"
     evidence = (
         f"{len(stable)} stable minima, largest {max(stable):.4f} of it; {len(outside)} beyond it: radius at least "
@@ -44,7 +44,7 @@ def _sharpness(name: str, statement: str, setup: Setup, stream: int, radii: tupl
 
 
 def _mean_grows(minimum: Minimum, rng: np.random.Generator, steps: int = 4) -> bool:
-    """Whether the mean of simulated x_t grows like the t-th power of the mean Jacobian, within 5 standard errors."""
+    """Return whether the mean of simulated x_t grows like the t-th power of the mean Jacobian, within 5 s.e."""
     values, vectors = np.linalg.eigh(linear.jacobians(minimum).mean(0))
     worst = int(np.abs(values).argmax())
     start, exact = vectors[:, worst], float(values[worst]) ** steps
@@ -62,9 +62,9 @@ def commuting(setup: Setup) -> Row:
         instances.sometimes_flat(1, 1, 0.01),
         instances.sometimes_flat(5, 3, 0.49),
     ]
-    stable = [each for each in drawn + near if linear.spectral_radius(each) <= 1 + 1e-12]
-    for each in stable:
-        largest = {order: max(largest[order], linear.ratio(each, order)) for order in linear.ORDERS}
+    stable = [minimum for minimum in drawn + near if linear.spectral_radius(minimum) <= 1 + 1e-12]
+    for minimum in stable:
+        largest = {order: max(largest[order], linear.ratio(minimum, order)) for order in linear.ORDERS}
     margin, worst = 1 - max(largest.values()), max(largest, key=lambda order: largest[order])
     listed = ", ".join(f"s_{order} {value:.3f}" for order, value in largest.items())
     evidence = (
@@ -79,7 +79,7 @@ def commuting_variance(setup: Setup) -> Row:
     rng = setup.rng(76)
     drawn = [instances.commuting(rng, rng.choice([0.01, 0.1, 0.3, 0.49, 1, 5])) for _ in range(setup.draws)]
     drawn += [instances.sometimes_flat(1, 1, rho) for rho in (1e-3, 0.1, 1)]
-    shares = [each.eta**2 * linear.spread(each, 2) for each in drawn if linear.spectral_radius(each) <= 1 + 1e-12]
+    shares = [m.eta**2 * linear.spread(m, 2) for m in drawn if linear.spectral_radius(m) <= 1 + 1e-12]
     margin = 1 - max(shares)
     evidence = f"{len(shares)} stable minima, rho to 5 eta; largest share {max(shares):.3f}; control: bound 0.95 times"
     statement = f"s_2^2 <= 1 / eta^2 {STABLE} with commuting Hessians, whatever rho"
@@ -91,9 +91,9 @@ def one_step(setup: Setup) -> Row:
     rng = setup.rng(77)
     drawn = [instances.random_minimum(rng, rng.choice([0, 0.02, 0.1, 0.3, 0.49])) for _ in range(setup.draws)]
     drawn += [instances.sometimes_flat(1, 1, rho) for rho in (0, 0.01)]
-    kept = [each for each in drawn if largest_eigenvalue(linear.expected_square(each)) <= 1 + 1e-12]
-    largest = max(linear.ratio(each, order) for each in kept for order in linear.ORDERS)
-    of_sam = max(linear.ratio(each, order) for each in kept if each.rho for order in linear.ORDERS)
+    kept = [minimum for minimum in drawn if largest_eigenvalue(linear.expected_square(minimum)) <= 1 + 1e-12]
+    largest = max(linear.ratio(minimum, order) for minimum in kept for order in linear.ORDERS)
+    of_sam = max(linear.ratio(minimum, order) for minimum in kept if minimum.rho for order in linear.ORDERS)
     evidence = (
         f"{len(kept)} minima, largest share of a bound {largest:.3f}, with rho > 0 {of_sam:.3f}; proved for SGD's s_2 "
         "only; control: with rho > 0, bounds 0.9 times"
@@ -103,15 +103,15 @@ def one_step(setup: Setup) -> Row:
 
 
 def square_root(setup: Setup) -> Row:
-    """What stability implies for one step: lambda_max(E A^2) <= sqrt(rank)."""
+    """Stability implies lambda_max(E A^2) <= sqrt(rank) for one step."""
     rng = setup.rng(78)
     drawn = [instances.random_minimum(rng, rng.choice([0, 0.1, 1])) for _ in range(setup.draws)]
     drawn += [instances.fan(arms, 0, 1) for arms in (2, 6, 16)]
     shares, factors = list[float](), list[float]()
-    for each in map(linear.on_range, drawn):
-        if linear.spectral_radius(each) <= 1 + 1e-12:
-            factors.append(largest_eigenvalue(linear.expected_square(each)))
-            shares.append(factors[-1] / np.sqrt(each.hessians.shape[1]))
+    for minimum in map(linear.on_range, drawn):
+        if linear.spectral_radius(minimum) <= 1 + 1e-12:
+            factors.append(largest_eigenvalue(linear.expected_square(minimum)))
+            shares.append(factors[-1] / np.sqrt(minimum.hessians.shape[1]))
     margin, control = 1 - max(shares), 1 - max(factors)
     evidence = (
         f"{len(shares)} stable minima; largest lambda_max(E A^2) {max(factors):.3f}, {max(shares):.3f} of the bound; "

@@ -23,7 +23,7 @@ class Link:
     value: Callable[[Array], Array]
     slope: Callable[[Array], Array]
     curvature: float  # L
-    polyak: float  # kappa
+    polyak: float  # kappa, of the Polyak-Lojasiewicz inequality
 
 
 SQUARE = Link("u^2/2", lambda u: u**2 / 2, lambda u: u, 1, 2)
@@ -32,7 +32,7 @@ WAVY = Link("u^2 + 3 sin^2 u", lambda u: u**2 + 3 * np.sin(u) ** 2, lambda u: 2 
 
 
 def cosine(c: float) -> Link:
-    """u^2/2 + c (1 - cos u) with 0 <= c < 1; 1 - c <= phi'' <= 1 + c, so phi'^2 >= 2 (1 - c) phi."""
+    """Return u^2/2 + c (1 - cos u), 0 <= c < 1; 1 - c <= phi'' <= 1 + c, so phi'^2 >= 2 (1 - c) phi."""
     return Link(
         f"u^2/2 + {c:g} (1 - cos u)",
         lambda u: u**2 / 2 + c * (1 - np.cos(u)),
@@ -53,16 +53,16 @@ class Problem:
     constants: Constants
 
     def values(self, points: Array) -> Array:
-        """f at points of shape (..., d)."""
+        """Return f, (...,), at points (..., d)."""
         return np.asarray(self.link.value(points @ self.rows.T - self.offsets).mean(-1))
 
     def gradients(self, points: Array) -> Array:
-        """Every grad f_i at points of shape (..., d), as (..., n, d)."""
+        """Return all grad f_i, (..., n, d), at points (..., d)."""
         return np.asarray(self.link.slope(points @ self.rows.T - self.offsets)[..., None] * self.rows)
 
 
 def problem(name: str, rows: Array, offsets: Array, link: Link = SQUARE) -> Problem:
-    """A problem with its constants, as derived at the top of this file.
+    """Make a problem with its constants, which the top of this file derives.
 
     Raises:
         ValueError: Ax = b has no solution, or A does not have full row rank and phi is not a square.
@@ -80,18 +80,18 @@ def problem(name: str, rows: Array, offsets: Array, link: Link = SQUARE) -> Prob
 
 
 def copies(count: int) -> Problem:
-    """`count` copies of x^2 / 2."""
+    """Return the problem of `count` copies of x^2 / 2."""
     return problem(f"{count} copies of x^2/2", np.ones((count, 1)), np.zeros(count))
 
 
 def least_squares(rng: np.random.Generator, randoms: int) -> list[Problem]:
-    """The named least-squares problems, over- and underparameterized, and `randoms` random ones."""
+    """Return the named least-squares problems, over- and underparameterized, and `randoms` random ones."""
     wide, tall = rng.normal(size=(4, 6)), rng.normal(size=(12, 4))
     left, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     right, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     steep = (left * np.geomspace(1, 1e-2, 6)) @ right
     strong = np.concatenate([np.eye(1, 4), 0.1 * rng.normal(size=(19, 4))])
-    found = [
+    problems = [
         copies(10),
         problem("overparameterized", wide, rng.normal(size=4)),
         problem("underparameterized", tall, tall @ rng.normal(size=4)),
@@ -101,14 +101,14 @@ def least_squares(rng: np.random.Generator, randoms: int) -> list[Problem]:
     ]
     for _ in range(randoms):
         rows = rng.normal(size=(int(rng.integers(1, 8)), int(rng.integers(1, 6)))) * 10 ** rng.uniform(-1, 1)
-        found.append(problem("random", rows, rows @ rng.normal(size=rows.shape[1])))
-    return found
+        problems.append(problem("random", rows, rows @ rng.normal(size=rows.shape[1])))
+    return problems
 
 
 def curved(rng: np.random.Generator) -> list[Problem]:
-    """Non-quadratic problems of three functions each, both nonconvex and strongly convex along the rows."""
-    found = []
+    """Return non-quadratic problems of three functions each, some nonconvex, some strongly convex along the rows."""
+    problems = []
     for link in (WAVY, cosine(0.1), cosine(0.5), cosine(0.9)):
         for name, rows in (("orthogonal", np.eye(3)), ("random", rng.normal(size=(3, 5)))):
-            found.append(problem(f"{name} rows, {link.name}", rows, rng.normal(size=3), link))
-    return found
+            problems.append(problem(f"{name} rows, {link.name}", rows, rng.normal(size=3), link))
+    return problems

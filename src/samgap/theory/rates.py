@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Constants:
-    """The constants of a problem that the theorem assumes."""
+    """The constants in the theorem's assumptions."""
 
     beta: float  # smoothness of every f_i
     lam: float  # smoothness of f
@@ -18,27 +18,27 @@ class Constants:
 
 
 def largest_rho(constants: Constants) -> float:
-    """The limit of rho, at which D is 0."""
+    """Return the limit of rho, at which D is 0."""
     return constants.alpha / ((constants.beta + constants.alpha / 2) * constants.beta)
 
 
 def descent(constants: Constants, rho: float) -> float:
-    """D. It is negative beyond the limit of rho."""
+    """Return D, which is negative beyond the limit of rho."""
     return constants.alpha - (constants.beta + constants.alpha / 2) * constants.beta * rho
 
 
 def best_step(constants: Constants, rho: float) -> float:
-    """eta*. It is 0 at the limit of rho."""
+    """Return eta*, which is 0 at the limit of rho."""
     stretch = (1 + constants.beta * rho) ** 2
     return descent(constants, rho) / (2 * constants.lam * constants.beta * stretch)
 
 
 def factor(constants: Constants, rho: float) -> float:
-    """The bound on E f(x_{t+1}) / f(x_t) for the step size eta*."""
+    """Return the bound on E f(x_{t+1}) / f(x_t) for the step size eta*."""
     return 1 - descent(constants, rho) * best_step(constants, rho) / 2
 
 
 def factor_at(constants: Constants, rho: float, eta: float) -> float:
-    """The bound on E f(x_{t+1}) / f(x_t) for the step size eta."""
+    """Return the bound on E f(x_{t+1}) / f(x_t) for the step size eta."""
     stretch = (1 + constants.beta * rho) ** 2
     return 1 - eta * descent(constants, rho) + constants.lam * constants.beta * eta**2 * stretch

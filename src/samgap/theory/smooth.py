@@ -13,7 +13,7 @@ from samgap.theory.arrays import Array
 
 @dataclass(frozen=True)
 class Smooth:
-    """A function of a vector, and a constant beta for which it is beta-smooth."""
+    """A function of a vector (d,), and a constant beta for which it is beta-smooth."""
 
     value: Callable[[Array], float]
     gradient: Callable[[Array], Array]
@@ -21,13 +21,13 @@ class Smooth:
 
 
 def quadratic(matrix: Array) -> Smooth:
-    """x'Qx / 2 with symmetric, possibly indefinite Q; beta is the largest |eigenvalue|."""
+    """Return x'Qx / 2 with symmetric, possibly indefinite Q (d, d); beta is the largest |eigenvalue|."""
     beta = float(np.abs(np.linalg.eigvalsh(matrix)).max())
     return Smooth(lambda x: float(x @ matrix @ x) / 2, lambda x: matrix @ x, beta)
 
 
 def logistic(example: Array, label: float) -> Smooth:
-    """log(1 + exp(-y w.x)) in the weights w: the second derivative in w.x is at most 1/4, so beta = |x|^2 / 4."""
+    """Return log(1 + exp(-y w.x)) of w; the second derivative in w.x is at most 1/4, so beta = |x|^2 / 4."""
 
     def value(weights: Array) -> float:
         return float(np.logaddexp(0, -label * example @ weights))
@@ -39,7 +39,7 @@ def logistic(example: Array, label: float) -> Smooth:
 
 
 def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
-    """log(1 + exp(-y v.softplus(W x))) in W, flattened; the outer weights v are fixed.
+    """Return log(1 + exp(-y v.softplus(W x))) of the flattened W; the outer weights v are fixed.
 
     With z = v.softplus(Wx) and the logistic loss l, the Hessian is l''(z) dz dz' + l'(z) d2z. Here l'' <= 1/4,
     |l'| <= 1, and |dz|^2 = |x|^2 sum (v_j sigmoid_j)^2 <= |x|^2 |v|^2. d2z has a block v_j sigmoid'_j xx' for each row
@@ -61,9 +61,9 @@ def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
 
 
 def draw(family: str, count: int, rng: np.random.Generator) -> tuple[list[Smooth], Array]:
-    """`count` functions of one family on one space, and a point at which to evaluate them.
+    """Return `count` random functions of one family with the same domain, and a point at which to evaluate them.
 
-    A third of the quadratics have no eigenvalues but beta and -beta. For these the lemmas are equalities.
+    A third of the quadratics have only the eigenvalues beta and -beta. For these the lemmas are equalities.
     """
     size, scale = int(rng.integers(1, 6)), 10 ** rng.uniform(-1, 1)
     if family == "quadratic":

@@ -25,46 +25,51 @@ class Minimum:
 
 
 def on_range(minimum: Minimum) -> Minimum:
-    """The minimum without the directions in which all Hessians are flat. Nothing moves there, so T has eigenvalue 1."""
+    """Return the minimum without the directions in which all Hessians are 0, for which T has the eigenvalue 1."""
     _, basis = positive_part(minimum.hessians.mean(0))
     return Minimum(basis.T @ minimum.hessians @ basis, minimum.eta, minimum.rho)
 
 
 def jacobians(minimum: Minimum) -> Array:
-    """The A_i."""
+    """Return the A_i, (n, d, d)."""
     hessians, eta, rho = minimum.hessians, minimum.eta, minimum.rho
     return np.asarray(np.eye(hessians.shape[1]) - eta * hessians - eta * rho * hessians @ hessians)
 
 
 def operator(minimum: Minimum) -> Array:
-    """T as a d^2 x d^2 matrix: the mean of A_i kron A_i."""
+    """Return T as a (d^2, d^2) matrix, the mean of A_i kron A_i."""
     steps = jacobians(minimum)
     size = steps.shape[1] ** 2
     return np.asarray(np.einsum("nij,nkl->ikjl", steps, steps).reshape(size, size) / len(steps))
 
 
 def spectral_radius(minimum: Minimum) -> float:
-    """The largest |eigenvalue| of T without flat directions. Below 1 is strictly stable, above 1 unstable."""
+    """Return the largest |eigenvalue| of T without flat directions. Below 1 is strictly stable, above 1 unstable."""
     return float(np.abs(np.linalg.eigvalsh(operator(on_range(minimum)))).max())
 
 
 def moment(minimum: Minimum, order: int) -> Array:
-    """M_k, the mean of H_i^k."""
+    """Return M_k, the mean of H_i^k, (d, d)."""
     return np.asarray(np.linalg.matrix_power(minimum.hessians, order).mean(0))
 
 
+def curvature(minimum: Minimum) -> float:
+    """Return the largest eigenvalue a of H = M_1."""
+    return largest_eigenvalue(moment(minimum, 1))
+
+
 def excess(minimum: Minimum, order: int) -> Array:
-    """M_k - H^k."""
+    """Return M_k - H^k, (d, d)."""
     return np.asarray(moment(minimum, order) - np.linalg.matrix_power(moment(minimum, 1), order))
 
 
 def spread(minimum: Minimum, order: int) -> float:
-    """s_k^k, the largest eigenvalue of M_k - H^k, with its sign."""
+    """Return s_k^k, the largest eigenvalue of M_k - H^k, with its sign."""
     return largest_eigenvalue(excess(minimum, order))
 
 
 def bound(order: int, eta: float, rho: float) -> float:
-    """The poster's bound on s_k^k; infinite if there is none."""
+    """Return the poster's bound on s_k^k; infinite if there is none."""
     if order == 2:
         return 1 / (eta * (eta - 2 * rho)) if eta > 2 * rho else np.inf
     if rho == 0:
@@ -73,32 +78,32 @@ def bound(order: int, eta: float, rho: float) -> float:
 
 
 def ratio(minimum: Minimum, order: int) -> float:
-    """s_k^k as a multiple of its bound."""
+    """Return s_k^k as a multiple of its bound."""
     return spread(minimum, order) / bound(order, minimum.eta, minimum.rho)
 
 
 def sharpness(minimum: Minimum) -> float:
-    """a (1 + rho a) as a multiple of 2 / eta; a is the largest eigenvalue of H = M_1."""
-    a = largest_eigenvalue(moment(minimum, 1))
+    """Return a (1 + rho a) as a multiple of 2 / eta."""
+    a = curvature(minimum)
     return a * (1 + minimum.rho * a) * minimum.eta / 2
 
 
 def largest_curvature(eta: float, rho: float) -> float:
-    """The largest a with a (1 + rho a) <= 2 / eta."""
+    """Return the largest a with a (1 + rho a) <= 2 / eta."""
     return 2 / eta if rho == 0 else float((np.sqrt(1 + 8 * rho / eta) - 1) / (2 * rho))
 
 
 def expected_square(minimum: Minimum) -> Array:
-    """E A_i^2. If its largest eigenvalue is at most 1, a step does not increase E|x - x*|^2 from any start."""
+    """Return E A_i^2, (d, d). If its largest eigenvalue is at most 1, no step increases E|x - x*|^2 from any start."""
     steps = jacobians(minimum)
     return np.asarray((steps @ steps).mean(0))
 
 
 def with_jacobians(steps: Array, eta: float, rho: float) -> Minimum:
-    """The minimum with these A_i. Solves eta H_i (1 + rho H_i) = I - A_i for the eigenvalues.
+    """Return the minimum with these A_i, by solving eta H_i (I + rho H_i) = I - A_i for the eigenvalues of H_i.
 
     Args:
-        steps: the A_i, symmetric, with no eigenvalue above 1.
+        steps: the A_i, (n, d, d), symmetric, with no eigenvalue above 1.
         eta, rho: of SAM.
     """
     values, vectors = np.linalg.eigh((np.eye(steps.shape[1]) - steps) / eta)
@@ -108,7 +113,7 @@ def with_jacobians(steps: Array, eta: float, rho: float) -> Minimum:
 
 
 def expected(minimum: Minimum, start: Array, steps: int) -> float:
-    """E|x_steps - x*|^2, exact."""
+    """Return the exact E|x_steps - x*|^2 for start = x_0 - x*, (d,)."""
     matrices, second = jacobians(minimum), np.outer(start, start)
     for _ in range(steps):
         second = (matrices @ second @ matrices).mean(0)
@@ -116,7 +121,7 @@ def expected(minimum: Minimum, start: Array, steps: int) -> float:
 
 
 def simulate(minimum: Minimum, start: Array, steps: int, count: int, rng: np.random.Generator) -> Array:
-    """`count` end points x_steps - x* of SAM, simulated on the quadratics (x - x*)'H_i(x - x*) / 2."""
+    """Return `count` end points x_steps - x* of SAM, (count, d), simulated on quadratics with Hessians H_i."""
     points = np.tile(start, (count, 1))
     for _ in range(steps):
         hessians = minimum.hessians[rng.integers(len(minimum.hessians), size=count)]

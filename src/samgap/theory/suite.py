@@ -5,7 +5,7 @@ from collections.abc import Callable
 from samgap.theory import on_counterexamples, on_descent, on_lemmas, on_limits, on_stability
 from samgap.theory.row import Row, Setup, Verdict
 
-# A row with another verdict, such as an invalid counterexample, makes the command fail.
+# The command fails if a row has another verdict, for example because its counterexample is invalid.
 STATEMENTS: dict[Callable[[Setup], Row], tuple[str, Verdict]] = {
     on_lemmas.fourth: ("lemma 4", "holds"),
     on_lemmas.fifth: ("lemma 5", "holds"),
@@ -38,12 +38,12 @@ PUBLISHED = dict(STATEMENTS.values())
 
 
 def check(setup: Setup) -> list[Row]:
-    """All rows, in the order of docs/theory.md."""
+    """Compute all rows, in the order of docs/theory.md."""
     return [statement(setup) for statement in STATEMENTS]
 
 
 def surprises(rows: list[Row]) -> list[str]:
-    """A sentence for each row that differs from its published verdict."""
+    """Return a sentence for each row that differs from its published verdict."""
     return [
         f"{row.name}: {row.verdict}, published is {PUBLISHED.get(row.name)}"
         for row in rows

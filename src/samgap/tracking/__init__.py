@@ -1,1 +1,1 @@
-"""All code for W&B: log runs and the gaps of a sweep, read both back, and define dashboard panels."""
+"""All code for W&B: logs runs and the gaps of a sweep, reads both back, and defines dashboard panels."""

@@ -22,7 +22,7 @@ JOB = "gaps"
 
 def id_of(name: str, scale: str) -> str:
     """Return the W&B id of the gap run. It is always the same, so that drawing again updates the run."""
-    return session.fit(f"{JOB}-{name}-{scale}")
+    return session.shorten(f"{JOB}-{name}-{scale}")
 
 
 def write(
@@ -32,12 +32,12 @@ def write(
 
     Args:
         sweep: its grid goes into the config of the gap run, from which `restore` reads it.
-        root: folder of the results; contains the drawn files.
+        root: folder of the results, with the drawn files.
         study: the drawn sweep; None at the start of a sweep.
         charts: of the study.
-        account: project, entity and so on, see `session.run`.
+        account: project, entity and further arguments of `session.run`.
     """
-    if os.environ.pop("WANDB_SWEEP_ID", None):  # workers would inherit it
+    if os.environ.pop("WANDB_SWEEP_ID", None):  # else the workers would inherit it
         warnings.warn("A W&B agent waits for one run and this is a sweep: WANDB_SWEEP_ID is left aside.", stacklevel=2)
     name = str(sweep)
     config = {"grid": json.dumps(dataclasses.asdict(sweep)), "command": sweep.command}
@@ -46,7 +46,7 @@ def write(
         tags=[name], config=config, allow_val_change=True,
     ) as run:  # fmt: skip
         if run is not None and study is not None:
-            with session.forgiving():
+            with session.errors_as_warnings():
                 _log(run, study, charts, root)
     session.end_process()  # a sweep may take days, and its workers start their own W&B processes
 
@@ -55,29 +55,29 @@ def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> N
     import wandb
 
     sweep = study.table.sweep
-    drawn = sweep.folder(root) / sweep.name
+    base_path = sweep.folder(root) / sweep.name
     run.summary.update(
         {key: value for key, value in study.headline.items() if math.isfinite(value)}
         | {"verdict": "\n".join(output.verdict_line(study.table, verdict) for verdict in study.verdicts)}
         | {"answers": [verdict.answer for verdict in study.verdicts]}
         | {"runs": len(sweep.unique()), "runs missing": len(study.table.missing)}
     )
-    shown: dict[str, Any] = {
+    logged: dict[str, Any] = {
         JOB: wandb.Table(dataframe=_tabled(study.frame)),
         "runs": wandb.Table(dataframe=_tabled(_links(study, run))),
-        "figure": wandb.Image(str(drawn.with_suffix(".png"))),
+        "figure": wandb.Image(str(base_path.with_suffix(".png"))),
     }
     for chart in charts:
         if isinstance(chart, Chart):
             points = pd.concat([line.points.assign(series=line.label) for line in chart.lines])[["x", "y", "series"]]
             points_table = wandb.Table(dataframe=points.dropna().astype({"x": float, "y": float}))
             title = f"{chart.title}: {chart.y.title} over {chart.x.title}"
-            shown[chart.name] = wandb.plot.line(points_table, "x", "y", stroke="series", title=title)
-    run.log(shown)
-    files = wandb.Artifact(id_of(sweep.name, sweep.scale), type="figure", description=study.title)
+            logged[chart.name] = wandb.plot.line(points_table, "x", "y", stroke="series", title=title)
+    run.log(logged)
+    artifact = wandb.Artifact(id_of(sweep.name, sweep.scale), type="figure", description=study.title)
     for ending in ("csv", "json", "pdf", "png"):
-        files.add_file(str(drawn.with_suffix(f".{ending}")))
-    run.log_artifact(files)
+        artifact.add_file(str(base_path.with_suffix(f".{ending}")))
+    run.log_artifact(artifact)
 
 
 def _links(study: Study, run: Any) -> pd.DataFrame:

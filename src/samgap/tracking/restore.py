@@ -1,4 +1,4 @@
-"""Read a sweep back from W&B into a separate folder, with grid and records, as if its runs had been here."""
+"""Reads the grid and the records of a sweep from W&B into a separate results folder."""
 
 import json
 from collections import Counter
@@ -16,25 +16,25 @@ from samgap.tracking.session import FOLDER
 
 CHUNK = 500  # identities per query
 TIMEOUT = 60  # seconds per query
-SHOWN = 5  # most runs named in a sentence
+SHOWN = 5  # most runs that a sentence names
 
 
 @dataclass(frozen=True)
 class Restored:
     """The result of reading a sweep from W&B."""
 
-    root: Path  # root folder of the read results
+    root: Path  # results folder with the restored runs
     runs: int  # number of runs in the grid
-    open: dict[str, str]  # folder of a run without a record in W&B -> reason
+    missing: dict[str, str]  # folder of a run without a record in W&B -> reason
 
     def text(self) -> str:
         """Return a summary in one or two sentences."""
-        text = f"{self.runs - len(self.open)} of {self.runs} runs have their record in W&B"
-        if self.open:
-            counts = Counter(self.open.values())
-            text += "; " + ", ".join(f"{count} {why}" for why, count in counts.items())
-            named = [f"{folder} ({why})" for folder, why in [*self.open.items()][:SHOWN]]
-            text += f": {', '.join(named)}{' and others' if len(self.open) > SHOWN else ''}"
+        text = f"{self.runs - len(self.missing)} of {self.runs} runs have their record in W&B"
+        if self.missing:
+            counts = Counter(self.missing.values())
+            text += "; " + ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            examples = [f"{folder} ({reason})" for folder, reason in [*self.missing.items()][:SHOWN]]
+            text += f": {', '.join(examples)}{' and others' if len(self.missing) > SHOWN else ''}"
         return f"{text}."
 
 
@@ -47,8 +47,8 @@ def restore(
         api: `wandb.Api`, see `session.account`.
         root: folder of the results; writes to root/wandb/read/<entity>/<project>.
         name, scale: of the sweep.
-        project, entity: of the runs in W&B; entity None is the account's own.
-        files: files (metrics.csv) or folders (probes) of a run that the figure needs beside the record.
+        project, entity: project and entity of the runs in W&B; entity None is the account's default.
+        files: files (metrics.csv) or folders (probes) of a run that the figure needs besides the record.
 
     Raises:
         SettingError: W&B does not have the sweep.
@@ -59,19 +59,19 @@ def restore(
     path = f"{entity}/{project}"
     store = root / FOLDER / "read" / entity / project
     sweep = _grid(api, path, root, name, scale)
-    found, states = _records(api, path, [member.identity for member in sweep.unique()])
+    by_identity, states = _records(api, path, [member.identity for member in sweep.unique()])
     sweeps.write(sweep, store)
-    open_ = {}
+    missing = {}
     for member in sweep.unique():
         folder = sweeps.runs(store) / member.folder
-        if member.identity not in found:
-            open_[member.folder] = states.get(member.identity, "missing")
+        if member.identity not in by_identity:
+            missing[member.folder] = states.get(member.identity, "missing")
             (folder / records.RECORD).unlink(missing_ok=True)  # from an earlier call
             continue
-        record, run = found[member.identity]
+        record, run = by_identity[member.identity]
         _download(run, folder, files)
         records.write(record, folder)
-    return Restored(store, len(sweep.unique()), open_)
+    return Restored(store, len(sweep.unique()), missing)
 
 
 def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
@@ -80,7 +80,7 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
     try:
         return sweeps.parse(json.loads(api.run(f"{path}/{gap_run.id_of(name, scale)}").config["grid"]))
     except (wandb.errors.CommError, ValueError, KeyError) as error:
-        # The sweep has not sent its gap run yet; its grid may be on this machine.
+        # The sweep may not have sent its gap run yet. Then its grid may be on this machine.
         try:
             return sweeps.read(root, name, scale)
         except SettingError:
@@ -93,33 +93,33 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
 
 
 def _records(api: Any, path: str, identities: Sequence[str]) -> tuple[dict[str, tuple[RunRecord, Any]], dict[str, str]]:
-    """Return (identity -> record and run, identity -> state in W&B of runs without a record).
+    """Return (identity -> record and W&B run, identity -> state of a W&B run without a record).
 
-    W&B may have an identity several times, from two machines or with a new id; the last to finish counts.
+    W&B may have several runs of one identity, from two machines or with a new id; the last to finish counts.
     """
-    found: dict[str, tuple[RunRecord, Any]] = {}
+    by_identity: dict[str, tuple[RunRecord, Any]] = {}
     states: dict[str, str] = {}
     for start in range(0, len(identities), CHUNK):
         chunk = [*identities[start : start + CHUNK]]
-        either = {"$or": [{"name": {"$in": chunk}}, {"config.identity": {"$in": chunk}}]}
-        # Not lazy: else each summary would need its own query.
-        for run in api.runs(path, filters=either, per_page=CHUNK, lazy=False):
-            mine = str(run.config.get("identity", run.id))
-            record = _record(run.summary.get("record"), mine)
+        query = {"$or": [{"name": {"$in": chunk}}, {"config.identity": {"$in": chunk}}]}
+        # Not lazy, since each summary would then need its own query.
+        for run in api.runs(path, filters=query, per_page=CHUNK, lazy=False):
+            identity_ = str(run.config.get("identity", run.id))
+            record = _record(run.summary.get("record"), identity_)
             if record is None:
-                states[mine] = str(run.state) if run.state != "finished" else "finished without a record"
-            elif mine not in found or found[mine][0].finished < record.finished:
-                found[mine] = record, run
-    return found, states
+                states[identity_] = str(run.state) if run.state != "finished" else "finished without a record"
+            elif identity_ not in by_identity or by_identity[identity_][0].finished < record.finished:
+                by_identity[identity_] = record, run
+    return by_identity, states
 
 
-def _record(text: Any, mine: str) -> RunRecord | None:
+def _record(text: Any, expected: str) -> RunRecord | None:
     """Return the record in a summary; None if there is none, or if it has other settings."""
     try:
         record = records.parse(str(text))
     except ValueError:
         return None
-    return record if mine == record.identity == identity.identity(record.settings) else None
+    return record if expected == record.identity == identity.identity(record.settings) else None
 
 
 def _download(run: Any, folder: Path, files: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ RULES = {
     "mode": one_of(*MODES, expected="online, offline or disabled, or null (its default is WANDB_MODE)"),
     "project": NAME,
     "entity": Rule(
-        lambda value: value in (None, "") or NAME.right(value),
+        lambda value: value in (None, "") or NAME.is_valid(value),
         f"{NAME.expected}, or null for the account's own (its default is WANDB_ENTITY)",
     ),
     "start_seconds": ABOVE_0,

@@ -1,4 +1,4 @@
-"""Copies of a run's results for a logger. The originals are record.json and metrics.csv, which every run writes."""
+"""Sends copies of a run's results to a logger. Every run also writes them to record.json and metrics.csv."""
 
 import contextlib
 import dataclasses
@@ -22,18 +22,18 @@ SHOWN = ("status", "test_acc_final", "test_acc_best", "test_loss_final", "holdou
 
 @dataclass(frozen=True)
 class Mirror:
-    """A Lightning logger for each epoch, and a function that sends the whole result."""
+    """A Lightning logger for the metrics of epochs, and a function `keep` that sends the whole result at the end."""
 
     logger: Logger | None = None
     keep: Callable[[RunRecord, Path], None] = lambda record, folder: None
 
 
-class Forgiving(WandbLogger):
-    """Lightning's W&B logger, with warnings in place of errors."""
+class WarningLogger(WandbLogger):
+    """Lightning's W&B logger, which warns instead of raising errors."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Send the metrics of an epoch to W&B."""
-        with session.forgiving():
+        with session.errors_as_warnings():
             super().log_metrics(metrics, step)
 
 
@@ -48,9 +48,9 @@ def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any
     """Open a W&B run with the name of the run's folder and tags for its cell; send it record, curve and probes.
 
     Args:
-        settings: the scientific settings; they become the W&B config.
-        config: contains `root`, `name` and `scale`.
-        account: project, entity and so on, see `session.run`.
+        settings: the scientific settings, which become the W&B config.
+        config: the keys `root`, `name` and `scale`.
+        account: project, entity and further arguments of `session.run`.
     """
     rho = settings["ascent"].get("rho") or 0
     arm = "SAM" if rho else "SGD"
@@ -61,26 +61,26 @@ def wandb(settings: Mapping[str, Any], config: Mapping[str, Any], **account: Any
     if noise := settings["data"].get("label_noise"):
         tags.append(f"noise={noise:g}")
     sweep = f"{config['name']}/{config['scale']}"
-    mine = identity.identity(settings)
-    about = {"arm": arm, "identity": mine, "sweep": sweep}
+    run_id = identity.identity(settings)
+    about = {"arm": arm, "identity": run_id, "sweep": sweep}
     with session.run(
-        Path(config["root"]), **account, id=mine, name=identity.folder(settings), group=sweep, job_type=arm,
+        Path(config["root"]), **account, id=run_id, name=identity.folder(settings), group=sweep, job_type=arm,
         tags=[*tags, sweep], config={**settings, "ascent": settings["ascent"] | {"rho": rho}, **about},
     ) as run:  # fmt: skip
         if run is None:
             yield Mirror()
         else:
-            yield Mirror(Forgiving(experiment=run), lambda record, folder: _keep(run, record, folder))
+            yield Mirror(WarningLogger(experiment=run), lambda record, folder: _send(run, record, folder))
 
 
-def _keep(run: Any, record: RunRecord, folder: Path) -> None:
+def _send(run: Any, record: RunRecord, folder: Path) -> None:
     """Send the whole result, from which `restore.restore` can rebuild the run's folder."""
     values = dataclasses.asdict(record)
-    with session.forgiving():
+    with session.errors_as_warnings():
         run.summary.update({key: values[key] for key in SHOWN} | {"record": json.dumps(values)})
-        inside = Path(run.dir)
+        run_folder = Path(run.dir)
         for path in [folder / METRICS, *(folder / measurements.FOLDER).glob("*.json")]:
-            copy = inside / path.relative_to(folder)
+            copy = run_folder / path.relative_to(folder)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)
-            run.save(copy, base_path=inside, policy="now")
+            run.save(copy, base_path=run_folder, policy="now")

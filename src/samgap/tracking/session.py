@@ -1,4 +1,4 @@
-"""Sessions of Weights & Biases. Their failures and delays do not stop a run."""
+"""Opens sessions of Weights & Biases, whose failures and delays do not stop a run."""
 
 import contextlib
 import hashlib
@@ -13,12 +13,12 @@ from samgap.errors import SettingError
 
 FOLDER = "wandb"  # below multirun/
 TAG, TEXT = 64, 128  # most characters in W&B's tags and job types, and in ids, names and groups
-# WANDB_ variables for options that this module sets. Notebooks, clusters and earlier programs may have set them; they
-# would give a wrong run, or none.
+# WANDB_ variables that this module unsets, since it sets these options itself. Notebooks, clusters and earlier programs
+# may have set them to values that would select a wrong run.
 OURS = ("CONSOLE", "DIR", "ENTITY", "FINISH_TIMEOUT", "FORK_FROM", "INIT_TIMEOUT", "JOB_TYPE", "LAUNCH", "MODE", "NAME",
         "PROJECT", "REINIT", "RESUME", "RESUME_FROM", "RUN_GROUP", "RUN_ID", "SERVICE", "SWEEP_ID", "SWEEP_PARAM_PATH",
         "TAGS")  # fmt: skip
-AGENT = ("ENTITY", "PROJECT", "RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH")  # an agent names its run by these
+AGENT = ("ENTITY", "PROJECT", "RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH")  # with these, an agent selects its run
 
 
 @contextlib.contextmanager
@@ -29,13 +29,13 @@ def run(
     """Yield a W&B run and close it; an offline run if W&B is unreachable or refuses, None if W&B does not start.
 
     Args:
-        root: folder of the results; offline runs go to its folder wandb/.
-        project, entity: of the run in W&B.
+        root: folder of the results; offline runs go to root/wandb/.
+        project, entity: project and entity of the run in W&B.
         mode: online, offline or disabled; None is online if this machine is logged in, else offline. The user gets no
             prompt in any mode.
         start_seconds: longest wait for W&B to answer; after it the run is offline.
         end_seconds: longest wait for W&B to receive the remaining data.
-        id, name, group, job_type, tags: of the run; shortened to W&B's limits.
+        id, name, group, job_type, tags: properties of the run; they are shortened to W&B's limits.
         about: further arguments of `wandb.init`.
     """
     if mode == "disabled":
@@ -43,8 +43,8 @@ def run(
         return
     with session(root):
         opened = _start(
-            mode, root, start_seconds, end_seconds, project=project, entity=entity, id=fit(id), name=fit(name),
-            group=fit(group), job_type=fit(job_type, TAG), tags=[fit(tag, TAG) for tag in tags], **about,
+            mode, root, start_seconds, end_seconds, project=project, entity=entity, id=shorten(id), name=shorten(name),
+            group=shorten(group), job_type=shorten(job_type, TAG), tags=[shorten(tag, TAG) for tag in tags], **about,
         )  # fmt: skip
         failed = True
         try:
@@ -59,7 +59,7 @@ def _finish(opened: Any, failed: bool) -> None:
     try:
         opened.finish(exit_code=int(failed))
     except Exception as error:
-        _lost(error)
+        _warn(error)
         end_process()
 
 
@@ -84,13 +84,13 @@ def session(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def account(root: Path, seconds: float, what: str, instead: str) -> Iterator[Any]:
+def account(root: Path, seconds: float, purpose: str, alternative: str) -> Iterator[Any]:
     """Yield the `wandb.Api` of the logged-in account, and turn W&B's errors into a SettingError.
 
     Args:
         root: folder of the results.
         seconds: longest wait for one answer of W&B.
-        what, instead: for the error: what needs the account, and what the user can do without one.
+        purpose, alternative: for the error: what needs the account, and what the user can do without one.
 
     Raises:
         SettingError: nobody is logged in, or W&B is unreachable or refuses.
@@ -103,30 +103,30 @@ def account(root: Path, seconds: float, what: str, instead: str) -> Iterator[Any
         try:
             if not wandb.login(prompt=False, verify=False):  # else W&B would prompt for the key
                 raise SettingError(
-                    f"{what} needs a W&B account and this machine is not logged in: run `wandb login` or set "
-                    f"WANDB_API_KEY, or {instead}."
+                    f"{purpose} needs a W&B account and this machine is not logged in: run `wandb login` or set "
+                    f"WANDB_API_KEY, or {alternative}."
                 )
             yield wandb.Api(timeout=max(1, round(seconds)))
         except (wandb.errors.Error, WandbApiFailedError, ValidationError, OSError) as error:
             if getattr(error, "filename", None):  # an error of this disk, not of W&B
                 raise
             raise SettingError(
-                f"{what} failed at W&B ({line(error)}): look at the network, WANDB_BASE_URL and `wandb login`, or "
-                f"{instead}."
+                f"{purpose} failed at W&B ({line(error)}): look at the network, WANDB_BASE_URL and `wandb login`, or "
+                f"{alternative}."
             ) from error
 
 
 @contextlib.contextmanager
-def forgiving() -> Iterator[None]:
+def errors_as_warnings() -> Iterator[None]:
     """Turn errors of calls to W&B into warnings."""
     try:
         yield
     except Exception as error:
-        _lost(error)
+        _warn(error)
 
 
-def fit(text: str, limit: int = TEXT) -> str:
-    """Return the text; if it is too long, its beginning and a digest, so that different texts stay different."""
+def shorten(text: str, limit: int = TEXT) -> str:
+    """Return the text; if it exceeds the limit, its beginning and a digest, so that texts stay different."""
     if len(text) <= limit:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -137,7 +137,7 @@ def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: floa
     try:
         import wandb  # takes a second and a half; runs without W&B do not need it
 
-        mode = mode or ("offline" if _missed or not _logged_in() else "online")
+        mode = mode or ("offline" if _failures or not _logged_in() else "online")
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
         # No machine metadata: W&B would send paths, the user's name and the git remote. Our record has what matters.
         settings = wandb.Settings(
@@ -145,12 +145,12 @@ def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: floa
         )
         # Without create_new, a second init in one process would return the first run with its config.
         begin: Any = partial(wandb.init, dir=root, reinit="create_new", resume="allow", **options)
-        if mode not in ("offline", "dryrun") and not _missed:
+        if mode not in ("offline", "dryrun") and not _failures:
             try:
                 # The limit is only for the server: W&B's own process may take longer to start on a busy machine.
                 return begin(mode="online", settings=settings.model_copy(update={"init_timeout": start_seconds}))
             except Exception as error:
-                _missed.append(str(error))
+                _failures.append(str(error))
                 folder = root / FOLDER
                 warnings.warn(
                     f"W&B did not take the run ({line(error)}): it and those after it are kept offline in "
@@ -161,7 +161,7 @@ def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: floa
         try:
             return begin(mode="offline", settings=settings)
         except Exception:
-            end_process()  # W&B's process may have died since the last run
+            end_process()  # W&B's process may have died after the last run
             return begin(mode="offline", settings=settings)
     except Exception as error:
         warnings.warn(f"W&B does not start ({line(error)}): the run goes on without it.", stacklevel=1)
@@ -169,7 +169,7 @@ def _start(mode: str | None, root: Path, start_seconds: float, end_seconds: floa
         return None
 
 
-_missed: list[str] = []  # why W&B could not be reached; later runs of this process do not try again
+_failures: list[str] = []  # errors at the start of online runs; after one, this process only starts offline runs
 
 
 def end_process() -> None:
@@ -207,5 +207,5 @@ def line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _lost(error: Exception) -> None:
+def _warn(error: Exception) -> None:
     warnings.warn(f"W&B did not take all ({line(error)}); the files have it.", stacklevel=1)

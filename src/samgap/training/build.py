@@ -1,4 +1,4 @@
-"""Build the parts of a run from its plan with `hydra.utils.instantiate`: data, net, optimizer, schedule."""
+"""Build the parts of a run from its plan with `hydra.utils.instantiate`: data, net, optimizer, schedule, loss."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ from samgap.training.plan import RunPlan
 
 
 def data(plan: RunPlan) -> Data:
-    """Return the data of a run. Consecutive runs of one process with the same data share one read-only copy."""
+    """Return the data of a run. Consecutive runs in one process that use the same data share one read-only copy."""
     return _data(json.dumps(plan.choices["data"]), plan.place["data_dir"])
 
 
@@ -38,57 +38,57 @@ def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
 
 
 def optimizer(plan: RunPlan, net: nn.Module) -> Wrapper:
-    """Return the base optimizer inside its ascent. If rho is 0 (SGD), the wrapper changes nothing."""
+    """Return the base optimizer, wrapped by its ascent. If rho is 0 (SGD), the wrapper changes nothing."""
     return _part(plan, "ascent", _part(plan, "optimizer", net.parameters()), net)
 
 
 def schedule(plan: RunPlan) -> Callable[[int, int], float]:
     """Return a function from (step, steps) to the factor on the learning rate."""
-    return _of_two(plan, "schedule")
+    return _function(plan, "schedule")
 
 
 def loss(plan: RunPlan) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function from logits and labels to a scalar, the mean loss over the batch."""
-    return _of_two(plan, "loss")
+    return _function(plan, "loss")
 
 
-def extras(plan: RunPlan, given: Iterable[Callback], bar: bool) -> tuple[list[Callback], dict[str, Any]]:
-    """Return Lightning callbacks and Trainer keywords, the user's with an object in place of each `_target_`.
+def extras(plan: RunPlan, further: Iterable[Callback], bar: bool) -> tuple[list[Callback], dict[str, Any]]:
+    """Return Lightning callbacks and Trainer keywords; each `_target_` in the user's config is instantiated.
 
     Args:
-        plan: has those of the user.
-        given: further callbacks.
-        bar: add a progress bar, unless there is one or the user wants none.
+        plan: contains the configs of the user's callbacks and keywords.
+        further: additional callbacks, already instantiated.
+        bar: add a progress bar, unless the user configured one or disabled it.
 
     Raises:
-        SettingError: an object cannot be made, or is not valid for its key.
+        SettingError: an object cannot be instantiated, or has the wrong type for its key.
     """
     group = plan.callbacks or {}
     if not isinstance(group, Mapping):
         raise SettingError(f"callbacks must name files of conf/callbacks/, or be set key by key, got {said(group)}.")
-    callbacks = {name: made(f"callbacks.{name}", part) for name, part in group.items()}
-    for name, one in callbacks.items():
-        if not isinstance(one, Callback):
+    callbacks = {name: instantiated(f"callbacks.{name}", part) for name, part in group.items()}
+    for name, callback in callbacks.items():
+        if not isinstance(callback, Callback):
             raise SettingError(
                 f"callbacks.{name}._target_ must name a callback of Lightning's, got {said(group[name])}."
             )
-    keywords = {key: made(f"trainer.{key}", value) for key, value in plan.keywords.items()}
+    keywords = {key: instantiated(f"trainer.{key}", value) for key, value in plan.keywords.items()}
     profiler = keywords.get("profiler")
     if not isinstance(profiler, Profiler) and profiler not in (None, "simple", "advanced", "pytorch"):
         raise SettingError(
             f"trainer.profiler must be simple, advanced or pytorch, or name a _target_, got {said(profiler)}."
         )
-    every = [*callbacks.values(), *given]
-    if bar and keywords.get("enable_progress_bar", True) and not any(isinstance(one, ProgressBar) for one in every):
-        every.append(TQDMProgressBar())
-    return every, keywords
+    both = [*callbacks.values(), *further]
+    if bar and keywords.get("enable_progress_bar", True) and not any(isinstance(c, ProgressBar) for c in both):
+        both.append(TQDMProgressBar())
+    return both, keywords
 
 
-def made(key: str, group: Any) -> Any:
-    """Return what `hydra.utils.instantiate` makes from a config group; return any other value unchanged.
+def instantiated(key: str, group: Any) -> Any:
+    """Instantiate a config group with `hydra.utils.instantiate`; return any other value unchanged.
 
     Raises:
-        SettingError: the object cannot be made.
+        SettingError: the object cannot be instantiated.
     """
     try:
         return instantiate(group, _convert_="all") if isinstance(group, Mapping) else group
@@ -99,22 +99,22 @@ def made(key: str, group: Any) -> Any:
         raise SettingError(f"{key} cannot be made ({line(first)}).") from error
 
 
-def _part(plan: RunPlan, group: str, *given: Any) -> Any:
-    return call(group, made(group, plan.choices[group]), *given)
+def _part(plan: RunPlan, group: str, *arguments: Any) -> Any:
+    return call(group, instantiated(group, plan.choices[group]), *arguments)
 
 
-def _of_two(plan: RunPlan, group: str) -> Callable[[Any, Any], Any]:
-    """Return a part that is a function of two values."""
-    function: Callable[[Any, Any], Any] = made(group, plan.choices[group])
+def _function(plan: RunPlan, group: str) -> Callable[[Any, Any], Any]:
+    """Return a part that is a function of two arguments."""
+    function: Callable[[Any, Any], Any] = instantiated(group, plan.choices[group])
     check_call(group, function, None, None)
-    if isinstance(function, functools.partial):  # Hydra's checks every call: a third of a small step
+    if isinstance(function, functools.partial):  # Hydra's subclass adds checks, which take a third of a small step
         return functools.partial(function.func, *function.args, **function.keywords)
     return function
 
 
 @functools.lru_cache(maxsize=1)
 def _data(group: str, folder: str) -> Data:
-    return call("data", made("data", json.loads(group)), folder)
+    return call("data", instantiated("data", json.loads(group)), folder)
 
 
 @functools.lru_cache(maxsize=1)

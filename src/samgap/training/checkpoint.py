@@ -15,40 +15,40 @@ from samgap.runs.records import LAST
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves at the end of an epoch if enough time has passed since the last save, or the start.
+    """Saves at the end of an epoch if `seconds` have passed since the last save or the start.
 
-    So a run of a few seconds saves nothing, and a long one loses at most this time and one epoch.
+    So a run of a few seconds saves nothing, and a longer run that is killed loses at most this time and one epoch.
     """
 
     def __init__(self, folder: Path, seconds: float, share: float = 1.0) -> None:
         """
         Args:
-            folder: of the run.
-            seconds: from one save to the next; 0 saves every epoch.
-            share: of this run in what its process does; below 1 in a stack.
+            folder: the run's folder.
+            seconds: shortest time between saves; 0 saves every epoch.
+            share: the part of the process's time that counts for this run, 1 over the number of runs in a stack.
         """
         self.path, self.interval, self.share = folder / LAST, seconds, share
-        self.before = 0.0  # seconds that earlier tries of this run took
+        self.earlier = 0.0  # seconds that earlier attempts at this run took
         self.start = self.saved = time.monotonic()
 
     @property
     def elapsed(self) -> float:
-        """The duration of the run in seconds, over all tries; of a stack, its share."""
-        return self.before + self.share * (time.monotonic() - self.start)
+        """The duration of the run in seconds, over all attempts; in a stack, the run's share of it."""
+        return self.earlier + self.share * (time.monotonic() - self.start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the elapsed time, which Lightning saves in the checkpoint."""
         return {"seconds": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the elapsed time of the checkpoint."""
-        self.before = state_dict["seconds"]
+        """Continue from the elapsed time in the checkpoint."""
+        self.earlier = state_dict["seconds"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save when due; Lightning calls a `Checkpoint` after all other hooks of the epoch."""
-        # Rank 0's clock decides for all ranks. Rank 0 writes the state that it gathers from all.
+        """Save if enough time has passed; Lightning calls a `Checkpoint` after all other hooks of the epoch."""
+        # Rank 0's clock decides for all ranks, and rank 0 writes the gathered state of all ranks.
         due: bool = trainer.strategy.broadcast(time.monotonic() - self.saved >= self.interval)
-        # No save if the run ends here: a resumed run would not know that it had to stop.
+        # Do not save if the run ends with this epoch: a run resumed from it would train on.
         if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
             if trainer.is_global_zero:
                 try:
@@ -66,7 +66,7 @@ class LastCheckpoint(Checkpoint):
             self.saved = time.monotonic()
 
 
-def found(folder: Path) -> Path | None:
+def find(folder: Path) -> Path | None:
     """Return the path of last.ckpt in a run's folder, or None; raise a SettingError if the file is damaged."""
     path = folder / LAST
     if not path.exists():

@@ -1,8 +1,8 @@
 """A whole SGD or SAM step as one function, traced once and compiled by torch's Inductor, for the CPU.
 
-One graph holds both passes, ascent, masks, weight decay and momentum. This saves memory traffic, and no kernel waits
-for Python. The results equal those of `EagerStepper` up to rounding. Both keep momentum in the base optimizer's state,
-so that each can continue after the other.
+One graph holds both passes, ascent, masks, weight decay and momentum. This saves memory traffic and Python overhead.
+The results equal those of `EagerStepper` up to rounding. Both steppers keep momentum in the base optimizer's state, so
+a run can switch between them.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
 from samgap.training.machine import COMPILED_FROM
-from samgap.training.products import ONEDNN, Chosen, alone, lacking, place, unfused_addmm
+from samgap.training.products import ONEDNN, Chosen, lacking, locked, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
 from samgap.training.trace import Parts, State, numbers_of, traced
 
-ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and NUMBERS
+ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and `trace.NUMBERS`
 OPTIONS = {
     "cpp_wrapper": True,  # kernel calls in C++ too
-    # Else Inductor uses channels-last convolutions. There oneDNN's strided 1x1 convolution writes outside its memory
-    # if it has fewer channels than a vector register holds (uxlfoundation/oneDNN#6035).
+    # Without channels-last convolutions: oneDNN's strided 1x1 convolution in that layout writes outside its memory if
+    # it has fewer channels than a vector register holds (uxlfoundation/oneDNN#6035).
     "layout_optimization": False,
 }
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
@@ -50,12 +50,12 @@ def choose(
     Args:
         choice: eager; compiled; or auto, which compiles on the CPU if the run has 2,000 steps or more. A run that
             cannot be compiled is eager, and a warning says why.
-        steps: of the whole run.
-        masks: of the pruned net, or empty.
-        precision: of the run.
+        steps: total number of steps of the run.
+        masks: by parameter name; empty for a dense net.
+        precision: the setting, such as 32-true.
         eager: the eager stepper.
-        products: auto, mkl or onednn; see `products`.
-        known: libraries that an earlier part of the run used.
+        products: library of matrix products: auto, mkl or onednn; see the module `products`.
+        known: the library of each product before the run was stopped; auto keeps it.
     """
     if choice == "eager" or (choice == "auto" and (steps < COMPILED_FROM or eager.weights[0].device.type != "cpu")):
         return eager
@@ -90,8 +90,7 @@ def uncovered(eager: EagerStepper) -> str | None:
 
 def missing() -> str | None:
     """Return the reason that this machine cannot compile any step, or None if it can."""
-    # Import private modules of torch here, not at the top: another version may lack them, and eager runs must still
-    # work.
+    # Private modules of torch are imported here: another version may lack them, and eager runs must still work.
     try:
         from torch._inductor import exc
         from torch._inductor.cpp_builder import get_cpp_compiler
@@ -105,19 +104,20 @@ def missing() -> str | None:
 
 
 class CompiledStepper(EagerStepper):
-    """Runs full batches by a compiled function. With an interval there are two functions: with ascent and without.
-    The first step with momentum, measured ascents and a smaller last batch of an epoch are eager.
+    """Runs full batches with a compiled function: one for steps with an ascent, and one for steps without.
+
+    These steps are eager: the first one with momentum, those that measure the ascent, smaller last batches of an epoch.
     """
 
     def __init__(self, eager: EagerStepper, masks: Masks, products: str = "auto", known: Chosen | None = None) -> None:
         """
         Args:
-            eager: the stepper to replace; this one uses its attributes.
-            masks: of the pruned net.
+            eager: the stepper to replace, whose attributes are copied.
+            masks: by parameter name; empty for a dense net.
             products, known: as for `choose`.
         """
         vars(self).update(vars(eager))
-        # The same bytes as numbers: Inductor reads booleans one by one, which doubles the time of a step.
+        # View booleans as bytes: Inductor does not vectorize reading booleans, which doubles the time of a step.
         self.masks = {name: mask.view(torch.uint8) for name, mask in masks.items()}
         self.choice, self.known = products, known or {}
         self.whole: dict[bool, Whole] = {}  # key: whether the step has an ascent
@@ -133,29 +133,29 @@ class CompiledStepper(EagerStepper):
         sam = self.wrapper if isinstance(self.wrapper, SAM) else None
         (group,) = self.wrapper.param_groups
         lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own first step creates the momentum
-        rises = sam is not None and sam.active
-        measuring = sam is not None and sam.measuring and rises
+        ascends = sam is not None and sam.active
+        measuring = sam is not None and sam.measuring and ascends
         if self.name == "eager" or batch.size < self.layout.batch_size or measuring or lacking:
             return super().step(batch)
-        if rises not in self.whole:
+        if ascends not in self.whole:
             try:
-                self._compile(batch, rises)
-            except Exception as error:  # no error here must end the run
+                self._compile(batch, ascends)
+            except Exception as error:  # no compiler error may end the run
                 last = (str(error).strip() or repr(error)).splitlines()[-1]
                 warnings.warn(f"The step could not be compiled and runs slower: {last}", stacklevel=2)
                 self.name = "eager"
                 return super().step(batch)
-            self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else the scheduler warns at its first step
+            self.wrapper._opt_called = True  # type: ignore[attr-defined]  # stops a warning of the scheduler
         self.lr.fill_(group["lr"])
         # Call only Lightning's step counters: its full `optimizer.step` would take as long as a small step.
         self.optimizer._on_before_step()
-        loss, correct = self.whole[rises](batch.images, batch.labels, *self.flat)
+        loss, correct = self.whole[ascends](batch.images, batch.labels, *self.flat)
         self.optimizer._on_after_step()
         if sam:
             sam.count()
         return StepResult(loss, correct, batch.size)
 
-    def _compile(self, batch: Batch, rises: bool) -> None:
+    def _compile(self, batch: Batch, ascends: bool) -> None:
         (group,) = self.wrapper.param_groups
         if not self.whole:
             weights, state = dict(self.net.named_parameters()), self.wrapper.base.state
@@ -167,32 +167,32 @@ class CompiledStepper(EagerStepper):
                 {name: torch.tensor(number, dtype=self.weights[0].dtype) for name, number in numbers_of(self).items()},
             )
             self.lr, self.flat = self.state.numbers["lr"], pytree.tree_leaves(self.state)
-        ascent = cast(type[SAM], type(self.wrapper)) if rises else None
+        ascent = cast(type[SAM], type(self.wrapper)) if ascends else None
         clips = self.clip_norm is not None
         parts = Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
         whole, products = _compiled(parts, batch.images, batch.labels, self.state)
         self._take(self.products | products if self.whole else products)
-        self.whole[rises] = whole
+        self.whole[ascends] = whole
 
 
 FAST_BINS, TRIM_THRESHOLD, MMAP_THRESHOLD = 1, -1, -3  # parameters of glibc's mallopt
 
 
 def _hold_memory() -> None:
-    # Each step frees its memory. glibc would return large blocks to the system, which zeroes their pages for the next
-    # step. From 400,000 weights, this would take between a tenth and a third of a step.
+    # Each step frees its memory. glibc would return large blocks to the system, which must zero their pages for the
+    # next step. In nets of 400,000 weights or more this takes 10 to 33 % of a step.
     with contextlib.suppress(AttributeError, OSError):  # the C library is not glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, 2**25)  # the largest valid value
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(FAST_BINS, 0)  # each large block would walk through them, which takes a fiftieth of a small step
+        libc.mallopt(FAST_BINS, 0)  # allocating a large block would search them, which takes 2 % of a small step
 
 
 _kept: dict[bytes, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
 
 
 def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tuple[Whole, Chosen]:
-    # On the meta device a net has no values. So two nets of the same structure pickle to the same bytes.
+    # On the meta device a net has no values, so two nets of the same structure pickle to the same bytes.
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
     shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
@@ -202,13 +202,13 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
         from torch._inductor import codecache, config
 
         with contextlib.suppress(AttributeError, RuntimeError):  # another version of torch; already set
-            # Else Inductor hashes all of Triton, which takes a quarter of a second; CPU code does not use Triton.
+            # By default Inductor hashes all of Triton, which takes 0.25 s; CPU code does not use Triton.
             codecache.triton_key.set(None)  # type: ignore[attr-defined]
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # else it warns that there is no CUDA
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it would warn that there is no CUDA
         with torch.no_grad(), config.patch(compile_threads=1):
             graph = traced(parts, images, labels, state, {torch.ops.aten.addmm.default: unfused_addmm})
             chosen = place(graph, parts.choice, parts.known or {})
             # If several processes need this step, one compiles it, and the others read it from disk.
-            with alone(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
+            with locked(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
                 _kept[key] = _inductor.compile(graph, flat, options=OPTIONS), chosen
     return _kept[key]

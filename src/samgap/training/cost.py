@@ -1,4 +1,4 @@
-"""A rough estimate of a run's time, to start the longest runs first and to estimate the remaining time."""
+"""A rough estimate of a run's duration, to start the longest runs first and to estimate the remaining time."""
 
 import functools
 import math
@@ -10,14 +10,14 @@ from samgap.targets import locate
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.plan import RunPlan
 
-# For one CPU thread: fixed seconds per pass, and operations per second in matrix products and in convolutions; in an
-# eager and in a compiled step. Between the runs of a sweep only their ratios matter.
+# For one CPU thread: fixed seconds per pass, and operations per second in matrix products and in convolutions, of an
+# eager and of a compiled step. Only the ratios between the runs of a sweep matter.
 EAGER, COMPILED = (2e-3, 5e10, 5e10), (1e-4, 2e11, 5e10)
 UNKNOWN_SIZE = 50_000  # training images, assumed if data.train_size is null
 
 
 def cost(plan: RunPlan) -> float:
-    """Return seconds of one CPU thread, up to a factor that is about the same for all runs of a sweep."""
+    """Estimate a run's seconds on one CPU thread, up to a factor that is about the same for all runs of a sweep."""
     settings = plan.settings
     images = settings["data"].get("train_size") or UNKNOWN_SIZE
     batch = min(settings["batch_size"], images)
@@ -32,13 +32,16 @@ def cost(plan: RunPlan) -> float:
 
 
 def flops(code: str, width: float, shape: tuple[int, int, int], classes: int) -> int:
-    """Return the floating-point operations of one forward pass of one image."""
+    """Return the number of floating-point operations in a forward pass of one image; arguments as for `operations`."""
     return sum(operations(code, width, shape, classes))
 
 
 @functools.cache
 def operations(code: str, width: float, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
-    """Return the floating-point operations of matrix products and of convolutions in a forward pass of one image."""
+    """Return the floating-point operations of matrix products and of convolutions in a forward pass of one image.
+
+    The arguments are the dotted path and the width of a model, the shape (c, h, w) of an image, the number of classes.
+    """
     with torch.device("meta"):
         net = locate(code, "model.code")(shape, classes, width=width)
         counter = FlopCounterMode(display=False)

@@ -1,26 +1,29 @@
-"""The code of training that only CUDA executes. Nothing of it has run on a card yet."""
+"""The part of training that only runs on CUDA. It has not been run on a GPU yet."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+# Options of Inductor. Unlike on the CPU, it may choose channels-last convolutions if they are faster.
+OPTIONS: dict[str, bool] = {}
+
 
 def captured(call: Callable[[], object], changed: list[Tensor]) -> Callable[[], object]:
-    """Return a function that does what `call` does, as one CUDA graph.
+    """Capture `call` as a CUDA graph; return a function that replays it.
 
     Args:
-        call: reads and writes tensors at fixed addresses, and reads nothing back to the host.
-        changed: the tensors that it changes; they end as they were.
+        call: reads and writes tensors at fixed addresses, and copies nothing to the host.
+        changed: the tensors that `call` changes; this function leaves their values as they were.
     """
     before = [tensor.clone() for tensor in changed]
-    here, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(here)
+    current, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(current)
     with torch.cuda.stream(side):
-        for _ in range(2):  # libraries choose kernels and allocate, which a capture must not
+        for _ in range(2):  # libraries choose kernels and allocate memory, which is not allowed during a capture
             call()
             torch._foreach_copy_(changed, before)
-    here.wait_stream(side)
+    current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
@@ -28,5 +31,5 @@ def captured(call: Callable[[], object], changed: list[Tensor]) -> Callable[[], 
 
 
 def cards() -> int:
-    """Return the number of devices that this process sees; without using one, so that other processes can."""
+    """Return the number of CUDA devices that this process sees, without initializing any of them."""
     return torch.cuda.device_count()

@@ -29,12 +29,12 @@ def chosen(plan: RunPlan) -> torch.device:
 
 
 def name(device: torch.device) -> str:
-    """Return the name of a card, or cpu."""
+    """Return the name of a GPU, or cpu."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """Return a card's capability and the versions of CUDA and cuDNN; of the CPU nothing."""
+    """Return a GPU's compute capability and the versions of CUDA and cuDNN; empty for the CPU."""
     if device.type == "cpu":
         return {}
     capability = ".".join(map(str, torch.cuda.get_device_capability(device)))

@@ -1,7 +1,7 @@
-"""Whether a pass may draw random numbers (dropout), which both passes of SAM must share.
+"""Whether a forward or backward pass may draw random numbers, as dropout does. Both passes of SAM must share them.
 
-Watching passes does not tell: a net may draw in its thousandth pass for the first time. So a pass draws nothing only if
-all code in it is known to.
+Observing passes is not enough, since a net may draw for the first time in its thousandth pass. So the answer is no only
+if all code of the pass is on a list of known code.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from samgap.pruning.mask import Masked
 KNOWN = {  # exact classes: a subclass may do anything
     "samgap.models.factorization.Factorization", "samgap.models.mlp.MLP", "samgap.models.resnet18.ResNet18",
     "samgap.models.resnet50.ResNet50", "timm.models.resnet.BasicBlock", "timm.models.resnet.Bottleneck",
-    *(f"{one.__module__}.{one.__name__}" for one in (
+    *(f"{layer.__module__}.{layer.__name__}" for layer in (
         nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Conv2d, nn.Flatten, nn.GELU,
         nn.GroupNorm, nn.Identity, nn.LayerNorm, nn.Linear, nn.MaxPool2d, nn.ModuleList, nn.ReLU, nn.Sequential,
         nn.SyncBatchNorm,
@@ -30,20 +30,20 @@ def possible(net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], callbacks
     """Return whether a forward or backward pass may draw random numbers.
 
     Args:
-        net, loss: what a pass computes.
-        callbacks: Lightning's, which can act in each backward pass.
+        net, loss: the net and the loss function.
+        callbacks: Lightning callbacks, which may have hooks before and after the backward pass.
     """
-    function: Any = getattr(loss, "func", loss)  # of a partial
+    function: Any = getattr(loss, "func", loss)  # the loss may be a functools.partial
     names = ("on_before_backward", "on_after_backward")
-    acting = any(getattr(type(one), name) is not getattr(Callback, name) for one in callbacks for name in names)
-    acting = acting or _has_any_global_hook()  # type: ignore[no-untyped-call]
-    return function.__module__ != losses.__name__ or acting or any(map(_unknown, net.modules()))
+    hooked = any(getattr(type(call), name) is not getattr(Callback, name) for call in callbacks for name in names)
+    hooked = hooked or _has_any_global_hook()  # type: ignore[no-untyped-call]
+    return function.__module__ != losses.__name__ or hooked or any(map(_unknown, net.modules()))
 
 
 def _unknown(part: nn.Module) -> bool:
-    """Return whether a module, without its children, has code that is not known."""
-    kind, own = type(part), vars(part)
-    added = [own.get("forward"), *(own[name] for name in HOOKS)]
+    """Return whether a module, without its children, is not in `KNOWN` or has hooks or an overridden forward."""
+    kind, attributes = type(part), vars(part)
+    added = [attributes.get("forward"), *(attributes[name] for name in HOOKS)]
     for weight in part.parameters(recurse=False):
         hooks = (weight._backward_hooks or {}).values()
         added += [weight._post_accumulate_grad_hooks, *(hook for hook in hooks if not isinstance(hook, Masked))]

@@ -10,11 +10,11 @@ from samgap.data.batches import blocks
 from samgap.data.sets import Data, Split
 from samgap.losses import hits
 
-BATCH = 500  # images at a time; limits memory, changes results only by rounding
+BATCH = 500  # images per forward pass; limits memory and changes results only by rounding
 
 
 class Score(NamedTuple):
-    """Mean loss in the loss's unit, accuracy from 0 to 1, and which images are right. A regression has a loss alone."""
+    """Mean loss, accuracy from 0 to 1, and which images are classified correctly. A regression has only a loss."""
 
     loss: float
     acc: float | None  # None in a regression
@@ -45,21 +45,21 @@ def evaluate(
         data: converts stored images to input.
         split: on the net's device, or in files; with several ranks, this rank's `share`.
         workers: number of processes that read files.
-        sums: from values of this rank to their sums over all ranks.
+        sums: maps values of this rank to their sums over all ranks.
     """
     weight = next(net.parameters())
     mode = net.training
     net.eval()
     try:
-        total, right = 0.0, [torch.zeros(0, dtype=torch.bool, device=weight.device)]
+        total, correct = 0.0, [torch.zeros(0, dtype=torch.bool, device=weight.device)]
         normalize = data.normalize.on(weight.device)
         for images, labels in blocks(split, BATCH, weight.device, workers):
             logits = net(normalize(images).to(weight.dtype))
             total += float(loss(logits, labels)) * len(labels)
             if not data.regression:
-                right.append(hits(logits, labels))
+                correct.append(hits(logits, labels))
     finally:
         net.train(mode)
-    found = torch.cat(right).cpu()
-    total, correct, count = sums(total, int(found.sum()), len(split))
-    return Score(total / count, None if data.regression else correct / count, found)
+    mask = torch.cat(correct).cpu()
+    total, right, count = sums(total, int(mask.sum()), len(split))
+    return Score(total / count, None if data.regression else right / count, mask)

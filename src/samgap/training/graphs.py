@@ -1,4 +1,4 @@
-"""The stepper of runs whose epochs a `programs.Program` takes as a whole."""
+"""The stepper of runs whose epochs are carried out as a whole by a `programs.Program`."""
 
 import warnings
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from samgap.training.steppers import EagerStepper
 
 
 class GraphStepper(EagerStepper):
-    """Takes all steps of an epoch at once, by a `Program`."""
+    """Takes all steps of an epoch in one call of a `Program`."""
 
     name = "graph"
 
@@ -27,11 +27,11 @@ class GraphStepper(EagerStepper):
     ) -> None:
         """
         Args:
-            eager: the stepper to replace; this one uses its attributes.
-            masks: of the pruned net.
-            precision: of the run.
-            compiles: have Inductor compile the step, except its rare forms: measured, or of a smaller batch.
-            take: lets a program take the run's `epoch`; returns why it could not, in which case nothing has changed.
+            eager: the stepper to replace, whose attributes are copied.
+            masks: by parameter name; empty for a dense net.
+            precision: the setting, such as 32-true.
+            compiles: compile the step with Inductor, except steps that measure the ascent or have a smaller batch.
+            take: carries out the steps of `epoch`, or returns the reason that it cannot and changes nothing.
         """
         vars(self).update(vars(eager))
         self.masks, self.half, self.compiles, self.take = masks, precision == "bf16-mixed", compiles, take
@@ -46,12 +46,12 @@ class GraphStepper(EagerStepper):
             warnings.warn(f"The step could not be made a graph and runs slower: {reason}", stacklevel=2)
             self.name = "eager"
             return super().block(block, advance)
-        return *self.found, sum(draw.size for draw in block.draws)
+        return *self.result, sum(draw.size for draw in block.draws)
 
     def rates(self) -> list[float]:
-        """Advance schedule and counters by an epoch; return the learning rates of its steps."""
+        """Advance schedule and step counters by an epoch; return the learning rates of its steps."""
         (group,) = self.wrapper.param_groups
-        self.wrapper._opt_called = True  # type: ignore[attr-defined]  # else the scheduler warns at its first step
+        self.wrapper._opt_called = True  # type: ignore[attr-defined]  # stops a warning of the scheduler
         rates = []
         for _ in self.epoch.draws:
             rates.append(float(group["lr"]))
@@ -62,13 +62,17 @@ class GraphStepper(EagerStepper):
             self.advance()
         return rates
 
+    def momentum(self, name: str) -> Tensor | None:
+        """Return the momentum buffer of a weight, None before the first step."""
+        return self.wrapper.base.state[self.named[name]].get("momentum_buffer")
+
     @property
     def named(self) -> dict[str, Any]:
         """The weights by name."""
         return dict(self.net.named_parameters())
 
-    def receive(self, found: tuple[float, int], measured: Tensor, name: str) -> None:
-        """Take what an epoch found: sum of the losses over the examples, number of right ones, and the ascent (5,)."""
-        self.found, self.name = found, name
+    def receive(self, result: tuple[float, int], measured: Tensor, name: str) -> None:
+        """Store an epoch's (sum of losses over examples, number of correct predictions) and `AscentMetrics` as (5,)."""
+        self.result, self.name = result, name
         if self.sam and self.sam.measuring:
             self.sam.measuring, self.sam.measured = False, AscentMetrics(*measured)

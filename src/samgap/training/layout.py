@@ -15,22 +15,22 @@ from samgap.errors import SettingError
 
 @dataclass(frozen=True)
 class Group:
-    """The part of one ascent group that is on one rank."""
+    """The part of an ascent group that one rank computes."""
 
     start: int  # index among the rank's examples
     stop: int
-    size: int  # number of examples of the whole group, on all its ranks
+    size: int  # number of examples of the whole group, on all ranks that share it
     share: float  # weight of this rank's gradient of the group in the sum over ranks and groups
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The division of a batch; `forward` is the largest number of examples in a forward pass on one rank."""
+    """The division of a batch."""
 
     batch_size: int
-    m: int
+    m: int  # examples that share an ascent
     ranks: int
-    forward: int
+    forward: int  # largest number of examples in a forward pass on one rank
 
     @property
     def span(self) -> int:
@@ -38,7 +38,7 @@ class Layout:
         return max(1, self.m * self.ranks // self.batch_size)
 
     def groups(self, size: int, rank: int) -> list[Group]:
-        """Return the groups, or the part of one, that `rank` has in a batch of `size` examples."""
+        """Return the ascent groups of `rank`, or its part of a group, in a batch of `size` examples."""
         local = self.batch_size // self.ranks
         first, last = min(size, rank * local), min(size, (rank + 1) * local)
         if self.span == 1:
@@ -46,13 +46,13 @@ class Layout:
             return [Group(start - first, stop - first, stop - start, (stop - start) / size) for start, stop in bounds]
         start = rank // self.span * self.m
         whole = min(size, start + self.m) - start
-        # All ranks of a group have its whole gradient after `sum_group`. If a sum over all ranks follows, each of the
-        # `span` ranks must add only 1/span of it.
+        # After `Ranks.sum_group`, all ranks of a group have its whole gradient. If a sum over all ranks follows, each
+        # of the `span` ranks must add only 1/span of it.
         parts = self.span if self.span < self.ranks else 1
         return [Group(0, last - first, whole, whole / size / parts)] if whole > 0 else []
 
     def batch_norm_size(self, norm: str) -> int:
-        """Return the number of examples in the statistics of batch norm, local or synchronized.
+        """Return the number of examples in the statistics of batch norm, whose `norm` is local or synchronized.
 
         Raises:
             SettingError: the statistics cannot be synchronized.
@@ -69,10 +69,10 @@ class Layout:
         return self.m
 
     def check_batch_norm(self, images: int, synchronized: bool) -> None:
-        """Check that batch norm can train on an epoch of `images`, also on its last batch.
+        """Check that batch norm can train on every batch of an epoch, including the last.
 
         Args:
-            images: of the training part.
+            images: number of training images.
             synchronized: whether batch norm takes its statistics from all ranks.
 
         Raises:
@@ -99,7 +99,7 @@ def layout(settings: Mapping[str, Any], ranks: int = 1, micro_batch: int | None 
     Args:
         settings: contains `batch_size`, `ascent` and `model`.
         ranks: number of processes of the run, one per device.
-        micro_batch: most examples in a forward pass on one device; None for all of its share.
+        micro_batch: largest number of examples in a forward pass on one device; None does not divide passes.
 
     Raises:
         SettingError: the numbers do not divide each other.

@@ -33,14 +33,14 @@ def trainer(
 ) -> Trainer:
     """Return Lightning's Trainer for a run; raise a SettingError if it does not accept the user's `keywords`."""
     machine, precision, on_gpu = plan.machine, plan.settings["precision"], device.type == "cuda"
-    ours = {
+    arguments = {
         "accelerator": "gpu" if on_gpu else "cpu",
         "devices": machine.devices // ranks.nodes(),
         "num_nodes": ranks.nodes(),
         "plugins": [ranks.environment()],
-        "strategy": ranks.Joined() if machine.devices > 1 or torch.distributed.is_initialized() else "auto",
+        "strategy": ranks.UnwrappedDDP() if machine.devices > 1 or torch.distributed.is_initialized() else "auto",
         "sync_batchnorm": plan.synchronized,
-        "use_distributed_sampler": False,  # our loader divides each batch
+        "use_distributed_sampler": False,  # `EpochSampler` divides each batch
         # CPU kernels are always deterministic; "warn" would give needless warnings.
         "deterministic": machine.deterministic if on_gpu else machine.deterministic is True,
         "benchmark": machine.benchmark,
@@ -50,19 +50,19 @@ def trainer(
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_model_summary": False,
         "logger": logger or False,
-        "log_every_n_steps": 1,  # we log by epoch; Lightning warns of short epochs otherwise
+        "log_every_n_steps": 1,  # only epochs are logged, but Lightning warns if an epoch is shorter than this
         "default_root_dir": folder,
     }
     try:
-        return Trainer(**ours | keywords)
+        return Trainer(**arguments | keywords)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise SettingError(f"Lightning does not take what trainer and callbacks say ({line(error)}).") from error
 
 
-class SchedulersSignals(Callback):
-    """Restores an earlier handler of SIGTERM, in place of Lightning's, which would end the run.
+class KeepSigterm(Callback):
+    """Restores the previous handler of SIGTERM, which Lightning replaces by one that ends the run.
 
-    Slurm sends SIGTERM some time before it stops a preempted job. It does not requeue a job that ends by itself.
+    Slurm sends SIGTERM some time before it stops a preempted job, and does not requeue a job that ends by itself.
     """
 
     def __init__(self) -> None:
@@ -75,8 +75,8 @@ class SchedulersSignals(Callback):
 
 
 @contextlib.contextmanager
-def interrupts_pass() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C. Lightning raises SystemExit, and would disable Ctrl-C for later runs."""
+def keyboard_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, where Lightning raises SystemExit and disables Ctrl-C for later runs."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -89,23 +89,23 @@ def interrupts_pass() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(level: int) -> Iterator[None]:
-    """Silence Lightning's messages below `level`, and warnings that do not apply here.
+    """Silence Lightning's messages below `level`, and warnings that do not apply.
 
-    Lightning describes the machine in every run of a sweep, which the record does too. The user's callbacks and
-    profilers report by the same logger.
+    Lightning would describe the machine in each run of a sweep, which the record does already. The user's callbacks and
+    profilers report by the same logger, so `level` must be INFO if there are any.
     """
     logging.getLogger("pytorch_lightning").setLevel(level)
     undetermined: set[str] = set()
     with warnings.catch_warnings():
-        # Batches are made on the device; workers would only slow this down.
+        # Batches are gathered on the device; worker processes would only slow this down.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Missing deterministic kernels: one warning for the run, in place of torch's warning in every step.
+        # Collect operations without deterministic kernels for one warning per run; torch warns in every step.
         warnings.filterwarnings("always", message=UNDETERMINED)
         show = warnings.showwarning
 
         def gather(message: Warning | str, *where: Any, **more: Any) -> None:
-            if found := re.match(UNDETERMINED, str(message)):
-                undetermined.add(found[1])
+            if match := re.match(UNDETERMINED, str(message)):
+                undetermined.add(match[1])
             else:
                 show(message, *where, **more)
 

@@ -12,7 +12,7 @@ from samgap.rules import FLAG, Rule, at_least, check, count, one_of
 
 @dataclass(frozen=True)
 class Machine:
-    """Settings of the machine, which conf/trainer/ explains. No run's identity depends on them."""
+    """Settings of the machine; conf/trainer/ explains each. They do not affect a run's identity."""
 
     accelerator: str
     devices: int
@@ -44,7 +44,7 @@ RULES = {
     "checkpoint_seconds": at_least(0),
     LIMIT: count(1).or_null(" for all batches"),
 }
-# Refused keywords of Lightning's Trainer -> what to set instead. The others go to Lightning; they change no result.
+# Refused keywords of Lightning's Trainer -> what to set instead. All others are passed on; they change no result.
 INSTEAD = {
     **dict.fromkeys(("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"), "epochs (or stop_loss)"),
     **dict.fromkeys(("check_val_every_n_epoch", "val_check_interval", "log_every_n_steps"), "eval_every"),

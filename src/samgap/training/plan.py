@@ -12,15 +12,15 @@ from samgap.training.settings import GROUPS, images, resolve
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """The plan of one run; the module `build` makes the parts."""
+    """The plan of one run, from which the module `build` makes the parts."""
 
     settings: dict[str, Any]  # the scientific settings, which determine the identity
     machine: Machine
     choices: dict[str, dict[str, Any]]  # group -> config from which `build` makes the part
     probes: dict[str, dict[str, Any]]  # name -> config, likewise
     logger: dict[str, Any]
-    callbacks: Any  # config of the group, without objects
-    keywords: dict[str, Any]  # config of Lightning's Trainer, without objects
+    callbacks: Any  # config of the group, not instantiated
+    keywords: dict[str, Any]  # config of further keywords of Lightning's Trainer, not instantiated
     place: dict[str, str]  # root, data_dir, and name and scale of the sweep
 
     @classmethod
@@ -28,8 +28,8 @@ class RunPlan:
         """Return the plan for a composed config.
 
         Args:
-            config: as plain values.
-            settings: of a finished run; None resolves those of the config.
+            config: composed config as plain values.
+            settings: scientific settings of a finished run; None resolves them from the config.
 
         Raises:
             SettingError: a value is not valid for its key.
@@ -59,7 +59,7 @@ class RunPlan:
 
     @property
     def layout(self) -> Layout:
-        """The division of a batch into devices, ascents and forward passes."""
+        """The division of a batch among devices, ascents and forward passes."""
         return layout(self.settings, self.machine.devices, self.machine.micro_batch)
 
     @property
@@ -69,7 +69,7 @@ class RunPlan:
 
     @property
     def net(self) -> tuple[str, float, tuple[int, int, int], int]:
-        """Code and width of the model, shape (c, h, w) of an image, classes."""
+        """Dotted path and width of the model, shape (c, h, w) of an image, number of classes."""
         return self.choices["model"]["code"], self.settings["model"]["width"], *images(self.settings)
 
     @property
@@ -78,7 +78,7 @@ class RunPlan:
         return measurements.requested({"probe": self.probes})
 
     def epoch_steps(self, images: int) -> int:
-        """Return the number of steps in an epoch over this many images."""
+        """Return the number of steps in an epoch of `images` training images."""
         return len(range(0, images, self.settings["batch_size"])[: self.limit])
 
     @property
@@ -88,6 +88,6 @@ class RunPlan:
 
 
 def _resolved(group: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config group with its resolved values."""
+    """Return a config group with its resolved values, in which `params` and `live_params` are replaced by null."""
     values = {key: value for key, value in settings.items() if key in group}
     return {**group, **dict.fromkeys(key for key in ("params", "live_params") if key in group), **values}

@@ -24,7 +24,7 @@ WEIGHTS = "weights.pt"
 
 
 def subject(plan: RunPlan, net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
-    """Return a trained net with its training part, in order and not augmented; all on one device."""
+    """Return a trained net with its training images, in order and not augmented; all on `device`."""
     part = data.train.to(device)
     images = data.normalize(part.images[:].to(device))  # reads files once; probes use all images many times
     masks = {name: mask.to(device) for name, mask in masks.items()}
@@ -32,7 +32,7 @@ def subject(plan: RunPlan, net: nn.Module, data: Data, masks: Masks, device: tor
 
 
 def keep(net: nn.Module, identity: str, path: Path) -> None:
-    """Write a net's weights, and the run's identity in the metadata of the state dict."""
+    """Write a net's state dict to `path`, with the run's identity in its metadata."""
     weights: Any = net.state_dict()
     weights._metadata[""]["identity"] = identity
     content = io.BytesIO()  # torch.save to a file does not report a full disk
@@ -75,7 +75,7 @@ def restored(plan: RunPlan, record: RunRecord, folder: Path, device: torch.devic
 
 
 def carry_out(plan: RunPlan, names: list[str], trained: Subject, record: RunRecord, folder: Path) -> None:
-    """Carry out the probes one by one, and write each result with its origin to probes/<name>.json.
+    """Carry out the probes `names`, and write each result with its provenance to `folder`/probes/<name>.json.
 
     Raises:
         SettingError: a probe's settings are wrong.
@@ -83,7 +83,8 @@ def carry_out(plan: RunPlan, names: list[str], trained: Subject, record: RunReco
     requested = plan.requested
     for name in names:
         started = time.monotonic()
-        found = call(f"probe.{name}", build.made(f"probe.{name}", plan.probes[name]), trained)
+        found = call(f"probe.{name}", build.instantiated(f"probe.{name}", plan.probes[name]), trained)
+        commit, dirty = provenance.commit()
         measurements.write(
             folder,
             name,
@@ -98,7 +99,8 @@ def carry_out(plan: RunPlan, names: list[str], trained: Subject, record: RunReco
                 "measured": provenance.now(),
                 "host": provenance.host(),
                 "device": trained.examples.labels.device.type,
-                **provenance.sources(),
+                "commit": commit,
+                "dirty": dirty,
                 "versions": provenance.versions(),
             },
         )

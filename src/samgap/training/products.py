@@ -1,7 +1,7 @@
-"""Matrix products of the compiled step by MKL (torch's default) or oneDNN, whichever is faster for each shape.
+"""Matrix products of the compiled step with MKL (torch's default) or oneDNN, whichever is faster for each shape.
 
 Either library can be up to twice as fast, depending on processor and shape. Both are timed once per shape. The choice
-is kept beside Inductor's cache, so that all runs on a machine use the same library and repeat bit for bit.
+is saved next to Inductor's cache, so that all runs on a machine use the same library and are bitwise reproducible.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ from torch.fx import GraphModule, Node
 from samgap import files, provenance
 
 MKL, ONEDNN = "mkl", "onednn"
-GAIN = 0.9  # oneDNN is chosen below this share of MKL's time; if both are about equal, noise does not change the choice
-Chosen = dict[str, str]  # name of a product to its library
+GAIN = 0.9  # oneDNN is used if it takes less than this share of MKL's time; a margin against timing noise
+Chosen = dict[str, str]  # name of a product -> its library
 
 
 class Product(NamedTuple):
@@ -30,17 +30,17 @@ class Product(NamedTuple):
     m: int
     k: int
     n: int
-    turned: tuple[bool, bool]  # whether a and b are column-major in memory
+    transposed: tuple[bool, bool]  # whether a and b are column-major in memory
 
     def __str__(self) -> str:
-        return f"{self.m}x{self.k}x{self.n} {''.join('nt'[turned] for turned in self.turned)}"
+        return f"{self.m}x{self.k}x{self.n} {''.join('nt'[transposed] for transposed in self.transposed)}"
 
     def operands(self) -> list[Tensor]:
-        """Return a and b for timing; all ones, since values do not matter."""
+        """Return a and b for timing; all ones, since their values do not affect the time."""
         shapes = (self.m, self.k), (self.k, self.n)
         return [
-            torch.ones(shape[::-1]).t() if turned else torch.ones(shape)
-            for shape, turned in zip(shapes, self.turned, strict=True)
+            torch.ones(shape[::-1]).t() if transposed else torch.ones(shape)
+            for shape, transposed in zip(shapes, self.transposed, strict=True)
         ]
 
 
@@ -49,15 +49,15 @@ def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
 
 
 WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, ONEDNN: _by_onednn}
-# Inductor caches compiled graphs by the names in them: change this name with the lowering.
-_ours: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
-_ours.define("product(Tensor a, Tensor b, str library) -> Tensor")
-_ours.impl("product", lambda a, b, library: WAYS[library](a, b), "CPU")
-_ours.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]), "Meta")
+# Inductor caches compiled graphs by operator names, so a change of the lowering needs another name here.
+_library: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("product(Tensor a, Tensor b, str library) -> Tensor")
+_library.impl("product", lambda a, b, library: WAYS[library](a, b), "CPU")
+_library.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]), "Meta")
 
 
 def unfused_addmm(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Replace `addmm` in a trace by product and sum: Inductor fuses the sum, which is faster than addmm's copy."""
+    """Compute `addmm` as a product and a sum: Inductor fuses the sum, which is faster than addmm's copy of the bias."""
     return a @ b + bias
 
 
@@ -66,14 +66,14 @@ def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
 
     Args:
         graph: traced with fake tensors and with `unfused_addmm` in place of addmm; changed in place.
-        choice: mkl, onednn, or auto, which times both and takes the faster.
-        known: the choice in an earlier part of the run, which auto keeps.
+        choice: mkl, onednn, or auto, which times both and uses the faster one.
+        known: library of each product before the run was stopped; auto keeps it.
 
     Returns:
-        The library of each product; empty without oneDNN.
+        The library of each product; empty if oneDNN cannot be used.
     """
-    found = {node: product for node in graph.graph.nodes if (product := _product(node))}
-    names = {str(product): product for product in found.values()}
+    nodes = {node: product for node in graph.graph.nodes if (product := _product(node))}
+    names = {str(product): product for product in nodes.values()}
     if lacking():
         return {}
     if choice == "auto":
@@ -81,7 +81,7 @@ def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
         chosen |= _fastest({name: product for name, product in names.items() if name not in known})
     else:
         chosen = dict.fromkeys(names, choice)
-    for node, product in found.items():
+    for node, product in nodes.items():
         node.target = torch.ops.samgap.product.default
         node.args = (*node.args, chosen[str(product)])
     graph.recompile()
@@ -100,25 +100,25 @@ def lacking() -> str | None:
 
 
 def seconds(product: Product) -> dict[str, float]:
-    """Return the time of a product in each library, in seconds: the minimum of a few alternating tries."""
-    both = {name: functools.partial(way, *product.operands()) for name, way in WAYS.items()}
+    """Return the seconds of a product with each library: the minimum of a few alternating samples."""
+    calls = {name: functools.partial(way, *product.operands()) for name, way in WAYS.items()}
     least = {}
-    for name, way in both.items():
+    for name, call in calls.items():
         for _ in range(2):  # the first call creates the kernel
-            least[name] = _measure(way, 1)
-    started, tries = time.perf_counter(), 0
-    while tries < 3 or (tries < 10 and time.perf_counter() - started < 0.02):
-        for name, way in both.items():
-            least[name] = min(least[name], _measure(way, max(1, int(1e-4 / least[name]))))
-        tries += 1
+            least[name] = _measure(call, 1)
+    started, samples = time.perf_counter(), 0
+    while samples < 3 or (samples < 10 and time.perf_counter() - started < 0.02):
+        for name, call in calls.items():
+            least[name] = min(least[name], _measure(call, max(1, int(1e-4 / least[name]))))
+        samples += 1
     return least
 
 
 @contextlib.contextmanager
-def alone(name: str) -> Iterator[Path | None]:
-    """Hold the lock `name` of this machine and yield a folder beside Inductor's cache.
+def locked(name: str) -> Iterator[Path | None]:
+    """Hold a machine-wide lock and yield a folder next to Inductor's cache.
 
-    Without a writable folder, yield None and hold no lock: then processes share nothing.
+    If the folder is not writable, yield None without a lock: processes then share nothing.
     """
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
@@ -127,7 +127,7 @@ def alone(name: str) -> Iterator[Path | None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{name}.lock")
         lock.acquire()
-    except (OSError, NotImplementedError):  # NotImplementedError: the disk has no locks
+    except (OSError, NotImplementedError):  # NotImplementedError: the file system has no locks
         yield None
         return
     try:
@@ -137,7 +137,7 @@ def alone(name: str) -> Iterator[Path | None]:
 
 
 def _product(node: Node) -> Product | None:
-    """Return the product of a graph node, or None if the node has no choice of library."""
+    """Return the product that a graph node computes, or None if there is no choice of library."""
     if node.target is not torch.ops.aten.mm.default:
         return None
     operands: Any = node.args
@@ -151,9 +151,9 @@ def _product(node: Node) -> Product | None:
 
 @functools.cache
 def _lower() -> None:
-    """Register our product with Inductor.
+    """Register the lowering of samgap::product with Inductor.
 
-    Inductor's own lowering for oneDNN requires constant weights, and copies column-major operands.
+    Inductor's own lowering to oneDNN requires constant weights, and copies column-major operands.
     """
     from torch._inductor import ir, lowering, mkldnn_ir
 
@@ -167,34 +167,34 @@ def _lower() -> None:
         size = [a.get_size()[0], b.get_size()[1]]
         layout = ir.FixedLayout(device=a.get_device(), dtype=a.get_dtype(), size=size)
         operands = [ir.ExternKernel.realize_input(operand) for operand in (a, lowering.permute(b, [1, 0]))]
-        made = unary(layout=layout, inputs=operands, constant_args=[None, "none", [-1], ""])
-        return ir.TensorBox.create(output(made))
+        node = unary(layout=layout, inputs=operands, constant_args=[None, "none", [-1], ""])
+        return ir.TensorBox.create(output(node))
 
     lowering.register_lowering(torch.ops.samgap.product.default, type_promotion_kind=None)(product)
 
 
-def _measure(way: Callable[[], Tensor], times: int) -> float:
-    started = time.thread_time()  # what else runs on this core does not count
+def _measure(call: Callable[[], Tensor], times: int) -> float:
+    started = time.thread_time()  # excludes other work on this core
     for _ in range(times):
-        way()
+        call()
     return (time.thread_time() - started) / times
 
 
-_choices: dict[str, Chosen] = {}  # machine -> choice; for this process, if the disk cannot keep it
+_choices: dict[str, Chosen] = {}  # machine -> libraries; used by this process alone if they cannot be saved
 
 
 def _fastest(products: dict[str, Product]) -> Chosen:
     machine = f"{provenance.processor()}, torch {torch.__version__}, threads {torch.get_num_threads()}"
-    with alone("products") as folder:
+    with locked("products") as folder:
         path = folder / "products.json" if folder else None
         with contextlib.suppress(OSError, ValueError):  # no file yet, or not a valid one
             _choices.update(json.loads(path.read_text()) if path else {})
-        here = _choices.setdefault(machine, {})
-        new = [name for name in products if name not in here]
+        chosen = _choices.setdefault(machine, {})
+        new = [name for name in products if name not in chosen]
         for name in new:
             taken = seconds(products[name])
-            here[name] = ONEDNN if taken[ONEDNN] < GAIN * taken[MKL] else MKL
+            chosen[name] = ONEDNN if taken[ONEDNN] < GAIN * taken[MKL] else MKL
         if path and new:
             with contextlib.suppress(OSError):  # a full disk
                 files.replace_text(path, json.dumps(_choices, indent=1) + "\n")
-    return {name: here[name] for name in products}
+    return {name: chosen[name] for name in products}

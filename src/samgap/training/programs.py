@@ -1,11 +1,11 @@
 """A traced step of one run, or of several at once, replayed for whole epochs.
 
-Runs that share every shape and differ in numbers (seed, rho, learning rate, weight decay, mask, order of the data) can
-be stacked: each tensor of the step gets a leading axis of R runs, by `torch.func.vmap` of the graph that
-`trace.traced` makes. Batches are gathered inside the step, which reads nothing back to the host, and all tensors
-keep their addresses: so CUDA can capture it.
+Runs whose tensors all have the same shapes, and that differ only in numbers (seed, rho, learning rate, weight decay,
+mask, order of the data), can be stacked: `torch.func.vmap` of the graph from `trace.traced` gives each tensor a leading
+axis of runs. The step gathers its batches itself and copies nothing to the host, and all tensors keep their addresses,
+so CUDA can capture it.
 
-S steps in an epoch, R rows, B examples in a batch, N images of the training part.
+There are S steps in an epoch, R rows (runs), B examples in a batch, and N training images.
 """
 
 import copy
@@ -30,48 +30,48 @@ from samgap.training.graphs import GraphStepper
 from samgap.training.trace import Parts, State
 
 Call = Callable[[], object]
-# How a step is made one that is replayed, by type of device; on others it is called again. See `cuda.captured`.
+# Type of device -> function that captures a step for replay, see `cuda.captured`. On other devices steps are called.
 CAPTURES: dict[str, Callable[[Call, list[Tensor]], Call]] = {"cuda": cuda.captured}
 
 
 class Feed(NamedTuple):
-    """What the graph reads and writes beside the state of the runs."""
+    """The tensors that the graph reads and writes in addition to the state of the runs."""
 
-    images: Tensor  # (N, c, H, W), as stored and padded
+    images: Tensor  # (N, c, H, W), as stored, and padded
     labels: Tensor  # (N, ...)
-    moments: tuple[Tensor, Tensor]  # of the normalization
+    moments: tuple[Tensor, Tensor]  # mean and std of the normalization, see `Normalize.moments`
     drawn: dict[str, Tensor]  # (S, R, B, ...) each: positions, and offsets and flips if images are augmented
     rates: Tensor  # (S, R), learning rates
-    at: Tensor  # (1,), the number of the step
+    at: Tensor  # (1,), index of the step in the epoch
     losses: Tensor  # (R,), float64, summed over the examples of the epoch
     correct: Tensor  # (R,), int64
     measured: Tensor  # (5, R), `AscentMetrics`
 
     @property
     def counters(self) -> tuple[Tensor, ...]:
-        """What a step changes; each starts an epoch at 0."""
+        """The tensors that a step changes, which are 0 at the start of an epoch."""
         return self.at, self.losses, self.correct, self.measured
 
 
 class Program:
-    """Takes epochs of runs that share every shape."""
+    """Carries out epochs of runs whose tensors all have the same shapes."""
 
     def __init__(self, name: str, *, together: bool) -> None:
         """
         Args:
-            name: of the stepper, for the records.
-            together: several runs, by vmap; else one.
+            name: name of the stepper in the records.
+            together: whether it carries out several runs, by vmap.
         """
         self.name, self.together, self.compiles = name, together, False
         self.rows: list[GraphStepper] = []
-        self.calls: dict[tuple[int, bool], Call] = {}  # by size of the batch, and whether it measures the ascent
+        self.calls: dict[tuple[int, bool], Call] = {}  # key: size of the batch, whether the step measures the ascent
 
     def take(self, *runs: GraphStepper) -> str | None:
-        """Take an epoch of each run; return why it could not, in which case nothing has changed."""
+        """Carry out an epoch of each run, or return the reason that this is impossible and change nothing."""
         with torch.no_grad(), torch.autocast(runs[0].weights[0].device.type, enabled=False):
             try:
                 calls = self._prepare(runs)
-            except Exception as error:  # no error here must end a run
+            except Exception as error:  # no error of tracing or compiling may end a run
                 return line(error)
             self._fill()
             for call in calls:
@@ -80,16 +80,15 @@ class Program:
         return None
 
     def _prepare(self, runs: Sequence[GraphStepper]) -> list[Call]:
-        """Make room, copy the runs into the rows, and return the calls of an epoch."""
+        """Copy the runs into the rows, allocated if needed, and return the calls for the steps of an epoch."""
         before = self.rows
         if not len(runs) <= len(before) <= 2 * len(runs):
             self._allocate(runs)
-        # The rows of runs that are over repeat another: with fewer rows it would be another graph.
+        # Rows of finished runs repeat another run, since fewer rows would need another graph.
         self.rows = [*runs, *[runs[-1]] * (len(self.rows) - len(runs))]
         for number, run in enumerate(self.rows):
             for name, row in self.state.momenta.items():
-                # None before the first step; from 0, SGD's first one is the gradient.
-                momentum = run.wrapper.base.state[run.named[name]].get("momentum_buffer")
+                momentum = run.momentum(name)  # starting from 0, the first update sets it to the gradient, as in SGD
                 row[number].copy_(torch.zeros_like(row[number]) if momentum is None else momentum)
             _copy(self.state.weights, number, run.named)
             _copy(self.state.buffers, number, dict(run.net.named_buffers()))
@@ -136,10 +135,10 @@ class Program:
         return self.calls[size, measures]
 
     def _graph(self, size: int, measures: bool) -> GraphModule:
-        """Return the graph of a step: gathering, the step of each row, and sums."""
+        """Return the graph that gathers the batches, takes the step of each row, and adds up losses and accuracies."""
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        one, data = self._one(size, measures), self.rows[0].epoch.images.data
+        single, data = self._single(size, measures), self.rows[0].epoch.images.data
         flat, spec = pytree.tree_flatten((self.feed, self.state))
 
         def step(*flat: Tensor) -> None:
@@ -151,38 +150,37 @@ class Program:
             numbers = state.numbers | {"lr": feed.rates.index_select(0, feed.at)[0]}
             inputs = [part.view(-1, size, *part.shape[1:]) for part in batch]
             inputs += pytree.tree_leaves(state._replace(numbers=numbers))
-            found = vmap(one)(*inputs) if self.together else [t[None] for t in one(*(t[0] for t in inputs))]
-            loss, right, *measured = found
+            results = vmap(single)(*inputs) if self.together else [t[None] for t in single(*(t[0] for t in inputs))]
+            loss, correct, *measured = results
             feed.losses.add_(loss.double() * size)
-            feed.correct.add_(right)
+            feed.correct.add_(correct)
             for row, value in zip(feed.measured, measured, strict=False):
                 row.copy_(value)
             feed.at.add_(1)
 
         return make_fx(step, tracing_mode="fake")(*flat)
 
-    def _one(self, size: int, measures: bool) -> GraphModule:
-        """Return the graph of a step of one run on a batch of `size` examples."""
+    def _single(self, size: int, measures: bool) -> GraphModule:
+        """Return the graph of a step of a single run on a batch of `size` examples."""
         run = self.rows[0]
         net, ascent = copy.deepcopy(run.net).to("meta").train(), type(run.sam) if run.sam else None
         parts = Parts(net, run.loss, None, ascent, run.clip_norm is not None, measures=measures, half=run.half)
         state = State(*({name: rows[0] for name, rows in part.items()} for part in self.state))
         images = self.feed.images.new_zeros(size, *run.epoch.images.data.shape, dtype=torch.float32)
         labels = self.feed.labels[:1].repeat(size, *[1] * (self.feed.labels.dim() - 1))
-        # Without cuDNN batch norm is the same operator on every device.
+        # With cuDNN, batch norm would be another operator on GPUs than on the CPU.
         with torch.backends.cudnn.flags(enabled=False):
-            graph = trace.traced(parts, images, labels, state, INSTEAD)
+            graph = trace.traced(parts, images, labels, state, REPLACEMENTS)
         nodes = graph.graph.find_nodes(op="placeholder")[2 + len(state.weights) :]
-        # A weight without gradient has no momentum.
-        self.moving = [name for name, node in zip(state.momenta, nodes, strict=False) if node.users]
+        # The step does not use the momentum of a weight without gradient.
+        self.used_momenta = [name for name, node in zip(state.momenta, nodes, strict=False) if node.users]
         return graph
 
     def _inductor(self, graph: GraphModule, flat: list[Tensor]) -> Callable[..., object]:
         from torch import _inductor
 
         compile_: Any = _inductor.compile
-        # Elsewhere Inductor may choose channels-last convolutions, which it does where they are faster.
-        options = compiled.OPTIONS if flat[0].device.type == "cpu" else {}
+        options = compiled.OPTIONS if flat[0].device.type == "cpu" else cuda.OPTIONS
         try:
             return compile_(graph, flat, options=options)
         except Exception as error:
@@ -191,7 +189,7 @@ class Program:
             return graph
 
     def _fill(self) -> None:
-        """Write order, augmentation and learning rates of an epoch."""
+        """Write order, augmentation and learning rates of an epoch to the feed."""
         rates = {run: run.rates() for run in dict.fromkeys(self.rows)}
         self.feed.rates.copy_(torch.tensor([rates[run] for run in self.rows], dtype=torch.float64).T)
         for name, table in self.feed.drawn.items():
@@ -204,13 +202,13 @@ class Program:
             tensor.zero_()
 
     def _give(self, runs: Sequence[GraphStepper]) -> None:
-        """Copy the rows back to the runs, with what was found."""
+        """Copy the rows back to the runs, with the results of the epoch."""
         sums = list(zip(self.feed.losses.tolist(), self.feed.correct.tolist(), strict=True))
         measured, name = self.feed.measured.T.cpu(), f"{self.name}{', compiled' * self.compiles}"
         for number, run in enumerate(runs):
             _copy(run.named, None, self.state.weights, number)
             _copy(dict(run.net.named_buffers()), None, self.state.buffers, number)
-            for key in self.moving:
+            for key in self.used_momenta:
                 state = run.wrapper.base.state[run.named[key]]
                 state.setdefault("momentum_buffer", torch.empty_like(run.named[key]))
                 state["momentum_buffer"].copy_(self.state.momenta[key][number])
@@ -218,26 +216,31 @@ class Program:
 
 
 def _copy(to: dict[str, Any], number: int | None, tensors: dict[str, Tensor], row: int | None = None) -> None:
-    """Copy tensors by name, into or out of a row."""
+    """Copy tensors by name, from row `row` of `tensors` (None: from all) to row `number` of `to` (None: to all)."""
     for name, target in to.items():
         (target if number is None else target[number]).copy_(tensors[name] if row is None else tensors[name][row])
 
 
 def _each(operator: Any) -> Callable[..., list[Tensor]]:
-    """Return what a `_foreach` operator does, tensor by tensor: vmap does not know those."""
+    """Return a `_foreach` operator as a loop over tensors, since vmap does not support `_foreach` operators."""
 
     def apply(tensors: list[Tensor], others: Any) -> list[Tensor]:
         pairs = zip(tensors, others if isinstance(others, list) else [others] * len(tensors), strict=True)
-        return [operator(one, other) for one, other in pairs]
+        return [operator(tensor, other) for tensor, other in pairs]
 
     return apply
 
 
+def _each_in_place(operator: Any) -> Callable[..., None]:
+    apply = _each(operator)
+    return lambda *operands: (apply(*operands), None)[1]
+
+
 _aten: Any = torch.ops.aten
-INSTEAD: dict[Any, Callable[..., Any]] = {
+REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     _aten._foreach_mul.Tensor: _each(torch.mul),
     _aten._foreach_mul.List: _each(torch.mul),
     _aten._foreach_mul.Scalar: _each(torch.mul),
     _aten._foreach_sub.List: _each(torch.sub),
-    _aten._foreach_sub_.List: lambda *operands: (_each(Tensor.sub_)(*operands), None)[1],
+    _aten._foreach_sub_.List: _each_in_place(Tensor.sub_),
 }

@@ -1,7 +1,7 @@
 """Several processes for one run, one per device: the rank of this process, and sums over ranks.
 
-torchrun starts the processes and Lightning connects them. This module sums gradients, not DDP's wrapper: an ascent
-over m examples needs the sum of the first pass over all ranks, over some, or no sum.
+torchrun starts the processes and Lightning connects them. Gradients are summed by this module and not by DDP's wrapper,
+which averages over all ranks: an ascent over m examples may need a sum over all ranks, over some of them, or none.
 """
 
 import os
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Return the number of this process, 0 if it is the only one."""
+    """Return the rank of this process, 0 if it is the only one."""
     return int(os.environ.get("RANK", 0))
 
 
@@ -35,7 +35,7 @@ def nodes() -> int:
 def environment() -> ClusterEnvironment:
     """Return Lightning's description of the processes: those of torchrun, or only this one.
 
-    By default Lightning takes a Slurm that it detects as their launcher, and warns if that is wrong.
+    By default Lightning assumes that Slurm launched them if it detects Slurm, and warns if they do not match.
     """
     return TorchElasticEnvironment() if "RANK" in os.environ else LightningEnvironment()
 
@@ -48,19 +48,23 @@ def require(devices: int) -> None:
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1 and devices > 1:
-        start = f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
-        raise SettingError(f"trainer.devices={devices} needs a process each: {start} ...")
+        raise SettingError(f"trainer.devices={devices} needs a process each: {command(devices)} ...")
     if processes != devices:
         raise SettingError(f"{processes} processes were started for one run: set trainer.devices={processes}.")
     if not rank() < processes:
         raise SettingError(f"The variable RANK must be below WORLD_SIZE ({processes}), got {rank()}: unset both.")
 
 
-class Joined(DDPStrategy):
+def command(devices: int) -> str:
+    """Return the command that starts a run on `devices` devices."""
+    return f"torchrun --nproc_per_node={devices} -m samgap.train trainer.devices={devices}"
+
+
+class UnwrappedDDP(DDPStrategy):
     """Lightning's DDP strategy without DDP's wrapper around the net."""
 
     def configure_ddp(self) -> None:
-        """Do not wrap the net."""
+        """Leave the net unwrapped."""
 
 
 class Ranks:
@@ -75,14 +79,14 @@ class Ranks:
         self.number = dist.get_rank() if self.joined else 0
         self.count = dist.get_world_size() if self.joined else 1
         self.span = span
-        self._mine: Any = None  # None means all ranks
+        self._group: Any = None  # the ranks that share this rank's ascent; None for all
         if 1 < span < self.count:
             # torch requires that every rank creates every group.
-            made = [dist.new_group(list(range(first, first + span))) for first in range(0, self.count, span)]
-            self._mine = made[self.number // span]
+            groups = [dist.new_group(list(range(first, first + span))) for first in range(0, self.count, span)]
+            self._group = groups[self.number // span]
 
-    def start_alike(self, net: nn.Module, masks: Masks) -> None:
-        """Copy weights and masks of rank 0 to all ranks: different machines may round pruning scores differently."""
+    def broadcast(self, net: nn.Module, masks: Masks) -> None:
+        """Copy weights and masks of rank 0 to all ranks: machines may round pruning scores differently."""
         if self.joined:
             kept = [masks]
             dist.broadcast_object_list(kept)
@@ -92,10 +96,10 @@ class Ranks:
 
     def sum_group(self, weights: list[Tensor], loss: Tensor) -> Tensor:
         """Sum gradients and loss over the ranks that share an ascent group; return the loss."""
-        return _sum_gradients(weights, loss, self._mine) if self.span > 1 else loss
+        return _sum_gradients(weights, loss, self._group) if self.span > 1 else loss
 
     def sum_all(self, weights: list[Tensor]) -> None:
-        """Sum gradients over all ranks, unless `sum_group` has already."""
+        """Sum gradients over all ranks, unless `sum_group` has already done so."""
         if self.span < self.count:
             _sum_gradients(weights, torch.zeros((), device=weights[0].device), None)
 
@@ -111,7 +115,7 @@ class Ranks:
     def average_statistics(self, net: nn.Module) -> None:
         """Average batch norm's running statistics over all ranks, as the official code does before evaluation.
 
-        They are linear in the statistics of each batch, so averaging once per epoch equals averaging in every step.
+        They are linear in the statistics of the batches, so averaging once per epoch equals averaging in every step.
         """
         if self.joined:
             for buffer in net.buffers():
@@ -129,8 +133,8 @@ class Ranks:
 
 
 def _sum_gradients(weights: list[Tensor], loss: Tensor, group: Any) -> Tensor:
-    # One transfer holds: which weights have a gradient, the loss, the gradients. A weight without gradient on all ranks
-    # stays without: with a zero gradient, weight decay would change it.
+    # One transfer: which weights have a gradient, the loss, the gradients. A weight that has no gradient on any rank
+    # must not get a gradient of 0, with which weight decay would change it.
     like = weights[0]
     present = torch.ones(len(weights), dtype=like.dtype, device=like.device)
     for number, w in enumerate(weights):
@@ -139,10 +143,10 @@ def _sum_gradients(weights: list[Tensor], loss: Tensor, group: Any) -> Tensor:
     parts = [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in weights]
     flat = torch.cat([present, loss.detach().to(present).view(1), *parts])
     dist.all_reduce(flat, group=group)
-    # Reading `flat` synchronizes the device; only a rank that lacks a gradient needs it.
+    # Reading `flat` synchronizes the device, so it is read only if this rank lacks a gradient.
     lacks = any(w.grad is None for w in weights)
-    have = flat[: len(weights)].tolist() if lacks else [1.0] * len(weights)
+    counts = flat[: len(weights)].tolist() if lacks else [1.0] * len(weights)
     gradients = torch.split(flat[len(weights) + 1 :], [w.numel() for w in weights])
-    for w, gradient, somewhere in zip(weights, gradients, have, strict=True):
-        w.grad = gradient.view_as(w) if somewhere else None
+    for w, gradient, count in zip(weights, gradients, counts, strict=True):
+        w.grad = gradient.view_as(w) if count else None
     return flat[len(weights)]

@@ -1,7 +1,4 @@
-"""One run, from config to record: build the parts, train, evaluate, write record.json.
-
-Only this module determines the order of these steps.
-"""
+"""One run, from config to record: build the parts, train, evaluate, probe, write record.json."""
 
 import contextlib
 import operator
@@ -25,8 +22,8 @@ from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LAST, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
 from samgap.tracking.run import Mirror
-from samgap.training import build, devices, lightning, probing, ranks, stacked
-from samgap.training.checkpoint import LastCheckpoint, found
+from samgap.training import build, curve, devices, lightning, probing, ranks, stacked
+from samgap.training.checkpoint import LastCheckpoint, find
 from samgap.training.curve import CurveFile
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
@@ -35,20 +32,19 @@ from samgap.training.task import GapTask, logged
 
 
 class Busy(SettingError):
-    """Another process is carrying out this run."""
+    """The folder is locked: another process is carrying out or probing this run."""
 
 
 def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks: Sequence[Callback] = ()) -> RunRecord:
     """Carry out a run and its probes and return its record. If the run is finished, only carry out missing probes.
 
     A stopped run resumes from last.ckpt and ends with the same record, except seconds, host and dates. A failed run
-    leaves its traceback in error.txt.
-
-    With trainer.devices above 1, every process of torchrun calls this, and rank 0 writes.
+    leaves its traceback in error.txt. With trainer.devices above 1, every process of torchrun calls this, and rank 0
+    writes.
 
     Args:
-        config: a composed config as plain values.
-        folder: the run's folder; a lock in it keeps other processes from carrying out the same run.
+        config: composed config as plain values.
+        folder: the run's folder, created if missing; a lock in it excludes other processes.
         bar: show Lightning's progress bar.
         callbacks: additional Lightning callbacks.
 
@@ -65,14 +61,14 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
             record = records.read(folder, plan.identity)
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
-                with contextlib.nullcontext() if stacked.sharing() else stacked.surroundings(plan):
+                with contextlib.nullcontext() if stacked.stack_size() else stacked.process_settings(plan):
                     record = _train(plan, folder, callbacks, keywords)
             elif record.status == "done":
-                _look(plan, record, folder)
+                _probe_missing(plan, record, folder)
             return record
         except Exception:
-            # Keep the lock file and the folder: `status` shows a failed run, and the next sweep repeats it.
-            # Of several ranks, write the traceback of the first to fail; the others only lose their connection to it.
+            # Keep the folder: `status` shows a failed run, and the next sweep repeats it. Of several ranks, keep the
+            # traceback of the first to fail; the others only lose their connection to it.
             if plan.machine.devices == 1 or not (folder / ERROR).exists():
                 files.replace_text(folder / ERROR, traceback.format_exc())
             raise
@@ -82,8 +78,8 @@ def probe(plan: RunPlan, folder: Path) -> None:
     """Carry out the missing probes of a finished run.
 
     Args:
-        plan: of the run; this process alone is enough, also for a run on several devices.
-        folder: of the run.
+        plan: the run's plan; probes need only this process, even if the run used several devices.
+        folder: the run's folder.
 
     Raises:
         SettingError: the folder has no result of this run, or no weights.
@@ -93,10 +89,10 @@ def probe(plan: RunPlan, folder: Path) -> None:
         record = records.read(folder, plan.identity)
         if record is None or record.status != "done":
             raise SettingError(f"{folder} is no run that is done: carry it out with trainer.keep_weights=true.")
-        _look(plan, record, folder)
+        _probe_missing(plan, record, folder)
 
 
-def _look(plan: RunPlan, record: RunRecord, folder: Path) -> None:
+def _probe_missing(plan: RunPlan, record: RunRecord, folder: Path) -> None:
     if names := measurements.missing(plan.requested, folder):
         torch.set_num_threads(plan.machine.threads)
         with _mirror(plan) as mirror, numerics(plan.settings["precision"]):
@@ -122,18 +118,18 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
     torch.set_num_threads(machine.threads)
     device = devices.chosen(plan)
     task = _task(plan)
-    last = LastCheckpoint(folder, machine.checkpoint_seconds, 1 / (stacked.sharing() or 1))
-    callbacks = [CurveFile(folder / METRICS), last, lightning.SchedulersSignals(), *callbacks]
+    last = LastCheckpoint(folder, machine.checkpoint_seconds, 1 / (stacked.stack_size() or 1))
+    callbacks = [CurveFile(folder / METRICS), last, lightning.KeepSigterm(), *callbacks]
 
     def fit(logger: Logger | None) -> None:
         _fit(plan, task, device, lightning.trainer(plan, device, callbacks, keywords, folder, logger), folder)
 
-    if stacked.sharing():
+    if stacked.stack_size():
         fit(None)
     with _mirror(plan) as mirror:
-        if not stacked.sharing():
+        if not stacked.stack_size():
             fit(mirror.logger)
-        elif mirror.logger is not None:  # one run of a process at a time is open in W&B
+        elif mirror.logger is not None:  # a process can have one W&B run open, so stacked runs log afterwards
             for row in task.curve:
                 mirror.logger.log_metrics(*logged(row))
         record = _record(plan, task, last.elapsed, started, device)
@@ -141,7 +137,7 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
             return record
         if machine.keep_weights:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
-        files.replace_rows(folder / METRICS, task.curve)
+        curve.write(task.curve, folder / METRICS)
         if record.status == "done" and not task.data.regression:
             hits.write({name: part.numpy() for name, part in task.hits.items()}, folder)
         if record.status == "done" and (names := measurements.missing(plan.requested, folder)):
@@ -150,7 +146,7 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
             )
         records.write(record, folder)
         (folder / LAST).unlink(missing_ok=True)
-        mirror.keep(record, folder)  # last, when all files are on disk
+        mirror.keep(record, folder)  # last, since it uploads the files
     return record
 
 
@@ -158,7 +154,7 @@ def _task(plan: RunPlan) -> GapTask:
     data = build.data(plan)
     net, masks = build.net(plan, data)
     if plan.settings["precision"] == "64-true":
-        net.double()  # before Lightning does, which would first round a checkpoint to float32
+        net.double()  # Lightning would do so too late and round a checkpoint to float32
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
         plan.layout.check_batch_norm(len(data.train), plan.synchronized)
     return GapTask(plan, net, masks, data)
@@ -170,9 +166,9 @@ def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, f
     sampler = EpochSampler(task.data, plan.settings["batch_size"], seed, rank, plan.machine.devices, plan.limit)
     loader = batches(sampler, device, plan.machine.workers, stacked.whole_epochs(plan, device.type))
     seeds.seed_globals(seed, "training", *([rank] if rank else []))
-    with lightning.interrupts_pass():
-        trainer.fit(task, train_dataloaders=loader, ckpt_path=found(folder))
-    # Refuse a run that ended early, such as by a callback: its record would count as that of a whole run.
+    with lightning.keyboard_interrupts():
+        trainer.fit(task, train_dataloaders=loader, ckpt_path=find(folder))
+    # Refuse a run that a callback ended early: its record would count as that of a complete run.
     steps = len(task.curve) * plan.epoch_steps(len(task.data.train)) if task.reached else task.steps
     if task.global_step != steps and not task.diverged:
         raise SettingError(
@@ -182,6 +178,7 @@ def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, f
 
 
 def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: torch.device) -> RunRecord:
+    commit, dirty = provenance.commit()
     return RunRecord(
         identity=plan.identity,
         folder=plan.folder,
@@ -200,7 +197,8 @@ def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: 
         host=provenance.host(),
         started=started,
         finished=provenance.now(),
-        **provenance.sources(),
+        commit=commit,
+        dirty=dirty,
         versions=provenance.versions(),
         stepper=task.stepper.name,
         sparsity_by_layer=mask.sparsity_by_layer(task.masks),
@@ -208,7 +206,7 @@ def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: 
 
 
 def _scores(task: GapTask) -> dict[str, Any]:
-    """Return scores after the last epoch and the best of all epochs; None if missing; all None if the run diverged."""
+    """Return scores after the last epoch and best scores over epochs; None if missing, all None if the run diverged."""
 
     def best(key: str) -> float | None:
         return max((row[key] for row in task.curve if row.get(key) is not None), default=None)  # type: ignore[type-var]

@@ -1,7 +1,7 @@
 """Check a composed config and resolve it to the scientific settings of one run, from which its identity is hashed.
 
-Values are checked here before anything is written. The rules are in the packages of the parts. Parts check their
-arguments again, since they can be used alone.
+Values are checked before anything is written. The rules are in the packages of the parts, which check their arguments
+again, since they can be used without a config.
 """
 
 import json
@@ -22,7 +22,7 @@ from samgap.training.layout import Layout, layout
 from samgap.training.machine import LIMIT, check_trainer
 
 GROUPS = ("data", "model", "pruner", "optimizer", "ascent", "loss", "schedule")
-# Not 16-mixed: its loss scale would affect the ascent, and a step that it skips in pass 2 must be skipped in both.
+# Without 16-mixed: its loss scale would affect the ascent, and a step skipped in pass 2 must be skipped in pass 1 too.
 PRECISIONS = ("32-true", "tf32", "64-true", "bf16-mixed")
 SCALARS = {
     "seed": whole(0),
@@ -39,7 +39,7 @@ FOLDER = Rule(
     "a folder (in full: only a shell expands ~)",
 )
 PLACES = {"name": Rule(is_name, A_NAME), "scale": Rule(is_word, A_WORD), "root": FOLDER, "data_dir": FOLDER}
-# A part itself checks keys without a rule.
+# Keys without a rule are checked by the part itself.
 RULES = {
     "data": data_rules.RULES,
     "model": model_rules.RULES,
@@ -55,10 +55,10 @@ NEEDED = {"data": data_rules.NEEDED, "model": model_rules.NEEDED}
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scientific settings of a run.
 
-    Keys that name code are left out. Whole floats become ints. `model.params` becomes the width with the nearest
-    number of parameters, and `pruner.live_params` the sparsity with that many live parameters. Values that equal a
-    default become null: an interval of 1, an m of the whole batch. `model.batch_norm` becomes the number of examples in
-    the statistics of batch norm, since only that affects a result.
+    Keys that name code are left out. Whole floats become ints. `model.params` becomes the width with the nearest number
+    of parameters, and `pruner.live_params` the sparsity with this number of live parameters. An interval of 1 and an m
+    of the whole batch become null. `model.batch_norm` becomes the number of examples in the statistics of batch norm,
+    since only that affects a result.
 
     Args:
         config: a composed config as plain values; only the groups and scalars above are read.
@@ -76,24 +76,24 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         settings[group] = {key: _plain(value) for key, value in own.items()}
     data_rules.check_channels(settings["data"])
     trainer = config.get("trainer", {})
-    shards = layout(settings, trainer.get("devices") or 1, trainer.get("micro_batch"))
+    division = layout(settings, trainer.get("devices") or 1, trainer.get("micro_batch"))
     ascent = settings["ascent"]
-    if ascent.get("m") and shards.m == shards.batch_size:
+    if ascent.get("m") and division.m == division.batch_size:
         ascent["m"] = None
     if ascent.get("interval") == 1:
         ascent["interval"] = None
     if limit := trainer.get(LIMIT):
         settings["trainer"] = {LIMIT: limit}
-    _resolve_model(settings, config["model"]["code"], shards)
+    _resolve_model(settings, config["model"]["code"], division)
     _resolve_pruner(settings, config["model"]["code"])
     return settings
 
 
-def _resolve_model(settings: dict[str, Any], code: str, shards: Layout) -> None:
+def _resolve_model(settings: dict[str, Any], code: str, division: Layout) -> None:
     model = settings["model"]
     if norm := model.pop("batch_norm", None):
-        size = shards.batch_norm_size(norm)
-        model["batch_norm_size"] = size if size < shards.batch_size else None
+        size = division.batch_norm_size(norm)
+        model["batch_norm_size"] = size if size < division.batch_size else None
     if (params := model.pop("params", None)) is not None:
         from samgap.models import count  # imports torch, which is slow; only model.params needs it
 
@@ -117,14 +117,14 @@ def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
 
 def check(values: Mapping[str, Any]) -> None:
     """Raise a SettingError if a value of a config is not valid; `values` may lack some top-level keys."""
-    refuse(values, SCALARS)  # first, since groups may refer to scalars: the error must name the scalar
+    refuse(values, SCALARS)  # first: a group may interpolate a scalar, and the error must name the scalar
     for group in (*GROUPS, "logger"):
         refuse(values.get(group), {"_partial_": FLAG, **RULES.get(group, {})}, f"{group}.")
     refuse(values, PLACES)
     for group in ("about", "draw", "logger", "panels"):
         if not isinstance(values.get(group, {}), Mapping):
-            came = json.dumps(values[group])
-            raise SettingError(f"{group} must be set key by key, such as {group}.key=value, got {came}.")
+            text = json.dumps(values[group])
+            raise SettingError(f"{group} must be set key by key, such as {group}.key=value, got {text}.")
     registered.check(values.get("draw", {}).get("registered"))
     if (trainer := values.get("trainer")) is not None:
         check_trainer(trainer)
@@ -134,10 +134,10 @@ def _refuse_no_part(group: str, part: Any) -> None:
     named = isinstance(part, Mapping) and is_word(part.get("name")) and is_text(part.get("_target_"))
     if not named or not (is_text(part.get("code")) or (group == "ascent" and not part.get("rho"))):
         keys = ("name", "_target_", "code")
-        found = {key: part.get(key) for key in keys} if isinstance(part, Mapping) else part
+        values = {key: part.get(key) for key in keys} if isinstance(part, Mapping) else part
         raise SettingError(
             f"{group} must be a file of conf/{group}/, whose name is a word and whose _target_ and code are dotted "
-            f"paths, got {json.dumps(found)}."
+            f"paths, got {json.dumps(values)}."
         )
     if lacking := [key for key in NEEDED.get(group, ()) if key not in part]:
         raise SettingError(f"{group}.{lacking[0]} is missing: it must be {RULES[group][lacking[0]].expected}.")

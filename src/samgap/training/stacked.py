@@ -1,7 +1,7 @@
-"""Several runs at once on one device, in one process: a row of the grid as one program.
+"""Several runs at once on one device, in one process, with one program for the steps of all.
 
-A stacked run is any other run: it has a thread of its own with Lightning's loop, its folder, lock, record, curve and
-checkpoints. Once an epoch it meets the others, and a `Program` takes the steps of all. Only one thread works at a time.
+A stacked run has Lightning's loop in a thread of its own, and a folder, lock, record, curve and checkpoints like any
+run. In each epoch it waits for the others, and a `Program` takes the steps of all. Only one thread works at a time.
 """
 
 import contextlib
@@ -28,115 +28,115 @@ from samgap.training.programs import CAPTURES, Program
 from samgap.training.steppers import EagerStepper
 
 
-class Apart(BaseException):  # no Exception, so that nothing on the way takes it for a failure of the run
-    """Takes a run out of its stack; its message says why."""
+class NotStackable(BaseException):  # not an Exception, since no handler may treat it as a failure of the run
+    """Removes a run from its stack; the message is the reason."""
 
 
-class Seat:
-    """The place of a run in a stack: its thread, which works only in its turns."""
+class Member:
+    """A run in a stack, in a thread that works only during `resume`."""
 
-    def __init__(self, call: Callable[[], Any], number: int) -> None:
+    def __init__(self, call: Callable[[], Any], count: int) -> None:
         """
         Args:
             call: carries out the run.
-            number: of runs in the stack.
+            count: number of runs in the stack.
         """
-        self.call, self.number, self.outside = call, number, torch.get_default_dtype()
-        self.over = False
+        self.call, self.count, self.default_dtype = call, count, torch.get_default_dtype()
+        self.ended = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.run: GraphStepper | None = None  # waits for the steps of its epoch
-        self.leave = ""  # why the run must leave
+        self.stepper: GraphStepper | None = None  # set while the run waits for the steps of its epoch
+        self.reason = ""  # why the run must leave the stack
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
-    def turn(self) -> None:
-        """Let the run work until it meets the others or is over."""
-        self.run = None
+    def resume(self) -> None:
+        """Let the run work until it waits for the steps of an epoch, or ends."""
+        self.stepper = None
         self._go.release()
         self._back.acquire()
 
-    def meet(self, run: GraphStepper) -> None:
-        """Called by the run's thread: wait until the steps of its epoch are taken.
+    def wait(self, stepper: GraphStepper) -> None:
+        """Wait until the steps of the epoch have been taken; called by the run's thread.
 
         Raises:
-            Apart: they cannot be.
+            NotStackable: the steps cannot be taken in the stack.
         """
-        # Each run goes on with its own; Lightning sets the type for precision=64-true.
+        # Each run keeps its own random state and default type, which Lightning sets for precision=64-true.
         random, dtype = torch.get_rng_state(), torch.get_default_dtype()
-        torch.set_default_dtype(self.outside)
-        self.run = run
+        torch.set_default_dtype(self.default_dtype)
+        self.stepper = stepper
         self._back.release()
         self._go.acquire()
         torch.set_rng_state(random)
         torch.set_default_dtype(dtype)
-        if self.leave:
-            raise Apart(self.leave)
+        if self.reason:
+            raise NotStackable(self.reason)
 
     def end(self) -> None:
-        """Let the run leave if it is not over, and wait for it."""
-        self.leave = self.leave or "the sweep was stopped"
+        """Remove the run from the stack unless it has ended, and wait for its thread."""
+        self.reason = self.reason or "the sweep was stopped"
         self._go.release()
         self.thread.join()
 
     def _work(self) -> None:
         self._go.acquire()
-        _seat.set(self)
+        _member.set(self)
         try:
-            if not self.leave:
+            if not self.reason:
                 self.result = self.call()
         except BaseException as error:
             self.error = error
-        self.run, self.over = None, True
+        self.stepper, self.ended = None, True
         self._back.release()
 
 
-_seat: ContextVar[Seat | None] = ContextVar("seat", default=None)  # of this thread
+_member: ContextVar[Member | None] = ContextVar("member", default=None)  # the run of the current thread
 
 
-def sharing() -> int:
-    """Return the number of runs in the stack of this thread; 0 outside of one."""
-    seat = _seat.get()
-    return seat.number if seat else 0
+def stack_size() -> int:
+    """Return the number of runs in the stack of this thread; 0 outside a stack."""
+    member = _member.get()
+    return member.count if member else 0
 
 
 def carry_out(calls: Sequence[Callable[[], Any]], plan: RunPlan) -> list[Any]:
-    """Call functions that carry out a run each, as a stack; those of runs that do not fit in, one after the other.
+    """Carry out runs as a stack, then one after the other those that cannot be stacked.
 
     Args:
-        calls: of runs that `alike` finds equal.
-        plan: of one of them.
+        calls: functions that carry out one run each; `alike` is equal for all of these runs.
+        plan: the plan of any of them.
 
     Returns:
-        What each function returns, or the error that it raises.
+        The return value of each function, or the error that it raised.
     """
-    program, seats = Program("stacked", together=True), [Seat(call, len(calls)) for call in calls]
+    program, members = Program("stacked", together=True), [Member(call, len(calls)) for call in calls]
     torch.set_num_threads(plan.machine.threads)
-    with surroundings(plan):
+    with process_settings(plan):
         try:
-            while active := [seat for seat in seats if not seat.over]:
-                for seat in active:
-                    seat.turn()
-                runs = [seat for seat in active if seat.run]
+            while active := [member for member in members if not member.ended]:
+                for member in active:
+                    member.resume()
+                waiting = [member for member in active if member.stepper]
                 try:
-                    reason = program.take(*(seat.run for seat in runs if seat.run)) if runs else None
-                except Exception as error:  # such as a full device; alone they go on from their checkpoints
+                    reason = program.take(*(m.stepper for m in waiting if m.stepper)) if waiting else None
+                except Exception as error:  # such as out of memory; single runs continue from their checkpoints
                     reason = line(error)
-                for seat in runs:
-                    seat.leave = reason or ""
-        finally:  # on Ctrl-C runs leave, and let go of their locks
-            for seat in seats:
-                seat.end()
-    reasons = [str(seat.error) for seat in seats if isinstance(seat.error, Apart)]
+                for member in waiting:
+                    member.reason = reason or ""
+        finally:  # on Ctrl-C the runs must release their locks
+            for member in members:
+                member.end()
+    reasons = [str(member.error) for member in members if isinstance(member.error, NotStackable)]
     for reason in dict.fromkeys(reasons):
         warnings.warn(f"{reasons.count(reason)} runs are not stacked and go one by one: {reason}.", stacklevel=2)
-    return [seat.call() if isinstance(seat.error, Apart) else seat.error or seat.result for seat in seats]
+    return [m.call() if isinstance(m.error, NotStackable) else m.error or m.result for m in members]
 
 
 @contextlib.contextmanager
-def surroundings(plan: RunPlan) -> Iterator[None]:
-    """Set what a process has one of for a run: numerics and messages. A stack does so once for all its runs."""
+def process_settings(plan: RunPlan) -> Iterator[None]:
+    """Set numerics and messages, which are global to the process, for a run; a stack does so once for all its runs."""
     level = logging.INFO if plan.keywords or plan.callbacks else logging.WARNING
     with numerics(plan.settings["precision"]), lightning.quiet(level):
         yield
@@ -153,38 +153,38 @@ def choose(
     """Return the stepper of a run.
 
     Args:
-        plan: of the run.
-        steps: of the whole run.
-        masks: of the pruned net, or empty.
+        plan: the run's plan.
+        steps: total number of steps of the run.
+        masks: by parameter name; empty for a dense net.
         eager: the eager stepper.
-        ordinary: makes the stepper of a run that is neither in a stack nor made a graph.
-        in_files: whether the images are not on the device.
+        ordinary: makes the stepper of a run that does not use a `Program`.
+        in_files: whether images are in files and not on the device.
 
     Raises:
-        Apart: the run is in a stack and cannot be stacked.
+        NotStackable: the run is in a stack and cannot be stacked.
     """
-    seat, device, choice = _seat.get(), eager.weights[0].device.type, plan.machine.stepper
+    member, device, choice = _member.get(), eager.weights[0].device.type, plan.machine.stepper
     if not whole_epochs(plan, device):
         return ordinary()
     reason = compiled.uncovered(eager) or ("its images are in files" if in_files else None)
     if getattr(eager.wrapper, "interval", None):
         reason = reason or "each step must be the same (ascent.interval)"
-    if reason and seat:
-        raise Apart(reason)
+    if reason and member:
+        raise NotStackable(reason)
     if reason:
         warnings.warn(f"The step is no graph and runs slower: {reason}.", stacklevel=2)
         return eager
     compiles = choice == "compiled" or (choice == "auto" and device in CAPTURES and steps >= COMPILED_FROM)
-    take = seat.meet if seat else Program("graph", together=False).take
+    take = member.wait if member else Program("graph", together=False).take
     return GraphStepper(eager, masks, plan.settings["precision"], compiles, take)
 
 
 def whole_epochs(plan: RunPlan, device: str) -> bool:
-    """Return whether a run takes an epoch as one: in a stack, or compiled on a device that captures steps."""
-    return sharing() > 0 or (plan.machine.stepper == "compiled" and device in CAPTURES)
+    """Return whether a run uses a `Program`: in a stack, or compiled on a device that captures steps."""
+    return stack_size() > 0 or (plan.machine.stepper == "compiled" and device in CAPTURES)
 
 
-# Settings in which stacked runs may differ, and those that must be on in all of them or in none.
+# Settings that may differ between stacked runs, and those that may differ unless one is 0 and another is not.
 FREE = (
     "seed",
     "replicate",

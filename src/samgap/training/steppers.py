@@ -1,4 +1,4 @@
-"""One call for a training step, `stepper.step(batch)`, with SGD and with SAM."""
+"""One interface for the training step of SGD and of SAM, `stepper.step(batch)`."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,7 +17,7 @@ from samgap.training.ranks import Ranks
 
 
 class StepResult(NamedTuple):
-    """Results of the first pass over this rank's examples, at the weights before the step; on the device."""
+    """Results of the first pass over this rank's examples, at the weights before the step."""
 
     loss: Tensor  # (), mean over the examples
     correct: Tensor  # (), int64
@@ -57,43 +57,43 @@ class EagerStepper:
         self.normalize, self.layout, self.clip_norm = normalize, layout, clip_norm
         self.wrapper: Wrapper = getattr(optimizer, "optimizer", optimizer)
         self.ranks = Ranks(layout.span)
-        self.products: dict[str, str] = {}  # library of each matrix product, if compiled
+        self.products: dict[str, str] = {}  # a compiled stepper's library of each matrix product
         self.weights = [w for group in optimizer.param_groups for w in group["params"]]
         self.wrapper.base.register_step_pre_hook(self._finish)
 
     def step(self, batch: Batch) -> StepResult:
         """Take one optimizer step on one batch."""
-        seen: list[StepResult] = []
+        results: list[StepResult] = []
         groups = self.layout.groups(batch.size, self.ranks.number)
-        self.optimizer.step(groups=[(group.share, self._closure(batch, group, seen)) for group in groups])
-        if len(seen) == 1:
-            return seen[0]
-        size = sum(part.size for part in seen)
+        self.optimizer.step(groups=[(group.share, self._closure(batch, group, results)) for group in groups])
+        if len(results) == 1:
+            return results[0]
+        size = sum(part.size for part in results)
         zero = torch.zeros((), device=self.weights[0].device)
-        loss = sum((part.loss * (part.size / size) for part in seen), zero)
-        return StepResult(loss, sum((part.correct for part in seen), zero.long()), size)
+        loss = sum((part.loss * (part.size / size) for part in results), zero)
+        return StepResult(loss, sum((part.correct for part in results), zero.long()), size)
 
     def block(self, block: Iterable[Batch], advance: Callable[[], object]) -> tuple[Any, Any, int]:
         """Take a step for each batch, and call `advance` after it.
 
         Returns:
-            Of all examples: the sum of the losses (float64), the number of right ones, and their number.
+            Sum of the losses over the examples (float64), number of correct predictions, number of examples.
         """
         results = []
         for batch in block:
             results.append(self.step(batch))
             advance()
         losses, correct, sizes = zip(*results, strict=True)
-        # One sum per block: even a few small operations per step would slow it down.
+        # Sum once per block: even a few small operations in each step would slow down small nets.
         weights = torch.full((len(sizes),), sizes[0], dtype=torch.float64, device=losses[0].device)
         weights[-1].fill_(sizes[-1])  # only the last batch of an epoch can be smaller
         return torch.stack(losses).double() @ weights, torch.stack(correct).sum(), sum(sizes)
 
-    def _closure(self, batch: Batch, group: Group, seen: list[StepResult]) -> Callable[[], Tensor]:
+    def _closure(self, batch: Batch, group: Group, results: list[StepResult]) -> Callable[[], Tensor]:
         images, labels = (part[group.start : group.stop] for part in (batch.images, batch.labels))
-        return partial(self._pass, images, labels, group, seen, iter((True,)))
+        return partial(self._pass, images, labels, group, results, iter((True,)))
 
-    def _pass(self, images: Tensor, labels: Tensor, group: Group, seen: list[StepResult], first: Any) -> Tensor:
+    def _pass(self, images: Tensor, labels: Tensor, group: Group, results: list[StepResult], first: Any) -> Tensor:
         is_first = next(first, False)
         self.optimizer.zero_grad()
         total: Tensor | None = None
@@ -105,14 +105,14 @@ class EagerStepper:
             part = loss if len(y) == group.size else loss * (len(y) / group.size)
             self.backward(part)
             if is_first:
-                seen.append(StepResult(loss.detach(), correct(logits.detach(), y), len(y)))
+                results.append(StepResult(loss.detach(), correct(logits.detach(), y), len(y)))
             total = part.detach() if total is None else total + part.detach()
         if total is None:
             total = torch.zeros((), device=images.device)
         return self.ranks.sum_group(self.weights, total)
 
     def _finish(self, *_: Any) -> None:
-        # This hook runs just before the base's step, so that ascent and first pass are not clipped.
+        # This hook runs just before the base's step, so that only the final gradient is clipped.
         self.ranks.sum_all(self.weights)
         if self.clip_norm is not None:
             clip_grad_norm_(self.weights, self.clip_norm)

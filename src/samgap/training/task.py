@@ -1,4 +1,4 @@
-"""The Lightning module of every run: SGD or SAM steps, a curve by epoch, and bit-for-bit resuming."""
+"""The Lightning module of every run: SGD or SAM steps, metrics of each epoch, and bit-for-bit resuming."""
 
 import math
 import warnings
@@ -20,7 +20,7 @@ from samgap.pruning.mask import Masks
 from samgap.training import build, compiled, draws, stacked
 from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.plan import RunPlan
-from samgap.training.products import Chosen
+from samgap.training.products import MKL, Chosen
 from samgap.training.steppers import EagerStepper
 
 Row = dict[str, float | int | None]
@@ -28,27 +28,27 @@ RADIUS_TOLERANCE = 0.01  # relative to rho; rounding of a small eps in float32 w
 
 
 class GapTask(LightningModule):
-    """Trains one net by manual optimization: SAM needs two passes per step. A single call of the optimizer's `step`
-    keeps Lightning's step count, checkpoints and schedulers correct for SGD and SAM.
+    """Trains one net by manual optimization, since SAM needs two passes per step. Each step calls the optimizer's
+    `step` once, so Lightning's step count, checkpoints and schedulers are correct for SGD and SAM.
     """
 
     def __init__(self, plan: RunPlan, net: nn.Module, masks: Masks, data: Data) -> None:
         """
         Args:
-            plan: of the run.
+            plan: the run's plan.
             net: takes images (B, c, h, w), gives logits (B, C).
-            masks: of the pruned net, or empty.
+            masks: by parameter name; empty for a dense net.
             data: the parts for training and evaluation.
         """
         super().__init__()
         self.automatic_optimization = False
         self.plan, self.net, self.masks, self.data = plan, net, masks, data
         self.loss, self.schedule = build.loss(plan), build.schedule(plan)
-        self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the run, for `schedule`
-        # With auto, a resumed run keeps the choice of its start.
+        self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the whole run
+        # A resumed run keeps the stepper and the libraries that auto chose at its start.
         self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()
         self.curve: list[Row] = []
-        self.hits: dict[str, Tensor] = {}  # of each part, at the last evaluation
+        self.hits: dict[str, Tensor] = {}  # part -> whether each image was classified correctly at the last evaluation
         self.diverged = self.reached = False
         self._random: list[dict[str, Tensor]] = []
 
@@ -63,24 +63,24 @@ class GapTask(LightningModule):
         eager = EagerStepper(
             self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm
         )
-        how = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
+        options = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = stacked.choose(
             self.plan,
             self.steps,
             self.masks,
             eager,
-            lambda: compiled.choose(*how),
+            lambda: compiled.choose(*options),
             isinstance(self.data.train.images, ImageFiles),
         )
         normalize.on(self.device)  # cached for all steps
         self.ranks = self.stepper.ranks
-        self.ranks.start_alike(self.net, self.masks)
+        self.ranks.broadcast(self.net, self.masks)
         self.parts = {"test": self._share(self.data.test)}
         if self.data.holdout is not None:
             self.parts["holdout"] = self._share(self.data.holdout)
 
     def on_train_start(self) -> None:
-        """Restore the random state of a checkpoint here, after any random draws of Lightning."""
+        """Restore the random state of a checkpoint, after Lightning has made any random draws."""
         if not self._random:
             return
         if len(self._random) != self.ranks.count:
@@ -94,21 +94,21 @@ class GapTask(LightningModule):
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Reset the sums of this epoch; they stay on the device, so that steps do not synchronize."""
+        """Reset the sums over the epoch, which stay on the device, so that steps do not synchronize."""
         self._loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         self._correct = torch.zeros((), device=self.device, dtype=torch.int64)
         self._seen = 0
         if isinstance(sam := self._optimizer(), SAM):
-            # Measure the first ascent of an epoch; this takes a copy of the gradient, but no extra pass.
+            # Measure the first ascent of an epoch; this needs a copy of the gradient, but no extra pass.
             sam.measuring, sam.measured, sam.ascents = True, None, 0
             sam.draws = draws.possible(self.net, self.loss, self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
-        """Move only batches from image files. Others are already there, and a check would slow small steps."""
-        return [one.to(device) for one in batch] if isinstance(self.data.train.images, ImageFiles) else batch
+        """Move batches from image files to the device; other batches are already there."""
+        return [part.to(device) for part in batch] if isinstance(self.data.train.images, ImageFiles) else batch
 
     def training_step(self, block: list[Batch] | Epoch, block_index: int) -> None:
-        """Take one SGD or SAM step for each batch."""
+        """Take one SGD or SAM step for each batch of a block."""
         scheduler: Any = self.lr_schedulers()
         loss, correct, seen = self.stepper.block(block, scheduler.step)
         self._loss_sum += loss
@@ -122,12 +122,11 @@ class GapTask(LightningModule):
         loss = loss_sum / seen
         self.diverged = not math.isfinite(loss)
         self.ranks.average_statistics(self.net)
-        scheduler: Any = self.lr_schedulers()
         row: Row = {
             "epoch": epoch,
             "step": self.global_step,
             # The learning rate of the last step; the scheduler has advanced to the next.
-            "lr": float(scheduler.base_lrs[0]) * self.schedule(self.global_step - 1, self.steps),
+            "lr": self._base_lr() * self.schedule(self.global_step - 1, self.steps),
             "train_loss": None if self.diverged else loss,
             "train_acc": None if self.data.regression else correct / seen,
         }
@@ -146,26 +145,26 @@ class GapTask(LightningModule):
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
-        """Score what is scored once, while the net is still on its device."""
+        """Score the training images and the unused images, while the net is still on its device."""
         self.train_score = self.score(self._share(self.data.train))
         unused = self.data.unused
         self.unused_score = None if unused is None else self.score(self._share(unused))
         for name, part in self.parts.items():
-            if name not in self.hits:  # the run went on after its last epoch
+            if name not in self.hits:  # the run was resumed after its last epoch
                 self.hits[name] = self.score(part).hits
         if self.unused_score is not None:
             self.hits["unused"] = self.unused_score.hits
         self.hits = {name: torch.cat(self.ranks.gather(part)) for name, part in self.hits.items()}
 
     def score(self, part: Split) -> Score:
-        """Return loss and accuracy on a part, given this rank's share. If the loss is not finite, set `diverged`."""
+        """Return the score on a part, from this rank's share of it. If the loss is not finite, set `diverged`."""
         workers = self.plan.machine.workers
         score = evaluate(self.net, self.loss, self.data, part, workers=workers, sums=self.ranks.sums)
         self.diverged = self.diverged or not math.isfinite(score.loss)
         return score
 
     def _ascent(self, sam: SAM) -> Row:
-        """Return measurements of the first ascent of the epoch; warn if its radius is not ascent.rho."""
+        """Return measurements of the epoch's first ascent; warn if its radius differs from ascent.rho."""
         row: Row = {"sam_active": sam.ascents * (self.trainer.max_epochs or 0) / self.steps}
         if sam.measured is None:
             return row
@@ -189,36 +188,42 @@ class GapTask(LightningModule):
             "curve": self.curve,
             "stepper": self.stepper.name,
             "products": self.stepper.products,
-            # On another machine the pruner's scores may differ in the last bit.
+            # Another machine may round the pruner's scores differently, and get other masks.
             "masks": self.masks,
             "random": self.ranks.gather(random),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what `on_save_checkpoint` added.
+        """Restore the values that `on_save_checkpoint` added.
 
         Raises:
             SettingError: the checkpoint belongs to another run.
         """
         if checkpoint["samgap"].get("identity") != self.plan.identity:
             raise SettingError("last.ckpt is of another run: move it away, and this one starts from the beginning.")
-        kept = checkpoint["samgap"]
+        saved = checkpoint["samgap"]
         if self.choice == "auto":
-            before = kept["stepper"].split(",")[0]
-            self.choice = before if before in ("eager", "compiled") else "auto"  # it was in a stack
-        self.known = kept["products"]
-        mask.load(self.masks, kept["masks"])
-        self.curve = list(kept["curve"])
-        self._random = kept["random"]
+            stepper = saved.get("stepper", "eager").split(",")[0]  # older checkpoints are from eager runs
+            self.choice = stepper if stepper in ("eager", "compiled") else "auto"  # a stacked run has no such choice
+        if self.products == "auto" and "products" not in saved:  # older checkpoints are from runs with MKL
+            self.products = MKL
+        self.known = saved.get("products", {})
+        mask.load(self.masks, saved.get("masks", self.masks))  # older checkpoints have no masks
+        self.curve = list(saved["curve"])
+        self._random = saved["random"]
 
     def _share(self, part: Split) -> Split:
         return share(part, self.ranks.number, self.ranks.count).to(self.device)
 
     def _optimizer(self) -> Wrapper:
-        cover: Any = self.optimizers()
-        return cover.optimizer
+        lightning_optimizer: Any = self.optimizers()
+        return lightning_optimizer.optimizer
+
+    def _base_lr(self) -> float:
+        scheduler: Any = self.lr_schedulers()
+        return float(scheduler.base_lrs[0])
 
 
 def logged(row: Row) -> tuple[dict[str, float], int]:
-    """Return an epoch as a logger takes it: its numbers, and the step."""
+    """Return the arguments of a logger's `log_metrics` for an epoch: its numbers without None, and the step."""
     return {key: value for key, value in row.items() if value is not None}, int(row["step"] or 0)

@@ -1,6 +1,6 @@
 """The graph of a whole SGD or SAM step: both passes, ascent, masks, clipping, weight decay and momentum.
 
-`compiled` has it compiled for the CPU; `programs` replays it, for one run or several.
+The module `compiled` compiles it for the CPU; `programs` replays it, for one run or several.
 """
 
 import copy
@@ -25,7 +25,7 @@ from samgap.training.steppers import EagerStepper
 
 NUMBERS = ("rho", "eta", "alpha")
 Loss = Callable[[Tensor, Tensor], Tensor]
-Named = dict[str, Tensor]  # by the names of the net
+Named = dict[str, Tensor]  # key: name of the parameter in the net
 
 
 class Parts(NamedTuple):
@@ -33,23 +33,23 @@ class Parts(NamedTuple):
 
     net: nn.Module
     loss: Loss
-    normalize: Normalize | None  # None: images are normalized already
-    ascent: type[SAM] | None
-    clips: bool
+    normalize: Normalize | None  # None if images are already normalized
+    ascent: type[SAM] | None  # None for a step of SGD
+    clips: bool  # clip the final gradient
     choice: str = MKL  # library of matrix products: auto, mkl or onednn
     known: Chosen | None = None
-    measures: bool = False  # also return the measurements of the ascent
-    half: bool = False  # forward passes in bfloat16, where autocast does (precision=bf16-mixed)
+    measures: bool = False  # also return `AscentMetrics`
+    half: bool = False  # forward passes under bfloat16 autocast (precision=bf16-mixed)
 
 
 class State(NamedTuple):
-    """The inputs of the graph, which it may change; tensors have their names in the net."""
+    """The inputs of the graph, which it may change, by their names in the net."""
 
     weights: dict[str, Tensor]
     momenta: dict[str, Tensor]  # empty without momentum
     buffers: dict[str, Tensor]
     masks: Masks
-    numbers: dict[str, Tensor]  # each (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 if not set
+    numbers: dict[str, Tensor]  # each of shape (): lr, momentum, weight_decay, NUMBERS, clip_norm; 0 if not set
 
 
 def numbers_of(stepper: EagerStepper) -> dict[str, float]:
@@ -67,10 +67,10 @@ def traced(
 
     Args:
         parts: with a net on the meta device.
-        images: (B, c, h, w), as stored if parts normalize them, else normalized.
+        images: (B, c, h, w), as stored if `parts.normalize` is set, else normalized.
         labels: (B,).
-        state: of one run.
-        instead: functions in place of operators.
+        state: the state of one run.
+        instead: operator -> function that is traced instead of it.
 
     Raises:
         SettingError: the net draws random numbers.
@@ -92,7 +92,7 @@ def traced(
 
 
 def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
-    """Take one step; change the state; return loss (), correct () and, if it measures, `AscentMetrics`.
+    """Take one step, which changes the state; return loss (), correct () and, if `parts.measures`, `AscentMetrics`.
 
     Args:
         parts, images, labels, state: as for `traced`.
@@ -118,8 +118,8 @@ def _gradients(
         leaves = {name: w.detach().requires_grad_() for name, w in at.items()}
         logits = functional_call(net, leaves | state.buffers, (x,))
         loss = parts.loss(logits, labels)
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    pairs = [(name, g) for name, g in zip(leaves, found, strict=True) if g is not None]
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    pairs = [(name, g) for name, g in zip(leaves, gradients, strict=True) if g is not None]
     masked = {name: g * state.masks[name] if name in state.masks else g for name, g in pairs}
     return loss.detach(), logits.detach(), masked
 
@@ -127,30 +127,30 @@ def _gradients(
 def _ascend(
     parts: Parts, ascent: type[SAM], frozen: nn.Module, state: State, batch: Any, loss: Tensor, first: Named
 ) -> tuple[Named, tuple[Tensor, ...]]:
-    """Return what SAM descends along, given the loss and the gradients at w, and what is measured."""
+    """Return the gradients of SAM's descent step and the `AscentMetrics`, given the loss and the gradients at w."""
     sam, weights = _rule(ascent, state), state.weights
     measured: tuple[Tensor, ...] = ()
     at, gradients = [weights[name] for name in first], list(first.values())
     eps = sam.ascent(at, gradients)
     perturbed = weights | {name: weights[name] + e for name, e in zip(first, eps, strict=True)}
-    loss_there, _, g = _gradients(parts, frozen, state, perturbed, batch)
+    perturbed_loss, _, g = _gradients(parts, frozen, state, perturbed, batch)
     if parts.measures:
         rounded = [perturbed[name] - weights[name] for name in first]
         second = [g[name] if name in g else torch.zeros_like(weights[name]) for name in first]
-        measured = sam.measure(at, gradients, second, rounded, loss_there - loss)
-    if sam.COMBINES:  # changes gradients in place; autograd may return one tensor for two weights
-        found: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
-        sam.combine(found, gradients)
-        g = {name: one.grad for name, one in zip(first, found, strict=True)}
+        measured = sam.measure(at, gradients, second, rounded, perturbed_loss - loss)
+    if sam.COMBINES:  # `combine` works in place on copies, since autograd may return one tensor for two weights
+        holders: list[Any] = [SimpleNamespace(grad=g[name].clone()) for name in first]
+        sam.combine(holders, gradients)
+        g = {name: holder.grad for name, holder in zip(first, holders, strict=True)}
     return g, measured
 
 
 def _descend(parts: Parts, state: State, g: Named) -> None:
-    """Clip the final gradient, and take the step of SGD."""
+    """Clip the final gradient if requested, and take the step of SGD."""
     weights, numbers = state.weights, state.numbers
-    if parts.clips:  # as torch's clip_grad_norm_, which does not accept a tensor as limit
+    if parts.clips:  # like torch's clip_grad_norm_, which does not accept a tensor as limit
         factor = (numbers["clip_norm"] / (global_norm(list(g.values())) + 1e-6)).clamp(max=1)
-        g = {name: one * factor for name, one in g.items()}
+        g = {name: gradient * factor for name, gradient in g.items()}
     for name, descent in g.items():
         descent = descent + numbers["weight_decay"] * weights[name]
         if name in state.momenta:
@@ -159,7 +159,7 @@ def _descend(parts: Parts, state: State, g: Named) -> None:
 
 
 def _rule(ascent: type[SAM], state: State) -> SAM:
-    """Return a SAM whose rho and other numbers are tensors of the graph."""
+    """Return an instance of `ascent` whose rho and other numbers are inputs of the graph."""
     rule = object.__new__(ascent)
     vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))
     return rule
@@ -175,7 +175,8 @@ def _frozen(net: nn.Module) -> nn.Module:
 
 
 def _view_once(graph: GraphModule) -> None:
-    # Merge equal views: Inductor may write a tensor once per view, such as the input of both passes.
+    # Merge equal views: Inductor may write a tensor once per view, such as the input that both passes use.
+
     views: dict[Any, Node] = {}
     for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         node.replace_all_uses_with(views.setdefault(str(node.args), node))

@@ -47,7 +47,7 @@ def test_a_panel_a_rule_with_the_loss_on_a_logarithmic_axis() -> None:
 def test_curves_are_means_and_lines_have_their_rate() -> None:
     figure, study = drawn()
     narrow, line, wide, _ = figure.axes[0].get_lines()
-    # Seeds are at exp(0), exp(1), exp(2): the mean of logs is 1.
+    # The seeds' losses are exp(0), exp(1), exp(2): the mean of their logs is 1.
     assert narrow.get_ydata()[0] == pytest.approx(math.exp(1 - 0.02), rel=1e-5)
     assert (narrow.get_label(), wide.get_label()) == (
         "width=4 (64): -1.98% an epoch", "width=10 (160, fits all data): -9.52% an epoch",

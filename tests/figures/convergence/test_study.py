@@ -12,10 +12,10 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.figures.convergence.arm import Arm
 from samgap.figures.convergence.contrast import Growth, power, trend
-from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, settled
+from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, warmed_up
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.convergence.verdict import judge
-from samgap.figures.significance import above
+from samgap.figures.significance import p_above_0
 from samgap.runs.sweeps import RHO, SEED
 from tests.conftest import config
 
@@ -34,9 +34,9 @@ def test_a_line_falls_late_as_in_the_middle_and_1_over_t_does_not() -> None:
     assert late(line, 3 * np.exp(-0.02 * line)) == pytest.approx(
         (1, math.log(691 / 576) / math.log(460 / 345)), abs=0.01
     )
-    # By hand, of 1/t from 100 to 10^6: log(4/3) / log(2).
+    # In closed form, for 1/t from 100 to 10^6: log(4/3) / log(2).
     assert late(slow, 1 / slow) == pytest.approx(2 * [math.log(4 / 3) / math.log(2)], abs=0.01)
-    # Of two exponentials the slow one is left from a share on that is above or below the window.
+    # The fast one of two exponentials has died out before the quarters that are compared.
     assert late(line, np.exp(-0.5 * line) + 5e-3 * np.exp(-0.02 * line))[0] == pytest.approx(1, abs=1e-3)
     assert late(line, np.exp(-0.5 * line) + 1e-4 * np.exp(-0.02 * line))[0] == pytest.approx(1, abs=1e-3)
     both = np.exp(-0.06 * line) + 1e-4 * np.exp(-0.02 * line)
@@ -46,21 +46,21 @@ def test_a_line_falls_late_as_in_the_middle_and_1_over_t_does_not() -> None:
 def test_a_curve_that_ends_above_a_millionth_says_nothing_of_its_late_rate() -> None:
     floor = np.exp(-0.2 * EPOCHS) + 1e-5
     assert np.isnan(late(EPOCHS, floor)).all()
-    assert np.isnan(late(EPOCHS, np.exp(-3.0 * EPOCHS))).all()  # five epochs in the window
+    assert np.isnan(late(EPOCHS, np.exp(-3.0 * EPOCHS))).all()  # there are five epochs in the window
     assert quarters(EPOCHS, floor) < 0.1 < quarters(EPOCHS, 1 / EPOCHS)
 
 
 def test_the_first_quarter_is_left_out() -> None:
-    late = settled(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
+    late = warmed_up(pd.DataFrame({"epoch": EPOCHS, "loss": 1.0}))
     assert (late["epoch"].min(), late["epoch"].max()) == (26, 100)
 
 
 def test_p_values_are_student_s() -> None:
     values = np.random.default_rng(1).normal(0.3, 1, 7)
-    assert above(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
-    assert above([1.0, 1.0]) == 0
-    assert above([-1.0, -1.0]) == 1
-    assert math.isnan(above([1.0]))
+    assert p_above_0(values) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue)
+    assert p_above_0([1.0, 1.0]) == 0
+    assert p_above_0([-1.0, -1.0]) == 1
+    assert math.isnan(p_above_0([1.0]))
 
 
 Curve = Callable[[np.random.Generator], np.ndarray]
@@ -75,7 +75,7 @@ def judged(
     lost: dict[tuple[str, float], int] = {},  # noqa: B006
     settings: dict[str, Any] = SQUARED,
 ) -> tuple[Growth, Linear]:
-    """Both verdicts on curves by width; nets interpolate from width 6 on."""
+    """Return both verdicts on curves by width; nets interpolate from width 6 on."""
     parts = []
     for width, curve in curves.items():
         for seed in range(seeds):
@@ -114,8 +114,8 @@ def test_the_ratio_is_of_the_published_ranks_and_stands_beside_theirs() -> None:
     constant = {4: exponential(0.05, 0, 0), 6: exponential(0.3, 0, 0.1), 10: exponential(0.2, 0, 0), 20: bent(9)}
     found, _ = judged(constant)
     assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((4, 4, 4))
-    assert found.published_ratio == pytest.approx(2.1, abs=0.01)  # rates .0264 and .0126, README
-    # From rank 4 to 20 as from 4 to 10.
+    assert found.published_ratio == pytest.approx(2.1, abs=0.01)  # the published rates are .0264 and .0126
+    # The ratio of ranks 4 and 20 is that of ranks 4 and 10.
     assert found.growth == pytest.approx(found.published_ratio ** (math.log(5) / math.log(2.5)))
 
 
@@ -164,7 +164,7 @@ def test_what_has_stopped_at_the_floor_of_normalized_sam_is_left_out() -> None:
     assert "what interpolates (320 parameters) has stopped at SAM's floor" in nothing.reason
     alone, _ = judged({20: exponential(0.8, floor=1e-6)}, rule="sam")
     assert alone.reason == nothing.reason
-    # The un-normalized ascent has no such floor, so that a rate that ends counts against it.
+    # The un-normalized ascent has no such floor, so a rate that drops counts against it.
     assert judged(curves)[0].answer == "inconclusive"
 
 
@@ -186,7 +186,7 @@ def test_what_is_unknown_is_inconclusive() -> None:
 def test_equal_rates_are_seldom_called_different_whatever_their_noise(spreads: tuple[float, ...]) -> None:
     draw = np.random.default_rng(0)
     answers = [trend(1 + np.array(spreads) * draw.normal(size=(5, 4)), 1000)[0] for _ in range(300)]
-    # 5 % either way is 15 of 300, with a standard deviation of 4; p must be below by its own error.
+    # 5 % on either side is 15 of 300, with a standard deviation of 4; p must be below the level by its own error.
     assert 0 < answers.count("reproduced") <= 26
     assert 0 < answers.count("not reproduced") <= 26
 
@@ -258,7 +258,7 @@ def test_a_study_of_curves_from_sweep_to_verdict(command: Command, tmp_path: Pat
     record = json.loads(next((tmp_path / "runs").glob("*-w4-sgd-*/record.json")).read_text())
     assert record["test_acc_final"] is record["train_acc_final"] is record["test_acc_best"] is None
     assert record["train_loss_final"] > 0
-    # A gap has nothing to say here, and curves of the ascent's own settings are refused.
+    # These runs have no gap, and curves over settings of the ascent are refused.
     code, _, err = command("draw", "name=fig1", "scale=smoke", grid[-1])
     assert (code, "a regression has none" in err) == (1, True)
     code, _, err = command("draw", *grid[:1], grid[-1], "draw.interpolates_from=foo")

@@ -1,4 +1,4 @@
-"""What all studies say together: means in closed form, ways of asking, sizes and powers, and one set of charts."""
+"""The evidence of all studies: means in closed form, alternative analyses, size and power of tests, charts."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ def one(
     effect: Callable[[float], float] = lambda width: 0.01 * width, widths: Any = (1, 2, 3, 4), seeds: Any = range(6),
     folder: Path = FOLDER, settings: dict[str, Any] = SETTINGS, **more: Any,
 ) -> Series:  # fmt: skip
-    """A study of made-up runs, in which SAM gains `effect` of the width at every rho."""
+    """Return a study of made-up runs, in which SAM gains `effect(width)` at every rho."""
 
     def test(width: float, rho: float, seed: int) -> float:
         return 0.8 + noise(width, rho, seed) + (effect(width) if rho else 0)
@@ -52,7 +52,7 @@ def one(
     return Series(folder=folder, settings=settings, **vars(series))
 
 
-# The BCG trials of Colditz et al. (1994), the standard example of the field: cases and others, vaccinated and not.
+# The BCG trials of Colditz et al. (1994), the standard example: (cases, others) of the vaccinated and of the others.
 BCG = np.array([
     (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
     (180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232), (17, 1699, 65, 1600),
@@ -65,28 +65,27 @@ def test_a_random_effects_mean_by_the_book() -> None:
     ratios = np.log(cases / (cases + others) * (without + healthy) / without)
     variances = 1 / cases - 1 / (cases + others) + 1 / without - 1 / (without + healthy)
     found = slopes.pooled(ratios, np.sqrt(variances))
-    # As metafor gives it with method="DL".
-    assert (found["q"], found["tau"] ** 2, found["slope"]) == pytest.approx((152.2330, 0.3088, -0.7141), abs=1e-4)
-    # Hartung and Knapp, by their own formula.
-    weights = 1 / (variances + found["tau"] ** 2)
-    error = math.sqrt((weights * (ratios - found["slope"]) ** 2).sum() / 12 / weights.sum())
-    half_width = stats.t.ppf(0.975, 12) * max(error, weights.sum() ** -0.5)
-    assert found["high"] - found["slope"] == pytest.approx(half_width)
-    assert found["q_p"] == pytest.approx(stats.chi2.sf(found["q"], 12))
+    # The result of the R package metafor with method="DL".
+    assert (found.q, found.tau**2, found.mean) == pytest.approx((152.2330, 0.3088, -0.7141), abs=1e-4)
+    # By the formula of Hartung and Knapp.
+    weights = 1 / (variances + found.tau**2)
+    error = math.sqrt((weights * (ratios - found.mean) ** 2).sum() / 12 / weights.sum())
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 12) * max(error, weights.sum() ** -0.5))
+    assert found.p == pytest.approx(stats.chi2.sf(found.q, 12))
 
 
 def test_equal_effects_have_nothing_between_them() -> None:
     errors = np.array([0.1, 0.2, 0.4])
     found = slopes.pooled(np.full(3, 0.3), errors)
-    assert (found["q"], found["tau"], found["q_p"]) == pytest.approx((0, 0, 1))
-    assert found["slope"] == pytest.approx(0.3)
-    # Where nothing differs the interval is that of the weighted mean, with Student's t for three studies.
-    assert found["high"] - 0.3 == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt((errors**-2).sum()))
+    assert (found.q, found.tau, found.p) == pytest.approx((0, 0, 1))
+    assert found.mean == pytest.approx(0.3)
+    # Without heterogeneity, the interval is that of the weighted mean, with Student's t for three studies.
+    assert found.high - 0.3 == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt((errors**-2).sum()))
 
 
 def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:
     first, other = one(), one(seeds=range(10, 16), folder=Path("/nowhere/fig8/cpu"))
-    again = one(widths=(1, 2, 3), folder=Path("/nowhere/noise/cpu"))  # a part of the first's runs
+    again = one(widths=(1, 2, 3), folder=Path("/nowhere/noise/cpu"))  # its runs are a part of the first study's
     noisy = one(seeds=range(20, 26), settings=SETTINGS | {"data.label_noise": 0.2}, folder=Path("/nowhere/more/own"))
     small = one(widths=(1, 2), seeds=range(30, 36), folder=Path("/nowhere/small/own"))
     frame = slopes.table([again, first, other, noisy, small])
@@ -97,7 +96,7 @@ def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:
     means = frame[frame["study"] == slopes.MEAN].set_index("rule")
     assert set(means.index) == {"unbiased", "published", *first.rules}
     assert means.loc["unbiased", "sizes"] == 2
-    # A percentage point a width, and a width a decade.
+    # The gap rises by a percentage point per width, and a width is a decade of parameters.
     assert means.loc["unbiased", "slope"] == pytest.approx(1, abs=0.1)
     assert frame[frame["study"] == "published fig7"]["slope"].item() == pytest.approx(0.066, abs=1e-3)
 
@@ -110,14 +109,14 @@ def test_all_rules_that_the_runs_allow_are_there() -> None:
 def test_every_way_of_asking_is_used_once() -> None:
     series = one(train=lambda width, rho, seed: 1.0 if width > 2 else 0.9, widths=(1, 2, 3, 4, 5))
     frame = specifications.table(series)
-    # All five, four, and the three that interpolate, by three rules and three statistics; none is published.
+    # All five sizes, four, and the three that interpolate; three rules; three statistics; none is published.
     assert len(frame) == 3 * len(series.rules) * 3 == len(frame.drop_duplicates([*specifications.CHOICES]))
     assert set(frame["cells"]) == {5, 4, 3}
     assert frame["says_yes"].all()
     assert frame["slope"].is_monotonic_increasing
     counts = pd.DataFrame(specifications.counts(frame))
     assert (counts.groupby("choice")["of"].sum() == len(frame)).all()
-    # All sizes interpolate: the same cells are not another set.
+    # If all sizes interpolate, these are not another set of cells.
     assert set(specifications.table(one())["sizes"]) == {"all sizes", "without the smallest"}
 
 
@@ -144,9 +143,9 @@ def test_the_best_epoch_is_used_where_runs_were_kept(monkeypatch: pytest.MonkeyP
 
 
 def test_the_paper_s_rule_has_studies_of_its_own_without_effect() -> None:
-    own = null.gaps(4, 3, 5, own=True)
+    own = null.gaps(4, 3, 5, joint=True)
     sam = np.random.default_rng(0).standard_normal((null.STUDIES // null.BLOCKS, 4, 3, 5), dtype=np.float32)
-    # The largest of five means is above 0, by 1.163 of their standard deviation.
+    # The expected maximum of five means is 1.163 of their standard deviations.
     assert own.mean() == pytest.approx(1.163 / 2 / math.sqrt(2), abs=0.01)
     assert np.abs(null.gaps(4, 3, 5).mean()) < 0.01
     assert sam.mean(axis=1).max(axis=-1).mean() == pytest.approx(own.mean() * math.sqrt(2), abs=0.03)
@@ -154,7 +153,7 @@ def test_the_paper_s_rule_has_studies_of_its_own_without_effect() -> None:
 
 def test_the_size_and_power_of_a_rule() -> None:
     places = np.array([3.0, 4, 5, 6])
-    # One rho, nothing to choose and equal noise: the size is 5 %, and p is that of the trend test of each study alone.
+    # With one rho and equal noise the size is 5 %, and p is that of each study's trend test.
     noise_, unit = null.gaps(5, 4, 1, 1)[:1500], null.gaps(5, 4, 1)[:1500]
     studies = rules.Studies(noise_, unit)
     three = 3.5 * math.sqrt(0.05 * 0.95 / 1500)
@@ -163,7 +162,7 @@ def test_the_size_and_power_of_a_rule() -> None:
     for n in range(20):
         p = (1 + (pages_l(unit * spreads(noise_[n])) >= pages_l(noise_[n])).sum()) / (1 + len(unit))
         assert (pages_l(noise_[n]) > studies.high[n]) == (p < 0.05)
-    slope = studies.found(places)
+    slope = studies.detectable_slope(places)
     assert studies.rise(places, slope) == pytest.approx(0.8, abs=0.02)
     assert studies.rise(places, slope / 2) < 0.8 < studies.rise(places, 2 * slope)
 
@@ -183,7 +182,7 @@ def test_parameters_are_also_counted_per_training_image() -> None:
 
 @pytest.fixture(scope="module")
 def made() -> tables.Tables:
-    """Of two made-up studies."""
+    """Return the evidence of two made-up studies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "STUDIES", 200)
         return tables.make([one(), one(seeds=range(10, 16), folder=Path("/nowhere/fig8/cpu"))])
@@ -244,17 +243,17 @@ def test_the_command_writes_what_the_page_shows(
 
 def test_what_came_with_samgap_is_of_the_results_that_came() -> None:
     kept, made_ = tables.read(REFERENCE / "evidence"), slopes.table(results.read([REFERENCE])).round(6)
-    # Where a result is new or has changed: make evidence, and copy its csv, json and png to the folder of REFERENCE.
+    # If a result is new or has changed: make evidence, and copy its csv, json and png to the folder REFERENCE.
     pd.testing.assert_frame_equal(kept.slopes, made_, check_dtype=False, rtol=1e-4, atol=1e-5)
     facts = json.loads((REFERENCE / "evidence" / tables.MADE).read_text())
     assert not facts["dirty"]
-    # The verdicts' own slopes are these.
+    # The slopes are those of the verdicts.
     report = json.loads((REFERENCE / "fig7" / "cpu" / "fig7.json").read_text())
     for verdict in report["verdicts"]:
         rows = kept.slopes[(kept.slopes["study"] == "fig7/cpu") & (kept.slopes["rule"] == verdict["protocol"])]
         assert rows["slope"].item() == pytest.approx(verdict["slope"], abs=1e-5)
         assert rows["high"].item() == pytest.approx(verdict["slope_high"], rel=1e-3)
-    # What the page of results says.
+    # The page of results has these numbers.
     page = " ".join((Path(__file__).parents[3] / "docs" / "results.md").read_text().split())
     means = kept.slopes[kept.slopes["study"] == slopes.MEAN].set_index("rule")[["slope", "low", "high"]]
     for rule in ("unbiased", "fixed", "published"):

@@ -1,4 +1,4 @@
-"""Whether the best rho grows: a trend test that knows ties, and the drawing of it."""
+"""Whether the best rho grows: a trend test with ties, and its figure."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tests.runs.test_records import make
 
 KIND = BestRho(title="The best rho", published_data="MNIST")
 GROWS = {1: 0.05, 2: 0.1, 3: 0.2}
-RHOS = (0, 0.05, 0.1, 0.2)  # best rho by width
+RHOS = (0, 0.05, 0.1, 0.2)  # width -> best rho
 
 
 def runs(best: dict[float, float]) -> Table:
@@ -35,7 +35,7 @@ def test_a_best_rho_that_grows_is_reproduced() -> None:
     assert known.best.groupby("model.width")["rho"].unique().explode().to_dict() == GROWS
     assert verdict.answer == "reproduced"
     assert verdict.reason.startswith("the best rho grows with size")
-    # Three seeds in the one order of six that is best: once in 6^3.
+    # Each of three seeds has the best one of 6 orders: probability 1 / 6^3.
     assert verdict.p_up == pytest.approx(1 / 216, abs=0.002)
     assert verdict.p_down == pytest.approx(1, abs=0.001)
     assert verdict.published_slope > 0
@@ -80,7 +80,7 @@ def test_the_figure_marks_the_best_and_draws_the_published() -> None:
         left, right = KIND.draw(study.frame, output.report(study)).axes
     (stars,) = (line for line in left.lines if line.get_marker() == "*")
     assert [RHOS[1:][int(at)] for at in stars.get_xdata()] == list(GROWS.values())  # type: ignore[union-attr]
-    # What the best rho of the mean over seeds gains is the gap.
+    # The gap is the gain at the rho that is best in the mean over seeds.
     assert list(stars.get_ydata()) == pytest.approx(known.cells["paper_gap"].tolist())  # type: ignore[arg-type]
     (alone,) = right.collections
     sizes = alone.get_sizes()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Which of two choices lies nearer to published accuracies."""
+"""Which of two settings gives accuracies nearer to the published ones."""
 
 import math
 
@@ -21,7 +21,7 @@ def rows(*means: float, std: float = 0.1, seeds: int = 8) -> np.ndarray:
 
 
 def numbers(*values: float) -> list[Number]:
-    return [(61_035, "SGD", value) for value in values]
+    return [Number(61_035, "SGD", value) for value in values]
 
 
 def test_one_number_by_hand() -> None:
@@ -39,7 +39,7 @@ def test_one_number_by_hand() -> None:
                    "b": f"98.400 [{98.4 - half:.3f}, {98.4 + half:.3f}]"}  # fmt: skip
     back = judge(NAMED, rows(98.4), rows(98.0), numbers(98.1))
     assert (back.answer, back.p_first, back.p_second) == ("not reproduced", found.p_second, found.p_first)
-    # Neither, and both.
+    # Both are rejected, or none.
     assert judge(NAMED, rows(98.0), rows(98.4), numbers(97.0)).answer == "inconclusive"
     assert judge(NAMED, rows(98.0), rows(98.05), numbers(98.02)).answer == "inconclusive"
 
@@ -73,9 +73,9 @@ def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPa
     swept = {AXIS: ["[0.5, 0.75]", "[0.25, 0.5, 0.75]"]}
     made = table(accuracy, (1, 4), (0, 0.2), range(3), extra=swept)
     (answer,) = verdicts(Question(gaps(made, 0.2), "params_total", [AXIS], published.load("fig7")))
-    # SGD and SAM of both sizes; the first is what was typed first.
+    # SGD and SAM of both sizes; the first choice is the one that was typed first.
     assert (answer.numbers, answer.series) == (4, "[0.5, 0.75] against [0.25, 0.5, 0.75]")
-    # A part of the grid, in which the width is no axis.
+    # A part of the grid in which the width is not an axis.
     one = table(accuracy, (1,), (0, 0.2), range(3), extra=swept)
     one.sweep.axes.remove("model.width")
     (answer,) = verdicts(Question(gaps(one, 0.2), "params_total", [AXIS], published.load("fig7")))

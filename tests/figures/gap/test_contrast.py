@@ -25,7 +25,7 @@ def last(
     reference: Any = None,
     names: tuple[str, str] = ("random", "snip"),
 ) -> Verdict:
-    """The contrast of a study of two pruners; from dense to sparse the true gap rises by so many points."""
+    """Return the contrast of a study of two pruners whose true gaps rise from dense to sparse by these points."""
     random = np.random.default_rng(seed)
     found = table(lambda width, rho, s: 0.9, widths=SPARSITY, rhos=RHOS, seeds=range(seeds), extra={"pruner.name": [0]})
     rows = []
@@ -34,7 +34,7 @@ def last(
         part = found.runs.assign(**{"pruner.name": name, "pruner.sparsity": found.runs["model.width"].map(SPARSITY)})
         for label, row in part.iterrows():
             acc = 0.8 + noise * random.standard_normal() / 100
-            if row["pruner.sparsity"] == 0:  # one run for both
+            if row["pruner.sparsity"] == 0:  # the dense run is the same for both
                 acc = dense.setdefault((row["ascent.rho"], row["seed"]), acc)
             gain = rise[number] / 100 * row["pruner.sparsity"] if row["ascent.rho"] else 0
             part.loc[label, "scored_acc_final"] = acc + gain
@@ -74,14 +74,14 @@ def test_one_seed_is_inconclusive() -> None:
 
 
 def test_the_published_difference() -> None:
-    # Of the widths 1 and 4, which both have: 0.187 - 0.147 with SNIP against 0.277 - 0.17 at random.
+    # Both have the widths 1 and 4: 0.187 - 0.147 with SNIP, and 0.277 - 0.17 with random pruning.
     theirs = pd.concat([published.load("fig10_mnist"), published.load("fig11_mnist")], ignore_index=True)
     found = last((0.2, 1.2), noise=0.1, reference=theirs)
     assert found.published_slope == pytest.approx((0.187 - 0.147 - 0.277 + 0.17) / (SPARSITY[4] - SPARSITY[1]))
     assert "is no rise" in found.reason
-    # The published rise is smaller; ours of equal rises is above it, and that does not count against it.
+    # The published contrast is negative; equal rises are above it, which does not count as a contradiction.
     assert last((0.2, 0.2), noise=0.005, reference=theirs).answer == "inconclusive"
-    # A tight interval far below what was published.
+    # A narrow interval far below the published contrast contradicts it.
     assert "are excluded" in last((1.0, 0.8), noise=0.005, reference=theirs).reason
 
 

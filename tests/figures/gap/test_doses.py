@@ -18,7 +18,7 @@ NOISE = "data.label_noise"
 
 
 def study(slope: dict[float, float], noise: float = 0.05, seed: int = 0, axis: str = NOISE) -> tuple[Any, Gaps]:
-    """Four seeds of three sizes; at each dose the true gap rises by so many points a decade."""
+    """Return a study with four seeds and three sizes; `slope` has the true slope per decade at each dose."""
     random = np.random.default_rng(seed)
     found = table(lambda width, rho, s: 0.0, seeds=range(4), extra={axis: slope})
     for label, row in found.runs.iterrows():
@@ -41,7 +41,7 @@ def test_slopes_that_grow_with_the_dose_are_found_and_measured() -> None:
 
 def test_equal_slopes_are_seldom_distinguished() -> None:
     p = [last(dict.fromkeys(DOSES, 1.0), seed=seed).p_up for seed in range(10)]
-    assert sum(value < 0.05 for value in p) <= 2  # more once in a hundred
+    assert sum(value < 0.05 for value in p) <= 2  # more than that has probability 1 %
     assert np.mean(p) == pytest.approx(0.5, abs=0.25)
 
 

@@ -109,7 +109,7 @@ def test_the_gap_panel_has_ours_the_unbiased_and_the_published() -> None:
         "ρ chosen on the other seeds (95 % interval)",
         "published, CIFAR-10",
     ]
-    # Bands: ours, the published. Our best rho, where it changes.
+    # Bands: ours and the published one. Notes: our best rho, at sizes where it changes.
     assert len([c for c in axes.collections if "FillBetween" in type(c).__name__]) == 2
     assert [text.get_text() for text in axes.texts] == ["ρ=0.2"]
 
@@ -147,7 +147,7 @@ def test_the_figure_can_be_saved(tmp_path: Path, ending: str) -> None:
 
 def test_side_by_side_keeps_every_cell_of_both() -> None:
     both = side_by_side(question(widths=[2, 4]))
-    # Ours: widths 2 and 4; published: 4 to 256.
+    # The runs have widths 2 and 4, the published table 4 to 256.
     assert both["model.width"].tolist() == [2, 4, 8, 16, 32, 64, 128, 256]
     assert both["n"].notna().tolist() == [True, True, *[False] * 6]
     four = both[both["model.width"] == 4].iloc[0]
@@ -159,7 +159,7 @@ def test_sparse_cells_have_no_published_numbers_beside_them() -> None:
     sparse = both[both["pruner.sparsity"] == 0.5]
     assert sparse["model.width"].tolist() == [1, 4]
     assert not sparse["published_gap"].notna().any()
-    # 2 of ours dense, of which one is published, 6 more published, 2 sparse.
+    # 2 dense nets of ours, one of them published, 6 others published, and 2 sparse nets.
     assert len(both) == 10
 
 
@@ -212,13 +212,13 @@ def test_several_series_have_a_name_each_and_separate_notes() -> None:
         "label_noise=0.5: best ρ on the test set, as published (± s.e.)",
     ]
     rows = [text.xyann[1] for text in figure.axes[0].texts]  # type: ignore[attr-defined]
-    assert 0 < rows[0] < rows[1]  # a note for each series, since its best rho is the same at all sizes
+    assert 0 < rows[0] < rows[1]  # one note for each series, since its best rho is the same at all sizes
 
 
 def test_the_sparsity_axis_shows_parameters_before_and_after() -> None:
     known = question(None)
-    known.found.cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
-    known.found.cells["params_live"] = 1000
+    known.gaps.cells.insert(0, "pruner.sparsity", [0, 0.9, 0.99])
+    known.gaps.cells["params_live"] = 1000
     flat = studies.study(runs(), known, verdicts(known), "paper")
     axes = draw(flat, x="pruner.sparsity", series=[]).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0\n1k", "0.9\n10k", "0.99\n100k"]

@@ -1,4 +1,4 @@
-"""Gaps against numbers worked out by hand."""
+"""Gaps equal numbers that were computed by hand."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ from samgap.figures.table import Table
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
 from tests.figures.tables import table
 
-# One width, two seeds a column: SGD, rho .1, rho .2.
+# One width; for each seed the accuracies of SGD, rho .1, rho .2.
 HAND = {(0, 0): 0.90, (0.1, 0): 0.91, (0.2, 0): 0.93, (0, 1): 0.92, (0.1, 1): 0.95, (0.2, 1): 0.94, (0, 2): 0.91,
         (0.1, 2): 0.92, (0.2, 2): 0.90}  # fmt: skip
 
@@ -56,12 +56,12 @@ def test_a_holdout_chooses_and_the_test_set_only_reports() -> None:
     assert cell["holdout_rho"] == 0.2
     assert cell["holdout_gap"] == pytest.approx((3 + 2 - 1) / 3)
     assert cell["paper_rho"] == 0.1
-    # The accuracies beside it are those of the same runs.
+    # The accuracies in the table are those of the same runs.
     assert cell["holdout_acc"] - cell["sgd_acc"] == pytest.approx(cell["holdout_gap"])
 
 
 def test_the_holdout_of_a_seed_does_not_choose_for_that_seed() -> None:
-    # Seed 0 alone is good at .2 on its holdout: the others choose .1 for it, and it chooses for them.
+    # Only seed 0 is good at .2 on its holdout: the others choose .1 for it, and it makes them choose .2.
     holdout_acc = {(0.1, 0): 0.5, (0.2, 0): 0.9, (0.1, 1): 0.6, (0.2, 1): 0.5, (0.1, 2): 0.6, (0.2, 2): 0.5}
     found = gaps(table(hand, widths=[1], holdout=lambda w, rho, seed: holdout_acc.get((rho, seed), 0)))
     mine = found.by_seed[found.by_seed["protocol"] == "holdout"]
@@ -71,19 +71,19 @@ def test_the_holdout_of_a_seed_does_not_choose_for_that_seed() -> None:
 def test_a_fixed_rho_is_the_same_in_all_cells() -> None:
     found = gaps(table(hand), fixed_rho=0.2)
     assert found.cells["fixed_gap"].tolist() == pytest.approx([4 / 3] * 3)
-    assert gaps(table(hand)).fixed_rho == 0.2  # the median of those swept, the upper of two
+    assert gaps(table(hand)).fixed_rho == 0.2  # the default is the median of the swept rhos, the upper of two
 
 
 def test_leaving_one_seed_out_widens_the_interval() -> None:
     cell = gaps(table(hand, widths=[1])).cells.iloc[0]
     half_width = (cell["loso_high"] - cell["loso_low"]) / 2 / cell["loso_se"]
-    # Student's t would be 4.30 for three independent seeds; these are not.
+    # Student's t would be 4.30 for three independent seeds; these seeds are not independent.
     assert half_width == pytest.approx(null.gap_half_width(3, 2))
     assert 4.4 < half_width < 7
 
 
 def test_choosing_on_the_test_set_is_biased_upward_and_the_others_are_less() -> None:
-    # Every run is noise around one accuracy: the true gap is 0 in every cell.
+    # All runs are noise around the same accuracy: the true gap is 0 in every cell.
     random = np.random.default_rng(0)
     noise = {}
 
@@ -91,7 +91,7 @@ def test_choosing_on_the_test_set_is_biased_upward_and_the_others_are_less() -> 
         return noise.setdefault((width, rho, seed), 0.9 + 0.01 * random.standard_normal())
 
     def holdout(width: float, rho: float, seed: int) -> float:
-        # A lucky run is lucky on both sets.
+        # Noise of a run is partly the same on test set and holdout.
         return test(width, rho, seed) + 0.002 * random.standard_normal()
 
     rhos = [0, *(round(0.01 * k, 2) for k in range(1, 10))]
@@ -145,7 +145,7 @@ def test_a_diverged_sam_run_bars_its_rho() -> None:
 
 
 def collapsing(noise: float = 0.0) -> Gaps:
-    """At width 1 SAM's run at rho .1 of seed 2 fits less than half of what SGD fits; at width 2 one at .2 fits nothing.
+    """At width 1 a SAM run (rho .1, seed 2) fits less than half of what SGD fits; at width 2 one (rho .2) fits nothing.
     At width 3 even SGD has learned little.
     """
     fits = {(1, 0.1, 2): 0.45, (2, 0.2, 1): 0.12, (3, 0.1, 0): 0.1}
@@ -162,7 +162,7 @@ def test_a_collapsed_run_counts_as_lost_and_is_kept_out_of_choice_and_slopes() -
     assert found.cells["paper_rho"].tolist() == [0.2, 0.1, 0.1]
     assert found.cells[["sam_lost", "sam_runs"]].to_numpy().tolist() == [[1, 6], [1, 6], [0, 6]]
     assert tabled(found.cells, "paper", "loso")["SAM lost"].tolist() == ["1/6", "1/6", ""]
-    # At equal rho a cell that collapsed there is no part of the slope.
+    # At equal rho, a cell with a collapsed run at that rho is excluded from the slope.
     assert found.cells["fixed_gap"].notna().tolist() == [False, True, True]
     (series,) = Question(found, "params_total", []).series()
     values, places, cells = series.by_seed("fixed")
@@ -170,7 +170,7 @@ def test_a_collapsed_run_counts_as_lost_and_is_kept_out_of_choice_and_slopes() -
 
 
 def test_not_to_fit_wrong_labels_is_no_collapse() -> None:
-    # With half of the labels wrong, to fit the right ones alone is half of what SGD fits.
+    # With half of the labels wrong, a net that fits only the correct ones fits half of what SGD fits.
     assert "model.width=1: rho 0.1 cannot be chosen, SAM collapsed" not in collapsing(noise=0.5).notes
 
 
@@ -187,14 +187,14 @@ def test_a_diverged_sgd_run_takes_its_seed_out() -> None:
 
 
 def bent(width: float, rho: float, seed: int) -> float:
-    """A parabola in log rho with its top at .08 in the even seeds and at .12 in the odd ones, and .9 there; SGD .88."""
+    """Accuracy is a parabola in log rho with maximum .9 at .08 in even seeds and at .12 in odd ones; SGD has .88."""
     return 0.9 - 0.01 * math.log(rho / (0.12 if seed % 2 else 0.08)) ** 2 if rho else 0.88
 
 
 def test_a_parabola_reports_between_the_radii_that_were_swept() -> None:
     found = gaps(table(bent, widths=[1], rhos=(0, 0.02, 0.05, 0.1, 0.2), seeds=range(2)), rule="quadratic")
     mine = found.by_seed[found.by_seed["protocol"] == "quadratic"]
-    assert mine["rho"].tolist() == pytest.approx([0.12, 0.08])  # each seed's is that of the other
+    assert mine["rho"].tolist() == pytest.approx([0.12, 0.08])  # the rho of each seed is that of the other
     assert mine["gap"].tolist() == pytest.approx([2 - math.log(1.5) ** 2] * 2)
     assert (found.unbiased, found.choice) == ("quadratic", (0.02, 0.05, 0.1, 0.2))
     assert found.cells.iloc[0]["quadratic_rho"] == pytest.approx(0.1)
@@ -207,7 +207,7 @@ def test_a_parabola_needs_four_radii() -> None:
 
 
 def test_a_parabola_ends_where_the_radii_do() -> None:
-    # Rising, falling, and bent the other way, where an end is best.
+    # Rising, falling, and convex parabolas, which are largest at an end.
     rhos, places = (0.1, 0.2, 0.4, 0.8), np.log((0.1, 0.2, 0.4, 0.8))
     values = np.stack([places, -places, (places - math.log(0.2)) ** 2, -((places - math.log(0.3)) ** 2)])
     tops = np.exp(parabola.top(rhos, parabola.fit(rhos, values)))
@@ -225,7 +225,7 @@ def test_a_seed_has_no_part_in_the_parabola_that_chooses_for_it() -> None:
 
 
 def test_the_sgd_runs_of_a_seed_are_averaged() -> None:
-    # SGD four times, .3 .1 -.1 and -.5 points beside its first run; SAM once.
+    # Four SGD runs per seed, which differ from the first by .3, .1, -.1 and -.5 points; one SAM run.
     made = table(hand, widths=[1], extra={REPLICATE: range(4)})
     runs = made.runs[(made.runs[RHO] == 0) | (made.runs[REPLICATE] == 0)].copy()
     sgd = runs[RHO] == 0
@@ -238,13 +238,13 @@ def test_the_sgd_runs_of_a_seed_are_averaged() -> None:
     assert found.cells.iloc[0]["loso_high"] - found.cells.iloc[0]["loso_gap"] == pytest.approx(
         found.cells.iloc[0]["loso_se"] * null.gap_half_width(3, 2, 4)
     )
-    # A replicate that is missing makes its seed wait.
+    # A seed with a missing replicate is left out.
     runs.loc[sgd & (runs[REPLICATE] == 2) & (runs[SEED] == 1), "status"] = "missing"
     assert gaps(replace(made, runs=runs)).cells.iloc[0]["n"] == 2
 
 
 def test_more_sgd_runs_let_seeds_agree_more_by_chance() -> None:
-    # The part that SAM's common choice makes up of a gap's variance grows; without a choice there is none.
+    # The share of a gap's variance that comes from the common choice of rho grows; without a choice it is 0.
     agree = {}
     for rhos in (1, 4):
         for sgd_runs in (1, 4):
@@ -253,7 +253,7 @@ def test_more_sgd_runs_let_seeds_agree_more_by_chance() -> None:
             agree[rhos, sgd_runs] = np.corrcoef(both)[0, 1]
     assert agree[4, 4] > agree[4, 1] + 0.03
     assert agree[1, 4] == pytest.approx(0, abs=0.02)
-    # Taken for studies of one run, 6 to 7 % instead of 5 would be called a rise.
+    # If these were treated as studies with one run, 6 to 7 % instead of 5 would be called a rise.
     found = [np.sort(pages_l(null.gaps(8, 6, 4, 0, sgd_runs))) for sgd_runs in (1, 4)]
     assert (found[1] > found[0][-1000]).mean() > 0.057
 
@@ -282,7 +282,7 @@ def test_interpolation_is_said_from_final_training_accuracy() -> None:
 
 
 def test_training_accuracy_is_that_of_the_runs_that_are_shown() -> None:
-    # The wild rho and the seed that is left out do not count.
+    # The rho of the diverged run and the excluded seed do not count.
     def train(width: float, rho: float, seed: int) -> float:
         return {0: 0.8, 0.1: 0.9, 0.2: 0.1}[rho] if seed else 0.2
 

@@ -18,7 +18,7 @@ def test_noise_of_seeds_and_images_that_only_add_up_is_distinguished() -> None:
 
 
 def test_known_noise_is_found() -> None:
-    # Of a seed .5, of an image in all seeds 10, of a seed on an image 20; 3,000 images and 400 seeds.
+    # Standard deviations: seed .5, image 10, interaction 20; 3,000 images and 400 seeds.
     random = np.random.default_rng(0)
     seeds, images = 400, 3_000
     gaps = 0.5 * random.standard_normal((seeds, 1)) + 10 * random.standard_normal(images)

@@ -1,4 +1,4 @@
-"""Published numbers against ours, point by point."""
+"""Published numbers are compared with ours, point by point."""
 
 import itertools
 import math
@@ -22,13 +22,13 @@ Study = dict[tuple[float, float, int], float]  # (width, rho, seed) -> percent
 
 
 def study(random: np.random.Generator, seeds: int, lift: Callable[[float, float], float], noise: float = 0.05) -> Study:
-    """Runs of a true accuracy of 98 % and what `lift` (width, rho) adds."""
+    """Return runs with a true accuracy of 98 % plus `lift(width, rho)`."""
     points = itertools.product(WIDTHS, RHOS, range(seeds))
     return {(w, rho, seed): 98 + lift(w, rho) + noise * random.standard_normal() for w, rho, seed in points}
 
 
 def published(runs: Study) -> pd.DataFrame:
-    """What a paper says of three seeds: means, standard deviations, and the best rho's SAM."""
+    """Return the table that a paper with three seeds publishes: means, standard deviations, SAM at the best rho."""
     rows = []
     for width in WIDTHS:
         sgd, *sam = [np.array([runs[width, rho, seed] for seed in range(3)]) for rho in RHOS]
@@ -110,29 +110,29 @@ def test_a_dense_net_of_two_series_counts_once() -> None:
 
 
 def test_how_many_miss_by_chance() -> None:
-    # One number of one cell misses in 5 % of studies, and a gap shares its runs with the two accuracies.
+    # Each number of a cell misses in 5 % of studies, and the gap is computed from the same runs as the accuracies.
     missed = missed_by_chance((8,))
     assert missed.mean() / 3 == pytest.approx(0.05, abs=0.01)
     assert (missed >= 2).mean() > 3 * 0.05**2
-    # Of several rhos none stands out, and the maximum varies less than a single one.
+    # With several equal rhos, the maximum varies less than a single accuracy.
     random = np.random.default_rng(1)
     ours, theirs = random.standard_normal((2, 4000, 8, 6))
     centers, errors = predicted(ours[..., 0], ours[..., 1:])
     best = theirs[:, :3, 1:].mean(axis=1).max(axis=-1)
     wide = np.abs(best - centers[:, 1]) > stats.t.ppf(0.975, 7) * errors[:, 1]
     assert wide.mean() < 0.05
-    assert (best - centers[:, 1]).mean() == pytest.approx(0, abs=0.03)  # eight seeds' own maximum would lie .2 lower
+    assert (best - centers[:, 1]).mean() == pytest.approx(0, abs=0.03)  # eight seeds' maximum would be .2 lower
 
 
 @pytest.mark.parametrize("lift", [rises, level])
 def test_the_same_study_again_seldom_differs(lift: Callable[[float, float], float]) -> None:
     random = np.random.default_rng(2)
     answers = Counter(judged(study(random, 8, lift), study(random, 3, lift)).answer for _ in range(100))
-    assert answers["differs"] <= 11  # 5 %, and what 100 studies may add
+    assert answers["differs"] <= 11  # 5 % plus the sampling error of 100 studies
     if lift is rises:
         assert answers["replicated"] > 75
     else:
-        # Where SAM gains nothing, numbers without any gain agree as well.
+        # If SAM gains nothing, published numbers without a gain agree too.
         assert answers["too few"] > 75
 
 
@@ -142,7 +142,7 @@ def test_another_study_is_distinguished_from_ours() -> None:
     assert answer.answer == "differs"
     assert "gap at model.width=3 by -0.2" in answer.reason
     assert answer.gap_high < 0
-    # All accuracies lie lower by a tenth of a point, and the gaps are the same.
+    # All accuracies are lower by 0.1 points, and the gaps are the same.
     answer = judged(study(random, 8, rises), study(random, 3, lambda width, rho: rises(width, rho) - 0.2))
     assert answer.answer == "differs"
     assert answer.gap_low < 0 < answer.gap_high

@@ -9,10 +9,10 @@ from scipy import stats
 from samgap.figures import published
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import Gaps, gaps
-from samgap.figures.gap.power import Phrases, answered
+from samgap.figures.gap.power import Phrases, answer_and_reason
 from samgap.figures.gap.series import Question, Series, published_for
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
-from samgap.figures.gap.trend import Sample, Verdict, finds, judge, verdicts
+from samgap.figures.gap.trend import Sample, Verdict, judge, power_curve, verdicts
 from samgap.figures.significance import pages_l
 from tests.figures.tables import PARAMS, table
 
@@ -30,7 +30,7 @@ def test_page_s_l_by_hand() -> None:
     assert found.trend_l == 42
     assert found.p_down == pytest.approx(1)
     assert found.answer == "reproduced"
-    # Independent seeds would reach it once in 6^3 studies; these agree by chance more often.
+    # Independent seeds reach it in 1 of 6^3 studies; dependent ones more often.
     assert 1 / 216 < found.p_up < 0.03
 
 
@@ -44,7 +44,7 @@ def test_page_s_l_of_the_null_studies_varies_more_than_independent_seeds_would()
 
 @pytest.mark.parametrize(("seeds", "error", "covered"), [(3, 0.07, 0.93), (8, 0.08, 0.89)])
 def test_what_independence_would_have_promised(seeds: int, error: float, covered: float) -> None:
-    # The numbers of docs/statistics.md: Page's p and Student's t on studies in which seeds choose for each other.
+    # The numbers of docs/statistics.md: rejections by Page's p and Student's t if seeds choose rho for each other.
     l_values, independent = pages_l(null.gaps(seeds, 5, 5)), np.sort(pages_l(null.gaps(seeds, 5, 1)))
     p = 1 - np.searchsorted(independent, l_values) / len(independent)
     assert (p < 0.05).mean() == pytest.approx(error, abs=0.01)
@@ -65,10 +65,10 @@ def test_the_slope_is_weighted_by_the_cells_variances() -> None:
     spread = spreads(gaps_)
     expected = [np.polyfit(places, row, 1, w=1 / spread)[0] for row in gaps_]
     assert slopes(places, gaps_) == pytest.approx(expected)
-    # Half of the way, in logarithms, from each cell's own deviation to their mean, since three seeds estimate it badly.
+    # Each cell's deviation is shrunk halfway to the mean, in logarithms, since three seeds estimate it badly.
     logs = np.log(gaps_.std(axis=0, ddof=1))
     assert np.log(spread) == pytest.approx((logs + logs.mean()) / 2)
-    # Two seeds give no estimate, and equal gaps neither.
+    # Two seeds give no estimate of it, and neither do equal gaps.
     assert np.ptp(spreads(gaps_[:2])) == pytest.approx(0)
     assert spreads(np.ones((3, 4))).tolist() == [1] * 4
 
@@ -78,7 +78,7 @@ def test_the_slope_is_by_decade_with_an_interval() -> None:
     found, mine = verdict(rows), slopes(X, np.array(rows))
     assert found.slope == pytest.approx(mine.mean())
     half_width = (found.slope_high - found.slope_low) / 2 / (mine.std(ddof=1) / math.sqrt(3))
-    # More than Student's t, since the seeds choose for each other and determine the weights.
+    # Wider than by Student's t, since the seeds choose rho for each other and determine the weights.
     assert stats.t.ppf(0.975, 2) < half_width < 2 * stats.t.ppf(0.975, 2)
 
 
@@ -95,7 +95,7 @@ def test_a_flat_gap_whose_interval_excludes_the_published_slope_is_not_reproduce
     found = verdict(FLAT, target=0.2)
     assert found.answer == "not reproduced"
     assert "slopes like the published 0.2 are excluded" in found.reason
-    # Not where the published slope is as badly known.
+    # Not if the published slope is as uncertain.
     assert verdict(FLAT, target=0.2, error=0.1).answer == "inconclusive"
 
 
@@ -116,7 +116,7 @@ def test_a_flat_gap_whose_interval_holds_the_published_slope_is_inconclusive() -
 
 
 def test_a_rise_that_is_steeper_than_the_published_one_does_not_count_against_it() -> None:
-    # Where the smallest net collapses the ranks show no trend, and the slope is far above what was published.
+    # If the smallest net collapses, ranks show no trend although the slope is far above the published one.
     rows = [[-10 + e, 1 - e, 0.9 - e] for e in (0, 0.01, 0.02, 0.03)]
     found = verdict(rows, target=0.066)
     assert found.slope_low > 0.066
@@ -134,7 +134,7 @@ def test_the_published_slope_is_that_of_the_sizes_in_common(
     theirs = published.load(name)
     params = {row.width: row.params for row in theirs.itertuples()}
     cells = pd.DataFrame({"model.width": width, "params_total": [params.get(w, 1e4) for w in width]})
-    series = Series(found=gaps(table(rising)), x="params_total", axes={}, cells=cells, published=theirs)
+    series = Series(gaps=gaps(table(rising)), x="params_total", axes={}, cells=cells, published=theirs)
     shared = published_slope(series, cells, np.ones(len(width)))
     rows = theirs[theirs["width"].isin(width)]
     x = np.log10(rows["params"])
@@ -144,7 +144,7 @@ def test_the_published_slope_is_that_of_the_sizes_in_common(
     assert shared.error == pytest.approx(math.sqrt(((across * rows["gap_band"]) ** 2).sum()))
     assert shared.error == pytest.approx(error, abs=1e-3)
     assert shared.shared == tuple(range(1, len(width)))
-    # Of no size in common it is the slope of all, and ours is not compared with it.
+    # Without common sizes it is the slope of all published sizes, and ours is not compared with it.
     other = published_slope(series, cells.assign(**{"model.width": 99}), np.ones(len(width)))
     assert (other.shared, "of other sizes" in str(other)) == ((), True)
     assert other.slope == pytest.approx(np.polyfit(np.log10(theirs["params"]), theirs["gap"], 1)[0])
@@ -154,16 +154,16 @@ def test_near_the_level_more_studies_are_drawn_and_borderline_is_said() -> None:
     def studies(part: int) -> np.ndarray:
         return np.random.default_rng(part).standard_normal(null.STUDIES)
 
-    far = null.tails(1.0, studies)
+    far = null.p_values(1.0, studies)
     assert far.up == pytest.approx(stats.norm.sf(1), abs=4 * far.error)
-    near = null.tails(stats.norm.isf(0.05), studies)
+    near = null.p_values(stats.norm.isf(0.05), studies)
     assert near.error == pytest.approx(math.sqrt(0.05 * 0.95 / (null.PARTS * null.STUDIES)), rel=0.05)
     assert near.error < far.error / 5
     assert (far.borderline, near.borderline) == (False, True)
     phrases = Phrases("rises", "falls", "neither", "test")
-    answer, reason = answered(near, phrases, "")
+    answer, reason = answer_and_reason(near, phrases, "")
     assert (answer, reason.startswith("borderline"), "± 0.0003 up" in reason) == ("inconclusive", True, True)
-    assert answered(far, phrases, "")[1].startswith("neither (one-sided p = 0.1")
+    assert answer_and_reason(far, phrases, "")[1].startswith("neither (one-sided p = 0.1")
 
 
 def test_page_s_l_with_ties_is_that_of_mean_ranks() -> None:
@@ -173,8 +173,8 @@ def test_page_s_l_with_ties_is_that_of_mean_ranks() -> None:
 
 
 def test_noise_that_differs_from_cell_to_cell_does_not_make_a_trend() -> None:
-    # Spreads as of figure 7, whose smallest net is fifty times noisier than the largest: studies of equal noise would
-    # call a rise in 8 % of studies without effect.
+    # Noise as in figure 7, whose smallest net is 50 times noisier than the largest. Null studies with equal noise would
+    # find a rise in 8 % of studies without effect.
     spread = np.array([6.0, 0.9, 0.5, 0.4, 0.35, 0.3, 0.25])
     count, seeds, rhos = 800, 8, 4
     studies = null.gaps(seeds, 7, rhos, 1)[:count] * spread
@@ -194,13 +194,13 @@ def test_what_a_study_could_have_found() -> None:
     found = verdict(rows.tolist(), target=0.4, error=0.02, places=places)
     for said in ("seeds find a slope of", "the published 0.4 ± 0.02 in", "seeds would in 80 %", "are excluded"):
         assert said in found.reason
-    # Of other studies of the same noise 80 % find that slope, and the published one with as many seeds as it says.
+    # 80 % of other studies with this noise find that slope; with the stated number of seeds, the published one.
     spread = spreads(rows)
 
     def share(seeds: int, slope: float) -> float:
-        return finds((null.gaps(seeds, 4, 3, 1) * spread)[:4000], places)(slope)
+        return power_curve((null.gaps(seeds, 4, 3, 1) * spread)[:4000], places)(slope)
 
-    # L is a whole number, so that the level met in other draws may be that of the next.
+    # L is a whole number, so in other draws the critical value may differ by one.
     assert share(seeds, found.detectable) == pytest.approx(0.8, abs=0.06)
     assert share(seeds, 0.4) == pytest.approx(found.power, abs=0.06)
     assert found.seeds_wanted > 2 * seeds
@@ -228,7 +228,7 @@ def test_too_little_is_inconclusive(shape: tuple[int, int]) -> None:
 
 
 def test_cells_are_put_in_order_of_size() -> None:
-    # Width 3 first in the table; the gap grows with size all the same.
+    # Width 3 comes first in the table, but sizes are sorted.
     found = gaps(table(lambda w, rho, seed: 0.9 + (0.01 * w if rho else 0) + 0.0001 * seed, widths=[3, 1, 2]))
     assert verdicts(Question(found, "params_total"))[0].answer == "reproduced"
 
@@ -246,7 +246,7 @@ def test_series_are_made_of_what_the_horizontal_axis_does_not_stand_for() -> Non
     assert names(found, "params_total") == ["pruner.sparsity=0", "pruner.sparsity=0.5"]
     assert names(found, "params_live") == [""]
     assert names(found, "pruner.sparsity") == ["model.width=1", "model.width=2", "model.width=3"]
-    # Cells in which width and sparsity move together are one series on request.
+    # Cells in which width and sparsity change together are one series on request.
     assert names(found, "pruner.sparsity", []) == [""]
 
 
@@ -271,7 +271,7 @@ NULL_STUDIES = 40
 
 
 def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdout: bool, rise: float) -> str:
-    """The verdict on a study of pure noise with a true gap that is `rise` points larger in each cell."""
+    """Return the verdict on a study of noise with a true gap that grows by `rise` points from cell to cell."""
 
     def noise(width: float, rho: float, seed: int) -> float:
         return 0.9 + 0.003 * random.standard_normal() + (0.01 * rise * width if rho else 0)
@@ -282,7 +282,7 @@ def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdou
         return runs.setdefault((width, rho, seed), noise(width, rho, seed))
 
     def holdout_acc(width: float, rho: float, seed: int) -> float:
-        # Mostly the run's own luck, as measured on the smoke figures: correlation .95.
+        # Test set and holdout have a correlation of .95, as measured in the smoke figures.
         return test(width, rho, seed) + 0.001 * random.standard_normal()
 
     widths, grid = list(PARAMS)[:cells], [0.05 * k for k in range(rhos + 1)]
@@ -292,7 +292,7 @@ def study(random: np.random.Generator, cells: int, rhos: int, seeds: int, holdou
 
 @pytest.mark.parametrize(("cells", "rhos", "seeds", "holdout"), [(5, 5, 3, False), (4, 4, 8, True)])
 def test_two_equal_arms_are_seldom_called_a_reproduction(cells: int, rhos: int, seeds: int, holdout: bool) -> None:
-    # Both arms are the same noise, so a reproduction is an error of the first kind: at most 5 % of studies.
+    # Both arms have the same distribution, so a reproduction is an error of the first kind: at most 5 % of studies.
     random = np.random.default_rng(0)
     answers = [study(random, cells, rhos, seeds, holdout, rise=0.0) for _ in range(NULL_STUDIES)]
     assert answers.count("reproduced") <= stats.binom.ppf(0.99, NULL_STUDIES, 0.05)
@@ -334,11 +334,11 @@ def test_published_rows_on_an_axis_of_their_own() -> None:
     cells = pd.DataFrame({"model.width": [0.25, 0.5, 1, 4], "pruner.sparsity": [0, 0.5157, 0.7723, 0.9583]})
 
     def theirs(reference: pd.DataFrame) -> float:
-        series = Series(found=thin(), x="pruner.sparsity", axes={}, cells=cells, published=reference)
+        series = Series(gaps=thin(), x="pruner.sparsity", axes={}, cells=cells, published=reference)
         return published_slope(series, cells, np.ones(4)).slope
 
     assert theirs(sparse) == pytest.approx(np.polyfit(cells["pruner.sparsity"], rows["gap"], 1)[0])
-    # A dense table has nothing to say about sparsity, and a sparse one nothing about dense nets of several widths.
+    # A table of dense nets has no rows for a sparsity axis, and one of sparse nets has none for dense nets.
     assert math.isnan(theirs(published.load("fig7")))
     assert published_for(sparse, {}, "params_total")["width"].tolist() == [0.25]
 
@@ -347,7 +347,7 @@ THIN = {1: 0.0, 2: 0.5, 3: 0.9}
 
 
 def thin(extra: dict[str, Any] | None = None, missing: Any = ()) -> Gaps:
-    """Three widths, each with the sparsity that leaves as many parameters as the first has."""
+    """Return cells of three widths, each with the sparsity that leaves as many parameters as the first width has."""
     whole = table(rising, extra={"pruner.sparsity": [0], **(extra or {})}, missing=missing)
     whole.runs["pruner.sparsity"] = whole.runs["model.width"].map(THIN)
     return gaps(whole)
@@ -356,7 +356,7 @@ def thin(extra: dict[str, Any] | None = None, missing: Any = ()) -> Gaps:
 def test_widths_thinned_out_to_one_count_are_one_series_on_every_axis() -> None:
     for x in ("params_total", "params_live", "pruner.sparsity"):
         assert names(thin(), x) == [""]
-        # A further axis makes series, as anywhere.
+        # Another axis gives one series for each of its values.
         assert names(thin({"data.label_noise": [0, 0.5]}), x) == ["data.label_noise=0", "data.label_noise=0.5"]
 
 

@@ -1,4 +1,4 @@
-"""The figures of curvature: poster figure 6, and 4 with 5."""
+"""The figures of curvature: the poster's figure 6, and figures 4 and 5."""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def test_means_standard_errors_and_what_is_allowed(tmp_path: Path) -> None:
     assert [str(line.get_label()).lstrip("_") for line in bounds] == [
         f"bound on {name} (batch 1, un-normalized SAM)" for name in ("s₂", "s₃", "s₄")
     ]
-    # rho = 0.2 is beyond half of the learning rate, and at 0 only s_2 has a bound.
+    # rho = 0.2 is above half of the learning rate, and at 0 only s_2 has a bound.
     assert [np.isnan(line.get_ydata()).tolist() for line in bounds] == [[False, False, True]] + [
         [True, False, True]
     ] * 2
@@ -93,11 +93,11 @@ def test_surfaces_share_scale_levels_and_directions(tmp_path: Path) -> None:
     assert [axes.get_title() for axes in figure.axes if axes.get_title().startswith("random directions")] == [
         *["random directions of length 1"] * 2, *["random directions of the filters' lengths"] * 2,
     ]  # fmt: skip
-    # SAM's surface is flatter, and both are colored from its lowest loss to SGD's highest.
+    # SAM's surface is flatter; the color scale of both runs from its lowest loss to SGD's highest.
     assert all(mesh.get_clim() == pytest.approx((0.01, 0.28)) for mesh in meshes)
     raised = [axes for axes in figure.axes if axes.name == "3d"]
     assert len({axes.get_zlim() for axes in raised}) == 1
-    # Rows of the picture are y: SGD's loss is 0.01 + 9 (x^2 + 2 y^2).
+    # Rows of the picture are y; SGD's loss is 0.01 + 9 (x^2 + 2 y^2).
     picture = meshes[0].get_array()
     np.testing.assert_allclose(picture[0, 1], 0.19)
     np.testing.assert_allclose(picture[1, 0], 0.1)
@@ -109,7 +109,7 @@ def test_the_poster_s_levels_are_drawn_where_they_are_crossed(tmp_path: Path) ->
     figure, _ = around(tmp_path, rhos=(0, 0.2))
     sgd, sam = (axes for axes in figure.axes if axes.get_title() == "random directions of length 1")
     assert sgd.collections[1].levels.tolist() == [0.05, 0.1]
-    # SAM's goes up to 0.04 alone.
+    # SAM's loss only goes up to 0.04.
     assert len(sam.collections) == 1
 
 

@@ -48,7 +48,7 @@ def test_a_claim_that_is_right_is_reproduced(tmp_path: Path) -> None:
     gains = [fall(0, seed) - np.mean([fall(rho, seed) for rho in (0.05, 0.2)]) for seed in range(3)]
     assert flatter.p == pytest.approx(stats.ttest_1samp(gains, 0, alternative="greater").pvalue)
     assert f"by {np.mean(gains):.3g} in the mean over rho and 3 seeds" in flatter.reason
-    # All three seeds have the one order of three: 1 of 6 each.
+    # All three seeds have the same one of 6 orders.
     assert falling.p == pytest.approx(1 / 6**3)
     assert falling.other_p == 1
     assert falling.seeds == 3
@@ -124,7 +124,7 @@ def test_a_stop_rule_is_a_series_of_its_own(tmp_path: Path) -> None:
     named = ["equal epochs", "equal training loss (stop_loss=0.01)"]
     assert list(dict.fromkeys(cells(found)["series"])) == named
     assert [one.series for one in found.verdicts] == [named[0]] * 3 + [named[1]] * 3
-    # None came down to 0.01 in all 30 epochs.
+    # No run came down to 0.01 within 30 epochs.
     assert cells(found)["missed"].tolist() == [0] * 3 + [3] * 3
     assert found.verdicts[3].reason.endswith(", though 9 of 9 runs did not come down to that loss")
     assert "though" not in found.verdicts[0].reason
@@ -181,7 +181,7 @@ def test_a_series_of_which_a_run_diverged_is_not_judged_by_the_others(tmp_path: 
     assert all("1 run(s) diverged (digits-mlp-w0.3-sam0.2-seed2-" in one.reason for one in found.verdicts)
     assert cells(found)["diverged"].tolist() == [0, 0, 1]
     assert cells(found)["n"].tolist() == [3, 3, 2]
-    # All of them: nothing was measured, and nothing breaks.
+    # If all runs diverged, nothing was measured, and that is no error.
     every = study(tmp_path / "b", diverged={(rho, seed) for rho in (0, 0.05, 0.2) for seed in range(3)})
     assert {one.diverged for one in every.verdicts} == {9}
     output.write(every.frame, output.report(every), tmp_path)
@@ -204,7 +204,7 @@ def test_equal_arms_are_seldom_called_different() -> None:
         noise = {name: 9 + draw.normal(size=len(grid)) for name in ("lambda_max", "s_2")}
         runs = pd.DataFrame(grid).assign(folder="", **noise)
         answers += [flatter(runs, rhos).answer, falling(runs, rhos).answer]
-    # 5 % either way: 10 of 200 each, and a standard deviation of 3.1.
+    # 5 % on either side: 10 of 200, with a standard deviation of 3.1.
     assert answers.count("reproduced") <= 19
     assert answers.count("not reproduced") <= 19
 
@@ -236,7 +236,7 @@ def test_surfaces_are_of_the_smallest_seed_with_both_nets(tmp_path: Path) -> Non
     frame = found.frame
     assert frame[["ascent.rho", "seed"]].drop_duplicates().to_numpy().tolist() == [[0, 1], [0.2, 1]]
     losses = frame.set_index(["ascent.rho", "directions", "x", "y"])["loss"]
-    # Twice as steep along the second.
+    # The curvature along the second direction is twice as large.
     assert losses[0, "raw", -0.1, 0] == pytest.approx(0.01 + 9 * 0.01)
     assert losses[0, "raw", 0, -0.1] == pytest.approx(0.01 + 9 * 0.02)
     assert np.isnan(losses[0.2, "filter", -0.1, -0.1])
@@ -264,7 +264,7 @@ def test_figures_from_sweep_to_verdict(command: Command, tmp_path: Path) -> None
     report = json.loads((tmp_path / "fig6" / "smoke" / "fig6.json").read_text())
     assert len(report["cells"]) == 6
     assert report["runs"]["missing"] == {}
-    # The surfaces are of runs that are there; their probe is made up for.
+    # The surfaces are of existing runs, which only need another probe.
     before = {path.name for path in (tmp_path / "runs").iterdir()}
     surface = (*TINY, "ascent.rho=0,0.2", "probe.landscape.points=3", root)
     code, _, err = command("train", "-m", "figure=fig4/smoke", *surface)

@@ -1,4 +1,4 @@
-"""The runs that verdicts on the training loss are about."""
+"""The arms of a study of the training loss: the runs with one rule of the step and one rho."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ import pandas as pd
 from samgap.figures.convergence.curves import RULES, quarters
 from samgap.figures.output import Judgment
 
-COVERED = ("sgd", "sam_unnormalized")  # rules of the step that theorem 6 is about: SGD is its rho = 0
-STOPPED = 0.1  # a curve whose last quarter falls less than this many times as fast as its second has stopped
+COVERED = ("sgd", "sam_unnormalized")  # rules of the step to which theorem 6 applies; SGD is its case rho = 0
+STOPPED = 0.1  # a curve has stopped if the rate of its last quarter is below this times the rate of its second
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +18,9 @@ class Arm:
 
     rule: str
     rho: float
-    cells: list[pd.DataFrame]  # fits by seed, in order of size
-    curves: list[pd.DataFrame]  # their mean curves
-    diverged: int  # number of runs
+    cells: list[pd.DataFrame]  # fits by seed of each cell, in order of size
+    curves: list[pd.DataFrame]  # mean curve of each cell
+    diverged: int  # number of diverged runs
 
     @property
     def series(self) -> str:
@@ -49,14 +49,14 @@ class Arm:
 
     @property
     def problem(self) -> str:
-        """Why nothing can be tested, or ""."""
+        """The reason why nothing can be tested, or ""."""
         if self.diverged:
             return f"{self.diverged} run(s) diverged, and what is left would be a choice of the best"
         return "" if self.seeds > 1 else "a test needs 2 seeds in every cell, and one has 1"
 
     @property
     def known(self) -> dict[str, Any]:
-        """The fields of `Answered` that depend on the runs alone."""
+        """The fields of `ArmJudgment` that depend on the runs alone."""
         inside = len(self.interpolating)
         return {
             "series": self.series, "seeds": self.seeds, "diverged": self.diverged, "interpolating": inside,
@@ -65,11 +65,11 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Answered(Judgment):
+class ArmJudgment(Judgment):
     """The answer to one question about an `Arm`."""
 
     claim: str
     seeds: int
-    diverged: int  # runs
-    interpolating: int  # cells
-    others: int
+    diverged: int  # number of runs
+    interpolating: int  # number of cells
+    others: int  # number of other cells

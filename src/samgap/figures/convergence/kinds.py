@@ -1,4 +1,4 @@
-"""The kind of figure that shows curves."""
+"""The kind of figure that shows curves of the training loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +34,10 @@ class Convergence(Kind):
         return study.evaluate(table, root, self.settings)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
-        """See `study.kept`. Which runs diverged is not kept with their rule."""
-        again = super().judge_again
-        return again(report, frame) if report["runs"]["diverged"] else study.kept(report, frame, self.settings)
+        """See `study.judge_report`; if runs diverged, raise a SettingError, since their rules are not kept."""
+        if report["runs"]["diverged"]:
+            return super().judge_again(report, frame)
+        return study.judge_report(report, frame, self.settings)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Return charts of the loss over epochs."""

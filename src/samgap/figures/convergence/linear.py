@@ -1,4 +1,4 @@
-"""Does the loss fall at a linear rate or faster, as theorem 6 says? Then its rate is as large late as in the middle."""
+"""Does the loss fall at a linear rate or faster, as theorem 6 says? Then its late rate equals its middle rate."""
 
 import math
 from collections.abc import Mapping
@@ -9,30 +9,30 @@ import pandas as pd
 from scipy import special
 
 from samgap import style
-from samgap.figures.convergence.arm import COVERED, Answered, Arm
+from samgap.figures.convergence.arm import COVERED, Arm, ArmJudgment
 from samgap.figures.convergence.curves import BELOW
 from samgap.figures.output import Answer
-from samgap.figures.significance import LEVEL, above
+from samgap.figures.significance import LEVEL, p_above_0
 
 CLAIM = "the loss falls at a linear rate or faster where nets interpolate"
 
 
 @dataclass(frozen=True)
-class Linear(Answered):
-    """Whether the rate is linear, for the least certain net."""
+class Linear(ArmJudgment):
+    """Whether the rate is linear. The numbers are those of the net with the weakest evidence."""
 
     p: float = math.nan  # one-sided, for a late rate of at least `linear_from` times the middle one
     other_p: float = math.nan
     late: float = math.nan  # smallest late rate of a net divided by its middle rate, mean over seeds
-    power: float = math.nan  # share of such studies that find a line
+    power: float = math.nan  # share of such studies that find a linear rate
 
 
 def void(rule: str, settings: Mapping[str, Any]) -> str:
-    """Return why theorem 6 says nothing of these runs, or "".
+    """Return the reason why theorem 6 does not apply to these runs, or "".
 
     Args:
-        rule: of the step.
-        settings: of one of its runs.
+        rule: rule of the step.
+        settings: settings of one of its runs.
     """
     optimizer = settings["optimizer"]
     if settings["loss"]["name"] not in ("squared", "mean_squared"):
@@ -45,36 +45,36 @@ def void(rule: str, settings: Mapping[str, Any]) -> str:
 
 
 def linear(arm: Arm, settings: Mapping[str, Any], least: float) -> Linear:
-    """Return the answer for the nets that interpolate.
+    """Return the verdict for the nets that interpolate.
 
     Args:
         arm: the runs.
-        settings: of one of them.
-        least: the late rate divided by the middle rate from which a rate is linear.
+        settings: settings of one of the runs.
+        least: smallest late rate divided by middle rate that counts as linear.
     """
     cells, known = arm.interpolating, arm.known
-    if nothing := void(arm.rule, settings):
-        return Linear(answer="void", reason=f"no linear rate is claimed here: {nothing}", claim=CLAIM, **known)
+    if void_reason := void(arm.rule, settings):
+        return Linear(answer="void", reason=f"no linear rate is claimed here: {void_reason}", claim=CLAIM, **known)
     if problem := arm.problem or _problem(cells):
         return Linear(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)
     tested = pd.DataFrame([_tested(runs, least) for runs in cells])
-    # One cell of several bends by chance more often than one alone: Bonferroni.
+    # Bonferroni correction: any of the cells may bend by chance.
     p, other_p = tested["p"].max(), min(1.0, len(cells) * tested["other_p"].min())
     sizes = ", ".join(style.compact(runs["params_total"].iloc[0]) for runs in cells)
     rates = ", ".join(f"{late:.2f}" for late in tested["late"])
-    line = f"{known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
+    power_text = f"{known['seeds']} seeds find a line in {100 * tested['power'].min():.0f} % of such studies"
     numbers = (
         f"late, nets of {sizes} parameters fall {rates} times as fast as in the middle (largest one-sided p = {p:.2g} "
-        f"for {least:g} or more); {line}"
+        f"for {least:g} or more); {power_text}"
     )
     answer: Answer = "reproduced" if p < LEVEL else "not reproduced" if other_p < LEVEL else "inconclusive"
-    says = {
+    texts = {
         "reproduced": CLAIM,
         "not reproduced": f"the loss of one falls no straighter than a power of the epochs (p = {other_p:.2g})",
         "inconclusive": f"whether {CLAIM} is not proved",
     }
     return Linear(
-        answer=answer, reason=f"{says[answer]}: {numbers}", claim=CLAIM, **known, p=float(p), other_p=other_p,
+        answer=answer, reason=f"{texts[answer]}: {numbers}", claim=CLAIM, **known, p=float(p), other_p=other_p,
         late=float(tested["late"].min()), power=float(tested["power"].min()),
     )  # fmt: skip
 
@@ -92,13 +92,13 @@ def _problem(cells: list[pd.DataFrame]) -> str:
 
 
 def _tested(runs: pd.DataFrame, least: float) -> dict[str, float]:
-    """Test the late rate of one cell. A rate below `least` counts against a line unless it is above a power law's."""
+    """Test the late rate of one cell. A ratio below `least` is no linear rate, unless it is above a power law's."""
     late, n = runs["late"].to_numpy(), len(runs)
-    error, limit = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
-    straighter = above(late - runs["late_power"].to_numpy()) < LEVEL
+    error, critical = late.std(ddof=1) / math.sqrt(n), float(special.stdtrit(n - 1, 1 - LEVEL))
+    straighter = p_above_0(late - runs["late_power"].to_numpy()) < LEVEL
     return {
-        "p": above(late - least),
-        "other_p": 1.0 if straighter else above(least - late),
+        "p": p_above_0(late - least),
+        "other_p": 1.0 if straighter else p_above_0(least - late),
         "late": float(late.mean()),
-        "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, limit)) if error else 1.0,
+        "power": 1 - float(special.nctdtr(n - 1, (1 - least) / error, critical)) if error else 1.0,
     }

@@ -1,7 +1,7 @@
 """Does the training loss fall faster if a net interpolates, and at a linear rate?
 
 Poster figures 1 to 3 illustrate Theorem 6: E f(x_t) <= c^t f(x_0) with c < 1, which is a straight line on a
-logarithmic axis. `curves` measures curves, `contrast` and `linear` ask the two questions.
+logarithmic axis. `curves` measures curves, `contrast` and `linear` test the two claims.
 """
 
 import math
@@ -11,33 +11,33 @@ from typing import Any
 
 import pandas as pd
 
-from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, settled, swept
+from samgap.figures.convergence.curves import ABOVE, BELOW, WARM_UP, fit, load, means, rate, reference, swept, warmed_up
 from samgap.figures.convergence.verdict import Verdict, diverged, judge
 from samgap.figures.output import Study
-from samgap.figures.table import Table, axis_label, cell_label, format_value, shown
+from samgap.figures.table import Table, axis_label, cell_label, format_value, text_table
 from samgap.runs.sweeps import RHO, SEED
 from samgap.style import compact
 
 
 def study(
-    table: Table, keys: list[str], curves: pd.DataFrame, fits: pd.DataFrame, theirs: pd.DataFrame | None,
+    table: Table, keys: list[str], curves: pd.DataFrame, fits: pd.DataFrame, published: pd.DataFrame | None,
     verdicts: Sequence[Verdict],
 ) -> Study:  # fmt: skip
-    """Return the study of some curves.
+    """Return the study of the curves of a sweep.
 
     Args:
         table: the runs.
         keys: the columns that identify a cell: rule (a key of `RULES`, or another ascent's name), ascent.rho, the
             swept axes, params_total.
         curves: a row for each cell, seed and epoch, with column loss.
-        fits: a row for each cell and seed.
-        theirs: published curves with columns width, params, epoch, loss.
-        verdicts: on these curves.
+        fits: a row for each cell and seed, see `curves.fit`.
+        published: published curves with columns width, params, epoch, loss.
+        verdicts: verdicts on these curves.
     """
-    cells, frame = _cells(fits, keys, theirs), means(curves, keys)
-    if theirs is not None:
-        theirs = theirs.rename(columns={"width": "model.width", "params": "params_total"})
-        frame = pd.concat([frame, theirs.assign(who="published", rule="sam")], ignore_index=True)
+    cells, frame = _cells(fits, keys, published), means(curves, keys)
+    if published is not None:
+        published = published.rename(columns={"width": "model.width", "params": "params_total"})
+        frame = pd.concat([frame, published.assign(who="published", rule="sam")], ignore_index=True)
     return Study(
         table=table,
         title="training loss",
@@ -61,8 +61,8 @@ def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     Args:
         table: the runs.
         root: the results folder.
-        settings: of the figure: published; interpolates_from, the width from which nets can interpolate; None
-            counts nets with a final training accuracy of 99.9 %; linear_from, see `linear`.
+        settings: settings of the figure: published; linear_from, see `linear`; interpolates_from, the width from
+            which nets interpolate, or None for the nets with a final training accuracy of 99.9 %.
 
     Raises:
         SettingError: see `curves.load`, `curves.fit` and `curves.reference`.
@@ -70,44 +70,47 @@ def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     keys = ["rule", RHO, *swept(table), "params_total"]
     curves = load(table, root, keys)
     fits = fit(curves, keys, settings["interpolates_from"])
-    theirs = reference(settings["published"])
-    first, bound = table.records[0].settings, settings["linear_from"]
-    found = judge(fits, keys, means(curves, keys), theirs, first, bound, diverged(table))
-    return study(table, keys, curves, fits, theirs, found)
+    published = reference(settings["published"])
+    first_settings, linear_from = table.records[0].settings, settings["linear_from"]
+    verdicts = judge(fits, keys, means(curves, keys), published, first_settings, linear_from, diverged(table))
+    return study(table, keys, curves, fits, published, verdicts)
 
 
-def kept(report: Mapping[str, Any], frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Verdict]:
+def judge_report(report: Mapping[str, Any], frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Verdict]:
     """Judge a result that was kept without its runs, by the rates of single runs and the mean curves of cells.
 
     Args:
-        report, frame: its json and csv.
+        report, frame: the result's json and csv.
         settings: see `evaluate`.
+
+    Raises:
+        SettingError: see `curves.reference`.
     """
-    fits, ours = pd.DataFrame(report["fits"]), frame[frame["who"] == "ours"]
+    fits, our_curves = pd.DataFrame(report["fits"]), frame[frame["who"] == "ours"]
     keys = [str(key) for key in fits.columns[: fits.columns.get_loc(SEED)]]
     if "width" not in fits:
         fits["width"] = fits["model.width"]
-    first = report["provenance"]["settings_of_first_run"]
-    theirs = reference(settings["published"])
-    return judge(fits, keys, ours, theirs, first, settings["linear_from"], {})
+    first_settings = report["provenance"]["settings_of_first_run"]
+    published = reference(settings["published"])
+    return judge(fits, keys, our_curves, published, first_settings, settings["linear_from"], {})
 
 
-def _cells(fits: pd.DataFrame, keys: list[str], theirs: pd.DataFrame | None) -> pd.DataFrame:
+def _cells(fits: pd.DataFrame, keys: list[str], published: pd.DataFrame | None) -> pd.DataFrame:
     rows = []
     for values, runs in fits.groupby(keys, sort=False):
         row = dict(zip(keys, values, strict=True)) | {"n": len(runs), "loss_last": runs["loss_last"].mean()}
         row["interpolates"] = bool(runs["interpolates"].all())
         row |= {"rate": runs["rate"].mean(), "rate_se": runs["rate"].sem()}
         row["late"] = runs["late"].mean(skipna=False)
-        if theirs is not None:
-            curve = settled(theirs[(theirs["width"] == runs["width"].iloc[0]) & (row["rule"] == "sam")])
+        if published is not None:
+            curve = warmed_up(published[(published["width"] == runs["width"].iloc[0]) & (row["rule"] == "sam")])
             row["published_rate"] = rate(curve["epoch"], curve["loss"]) if len(curve) > 2 else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def tabled(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells as texts for a table. The columns before params_total identify a cell."""
+    """Return the table of cells as texts; the columns before params_total identify a cell."""
     keys = [str(key) for key in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
@@ -125,4 +128,4 @@ def tabled(cells: pd.DataFrame) -> pd.DataFrame:
         if "published_rate" in cells:
             row["published rate"] = format_value(cell["published_rate"], ".4f")
         rows.append(row)
-    return shown(rows)
+    return text_table(rows)

@@ -1,6 +1,6 @@
-"""Two questions about the training loss: does its rate grow with size, and is it linear where the theory says so?
+"""Tests two claims about the training loss: its rate grows with size, and is linear where the theory says so.
 
-Seeds are independent and no best rho is picked.
+Seeds are independent, since no best rho is chosen.
 """
 
 from collections import Counter
@@ -30,36 +30,36 @@ def diverged(table: Table) -> Counter[tuple[str, float]]:
 def judge(
     fits: pd.DataFrame,
     keys: list[str],
-    middle: pd.DataFrame,
-    theirs: pd.DataFrame | None,
+    mean_curves: pd.DataFrame,
+    published: pd.DataFrame | None,
     settings: Mapping[str, Any],
     linear_from: float,
     lost: Mapping[tuple[str, float], int],
 ) -> list[Verdict]:
-    """Return two verdicts for each rule of the step and rho; one where all runs diverged.
+    """Return two verdicts for each rule of the step and rho, or only one if all runs diverged.
 
     Args:
         fits, keys: see `study.study`.
-        middle: mean curves of the cells, see `curves.means`.
-        theirs: published curves, see `curves.reference`.
-        settings: of one of the runs.
+        mean_curves: mean curves of the cells, see `curves.means`.
+        published: published curves, see `curves.reference`.
+        settings: settings of one of the runs.
         linear_from: see `linear`.
         lost: number of diverged runs by rule and rho.
     """
-    found: list[Verdict] = []
-    curves = {cell: curve for cell, curve in middle.groupby(keys, sort=False)}
+    verdicts: list[Verdict] = []
+    curves = {cell: curve for cell, curve in mean_curves.groupby(keys, sort=False)}
     known = dict.fromkeys(zip(fits["rule"], fits[RHO], strict=True))
     for rule, rho in known:
-        mine = fits[(fits["rule"] == rule) & (fits[RHO] == rho)]
-        cells = [(runs.set_index(SEED), curves[cell]) for cell, runs in mine.groupby(keys, sort=False)]
+        arm_fits = fits[(fits["rule"] == rule) & (fits[RHO] == rho)]
+        cells = [(runs.set_index(SEED), curves[cell]) for cell, runs in arm_fits.groupby(keys, sort=False)]
         cells.sort(key=lambda cell: cell[0]["params_total"].iloc[0])
         parts = [runs for runs, _ in cells], [curve for _, curve in cells]
         arm = Arm(rule, rho, *parts, lost.get((rule, rho), 0))
-        found += [contrast(arm, theirs), linear(arm, settings, linear_from)]
-    for (rule, rho), gone in lost.items():
+        verdicts += [contrast(arm, published), linear(arm, settings, linear_from)]
+    for (rule, rho), count in lost.items():
         if (rule, rho) not in known:
-            reason = f"all {gone} run(s) diverged"
-            found.append(
-                Growth(answer="inconclusive", reason=reason, claim=CLAIM, **Arm(rule, rho, [], [], gone).known)
+            reason = f"all {count} run(s) diverged"
+            verdicts.append(
+                Growth(answer="inconclusive", reason=reason, claim=CLAIM, **Arm(rule, rho, [], [], count).known)
             )
-    return found
+    return verdicts

@@ -1,1 +1,1 @@
-"""Analyses of all studies of gaps together."""
+"""Analyses that combine all studies of gaps."""

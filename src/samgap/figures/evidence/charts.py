@@ -1,4 +1,4 @@
-"""The charts of what all studies say together, from the tables as they are kept."""
+"""The charts of the tables that combine all studies."""
 
 from dataclasses import replace
 
@@ -20,35 +20,35 @@ KINDS = {
 
 
 def slopes(frame: pd.DataFrame) -> list[Chart]:
-    """A forest plot for each unit of slopes; ours first, the published below, each with its mean."""
+    """Return a forest plot for each unit of slopes; ours above the published, each with its mean."""
     return [_forest(str(unit), rows) for unit, rows in frame.groupby("unit", sort=False)]
 
 
 def _forest(unit: str, frame: pd.DataFrame) -> Chart:
     kinds = frame["rule"].where(~frame["unbiased"], "unbiased")
     frame = frame.assign(kind=kinds)[kinds.isin(KINDS)]
-    theirs, mean = frame["kind"].eq("published"), frame["study"].eq(MEAN)
-    frame["name"] = frame["study"].where(~mean, theirs.map({False: "mean of ours", True: "mean of the published"}))
+    published, mean = frame["kind"].eq("published"), frame["study"].eq(MEAN)
+    frame["name"] = frame["study"].where(~mean, published.map({False: "mean of ours", True: "mean of the published"}))
     left_out = frame["left_out"]
     frame["name"] = (
         frame["name"]
         .where(left_out.eq("") | (not mean.any()), "(" + frame["name"] + ")")
         .str.replace("label_noise", "noise")
     )
-    ordered = frame.assign(theirs=theirs, mean=mean).sort_values(["theirs", "mean"], kind="stable")["name"]
+    ordered = frame.assign(theirs=published, mean=mean).sort_values(["theirs", "mean"], kind="stable")["name"]
     rows = {name: -row for row, name in enumerate(dict.fromkeys(ordered))}
     frame["row"] = frame["name"].map(rows) + frame["kind"].map({kind: aside for kind, (*_, aside) in KINDS.items()})
     lines = []
     for kind, (text, look, _) in KINDS.items():
-        mine = frame[(frame["kind"] == kind) & ~mean].rename(columns={"seeds": "n"})
-        if len(mine):
-            found = points(mine, "slope", "row", ends=ENDS, note=left_out[mine.index])
-            lines.append(Line(text, found, look, None, across=True, spread="95 % interval"))
+        rows_of_kind = frame[(frame["kind"] == kind) & ~mean].rename(columns={"seeds": "n"})
+        if len(rows_of_kind):
+            marks = points(rows_of_kind, "slope", "row", ends=ENDS, note=left_out[rows_of_kind.index])
+            lines.append(Line(text, marks, look, None, across=True, spread="95 % interval"))
     if (means := frame[mean]).size:
         note = "heterogeneity p = " + means["q_p"].map("{:.2g}".format)
-        found = points(means, "slope", "row", ends=ENDS, note=note)
+        marks = points(means, "slope", "row", ends=ENDS, note=note)
         text = "random-effects mean of those without brackets"
-        lines.append(Line(text, found, Look("#000000", "D"), None, across=True, spread="95 % interval"))
+        lines.append(Line(text, marks, Look("#000000", "D"), None, across=True, spread="95 % interval"))
     across = gap_axis(lines)
     per, title = "decade", "larger nets"
     if unit != DECADE:
@@ -62,19 +62,19 @@ def _forest(unit: str, frame: pd.DataFrame) -> Chart:
 
 
 def specifications(frame: pd.DataFrame) -> list[Chart]:
-    """The slopes of a study's specifications in order, and which choices each made."""
+    """Return charts of the slopes of a study's specifications in ascending order, and of the choices of each."""
     frame = frame.assign(place=range(1, len(frame) + 1))
     x = Axis("way of asking, in the order of slopes", "way of asking")
-    texts = {(one["choice"], one["value"]): said(one) for one in counts(frame)}
+    texts = {(count["choice"], count["value"]): said(count) for count in counts(frame)}
     rows = {pair: -row for row, pair in enumerate(texts)}
     notes = frame[[*CHOICES]].agg(", ".join, axis=1) + frame["p"].map(", p = {:.2g}".format)
     frame = frame.assign(note=notes, n=frame["seeds"])
     made = pd.concat([frame.assign(row=[rows[choice, value] for value in frame[choice]]) for choice in CHOICES])
     upper, lower = [], []
-    for yes, text, look in ((True, "p < .05 for a rise", style.SERIES[0]), (False, "no", style.SERIES[4])):
-        mine, dots = (each[each["says_yes"] == yes] for each in (frame, made))
-        slopes = points(mine, "place", "slope", ends=ENDS, note=mine["note"])
-        line = Line(text, slopes, look, None, 4, yes, bars=True, spread="95 % interval")
+    for says_yes, text, look in ((True, "p < .05 for a rise", style.SERIES[0]), (False, "no", style.SERIES[4])):
+        chosen, dots = (part[part["says_yes"] == says_yes] for part in (frame, made))
+        slopes = points(chosen, "place", "slope", ends=ENDS, note=chosen["note"])
+        line = Line(text, slopes, look, None, 4, says_yes, bars=True, spread="95 % interval")
         upper.append(line)
         lower.append(replace(line, points=points(dots, "place", "row", note=dots["note"]), bars=False, spread=""))
     axis = gap_axis(upper)
@@ -86,23 +86,23 @@ def specifications(frame: pd.DataFrame) -> list[Chart]:
 
 
 def gaps(frame: pd.DataFrame) -> list[Chart]:
-    """Gaps over parameters, and over parameters per training image."""
+    """Return charts of gaps over parameters, and over parameters per training image."""
     sizes = (
         ("params", "over parameters", Axis("parameters", "parameters", "log", "parameters")),
         ("per_image", "over parameters per training image",
          Axis("parameters per training image", "parameters an image", "log", "parameters")),
     )  # fmt: skip
     charts = []
-    for x, title, across in sizes:
+    for x, title, axis in sizes:
         lines: list[Line] = []
         groups = [*frame.dropna(subset=x).groupby(["published", "study"], sort=False)]
-        ours = style.looks(sum(not theirs for (theirs, _), _ in groups))
+        ours = style.looks(sum(not published for (published, _), _ in groups))
         looks = [*ours, *(Look(style.PUBLISHED, look.marker) for look in style.looks(len(groups) - len(ours)))]
-        for ((theirs, _), rows), look in zip(groups, looks, strict=True):
-            text = f"{'published ' * theirs}{rows['study'].iloc[0]}, {rows['data'].iloc[0]}"
-            found = points(rows.sort_values(x), x, "gap", ends=ENDS)
-            spread = "as drawn in the paper" if theirs else "95 % interval"
-            line = Line(text, found, look, DASHED if theirs else (), filled=not theirs, bars=True, spread=spread)
+        for ((published, _), rows), look in zip(groups, looks, strict=True):
+            text = f"{'published ' * published}{rows['study'].iloc[0]}, {rows['data'].iloc[0]}"
+            marks = points(rows.sort_values(x), x, "gap", ends=ENDS)
+            spread = "as drawn in the paper" if published else "95 % interval"
+            line = Line(text, marks, look, DASHED if published else (), filled=not published, bars=True, spread=spread)
             lines.append(line)
-        charts.append(Chart(title, across, gap_axis(lines), lines))
+        charts.append(Chart(title, axis, gap_axis(lines), lines))
     return charts

@@ -1,4 +1,4 @@
-"""The series of gaps of all results: those below a root, and those that came with samgap."""
+"""Reads the series of gaps of all results, those below a root and those that came with samgap."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from samgap.figures.table import cell_label
 from samgap.files import read_json
 from samgap.runs import identity
 
-LEAST_SEEDS, LEAST_CELLS = 2, 3  # of a trend
+LEAST_SEEDS, LEAST_CELLS = 2, 3  # for a trend test
 DECADE = "decade of parameters"
 OFF = (0, "null", "false", None)
 CONDITIONS = ("data.label_noise", "pruner.sparsity")
@@ -45,8 +45,8 @@ class Series(series.Series):
     @property
     def text(self) -> str:
         """Figure, scale and name of the series."""
-        named: str = label(self.axes)
-        return ", ".join(filter(None, (self.study, named.removesuffix(": "))))
+        name: str = label(self.axes)
+        return ", ".join(filter(None, (self.study, name.removesuffix(": "))))
 
     @property
     def unit(self) -> str:
@@ -56,7 +56,7 @@ class Series(series.Series):
     @property
     def rules(self) -> list[str]:
         """The protocols of its gaps."""
-        return [*dict.fromkeys(self.found.by_seed["protocol"])]
+        return [*dict.fromkeys(self.gaps.by_seed["protocol"])]
 
     @property
     def images(self) -> float:
@@ -66,26 +66,26 @@ class Series(series.Series):
 
     @cached_property
     def conditions(self) -> str:
-        """The settings in which it differs from clean data and dense nets, or ""."""
-        unswept = {key: self.settings.get(key) for key in CONDITIONS if key not in self.found.axes}
-        return cell_label({axis: value for axis, value in (unswept | self.axes).items() if value not in OFF})
+        """Its noise and sparsity as text; "" for dense nets on clean data."""
+        fixed = {key: self.settings.get(key) for key in CONDITIONS if key not in self.gaps.axes}
+        return cell_label({axis: value for axis, value in (fixed | self.axes).items() if value not in OFF})
 
-    def nothing(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
-        """Gaps (studies, seeds, cells) of simulated studies without effect and with the noise of `gaps`."""
-        found = null.gaps(*gaps.shape, self.found.choices(rule), part, self.found.sgd_runs, own=rule == "paper")
-        return found * spreads(gaps).astype(np.float32)
+    def null_gaps(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
+        """Simulate gaps (studies, seeds, cells) without effect and with the noise of `gaps` (seeds, cells)."""
+        unit_gaps = null.gaps(*gaps.shape, self.gaps.choices(rule), part, self.gaps.sgd_runs, joint=rule == "paper")
+        return unit_gaps * spreads(gaps).astype(np.float32)
 
     @cached_property
     def signature(self) -> set[tuple[float, ...]]:
-        """Its gaps with their cell, seed and rho, which identify runs that are part of another series too."""
-        cells = self.cells[[*self.found.axes, "params_total", "params_live"]]
-        rows = self.found.by_seed.merge(cells, on=self.found.axes) if self.found.axes else self.found.by_seed
+        """Its gaps with cell, seed and rho. Two series with equal elements share runs."""
+        cells = self.cells[[*self.gaps.axes, "params_total", "params_live"]]
+        rows = self.gaps.by_seed.merge(cells, on=self.gaps.axes) if self.gaps.axes else self.gaps.by_seed
         columns = [column for column in ("params_total", "params_live", "seed", "rho", "gap") if column in rows]
         return {tuple(row) for row in rows[columns].astype(float).round(6).to_numpy().tolist()}
 
 
 def read(folders: Iterable[Path]) -> list[Series]:
-    """All series of the results in some folders, except smoke scale, in the order of the paper's figures.
+    """Return all series of the results in some folders, except smoke scale, in the order of the paper's figures.
 
     Args:
         folders: with results <name>/<scale>/<name>.json; those of a later folder replace those of an earlier one.
@@ -100,11 +100,11 @@ def read(folders: Iterable[Path]) -> list[Series]:
         if path.stem == path.parent.parent.name and path.parent.name != "smoke"
     }
     ordered = sorted(paths.items(), key=lambda item: (order(item[0].parent.name), item[0].name))
-    return [one for _, path in ordered for one in of_result(path)]
+    return [result for _, path in ordered for result in of_result(path)]
 
 
 def order(name: str) -> tuple[int, str]:
-    """Return the sort key of a figure."""
+    """Return the sort key of a figure: its number in the paper, then its name."""
     number = re.fullmatch(r"fig(\d+)", name)
     return (int(number[1]) if number else 99, name)
 
@@ -114,23 +114,23 @@ def of_result(path: Path) -> Iterator[Series]:
     report = read_json(path, "draw it again")
     if not report.get("gaps_by_seed"):
         return
-    drawn = kind.made(report["draw"])
-    if not isinstance(drawn, Gap) or isinstance(drawn, (BestRho, Choices)):
+    figure = kind.from_settings(report["draw"])
+    if not isinstance(figure, Gap) or isinstance(figure, (BestRho, Choices)):
         return
     settings = identity.flat(report["provenance"]["settings_of_first_run"])
-    for one in study.kept(report, drawn.settings).series():
-        yield Series(folder=path.parent, settings=settings, **vars(one))
+    for result in study.from_report(report, figure.settings).series():
+        yield Series(folder=path.parent, settings=settings, **vars(result))
 
 
-def same_runs(several: list[Series]) -> dict[Series, Series]:
-    """Map each series that shares half of its gaps or more with a larger or earlier one to that one."""
-    known: list[Series] = []
-    shared: dict[Series, Series] = {}
-    for one in sorted(several, key=lambda one: -len(one.signature)):
-        for other in known:
-            if other.unit == one.unit and 2 * len(one.signature & other.signature) >= len(one.signature):
-                shared[one] = other
+def same_runs(all_series: list[Series]) -> dict[Series, Series]:
+    """Map each series that shares at least half of its gaps with a larger or earlier series to that series."""
+    distinct: list[Series] = []
+    repeated: dict[Series, Series] = {}
+    for smaller in sorted(all_series, key=lambda smaller: -len(smaller.signature)):
+        for larger in distinct:
+            if larger.unit == smaller.unit and 2 * len(smaller.signature & larger.signature) >= len(smaller.signature):
+                repeated[smaller] = larger
                 break
         else:
-            known.append(one)
-    return shared
+            distinct.append(smaller)
+    return repeated

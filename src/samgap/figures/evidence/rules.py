@@ -1,4 +1,4 @@
-"""How often each protocol finds a trend in simulated studies like the real ones, with and without a true trend."""
+"""Error rates and power: how often each protocol finds a trend in simulated studies with our noise."""
 
 import functools
 import math
@@ -12,58 +12,60 @@ from samgap.figures.evidence.results import LEAST_CELLS, LEAST_SEEDS, Series, sa
 from samgap.figures.gap.slopes import published_slope, spreads
 from samgap.figures.significance import LEVEL, detectable, pages_l
 
-STUDIES = 2_000  # each of them is compared with as many without effect
+STUDIES = 2_000  # each has critical values from another 2,000 studies without effect
 
 
-def table(several: list[Series]) -> pd.DataFrame:
-    """A row for each protocol of each series with its own runs.
+def table(all_series: list[Series]) -> pd.DataFrame:
+    """Return a row for each protocol of each series, without series that repeat the runs of another.
 
-    Columns: study, rule, unbiased, sizes, seeds; rise and fall, the shares of studies without effect in which the trend
-    test finds one, which should be 5 %; published, the slope over the sizes in common, and power, the share that finds
-    it; found, the slope that 80 % find.
+    Columns: study, rule, unbiased, sizes, seeds; rise and fall, the rates of false positives in studies without effect,
+    which should be 5 %; published, the slope over the sizes in common; power, the share that finds it; found, the slope
+    that 80 % find.
     """
-    shared = same_runs(several)
-    return pd.DataFrame([row for one in several if one not in shared for row in _of(one)])
+    repeated = same_runs(all_series)
+    return pd.DataFrame([row for series in all_series if series not in repeated for row in _of(series)])
 
 
-def _of(one: Series) -> Iterator[dict[str, Any]]:
-    for rule in one.rules:
-        values, places, cells = one.by_seed(rule)
+def _of(series: Series) -> Iterator[dict[str, Any]]:
+    for rule in series.rules:
+        values, positions, cells = series.by_seed(rule)
         gaps = values.to_numpy()
         if len(gaps) < LEAST_SEEDS or len(cells) < LEAST_CELLS:
             continue
-        theirs = published_slope(one, cells, spreads(gaps)).slope
-        studies = Studies(one.nothing(rule, gaps, 1)[:STUDIES], one.nothing(rule, gaps)[:STUDIES] / spreads(gaps))
+        published = published_slope(series, cells, spreads(gaps)).slope
+        noise, unit = series.null_gaps(rule, gaps, 1), series.null_gaps(rule, gaps) / spreads(gaps)
+        studies = Studies(noise[:STUDIES], unit[:STUDIES])
         yield {
-            "study": one.text, "rule": rule, "unbiased": rule == one.found.unbiased, "sizes": len(cells),
-            "seeds": len(gaps), "rise": studies.rise(places, 0), "fall": studies.fall(), "published": theirs,
-            "power": studies.rise(places, theirs) if theirs > 0 else math.nan, "found": studies.found(places),
+            "study": series.text, "rule": rule, "unbiased": rule == series.gaps.unbiased, "sizes": len(cells),
+            "seeds": len(gaps), "rise": studies.rise(positions, 0), "fall": studies.fall(), "published": published,
+            "power": studies.rise(positions, published) if published > 0 else math.nan,
+            "found": studies.detectable_slope(positions),
         }  # fmt: skip
 
 
 class Studies:
-    """Studies without effect. Each has the critical values of its own trend test, which estimates the noise.
+    """Simulated studies without effect. Each has its own critical values, from the noise that its gaps show.
 
     Args:
         noise: gaps (studies, seeds, cells).
-        unit: the same of other studies, with a standard deviation of 1 in each cell.
+        unit: gaps of other studies, of the same shape, with a standard deviation of 1 in each cell.
     """
 
     def __init__(self, noise: np.ndarray, unit: np.ndarray) -> None:
         self.noise = noise
-        beyond = math.ceil(LEVEL * (len(unit) + 1)) - 1  # with so many as large, p is the level
-        limits = [np.sort(pages_l(unit * spreads(one).astype(np.float32)))[[-beyond, beyond - 1]] for one in noise]
+        count = math.ceil(LEVEL * (len(unit) + 1)) - 1  # p = count / (1 + studies) is just below the level
+        limits = [np.sort(pages_l(unit * spreads(gaps).astype(np.float32)))[[-count, count - 1]] for gaps in noise]
         self.high, self.low = np.array(limits).T
 
-    def rise(self, places: np.ndarray, slope: float) -> float:
-        """The share of studies that find a rise if the true slope is `slope`."""
-        rising = (np.float32(slope) * (places - places.mean())).astype(np.float32)
+    def rise(self, positions: np.ndarray, slope: float) -> float:
+        """Return the share of studies that find a rise if the true slope is `slope`."""
+        rising = (np.float32(slope) * (positions - positions.mean())).astype(np.float32)
         return float((pages_l(self.noise + rising) > self.high).mean())
 
     def fall(self) -> float:
-        """The share of studies that find a fall."""
+        """Return the share of studies that find a fall."""
         return float((pages_l(self.noise) < self.low).mean())
 
-    def found(self, places: np.ndarray) -> float:
-        """The slope that 80 % find; nan if there is none."""
-        return detectable(functools.partial(self.rise, places), 1e-3, 1e6)
+    def detectable_slope(self, positions: np.ndarray) -> float:
+        """Return the slope that 80 % of studies find; nan if there is none."""
+        return detectable(functools.partial(self.rise, positions), 1e-3, 1e6)

@@ -1,4 +1,4 @@
-"""All gaps of dense nets on clean data over their parameters, and over parameters per training image."""
+"""The table of all gaps of dense nets on clean data, with parameters and parameters per training image."""
 
 import math
 from collections.abc import Iterator
@@ -10,25 +10,25 @@ from samgap.figures import published
 from samgap.figures.evidence.results import Series, same_runs
 
 
-def table(several: list[Series]) -> pd.DataFrame:
-    """A row for each size of each series, ours by the protocol of the verdict, and of the published figures.
+def table(all_series: list[Series]) -> pd.DataFrame:
+    """Return a row for each size of each of our series, by the protocol of the verdict, and of each published figure.
 
     Columns: study, data, published, params, images (of training), per_image, gap, low, high, n.
     """
-    rows = pd.DataFrame([*_ours(several), *_published()])
+    rows = pd.DataFrame([*_ours(all_series), *_published()])
     return rows.assign(per_image=rows["params"] / rows["images"])
 
 
-def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
-    shared = same_runs(several)
-    for one in several:
-        if one in shared or one.conditions or one.x != "params_total":
+def _ours(all_series: list[Series]) -> Iterator[dict[str, Any]]:
+    repeated = same_runs(all_series)
+    for series in all_series:
+        if series in repeated or series.conditions or series.x != "params_total":
             continue
-        rule, ends = one.found.unbiased, ("gap", "low", "high")
-        for _, cell in one.cells.dropna(subset=f"{rule}_gap").iterrows() if f"{rule}_gap" in one.cells else ():
+        rule, ends = series.gaps.unbiased, ("gap", "low", "high")
+        for _, cell in series.cells.dropna(subset=f"{rule}_gap").iterrows() if f"{rule}_gap" in series.cells else ():
             yield {
-                "study": one.text, "data": one.settings["data.name"], "published": False,
-                "params": cell["params_total"], "images": one.images, "n": cell["n"],
+                "study": series.text, "data": series.settings["data.name"], "published": False,
+                "params": cell["params_total"], "images": series.images, "n": cell["n"],
             } | {end: cell[f"{rule}_{end}"] for end in ends}  # fmt: skip
 
 

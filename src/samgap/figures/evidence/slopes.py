@@ -1,11 +1,12 @@
-"""The slope of every study and of every published table, and their mean.
+"""The slopes of all studies and published tables, and their means.
 
 The mean is that of a random-effects model: DerSimonian and Laird (1986) for the variance between studies, Hartung and
-Knapp (2001) for the interval, which is never shorter than with a factor of 1 (Roever, Knapp and Friede 2015).
+Knapp (2001) for the interval, whose variance factor is at least 1 (Roever, Knapp and Friede 2015).
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,49 +24,56 @@ MEAN = "mean"
 NORMAL = float(special.ndtri(0.975))
 
 
-def pooled(effects: np.ndarray, errors: np.ndarray) -> dict[str, float]:
-    """The mean of effects (studies,) with their standard errors, for two studies or more, as columns of `table`.
+@dataclass(frozen=True)
+class Pooled:
+    """A random-effects mean."""
 
-    tau is the standard deviation between studies, q Cochran's Q, and q_p the chance of such a Q or a larger one if all
-    studies have the same effect.
-    """
-    free, weights = len(effects) - 1, errors**-2.0
+    mean: float
+    low: float  # 95 %
+    high: float
+    tau: float  # standard deviation between studies
+    q: float  # Cochran's Q
+    p: float  # of this Q or a larger one, if all studies have the same effect
+
+
+def pooled(effects: np.ndarray, errors: np.ndarray) -> Pooled:
+    """Return the mean of effects (studies,) with standard errors (studies,), for two studies or more."""
+    degrees, weights = len(effects) - 1, errors**-2.0
     q = float((weights * (effects - np.average(effects, weights=weights)) ** 2).sum())
-    tau2 = max(0.0, (q - free) / (weights.sum() - (weights**2).sum() / weights.sum()))
+    tau2 = max(0.0, (q - degrees) / (weights.sum() - (weights**2).sum() / weights.sum()))
     weights = 1 / (errors**2 + tau2)
     mean = float(np.average(effects, weights=weights))
-    factor = max(1.0, float((weights * (effects - mean) ** 2).sum()) / free)
-    half_width = float(special.stdtrit(free, 0.975)) * math.sqrt(factor / weights.sum())
-    ends = {"low": mean - half_width, "high": mean + half_width}
-    return {"slope": mean} | ends | {"tau": math.sqrt(tau2), "q": q, "q_p": float(special.chdtrc(free, q))}
+    factor = max(1.0, float((weights * (effects - mean) ** 2).sum()) / degrees)
+    half_width = float(special.stdtrit(degrees, 0.975)) * math.sqrt(factor / weights.sum())
+    return Pooled(mean, mean - half_width, mean + half_width, math.sqrt(tau2), q, float(special.chdtrc(degrees, q)))
 
 
-def table(several: list[Series]) -> pd.DataFrame:
-    """A row for each series and protocol, each published series, and each mean.
+def table(all_series: list[Series]) -> pd.DataFrame:
+    """Return a row for each series and protocol, each published series, and each mean.
 
-    Columns: study, data, unit, rule (the protocol), unbiased (whether it is that of the verdict), sizes, seeds, slope,
-    low, high (95 %), left_out (why it is in no mean), in_mean; means also have tau, q and q_p.
+    Columns: study, data, unit, rule (the protocol), unbiased (whether it is the verdict's), sizes, seeds, slope, low,
+    high (95 %), left_out (why it is in no mean), in_mean; means also have tau, q and q_p.
     """
-    rows = [*_ours(several), *_published()]
+    rows = [*_ours(all_series), *_published()]
     frame = pd.DataFrame(rows)
     return pd.concat([frame, pd.DataFrame(_means(frame))], ignore_index=True)
 
 
-def _ours(several: list[Series]) -> Iterator[dict[str, Any]]:
-    shared = same_runs(several)
-    for one in several:
-        for rule in one.rules:
-            values, places, cells = one.by_seed(rule)
+def _ours(all_series: list[Series]) -> Iterator[dict[str, Any]]:
+    repeated = same_runs(all_series)
+    for series in all_series:
+        for rule in series.rules:
+            values, positions, cells = series.by_seed(rule)
             gaps = values.to_numpy()
             if len(gaps) < LEAST_SEEDS or len(cells) < 2:
                 continue
-            line = Slope.of(slopes(places, gaps), slopes(places, one.nothing(rule, gaps)))
-            why = f"the runs of {shared[one].text}" if one in shared else one.conditions
-            why = why or ("two sizes" if len(cells) < LEAST_CELLS else "")
+            fit = Slope.of(slopes(positions, gaps), slopes(positions, series.null_gaps(rule, gaps)))
+            reason = f"the runs of {repeated[series].text}" if series in repeated else series.conditions
+            reason = reason or ("two sizes" if len(cells) < LEAST_CELLS else "")
             yield {
-                "study": one.text, "data": one.settings["data.name"], "unit": one.unit, "rule": rule,
-                "unbiased": rule == one.found.unbiased, "sizes": len(cells), "seeds": len(gaps), "slope": line.slope,
-                "low": line.low, "high": line.high, "left_out": why, "in_mean": not why and one.unit == DECADE,
+                "study": series.text, "data": series.settings["data.name"], "unit": series.unit, "rule": rule,
+                "unbiased": rule == series.gaps.unbiased, "sizes": len(cells), "seeds": len(gaps), "slope": fit.slope,
+                "low": fit.low, "high": fit.high, "left_out": reason, "in_mean": not reason and series.unit == DECADE,
             }  # fmt: skip
 
 
@@ -76,29 +84,32 @@ def _published() -> Iterator[dict[str, Any]]:
             continue
         x = "pruner.sparsity" if "pruner.sparsity" in rows else "params"
         axes = [axis for axis in map(str, rows) if "." in axis and axis != x]
-        for values, mine in rows.groupby(axes) if axes else [((), rows)]:
-            across = coefficients(position(x, mine[x]), np.ones(len(mine)))
-            slope = float(across @ mine["gap"])
-            half_width = NORMAL * float(np.linalg.norm(across * mine.get("gap_band", math.nan)))
-            noisy = {axis: v for axis, v in zip(axes, values, strict=True) if axis in CONDITIONS and v not in OFF}
+        for values, group in rows.groupby(axes) if axes else [((), rows)]:
+            weights = coefficients(position(x, group[x]), np.ones(len(group)))
+            slope = float(weights @ group["gap"])
+            half_width = NORMAL * float(np.linalg.norm(weights * group.get("gap_band", math.nan)))
+            conditions = {axis: v for axis, v in zip(axes, values, strict=True) if axis in CONDITIONS and v not in OFF}
             unit = DECADE if x == "params" else x
-            why = cell_label(noisy) or ("" if math.isfinite(half_width) else "no error published")
-            text = ", ".join([f"published {name}", *(f"{value:g}" for value in noisy.values())])
+            reason = cell_label(conditions) or ("" if math.isfinite(half_width) else "no error published")
+            text = ", ".join([f"published {name}", *(f"{value:g}" for value in conditions.values())])
             yield {
                 "study": text, "data": published.data(name), "unit": unit, "rule": "published", "unbiased": False,
-                "sizes": len(mine), "slope": slope, "low": slope - half_width, "high": slope + half_width,
-                "left_out": why, "in_mean": not why and unit == DECADE,
+                "sizes": len(group), "slope": slope, "low": slope - half_width, "high": slope + half_width,
+                "left_out": reason, "in_mean": not reason and unit == DECADE,
             }  # fmt: skip
 
 
 def _means(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Yield the mean slope for the protocol of the verdict, for each protocol, and for the published tables."""
-    counted = frame[frame["in_mean"]]
-    groups = [("unbiased", counted[counted["unbiased"]]), *counted.groupby("rule", sort=False)]
+    in_mean = frame[frame["in_mean"]]
+    groups = [("unbiased", in_mean[in_mean["unbiased"]]), *in_mean.groupby("rule", sort=False)]
     for rule, rows in groups:
         if len(rows) > 1:
-            # Unlike a standard error, an interval shows how uncertain the noise of few seeds is.
+            # Standard errors come from intervals, which account for the uncertain noise of few seeds.
+            mean = pooled(rows["slope"].to_numpy(), ((rows["high"] - rows["low"]) / 2 / NORMAL).to_numpy())
             yield {
                 "study": MEAN, "data": ", ".join(dict.fromkeys(rows["data"])), "unit": rows["unit"].iloc[0],
-                "rule": rule, "unbiased": rule == "unbiased", "sizes": len(rows), "left_out": "", "in_mean": False,
-            } | pooled(rows["slope"].to_numpy(), ((rows["high"] - rows["low"]) / 2 / NORMAL).to_numpy())  # fmt: skip
+                "rule": rule, "unbiased": rule == "unbiased", "sizes": len(rows), "slope": mean.mean,
+                "low": mean.low, "high": mean.high, "left_out": "", "in_mean": False, "tau": mean.tau, "q": mean.q,
+                "q_p": mean.p,
+            }  # fmt: skip

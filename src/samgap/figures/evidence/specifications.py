@@ -1,4 +1,4 @@
-"""All reasonable analyses of a study, called specifications: which of them find that the gap grows?"""
+"""Specification curve: which of all reasonable analyses of a study (specifications) find that the gap grows?"""
 
 import functools
 import tempfile
@@ -20,7 +20,7 @@ from samgap.figures.significance import LEVEL, pages_l
 from samgap.figures.table import collect
 
 CHOICES = ("rule", "sizes", "statistic", "epoch")
-WORDS = {  # for rules of choosing rho, and for sizes
+WORDS = {  # texts for rules of choosing rho, and for sets of sizes
     "paper": "best ρ on the test set",
     "holdout": "ρ by held-out images",
     "loso": "ρ by the other seeds",
@@ -28,20 +28,20 @@ WORDS = {  # for rules of choosing rho, and for sizes
     "fixed": "one ρ for all sizes",
     "sizes that interpolate": "sizes that fit all data",
 }
-OfGaps = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of places (cells,) and gaps (..., seeds, cells)
+OfGaps = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of positions (cells,) and gaps (..., seeds, cells)
 
 
-def table(one: Series) -> pd.DataFrame:
-    """A row for each specification, in the order of their slopes.
+def table(series: Series) -> pd.DataFrame:
+    """Return a row for each specification of a series, in the order of their slopes.
 
     Columns: study, those of `CHOICES`, cells, seeds, slope, low, high (95 %), p (one-sided, of a rise) and says_yes.
-    Sets of sizes that repeat another are left out, and so is the best epoch if a result was kept without its runs.
+    Repeated sets of sizes are left out, and so is the best epoch if a result was kept without its runs.
     """
     rows = [
-        {"study": one.text, "rule": rule, "sizes": sizes, "statistic": statistic, "epoch": epoch} | found
-        for epoch, series in _epochs(one)
-        for rule in series.rules
-        for sizes, statistic, found in _of_rule(series, rule)
+        {"study": series.text, "rule": rule, "sizes": sizes, "statistic": statistic, "epoch": epoch} | results
+        for epoch, variant in _epochs(series)
+        for rule in variant.rules
+        for sizes, statistic, results in _of_rule(variant, rule)
     ]
     columns = ["study", *CHOICES, "cells", "seeds", "slope", "low", "high", "p"]
     frame = pd.DataFrame(rows, columns=columns).sort_values(["slope", "p"], ascending=[True, False])
@@ -49,72 +49,80 @@ def table(one: Series) -> pd.DataFrame:
 
 
 def counts(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The number of specifications that find a rise, for each value of each choice; the largest share first."""
+    """Count the specifications that find a rise, for each value of each choice; the largest share comes first."""
     return [
         {"choice": choice, "value": value, "yes": int(rows["says_yes"].sum()), "of": len(rows)}
         for choice in CHOICES
-        for value, rows in sorted(frame.groupby(choice), key=lambda one: -one[1]["says_yes"].mean())
+        for value, rows in sorted(frame.groupby(choice), key=lambda item: -item[1]["says_yes"].mean())
     ]
 
 
 def said(count: Mapping[str, Any]) -> str:
-    """Return one of `counts` as text."""
+    """Return a row of `counts` as text."""
     return f"{WORDS.get(count['value'], count['value'])}: {count['yes']} of {count['of']}"
 
 
-def _epochs(one: Series) -> Iterator[tuple[str, Series]]:
-    yield "last epoch", one
-    if (one.folder / archive.FOLDER).exists():
-        with tempfile.TemporaryDirectory() as place:
-            root = Path(place)
-            runs = collect(archive.restore(one.folder, root)[0], root)
+def _epochs(series: Series) -> Iterator[tuple[str, Series]]:
+    yield "last epoch", series
+    if (series.folder / archive.FOLDER).exists():
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            runs = collect(archive.restore(series.folder, root)[0], root)
         best = replace(runs, runs=runs.runs.assign(scored_acc_final=runs.runs["test_acc_best"]))
-        found = gaps(best, one.found.fixed_rho)
-        mine = [(found.cells[axis] == value) for axis, value in one.axes.items()]
-        yield "best epoch", replace(one, found=found, cells=found.cells[np.all(mine, axis=0)] if mine else found.cells)
+        best_gaps = gaps(best, series.gaps.fixed_rho)
+        matches = [(best_gaps.cells[axis] == value) for axis, value in series.axes.items()]
+        cells = best_gaps.cells[np.all(matches, axis=0)] if matches else best_gaps.cells
+        yield "best epoch", replace(series, gaps=best_gaps, cells=cells)
 
 
-def _of_rule(one: Series, rule: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield (sizes, statistic, results) of a protocol."""
-    by_seed, places, cells = one.by_seed(rule)
+def _of_rule(series: Series, rule: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (sizes, statistic, results) for each specification with a protocol."""
+    by_seed, positions, cells = series.by_seed(rule)
     values = by_seed.to_numpy()
     if len(values) < LEAST_SEEDS:
         return
     seen = set()
-    for sizes, kept in _sizes(one, cells).items():
-        if kept in seen or len(kept) < LEAST_CELLS:
+    for sizes, indices in _sizes(series, cells).items():
+        if indices in seen or len(indices) < LEAST_CELLS:
             continue
-        seen.add(kept)
-        mine, where = values[:, kept], places[[*kept]]
-        nothing = one.nothing(rule, mine)
-        for statistic, (of, slopes_of) in STATISTICS.items():
-            line = Slope.of(slopes_of(where, mine), slopes_of(where, nothing))
-            tail = null.tails(float(of(where, mine)), functools.partial(_without, of, one, rule, where, mine))
-            found = {"slope": line.slope, "low": line.low, "high": line.high, "p": tail.up}
-            yield sizes, statistic, {"cells": len(kept), "seeds": len(mine)} | found
+        seen.add(indices)
+        gaps_, positions_ = values[:, indices], positions[[*indices]]
+        null_gaps = series.null_gaps(rule, gaps_)
+        for statistic, (statistic_of, slopes_of) in STATISTICS.items():
+            fit = Slope.of(slopes_of(positions_, gaps_), slopes_of(positions_, null_gaps))
+            simulate = functools.partial(_simulated, statistic_of, series, rule, positions_, gaps_)
+            p_values = null.p_values(float(statistic_of(positions_, gaps_)), simulate)
+            results = {"slope": fit.slope, "low": fit.low, "high": fit.high, "p": p_values.up}
+            yield sizes, statistic, {"cells": len(indices), "seeds": len(gaps_)} | results
 
 
-def _without(of: OfGaps, one: Series, rule: str, places: np.ndarray, gaps: np.ndarray, part: int) -> np.ndarray:
-    return of(places, one.nothing(rule, gaps, part))
+def _simulated(of: OfGaps, series: Series, rule: str, x: np.ndarray, gaps: np.ndarray, part: int) -> np.ndarray:
+    return of(x, series.null_gaps(rule, gaps, part))
 
 
-def _plain(places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    return gaps @ coefficients(places, np.ones(len(places)))
+def _plain(positions: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    return np.asarray(gaps @ coefficients(positions, np.ones(len(positions))))
 
 
-# Test statistic, compared with studies without effect, and the slope that is reported with it.
+def _t(slopes: np.ndarray) -> np.ndarray:
+    """Return the t statistic (...) of slopes (..., seeds); 0 if all seeds are equal."""
+    error = slopes.std(axis=-1, ddof=1) / np.sqrt(slopes.shape[-1])
+    return np.asarray(slopes.mean(axis=-1) / np.where(error > 0, error, np.inf))
+
+
+# Name -> test statistic, which is compared with studies without effect, and the slope that is reported with it.
 STATISTICS: dict[str, tuple[OfGaps, OfGaps]] = {
     "trend test": (lambda _, gaps: pages_l(gaps), slopes),
-    "weighted slope": (lambda places, gaps: null.standardized(slopes(places, gaps)), slopes),
-    "plain slope": (lambda places, gaps: null.standardized(_plain(places, gaps)), _plain),
+    "weighted slope": (lambda positions, gaps: _t(slopes(positions, gaps)), slopes),
+    "plain slope": (lambda positions, gaps: _t(_plain(positions, gaps)), _plain),
 }
 
 
-def _sizes(one: Series, cells: pd.DataFrame) -> dict[str, tuple[int, ...]]:
-    theirs = published_slope(one, cells, np.ones(len(cells)))
+def _sizes(series: Series, cells: pd.DataFrame) -> dict[str, tuple[int, ...]]:
+    published = published_slope(series, cells, np.ones(len(cells)))
     return {
         "all sizes": (*range(len(cells)),),
         "without the smallest": (*range(1, len(cells)),),
         "sizes that interpolate": (*np.flatnonzero(cells["interpolates"].to_numpy(dtype=bool)).tolist(),),
-        "sizes as published": theirs.shared,
+        "sizes as published": published.shared,
     }

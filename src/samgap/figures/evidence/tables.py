@@ -1,4 +1,4 @@
-"""Makes, writes and reads the tables of all studies together."""
+"""Makes, writes and reads the tables that combine all studies."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from samgap.figures.table import format_value
 from samgap.files import replace, replace_text
 
 MADE = "evidence.json"
-CURVE = "fig7"  # the figure with a table of specifications
+CURVE = "fig7"  # the figure for which specifications are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +29,16 @@ class Tables:
     rules: pd.DataFrame
     gaps: pd.DataFrame
 
-    def shown(self) -> dict[str, pd.DataFrame]:
-        """Return the tables that have no chart, by title, as texts."""
+    def text_tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables that are printed, since no chart shows them, by title, as texts."""
         means = self.slopes[self.slopes["study"] == slopes.MEAN]
-        found = {
+        pooled = {
             "rule": means["rule"], "studies": _texts(means["sizes"], ".0f"), "slope": _texts(means["slope"], "+.2f"),
             "from": _texts(means["low"], "+.2f"), "to": _texts(means["high"], "+.2f"),
             "s.d. between studies": _texts(means["tau"], ".2f"), "p of no difference": _texts(means["q_p"], ".2g"),
         }  # fmt: skip
         power = self.rules
-        could = {
+        rates = {
             "study": power["study"], "rule": power["rule"] + power["unbiased"].map({True: " (verdict)", False: ""}),
             "sizes": _texts(power["sizes"], ".0f"), "seeds": _texts(power["seeds"], ".0f"),
             "rise, no effect %": _texts(100 * power["rise"], ".1f"),
@@ -47,12 +47,12 @@ class Tables:
             "80 % find": _texts(power["found"], ".2f"),
         }  # fmt: skip
         return {
-            "Means of slopes, percentage points per decade of parameters, with 95 % intervals": pd.DataFrame(found),
+            "Means of slopes, percentage points per decade of parameters, with 95 % intervals": pd.DataFrame(pooled),
             f"Of {rules.STUDIES:,} simulated studies like each: what the trend test says, by rule of choosing rho":
-                pd.DataFrame(could),
+                pd.DataFrame(rates),
         }  # fmt: skip
 
-    def said(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """Return a sentence for each study with the counts of its specifications."""
         return [
             f"{study}: {rows['says_yes'].sum()} of {len(rows)} ways of asking say that the gap grows "
@@ -61,7 +61,7 @@ class Tables:
         ]
 
     def charts(self) -> dict[str, list[Chart]]:
-        """Return the charts of each picture by its file name."""
+        """Return the charts of each picture, by file name without ending."""
         by_study = {
             f"specifications-{str(study).partition('/')[2].replace(', ', '-')}": charts.specifications(rows)
             for study, rows in self.specifications.groupby("study", sort=False)
@@ -73,12 +73,12 @@ def _texts(numbers: pd.Series, spec: str) -> list[str]:
     return [format_value(number, spec) for number in numbers]
 
 
-def make(several: list[Series]) -> Tables:
+def make(all_series: list[Series]) -> Tables:
     """Make the tables of some series."""
-    shared = same_runs(several)
-    curves = [specifications.table(one) for one in several if one.name == CURVE and one not in shared]
-    found = slopes.table(several), pd.concat(curves), rules.table(several), sizes.table(several)
-    return Tables(*(table.reset_index(drop=True).round(6) for table in found))
+    repeated = same_runs(all_series)
+    curves = [specifications.table(series) for series in all_series if series.name == CURVE and series not in repeated]
+    frames = slopes.table(all_series), pd.concat(curves), rules.table(all_series), sizes.table(all_series)
+    return Tables(*(table.reset_index(drop=True).round(6) for table in frames))
 
 
 def write(tables: Tables, folder: Path, studies: Sequence[str]) -> None:
@@ -94,12 +94,12 @@ def read(folder: Path) -> Tables:
     """Read the tables that `write` wrote.
 
     Raises:
-        SettingError: one is damaged.
+        SettingError: a table is missing or damaged.
     """
     try:
-        found = {field.name: pd.read_csv(folder / f"{field.name}.csv") for field in fields(Tables)}
-        found["slopes"] = found["slopes"].fillna({"left_out": ""})
-        return Tables(**found)
+        frames = {field.name: pd.read_csv(folder / f"{field.name}.csv") for field in fields(Tables)}
+        frames["slopes"] = frames["slopes"].fillna({"left_out": ""})
+        return Tables(**frames)
     except (OSError, ValueError, KeyError) as error:
-        said = str(error).splitlines()[0]
-        raise SettingError(f"{folder} is damaged ({said}): move it away, or make it again.") from error
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"{folder} is damaged ({reason}): move it away, or make it again.") from error

@@ -1,56 +1,56 @@
-"""Our cells beside the published numbers, and the table of both."""
+"""Joins our cells and the published numbers of the same nets, and formats the table of both."""
 
 import pandas as pd
 
 from samgap.figures.gap.series import Question, published_for
-from samgap.figures.table import axis_label, format_value, groups, shown
+from samgap.figures.table import axis_label, format_value, groups, text_table
 from samgap.style import compact
 
 
 def side_by_side(question: Question) -> pd.DataFrame:
-    """Our cells with the published numbers of the same width beside them, and rows of published widths that we lack.
+    """Return our cells joined with the published numbers of the same width, also for widths that we lack.
 
-    If model.width was not swept, the published numbers are those of the net with as many parameters.
+    If model.width was not swept, nets with the same number of parameters are joined.
     """
-    found, x, published, ours = question.found, question.x, question.published, question.found.cells
+    gaps, x, published, cells = question.gaps, question.x, question.published, question.gaps.cells
     if published is None:
-        return ours
-    size, theirs_size = ("model.width", "width") if "model.width" in ours else ("params_total", "params")
-    others = [axis for axis in found.axes if axis not in ("model.width", x)]
+        return cells
+    size, published_size = ("model.width", "width") if "model.width" in cells else ("params_total", "params")
+    others = [axis for axis in gaps.axes if axis not in ("model.width", x)]
     parts = []
-    for axes, mine in groups(ours, others):
-        theirs = published_for(published, axes, x)
-        theirs = theirs.drop(columns=[column for column in map(str, theirs) if "." in column]).add_prefix("published_")
-        theirs = theirs.rename(columns={"published_x": f"published_{x}"})
-        theirs = theirs.assign(**{size: theirs[f"published_{theirs_size}"]}).drop(columns="published_width")
+    for axes, ours in groups(cells, others):
+        paper = published_for(published, axes, x)
+        paper = paper.drop(columns=[column for column in map(str, paper) if "." in column]).add_prefix("published_")
+        paper = paper.rename(columns={"published_x": f"published_{x}"})
+        paper = paper.assign(**{size: paper[f"published_{published_size}"]}).drop(columns="published_width")
         if size == "params_total":
-            theirs = theirs[theirs[size].isin(mine[size])]
-        theirs, mine = (frame.astype({size: float}) for frame in (theirs, mine))
+            paper = paper[paper[size].isin(ours[size])]
+        paper, ours = (frame.astype({size: float}) for frame in (paper, ours))
         keys = [size]
-        if x in found.axes and not found.equal_parameters:  # the published place is rounded
+        if x in gaps.axes and not gaps.equal_parameters:  # the published value is rounded
             keys.append("place")
-            mine["place"], theirs["place"] = mine[x].round(2), theirs[f"published_{x}"].round(2)
-        both = mine.merge(theirs, on=keys, how="outer", sort=True).fillna(axes)
-        if x in found.axes:
-            both[x] = both[x].fillna(both[f"published_{x}"])
-        parts.append(both.drop(columns=["place", "published_params_total", "published_params_live"], errors="ignore"))
+            ours["place"], paper["place"] = ours[x].round(2), paper[f"published_{x}"].round(2)
+        joined = ours.merge(paper, on=keys, how="outer", sort=True).fillna(axes)
+        if x in gaps.axes:
+            joined[x] = joined[x].fillna(joined[f"published_{x}"])
+        parts.append(joined.drop(columns=["place", "published_params_total", "published_params_live"], errors="ignore"))
     return pd.concat(parts, ignore_index=True)
 
 
 def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
-    """The table of cells as texts.
+    """Return the table of cells as texts.
 
     Args:
         cells: see `side_by_side`; its columns before params_total are the axes.
-        drawn, unbiased: protocols.
+        drawn, unbiased: protocols of the columns "gap" and "unbiased".
     """
     axes = [str(axis) for axis in cells.columns[: cells.columns.get_loc("params_total")]]
     rows = []
     for _, cell in cells.iterrows():
         row = {axis_label(axis): format_value(cell.get(axis), "g") for axis in axes}
-        ours = pd.notna(cell.get("n"))
+        is_ours = pd.notna(cell.get("n"))
         row |= {
-            "params": compact(cell["params_live" if ours else "published_params"]),
+            "params": compact(cell["params_live" if is_ours else "published_params"]),
             "n": format_value(cell.get("n"), ".0f"),
             "SGD %": format_value(cell.get("sgd_acc"), ".2f"),
             "SAM %": format_value(cell.get(f"{drawn}_acc"), ".2f"),
@@ -72,4 +72,4 @@ def tabled(cells: pd.DataFrame, drawn: str, unbiased: str) -> pd.DataFrame:
         rows.append(row)
     if all(row.get("at", "") in ("", row["params"]) for row in rows):  # the published nets have our sizes
         rows = [row | {"at": ""} for row in rows]
-    return shown(rows)
+    return text_table(rows)

@@ -15,10 +15,9 @@ from samgap.figures.significance import LEVEL, pages_l
 
 
 def verdicts(question: Question) -> list[Verdict]:
-    """A verdict for each series, as `trend.verdicts` gives them for gaps.
+    """Return a verdict for each series, as `trend.verdicts` does for gaps.
 
-    Each seed's best rho is that of its own runs, so seeds are independent. Slopes are of log10(rho): decades of rho a
-    decade of parameters.
+    Each seed has its own best rho, so seeds are independent. Slopes are in decades of rho per decade of parameters.
 
     Raises:
         SettingError: the published table has no best rho.
@@ -35,30 +34,34 @@ def verdicts(question: Question) -> list[Verdict]:
 
 def _judge(series: Series) -> Verdict:
     ordered = series.cells.sort_values(series.x)
-    values = np.log10(matrix(series.found.best, "rho", series.found.axes, ordered).to_numpy())
+    values = np.log10(matrix(series.gaps.best, "rho", series.gaps.axes, ordered).to_numpy())
     seeds, cells = values.shape
     if seeds < 2 or cells < 3:
         reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(series.label, "inconclusive", reason, "own runs", seeds, cells)
-    # Few rhos make cells in which all seeds agree, so that no cell's variance is known and all weigh the same.
-    alike = np.ones(cells)
-    slopes = values @ coefficients(position(series.x, ordered[series.x]), alike)
-    line = Slope.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
-    statistic, tail = trend(values)
-    limit = special.stdtrit(seeds - 1, 1 - LEVEL)  # Student's t, which does not know of ties: about
+    # With few rhos, all seeds of a cell may agree. Its variance is then unknown, so all cells have equal weights.
+    equal_spread = np.ones(cells)
+    slopes = values @ coefficients(position(series.x, ordered[series.x]), equal_spread)
+    fit = Slope.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
+    statistic, p_values = trend(values)
+    critical = special.stdtrit(seeds - 1, 1 - LEVEL)  # of Student's t: an approximation that ignores ties
+
+    def power_at(slope: float) -> float:
+        return float(special.ndtr(slope / fit.error - critical) if fit.error else slope > 0)
+
     tested = Tested(
-        series=series.label, protocol="own runs", seeds=seeds, cells=cells, statistic=statistic, tail=tail, line=line,
-        published=published_slope(series, ordered, alike, "decades"), phrases=Phrases.of("best rho", series.x),
-        finds=lambda slope: float(special.ndtr(slope / line.error - limit) if line.error else slope > 0),
+        series=series.label, protocol="own runs", seeds=seeds, cells=cells, statistic=statistic, p_values=p_values,
+        slope_fit=fit, published=published_slope(series, ordered, equal_spread, "decades"), power_at=power_at,
+        phrases=Phrases.of("best rho", series.x),
     )  # fmt: skip
     return Verdict.of(tested)
 
 
-def trend(values: np.ndarray) -> tuple[float, null.Tail]:
-    """Page's L of values (seeds, cells), with the one-sided p values of a rise and of a fall.
+def trend(values: np.ndarray) -> tuple[float, null.PValues]:
+    """Return Page's L of values (seeds, cells), and the one-sided p values of a rise and of a fall.
 
-    Few rhos make many ties, which Page's own distribution does not know; so p is the share of shuffles of the cells
-    within each seed that give as large an L.
+    Few rhos make many ties, which Page's null distribution ignores. So this is a permutation test: cells are shuffled
+    within each seed.
     """
-    found, whole = float(pages_l(values)), np.broadcast_to(values, (null.STUDIES, *values.shape))
-    return found, null.tails(found, lambda part: pages_l(np.random.default_rng(part).permuted(whole, axis=2)))
+    l_value, repeated = float(pages_l(values)), np.broadcast_to(values, (null.STUDIES, *values.shape))
+    return l_value, null.p_values(l_value, lambda part: pages_l(np.random.default_rng(part).permuted(repeated, axis=2)))

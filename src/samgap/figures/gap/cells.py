@@ -7,7 +7,7 @@ averaged. The rules, called protocols, decide which rho represents SAM:
   noisy numbers is too high, so this gap is biased upward, most if the true gap is small.
 - loso (leave one seed out): the gap of a seed uses the rho that is best on the other seeds.
 - holdout: the same with the accuracy on held-out training images, so that the test set does not choose. Leaving the
-  seed out is still necessary: a lucky run is lucky on both sets, so its own holdout would favor its test accuracy.
+  seed out is still necessary, since a run's accuracies on the holdout and on the test set are correlated.
 - quadratic: a parabola in log rho goes through the accuracies of each seed. The gap of a seed is the value of its own
   parabola at the rho where the mean parabola of the other seeds is largest.
 - fixed: one rho for all cells.
@@ -37,29 +37,29 @@ class Cell:
     """The complete seeds of one cell. Accuracies are in percent, those of SAM by rho (rows) and seed (columns)."""
 
     axes: dict[str, Any]
-    sgd: pd.DataFrame  # a row a seed and replicate
-    sam: pd.DataFrame  # a row a seed, rho and replicate
+    sgd: pd.DataFrame  # one row per seed and replicate
+    sam: pd.DataFrame  # one row per seed, rho and replicate
     sgd_acc: pd.Series
     sam_acc: pd.DataFrame
     holdout_acc: pd.DataFrame | None
-    lost: int  # SAM runs that diverged or collapsed, at all rhos
-    tried: int  # all of them
+    lost: int  # number of SAM runs that diverged or collapsed, at all rhos
+    tried: int  # number of all SAM runs
 
 
 def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
-    """(cell, SAM runs, SGD runs) of each requested cell, finished or not.
+    """Return (cell, SAM runs, SGD runs) of each requested cell, finished or not.
 
     A swept setting of the ascent belongs to SAM alone: each of its values is compared with the same SGD runs.
     """
     shared = [axis for axis in axes if not axis.startswith("ascent.")]
     sam, sgd = runs[runs[RHO] > 0], runs[runs[RHO] == 0]
-    found = []
-    for cell, part in groups(sam, axes):
+    rows = []
+    for cell, sam_runs in groups(sam, axes):
         match = sgd
         for axis in shared:
             match = match[match[axis] == cell[axis]]
-        found.append((cell, part.drop_duplicates([RHO, SEED, REPLICATE]), match.drop_duplicates([SEED, REPLICATE])))
-    return found
+        rows.append((cell, sam_runs.drop_duplicates([RHO, SEED, REPLICATE]), match.drop_duplicates([SEED, REPLICATE])))
+    return rows
 
 
 def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> Cell | None:
@@ -70,12 +70,12 @@ def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: 
     """
     name = cell_label(axes) or "the one cell"
     runs = pd.concat([sam, sgd])
-    open_ = set(runs[SEED][~runs["status"].isin(FINISHED)]) | (set(sam[SEED]) ^ set(sgd[SEED]))
-    if open_:
-        notes.append(f"{name}: seed {_list(open_)} left out, runs are missing")
-    if diverged := set(sgd[SEED][sgd["status"] == "diverged"]) - open_:
+    unfinished = set(runs[SEED][~runs["status"].isin(FINISHED)]) | (set(sam[SEED]) ^ set(sgd[SEED]))
+    if unfinished:
+        notes.append(f"{name}: seed {_list(unfinished)} left out, runs are missing")
+    if diverged := set(sgd[SEED][sgd["status"] == "diverged"]) - unfinished:
         notes.append(f"{name}: seed {_list(diverged)} left out, SGD diverged")
-    sam, sgd = (arm[~arm[SEED].isin(open_ | diverged)] for arm in (_mark_collapsed(sam, sgd), sgd))
+    sam, sgd = (arm[~arm[SEED].isin(unfinished | diverged)] for arm in (_mark_collapsed(sam, sgd), sgd))
     sgd, tried, lost = sgd.sort_values(SEED), len(sam), int(sam["status"].isin(LOST).sum())
     for state in LOST:
         if excluded := set(sam[RHO][sam["status"] == state]):
@@ -94,15 +94,15 @@ def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: 
 
 
 def _means(runs: pd.DataFrame, column: str, *keys: str) -> pd.Series:
-    """The mean over replicates."""
+    """Return the mean over replicates of a column for each combination of keys."""
     return runs[column].astype(float).groupby([runs[key] for key in keys]).mean()
 
 
 def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
     """Set the status of SAM's collapsed runs: their training accuracy is below half of SGD's with the same seed.
 
-    Only correct labels count, since SAM may refuse to fit wrong ones. If SGD fits less than half of them, it has
-    learned little itself, and no run counts as collapsed.
+    Half refers to correctly labeled images, since SAM may not fit wrong labels. If SGD fits less than half of these,
+    it has learned little itself, and no run counts as collapsed.
     """
     fitted = sam[SEED].map(_means(sgd, "train_acc_final", SEED))
     low = (sam["train_acc_final"].astype(float) < sam["rightly"] * fitted / 2) & (fitted >= sam["rightly"] / 2)
@@ -110,9 +110,9 @@ def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(protocol: Protocol, cell: Cell, fixed_rho: float) -> tuple[list[float], np.ndarray] | None:
-    """Return the rho of each seed by a protocol, the smallest of equal ones, and the accuracy there.
+    """Return the rho of each seed by a protocol and the accuracies (seeds,) there; ties go to the smallest rho.
 
-    None if the protocol cannot be applied.
+    Returns None if the protocol cannot be applied.
     """
     sam, seeds = cell.sam_acc, [*cell.sam_acc]
     if protocol == "fixed":
@@ -124,18 +124,23 @@ def chosen(protocol: Protocol, cell: Cell, fixed_rho: float) -> tuple[list[float
     elif protocol == "quadratic":
         if len(sam) < parabola.LEAST:
             return None
-        places, accuracies = parabola.left_out([*sam.index], sam.to_numpy().T)
-        return np.exp(places).tolist(), accuracies
+        log_rhos, accuracies = parabola.left_out([*sam.index], sam.to_numpy().T)
+        return np.exp(log_rhos).tolist(), accuracies
     else:
-        judge = sam if cell.holdout_acc is None or protocol == "loso" else cell.holdout_acc
-        rhos = [best_of(judge.drop(columns=seed)) for seed in seeds]
+        criterion = sam if cell.holdout_acc is None or protocol == "loso" else cell.holdout_acc
+        rhos = [best_of(criterion.drop(columns=seed)) for seed in seeds]
     if not {*rhos} <= {*sam.index}:
         return None
     return rhos, np.array([sam.loc[rho, seed] for rho, seed in zip(rhos, seeds, strict=True)])
 
 
+def radii(protocol: Protocol, cell: Cell) -> null.Rhos:
+    """Return the rhos from which a protocol chooses, or only their number if the protocol fits no parabola."""
+    return tuple(map(float, cell.sam_acc.index)) if protocol == "quadratic" else len(cell.sam_acc)
+
+
 def best_of(accuracies: pd.DataFrame) -> float:
-    """Return the rho with the best mean accuracy, the smallest of equal ones."""
+    """Return the rho (row) with the best mean accuracy over seeds; ties go to the smallest rho."""
     # Rounded, so that two means that differ in the last bit are equal and the smaller rho wins on every machine.
     means = accuracies.to_numpy().mean(axis=1).round(9)
     return float(accuracies.index[int(means.argmax())])
@@ -144,13 +149,13 @@ def best_of(accuracies: pd.DataFrame) -> float:
 def summary(
     protocol: Protocol, accuracies: np.ndarray, differences: np.ndarray, rhos: null.Rhos, sgd_runs: float
 ) -> dict[str, float]:
-    """Mean over seeds, standard error and 95 % interval of the gap; the latter two are nan with one seed.
+    """Return mean, standard error and 95 % interval of the gap over seeds; the latter two are nan with one seed.
 
     Args:
         protocol: how rho was chosen.
-        accuracies, differences: of the seeds.
-        rhos: those to choose from, or their number if that is sufficient.
-        sgd_runs: for each one of SAM.
+        accuracies, differences: (seeds,), of SAM, and of SAM minus SGD.
+        rhos: see `null.Rhos`.
+        sgd_runs: number of SGD runs for each SAM run.
     """
     n, mean = len(differences), float(differences.mean())
     error = std(differences) / math.sqrt(n)
@@ -170,7 +175,7 @@ def summary(
 
 
 def context(cell: Cell) -> dict[str, Any]:
-    """Return the other numbers of a cell's row. SAM's training accuracy is that at the paper's rho."""
+    """Return the columns of a cell's row that no protocol changes. SAM's training accuracy is at the paper's rho."""
     train = float(cell.sgd["train_acc_final"].mean())
     best = cell.sam[cell.sam[RHO] == best_of(cell.sam_acc)]
     return cell.axes | {
@@ -189,8 +194,13 @@ def context(cell: Cell) -> dict[str, Any]:
     }
 
 
+def common(values: list[float]) -> float:
+    """Return the most frequent value; ties go to the smallest."""
+    return min(set(values), key=lambda value: (-values.count(value), value))
+
+
 def std(values: np.ndarray) -> float:
-    """Standard deviation; nan of a single value."""
+    """Return the standard deviation; nan for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from statistics import multimode
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,10 @@ from samgap.figures.gap.cells import (
     arms,
     best_of,
     chosen,
+    common,
     complete,
     context,
+    radii,
     std,
     summary,
 )  # fmt: skip
@@ -36,8 +37,8 @@ class Gaps:
     accuracy of SGD and for each protocol p the columns p_acc, p_std (of SAM), p_gap, p_se, p_low, p_high, p_rho. They
     are missing if no cell allows p. `by_seed` has a row for each cell, protocol and seed. `best` has a row for each
     cell and seed, with the rho that is best in the seed's own runs, on held-out images if there are any. `gains` has a
-    row for each cell and rho: the gap and its standard error, whether this is the paper's rho, and the number of seeds
-    for which it is the best. `notes` lists what is excluded from all four.
+    row for each cell and rho: the gap and its standard error, whether the protocol "paper" chooses this rho, and the
+    number of seeds for which it is the best. `notes` lists the runs that all four leave out.
     """
 
     cells: pd.DataFrame
@@ -50,7 +51,7 @@ class Gaps:
     fixed_rho: float
     notes: list[str]
     equal_parameters: bool  # every width has its own sparsity (pruner.live_params)
-    sgd_runs: float = 1  # of a seed, for each run of SAM at one rho
+    sgd_runs: float = 1  # SGD runs of a seed for each run of SAM at one rho
     swept: tuple[float, ...] = ()  # the rhos
     effect: float | None = None  # the smallest slope of interest, where one was registered
 
@@ -65,12 +66,12 @@ class Gaps:
 
 
 def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = None) -> Gaps:
-    """All gaps of a table.
+    """Return all gaps of a table.
 
     Args:
         table: runs of both arms.
-        fixed_rho: of the "fixed" gap; None takes the median of those swept. There is no such gap if it was not swept.
-        rule: the protocol of the verdict, one of `UNBIASED`; None takes holdout if there is a holdout, else loso.
+        fixed_rho: rho of the "fixed" gap, which is left out if this rho was not swept; None is the median rho.
+        rule: the protocol of the verdict, one of `UNBIASED`; None is holdout if there is a holdout, else loso.
 
     Raises:
         SettingError: an arm is missing, or the runs have no accuracy.
@@ -79,22 +80,22 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
     fixed = rhos[len(rhos) // 2] if fixed_rho is None else float(fixed_rho)
     notes: list[str] = []
     cell_axes = [axis for axis in table.cell_axes if axis != REPLICATE]
-    every = arms(table.runs, cell_axes)
-    cells = [cell for axes, sam, sgd in every if (cell := complete(axes, sam, sgd, notes)) is not None]
+    all_arms = arms(table.runs, cell_axes)
+    cells = [cell for axes, sam, sgd in all_arms if (cell := complete(axes, sam, sgd, notes)) is not None]
     if not cells:
         raise SettingError(f"No cell can be compared ({'; '.join(notes)}): see python -m samgap.status.")
     sam, sgd = (table.runs[REPLICATE][arm].nunique() for arm in (table.runs[RHO] > 0, table.runs[RHO] == 0))
-    found = [_of_cell(cell, fixed, sgd / sam) for cell in cells]
-    by_seed, best, gains = (pd.DataFrame([row for one in found for row in one[part]]) for part in (1, 2, 3))
+    results = [_of_cell(cell, fixed, sgd / sam) for cell in cells]
+    by_seed, best, gains = (pd.DataFrame([row for result in results for row in result[index]]) for index in (1, 2, 3))
     unbiased = rule or ("holdout" if all(cell.holdout_acc is not None for cell in cells) else "loso")
     order = [*(axis for axis in cell_axes if axis != "model.width"), "params_total", "params_live"]
-    frame = pd.DataFrame([one[0] for one in found]).sort_values(order, ignore_index=True, key=_sortable)
+    frame = pd.DataFrame([result[0] for result in results]).sort_values(order, key=_sortable).reset_index(drop=True)
     if fixed not in rhos:
         notes.append(f"no gap at the fixed rho = {fixed:g} (draw.fixed_rho), which was not swept")
     if f"{unbiased}_gap" not in frame:
         need = {"quadratic": f" and {parabola.LEAST} radii", "holdout": " and data.holdout above 0"}.get(unbiased, "")
         notes.append(f"no unbiased gap, no interval and no verdict, which need two seeds{need if rule else ''}")
-    # Of all requested runs, so that a study does not change its lines while it fills up.
+    # All requested runs count, so that the series of a figure do not change while the sweep runs.
     equal = have_equal_parameters(table.runs, cell_axes)
     return Gaps(
         frame, by_seed, best, gains, cell_axes, unbiased, len(rhos), fixed, notes, equal, sgd / sam, tuple(rhos)
@@ -102,7 +103,7 @@ def gaps(table: Table, fixed_rho: float | None = None, rule: Protocol | None = N
 
 
 def _swept(table: Table) -> list[float]:
-    """The radii of SAM, in order.
+    """Return the rhos of SAM in ascending order.
 
     Raises:
         SettingError: an arm is missing, or the runs have no accuracy.
@@ -120,7 +121,7 @@ def _swept(table: Table) -> list[float]:
 
 
 def _of_cell(cell: Cell, fixed_rho: float, sgd_runs: float) -> tuple[dict[str, Any], Rows, Rows, Rows]:
-    """The row of a cell, and its rows of `by_seed`, `best` and `gains`, see `Gaps`."""
+    """Return the row of a cell, and its rows of `by_seed`, `best` and `gains`, see `Gaps`."""
     row, by_seed = context(cell), []
     for protocol in PROTOCOLS:
         choice = chosen(protocol, cell, fixed_rho)
@@ -128,25 +129,24 @@ def _of_cell(cell: Cell, fixed_rho: float, sgd_runs: float) -> tuple[dict[str, A
             continue
         rhos, accuracies = choice
         differences = accuracies - cell.sgd_acc.to_numpy()
-        of = tuple(map(float, cell.sam_acc.index)) if protocol == "quadratic" else len(cell.sam_acc)
-        row |= summary(protocol, accuracies, differences, of, sgd_runs)
-        row[f"{protocol}_rho"] = float(np.median(rhos)) if protocol == "quadratic" else min(multimode(rhos))
+        row |= summary(protocol, accuracies, differences, radii(protocol, cell), sgd_runs)
+        row[f"{protocol}_rho"] = float(np.median(rhos)) if protocol == "quadratic" else common(rhos)
         for seed, rho, difference in zip(cell.sam_acc, rhos, differences, strict=True):
             by_seed.append(cell.axes | {"protocol": protocol, "seed": seed, "rho": rho, "gap": difference})
-    own = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc
-    bests = {seed: best_of(own[[seed]]) for seed in own}
-    best = [cell.axes | {"seed": seed, "rho": rho} for seed, rho in bests.items()]
+    criterion = cell.sam_acc if cell.holdout_acc is None else cell.holdout_acc
+    best_by_seed = {seed: best_of(criterion[[seed]]) for seed in criterion}
+    best = [cell.axes | {"seed": seed, "rho": rho} for seed, rho in best_by_seed.items()]
     sizes = {size: row[size] for size in ("params_total", "params_live")}
     gains = []
-    for rho_, each in zip(cell.sam_acc.index, cell.sam_acc.to_numpy() - cell.sgd_acc.to_numpy(), strict=True):
-        gain = {"rho": float(rho_), "n": len(each), "gain": each.mean(), "se": std(each) / math.sqrt(len(each))}
-        gain |= {"best": rho_ == row["paper_rho"], "best_of": [*bests.values()].count(rho_)}
+    for radius, diffs in zip(cell.sam_acc.index, cell.sam_acc.to_numpy() - cell.sgd_acc.to_numpy(), strict=True):
+        gain = {"rho": float(radius), "n": len(diffs), "gain": diffs.mean(), "se": std(diffs) / math.sqrt(len(diffs))}
+        gain |= {"best": radius == row["paper_rho"], "best_of": [*best_by_seed.values()].count(radius)}
         gains.append(cell.axes | sizes | gain)
     return row, by_seed, best, gains
 
 
 def have_equal_parameters(rows: pd.DataFrame, axes: list[str]) -> bool:
-    """Whether every width has its own sparsity."""
+    """Return whether every width has its own sparsity."""
     if not {"model.width", "pruner.sparsity"} <= {*axes} or rows["pruner.sparsity"].nunique() == 1:
         return False
     others = [axis for axis in axes if axis != "pruner.sparsity"]

@@ -1,4 +1,4 @@
-"""Split the noise of a gap into that of seeds and that of test images, by the images that each run got right."""
+"""Split the noise of a gap into noise of seeds and noise of test images, from each run's correct images."""
 
 import math
 from pathlib import Path
@@ -14,15 +14,15 @@ from samgap.runs.sweeps import REPLICATE, RHO, SEED
 
 
 def noise(table: Table, root: Path) -> pd.DataFrame:
-    """A row for each cell and rho with the gap on the test images, in percentage points.
+    """Return a row for each cell and rho with the gap on the test images, in percentage points.
 
-    seeds and images are numbers; gap is the mean. sd is the standard deviation over seeds on these images. It consists
+    seeds and images are counts; gap is the mean. sd is the standard deviation over seeds on these images. It consists
     of sd_seeds, which would remain with infinitely many images, and sd_images, which halves with 4 times the images. se
     is the standard error for other seeds on these images, se_both that for other seeds and other images.
 
     Args:
-        table: runs; a seed that lacks one of its runs, or a run's hits, is left out.
-        root: the results folder that has them.
+        table: the runs; a seed that lacks one of its runs, or a run's hits, is left out.
+        root: the results folder with the runs.
 
     Raises:
         SettingError: no cell has two seeds with hits.
@@ -30,10 +30,11 @@ def noise(table: Table, root: Path) -> pd.DataFrame:
     cell_axes = [axis for axis in table.cell_axes if axis != REPLICATE]
     rows = []
     for cell, sam, sgd in arms(table.runs, cell_axes):
-        right = {place: _hits(runs, root) for place, runs in pd.concat([sam, sgd]).groupby([RHO, SEED])}
+        hits_of = {key: _hits(runs, root) for key, runs in pd.concat([sam, sgd]).groupby([RHO, SEED])}
         for rho in sorted(sam[RHO].unique()):
-            pairs = [(right[rho, seed], right.get((0, seed))) for seed in sorted(sam[SEED][sam[RHO] == rho].unique())]
-            gaps = [100 * (one - other) for one, other in pairs if one is not None and other is not None]
+            seeds = sorted(sam[SEED][sam[RHO] == rho].unique())
+            pairs = [(hits_of[rho, seed], hits_of.get((0, seed))) for seed in seeds]
+            gaps = [100 * (sam_ - sgd_) for sam_, sgd_ in pairs if sam_ is not None and sgd_ is not None]
             if len(gaps) > 1:
                 rows.append(cell | {RHO: rho} | split(np.stack(gaps)))
     if not rows:
@@ -45,25 +46,25 @@ def noise(table: Table, root: Path) -> pd.DataFrame:
 
 
 def split(gaps: np.ndarray) -> dict[str, float]:
-    """The noise of gaps (seeds, images), by a two-way analysis of variance with both as random effects.
+    """Return the noise of gaps (seeds, images), by a two-way analysis of variance with both as random effects.
 
-    Variances are unbiased; a negative one becomes 0.
+    Estimates of variances are unbiased, but negative ones become 0.
     """
     seeds, images = gaps.shape
     of_seed, of_image = gaps.mean(axis=1), gaps.mean(axis=0)
-    left = gaps - of_seed[:, None] - of_image + gaps.mean()
-    each = float((left**2).sum()) / ((seeds - 1) * (images - 1))  # of one seed on one image
+    residuals = gaps - of_seed[:, None] - of_image + gaps.mean()
+    residual = float((residuals**2).sum()) / ((seeds - 1) * (images - 1))  # residual variance
     by_seed, by_image = float(of_seed.var(ddof=1)), float(of_image.var(ddof=1))
-    shared = max(by_image - each / seeds, 0)  # of an image, in all seeds
+    of_images = max(by_image - residual / seeds, 0)  # variance of images
     return {
         "seeds": seeds, "images": images, "gap": float(gaps.mean()), "sd": math.sqrt(by_seed),
-        "sd_seeds": math.sqrt(max(by_seed - each / images, 0)), "sd_images": math.sqrt(each / images),
-        "se": math.sqrt(by_seed / seeds), "se_both": math.sqrt(by_seed / seeds + shared / images),
+        "sd_seeds": math.sqrt(max(by_seed - residual / images, 0)), "sd_images": math.sqrt(residual / images),
+        "se": math.sqrt(by_seed / seeds), "se_both": math.sqrt(by_seed / seeds + of_images / images),
     }  # fmt: skip
 
 
 def _hits(runs: pd.DataFrame, root: Path) -> np.ndarray | None:
-    """The share of runs (images,) that got each image right; None if one is not done or has no hits."""
-    found = [hits.read(sweeps.runs(root) / folder) for folder in runs["folder"]]
-    kept = [one for one in found if one is not None]
-    return np.mean(kept, axis=0) if len(kept) == len(found) else None
+    """Return the share of runs (images,) that got each image right; None if a run is not done or has no hits."""
+    all_hits = [hits.read(sweeps.runs(root) / folder) for folder in runs["folder"]]
+    known = [run_hits for run_hits in all_hits if run_hits is not None]
+    return np.mean(known, axis=0) if len(known) == len(all_hits) else None

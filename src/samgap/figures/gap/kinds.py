@@ -1,4 +1,4 @@
-"""The figures of gaps: each asks a question about the same numbers."""
+"""The kinds of figures of gaps: each asks another question about the same numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from samgap.rules import Rule, number, one_of
 
 @dataclass(frozen=True, kw_only=True)
 class Gap(Kind):
-    """Does the gap grow with the number of parameters, or with what x says?"""
+    """Does the gap grow with the number of parameters, or with the axis `x`?"""
 
     replicates: bool = False
     x: str | None = None
@@ -45,11 +45,11 @@ class Gap(Kind):
         return trend.verdicts(question)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
-        """See `study.kept`."""
-        return self.verdicts(study.kept(report, self.settings))
+        """See `study.from_report`."""
+        return self.verdicts(study.from_report(report, self.settings))
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """Gap and accuracies."""
+        """Return charts of the gap and of the accuracies."""
         return charts.gaps(frame, facts, self.settings)
 
 
@@ -60,12 +60,12 @@ class Contrast(Gap):
 
 
 class Doses(Gap):
-    """Does the gap grow the more with size, the larger a dose is?"""
+    """Does the gap grow faster with size if a dose is larger?"""
 
     verdicts = staticmethod(doses.verdicts)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """Gap and accuracies, and the slope over the dose."""
+        """Return charts of the gap, of the accuracies, and of the slope over the dose."""
         return [*super().charts(frame, facts), charts.doses(facts, self.settings)]
 
 
@@ -75,10 +75,10 @@ class Choices(Gap):
     verdicts = staticmethod(choices.verdicts)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """Gap and accuracies, these beside the published of the same rho."""
+        """Return charts of the gap and of the accuracies, with the published accuracies at the same rho."""
         gap, accuracies = super().charts(frame, facts)
-        theirs = choices.same_sizes(tables.load(str(self.published)), frame, facts["fixed_rho"])
-        return [gap, charts.beside(accuracies, theirs, facts["fixed_rho"])]
+        published_rows = choices.same_sizes(tables.load(str(self.published)), frame, facts["fixed_rho"])
+        return [gap, charts.beside(accuracies, published_rows, facts["fixed_rho"])]
 
 
 class BestRho(Gap):
@@ -88,9 +88,9 @@ class BestRho(Gap):
     verdicts = staticmethod(best_rho.verdicts)
 
     def judge_again(self, report: Mapping[str, Any], frame: pd.DataFrame) -> Sequence[Judgment]:
-        """The best rhos of single seeds are not kept."""
+        """Raise a SettingError, since the best rhos of single seeds are not kept."""
         return Kind.judge_again(self, report, frame)
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """The gap over rho, and the best rho over size."""
+        """Return charts of the gap over rho, and of the best rho over size."""
         return charts.best_rho(frame, facts, self.settings)

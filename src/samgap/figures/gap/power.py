@@ -1,4 +1,4 @@
-"""The answer of a study, and the effects that it could have found: without them, "inconclusive" says nothing."""
+"""The answer of a study and its statistical power, without which "inconclusive" says nothing."""
 
 import math
 from collections.abc import Callable
@@ -15,78 +15,78 @@ from samgap.figures.significance import LEVEL, detectable
 
 @dataclass(frozen=True)
 class Slope:
-    """The mean over seeds of slopes, with its confidence limits."""
+    """The mean slope over seeds, with its standard error and confidence limits."""
 
     slope: float
     error: float
     low: float  # 95 %
     high: float
     excluded: float  # upper end of the one-sided 95 % interval (TOST): larger slopes are excluded
-    half_width: float  # of this interval, in standard errors
+    half_width: float  # of the one-sided interval, in standard errors
 
     @classmethod
-    def of(cls, slopes: np.ndarray, nothing: np.ndarray) -> "Slope":
-        """From slopes (seeds,) and those of studies without effect (studies, seeds)."""
-        middle, error = float(slopes.mean()), float(slopes.std(ddof=1) / math.sqrt(len(slopes)))
-        both, one = (null.half_width(nothing, share) for share in (1 - LEVEL, 1 - 2 * LEVEL))
-        return cls(middle, error, middle - both * error, middle + both * error, middle + one * error, one)
+    def of(cls, slopes: np.ndarray, null_slopes: np.ndarray) -> "Slope":
+        """Return the mean of slopes (seeds,); slopes of studies without effect (studies, seeds) give its interval."""
+        mean, error = float(slopes.mean()), float(slopes.std(ddof=1) / math.sqrt(len(slopes)))
+        two_sided, one_sided = (null.half_width(null_slopes, share) for share in (1 - LEVEL, 1 - 2 * LEVEL))
+        return cls(mean, error, mean - two_sided * error, mean + two_sided * error, mean + one_sided * error, one_sided)
 
-    def below(self, slopes: np.ndarray, theirs: Published) -> bool:
+    def below(self, slopes: np.ndarray, published: Published) -> bool:
         """Whether our slopes (seeds,) are below the published slope of the same sizes, one-sided p < .05."""
-        error = math.hypot(slopes.std(ddof=1) / math.sqrt(len(slopes)), theirs.error)
-        return bool(slopes.mean() + self.half_width * error < theirs.slope)
+        error = math.hypot(slopes.std(ddof=1) / math.sqrt(len(slopes)), published.error)
+        return bool(slopes.mean() + self.half_width * error < published.slope)
 
 
 @dataclass(frozen=True)
 class Power:
-    """What studies with the same cells, seeds and noise find; shares are of such studies."""
+    """The power of studies with the same cells, seeds and noise as ours."""
 
-    power: float = math.nan  # share that finds the published slope; nan if no rise was published
+    power: float = math.nan  # share of such studies that find the published slope; nan if no rise was published
     detectable: float = math.nan  # the slope that 80 % find; nan if there is none
     seeds_wanted: float = math.nan  # approximate number of seeds with which 80 % find the published slope
     excluded: float = math.nan  # see `Slope`
 
 
-def power(finds: Callable[[float], float], published: float, seeds: int, line: Slope) -> Power:
-    """Return what a study could have found.
+def power(power_at: Callable[[float], float], published: float, seeds: int, fit: Slope) -> Power:
+    """Return the power of a study.
 
     Args:
-        finds: from a true slope to the share of studies that find it.
+        power_at: maps a true slope to the share of studies that find it.
         published: slope.
-        seeds: of the study.
-        line: its slope.
+        seeds: number of seeds of the study.
+        fit: slope of the study.
     """
-    start = line.error or 1.0
-    least = detectable(finds, start, 1e6 * start)
-    if math.isnan(least) or not published > 0:
-        return Power(detectable=least, excluded=line.excluded)
-    return Power(finds(published), least, math.ceil(seeds * (least / published) ** 2), line.excluded)
+    first_trial = fit.error or 1.0
+    smallest = detectable(power_at, first_trial, 1e6 * first_trial)
+    if math.isnan(smallest) or not published > 0:
+        return Power(detectable=smallest, excluded=fit.excluded)
+    return Power(power_at(published), smallest, math.ceil(seeds * (smallest / published) ** 2), fit.excluded)
 
 
-def power_text(could: Power, theirs: Published, seeds: int) -> str:
+def power_text(study: Power, published: Published, seeds: int) -> str:
     """Return a study's power as text.
 
     Args:
-        could: the power.
-        theirs: the published slope.
-        seeds: of the study.
+        study: the power.
+        published: the published slope.
+        seeds: number of seeds of the study.
     """
-    if math.isnan(could.detectable):
+    if math.isnan(study.detectable):
         parts = ["these seeds and cells are too few to find any slope"]
     else:
-        parts = [f"{seeds} seeds find a slope of {could.detectable:.3g} in 80 % of such studies"]
-    if not math.isnan(could.power):
-        seeds_needed = float(f"{could.seeds_wanted:.2g}")
+        parts = [f"{seeds} seeds find a slope of {study.detectable:.3g} in 80 % of such studies"]
+    if not math.isnan(study.power):
+        seeds_needed = float(f"{study.seeds_wanted:.2g}")
         parts.append(
-            f"the published {theirs} in {100 * could.power:.0f} %, and {seeds_needed:,.0f} seeds would in 80 %"
+            f"the published {published} in {100 * study.power:.0f} %, and {seeds_needed:,.0f} seeds would in 80 %"
         )
-    elif theirs.slope <= 0:
-        parts.append(f"the published {theirs} is no rise")
-    return ", ".join([*parts, f"slopes above {could.excluded:.3g} are excluded"])
+    elif published.slope <= 0:
+        parts.append(f"the published {published} is no rise")
+    return ", ".join([*parts, f"slopes above {study.excluded:.3g} are excluded"])
 
 
 class Phrases(NamedTuple):
-    """What a test says, and its name."""
+    """The name of a test, and the texts of its results."""
 
     rise: str
     fall: str
@@ -94,28 +94,31 @@ class Phrases(NamedTuple):
     test: str = "trend test"
 
     @classmethod
-    def of(cls, what: str, x: str) -> "Phrases":
-        """Of a trend of `what` over x."""
-        along = "size" if x.startswith("params") else x
-        return cls(f"the {what} grows with {along}", f"the {what} shrinks with {along}")
+    def of(cls, quantity: str, x: str) -> "Phrases":
+        """Return the texts for a trend of a quantity over x."""
+        x_text = "size" if x.startswith("params") else x
+        return cls(f"the {quantity} grows with {x_text}", f"the {quantity} shrinks with {x_text}")
 
 
-def answered(tail: null.Tail, phrases: Phrases, excluded: str) -> tuple[Answer, str]:
-    """The answer of a test, and the reason as text.
+def answer_and_reason(p: null.PValues, phrases: Phrases, excluded: str) -> tuple[Answer, str]:
+    """Return the answer of a test, and the reason as text.
 
     Args:
-        tail: p values of the test.
-        phrases: its texts.
+        p: of the test.
+        phrases: texts of the test.
         excluded: slopes that the interval excludes, or "".
     """
     rise, fall, neither, test = phrases
-    least = f"{min(tail.up, tail.down):.3g} ± {tail.error:.1g}"
-    if tail.borderline:
-        up = "up" if tail.up < tail.down else "down"
-        return "inconclusive", f"borderline, the error of the simulation holds the level ({test}, p = {least} {up})"
-    if tail.up < LEVEL:
-        return "reproduced", f"{rise} ({test}, one-sided p = {least})"
-    if tail.down < LEVEL:
-        return "not reproduced", f"{fall} ({test}, one-sided p = {least})"
-    neither = f"{neither} (one-sided p = {tail.up:.3g} up, {tail.down:.3g} down, ± {tail.error:.1g})"
+    smaller = f"{min(p.up, p.down):.3g} ± {p.error:.1g}"
+    if p.borderline:
+        up = "up" if p.up < p.down else "down"
+        return (
+            "inconclusive",
+            f"borderline, p is too close to {LEVEL:g} for the simulation to decide ({test}, p = {smaller} {up})",
+        )
+    if p.up < LEVEL:
+        return "reproduced", f"{rise} ({test}, one-sided p = {smaller})"
+    if p.down < LEVEL:
+        return "not reproduced", f"{fall} ({test}, one-sided p = {smaller})"
+    neither = f"{neither} (one-sided p = {p.up:.3g} up, {p.down:.3g} down, ± {p.error:.1g})"
     return ("not reproduced", f"{neither}, and {excluded} are excluded") if excluded else ("inconclusive", neither)

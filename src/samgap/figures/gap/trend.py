@@ -1,4 +1,4 @@
-"""Does the gap grow with the number of parameters? One answer for each series, with its statistics."""
+"""Does the gap grow with the number of parameters? One verdict for each series, with its statistics."""
 
 import math
 from collections.abc import Callable
@@ -7,152 +7,150 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samgap.figures.gap import null
-from samgap.figures.gap.power import Phrases, Slope, answered, power, power_text
+from samgap.figures.gap.power import Phrases, Slope, answer_and_reason, power, power_text
 from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
-from samgap.figures.significance import critical, pages_l
+from samgap.figures.significance import critical_value, pages_l
 
-STUDIES = 4_000  # simulated for the power
+STUDIES = 4_000  # simulated to compute the power
 
 
 @dataclass(frozen=True)
 class Verdict(Judgment):
     """The answer for one series of cells.
 
-    Page's L has seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is that
-    of a straight line through the gaps of a seed over log10(parameters), weighted by the cells' variances. It is a mean
-    over seeds, in percentage points a decade.
+    Page's L has seeds as blocks and cells in order of size; p values are one-sided, see `trend`. The slope is the mean
+    over seeds of least-squares slopes of a seed's gaps over log10(parameters), weighted by 1 / variance of the cells.
+    Slopes are in percentage points per decade of parameters.
     """
 
     protocol: str  # how rho was chosen
-    seeds: int  # with all cells
+    seeds: int  # seeds with all cells
     cells: int
     trend_l: float = math.nan  # Page's L
     p_up: float = math.nan
     p_down: float = math.nan
-    p_error: float = math.nan  # Monte Carlo standard error of the smaller
+    p_error: float = math.nan  # Monte Carlo standard error of the smaller p
     slope: float = math.nan
     slope_low: float = math.nan  # 95 %
     slope_high: float = math.nan
     published_slope: float = math.nan  # over the sizes in common, or else over all published sizes
     published_error: float = math.nan
-    shared: int = 0  # sizes in common
-    power: float = math.nan  # these four: see `Power`
+    shared: int = 0  # number of sizes in common
+    power: float = math.nan  # see `Power`, as for the next three
     detectable: float = math.nan
     seeds_wanted: float = math.nan
     excluded: float = math.nan
 
     @classmethod
     def of(cls, tested: "Tested") -> "Verdict":
-        """The answer that a test and a slope give."""
-        effect, line, theirs, seeds = tested.effect, tested.line, tested.published, tested.seeds
-        excluded = f"slopes like the published {theirs}" if tested.below else ""
+        """Return the verdict that follows from a test and a slope."""
+        effect, fit, published, seeds = tested.effect, tested.slope_fit, tested.published, tested.seeds
+        excluded = f"slopes like the published {published}" if tested.below else ""
         if effect:
-            excluded = f"slopes of {effect:g}, the smallest of interest," if line.excluded < effect else ""
-        answer, reason = answered(tested.tail, tested.phrases, excluded)
-        could = power(tested.finds, theirs.slope, seeds, line)
-        reason += f"; {power_text(could, theirs, seeds)}"
+            excluded = f"slopes of {effect:g}, the smallest of interest," if fit.excluded < effect else ""
+        answer, reason = answer_and_reason(tested.p_values, tested.phrases, excluded)
+        study_power = power(tested.power_at, published.slope, seeds, fit)
+        reason += f"; {power_text(study_power, published, seeds)}"
         if effect:
-            reason += f", the smallest of interest, {effect:g}, in {100 * tested.finds(effect):.0f} %"
+            reason += f", the smallest of interest, {effect:g}, in {100 * tested.power_at(effect):.0f} %"
         return cls(
             tested.series, answer, reason, tested.protocol, seeds, tested.cells, tested.statistic,
-            tested.tail.up, tested.tail.down, tested.tail.error, line.slope, line.low, line.high,
-            theirs.slope, theirs.error, len(theirs.shared), **vars(could),
+            tested.p_values.up, tested.p_values.down, tested.p_values.error, fit.slope, fit.low, fit.high,
+            published.slope, published.error, len(published.shared), **vars(study_power),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tested:
-    """What a test and a slope found in one series."""
+    """The results of the test and of the slope fit for one series."""
 
     series: str
     protocol: str
     seeds: int
     cells: int
     statistic: float = math.nan  # of the test
-    tail: null.Tail
-    line: Slope
+    p_values: null.PValues
+    slope_fit: Slope
     published: Published
-    finds: Callable[[float], float]  # see `power`
+    power_at: Callable[[float], float]  # see `power`
     phrases: Phrases
-    below: bool = False  # our slope of the sizes in common excludes the published one
-    effect: float | None = None  # the smallest slope of interest; if known, it decides instead of the published one
+    below: bool = False  # whether our slope over the sizes in common excludes the published one
+    effect: float | None = None  # smallest slope of interest; if set, it replaces the published slope in the answer
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Numbers by seed and cell that are tested for a trend."""
+    """Values by seed and cell that are tested for a trend."""
 
     series: str
     values: np.ndarray  # (seeds, cells), cells in order of x
-    places: np.ndarray  # (cells,), see `position`
+    positions: np.ndarray  # (cells,), see `position`
     x: str
     protocol: str  # how rho was chosen
     rhos: null.Rhos  # to choose from
-    published: Published = field(default_factory=Published)  # the published slope
+    published: Published = field(default_factory=Published)
     sgd_runs: float = 1  # see `Gaps`
     effect: float | None = None  # see `Tested`
-    what: str = "gap"  # the values are
+    quantity: str = "gap"  # name of the values
 
 
 def verdicts(question: Question) -> list[Verdict]:
-    """A verdict for each series, and a second one at equal rho.
+    """Return a verdict for each series, and then a second one for each at equal rho.
 
-    The first is of gaps by the unbiased protocol, since the paper's choice of rho raises small gaps. The second is of
-    gaps at the rho that was fixed beforehand. There is none if only one rho was swept.
+    The first uses the unbiased protocol, since the paper's choice of rho biases small gaps upward. The second uses one
+    rho that was fixed beforehand, and is left out if only one rho was swept.
     """
-    found, result = question.found, []
-    protocols = {found.unbiased: ""}
-    if "fixed_gap" in found.cells and found.rhos > 1:
-        protocols["fixed"] = f"at equal rho ({found.fixed_rho:g})"
+    gaps, results = question.gaps, []
+    protocols = {gaps.unbiased: ""}
+    if "fixed_gap" in gaps.cells and gaps.rhos > 1:
+        protocols["fixed"] = f"at equal rho ({gaps.fixed_rho:g})"
     for protocol, suffix in protocols.items():
         for series in question.series():
-            values, places, cells = series.by_seed(protocol)
-            named = ", ".join(filter(None, (series.label, suffix)))
-            theirs = published_slope(series, cells, spreads(values.to_numpy()))
-            choice = protocol, found.choices(protocol)
-            sample = Sample(named, values.to_numpy(), places, question.x, *choice, theirs, found.sgd_runs, found.effect)
-            result.append(judge(sample))
-    return result
+            by_seed, positions, cells = series.by_seed(protocol)
+            values, label = by_seed.to_numpy(), ", ".join(filter(None, (series.label, suffix)))
+            published, rhos = published_slope(series, cells, spreads(values)), gaps.choices(protocol)
+            sample = Sample(label, values, positions, question.x, protocol, rhos, published, gaps.sgd_runs, gaps.effect)
+            results.append(judge(sample))
+    return results
 
 
 def judge(sample: Sample) -> Verdict:
-    """The verdict on whether the values grow."""
-    (seeds, cells), gaps, places, x = sample.values.shape, sample.values, sample.places, sample.x
+    """Return the verdict on whether the values grow."""
+    (seeds, cells), gaps, positions, x = sample.values.shape, sample.values, sample.positions, sample.x
     if seeds < 2 or cells < 3:
         reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
         return Verdict(sample.series, "inconclusive", reason, sample.protocol, seeds, cells)
-    nothing = null.gaps(seeds, cells, sample.rhos, 0, sample.sgd_runs) * spreads(gaps).astype(np.float32)
-    statistic, tail = trend(gaps, sample.rhos, sample.sgd_runs)
-    line, shared = Slope.of(slopes(places, gaps), slopes(places, nothing)), [*sample.published.shared]
+    null_gaps = null.gaps(seeds, cells, sample.rhos, 0, sample.sgd_runs) * spreads(gaps).astype(np.float32)
+    statistic, p_values = trend(gaps, sample.rhos, sample.sgd_runs)
+    fit, shared = Slope.of(slopes(positions, gaps), slopes(positions, null_gaps)), [*sample.published.shared]
     tested = Tested(
-        series=sample.series, protocol=sample.protocol, seeds=seeds, cells=cells, statistic=statistic, tail=tail,
-        line=line, published=sample.published, finds=finds(nothing, places), phrases=Phrases.of(sample.what, x),
-        below=bool(shared) and line.below(slopes(places[shared], gaps[:, shared]), sample.published),
-        effect=sample.effect,
+        series=sample.series, protocol=sample.protocol, seeds=seeds, cells=cells, statistic=statistic,
+        p_values=p_values, slope_fit=fit, published=sample.published, power_at=power_curve(null_gaps, positions),
+        below=bool(shared) and fit.below(slopes(positions[shared], gaps[:, shared]), sample.published),
+        phrases=Phrases.of(sample.quantity, x), effect=sample.effect,
     )  # fmt: skip
     return Verdict.of(tested)
 
 
-def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.Tail]:
-    """Page's L of gaps (seeds, cells), with the one-sided p values of a rise and of a fall.
+def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.PValues]:
+    """Return Page's L of gaps (seeds, cells), and the one-sided p values of a rise and of a fall.
 
-    Page's own null distribution takes seeds as independent and cells as equally noisy. Leaving one seed out makes seeds
-    agree by chance, and small nets are noisier than large ones. So p comes from simulated studies with both properties.
+    Page's own null distribution assumes independent seeds and equally noisy cells. But leaving one seed out correlates
+    the seeds, and small nets are noisier than large ones. So p comes from simulated studies with both properties.
     """
-    spread = spreads(gaps).astype(np.float32)
-    found = float(pages_l(gaps))
-    return found, null.tails(found, lambda part: pages_l(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
+    spread, l_value = spreads(gaps).astype(np.float32), float(pages_l(gaps))
+    return l_value, null.p_values(l_value, lambda part: pages_l(null.gaps(*gaps.shape, rhos, part, sgd_runs) * spread))
 
 
-def finds(nothing: np.ndarray, places: np.ndarray) -> Callable[[float], float]:
-    """Return a function from a true slope to the share of studies in which the trend test finds it.
+def power_curve(null_gaps: np.ndarray, positions: np.ndarray) -> Callable[[float], float]:
+    """Return a function from a true slope to the share of studies in which the trend test finds a rise.
 
     Args:
-        nothing: gaps (studies, seeds, cells) without effect.
-        places: (cells,).
+        null_gaps: gaps (studies, seeds, cells) without effect.
+        positions: (cells,), see `position`.
     """
-    largest = critical(pages_l(nothing))
-    sample, rise = nothing[:STUDIES], (places - places.mean()).astype(np.float32)
-    return lambda slope: float((pages_l(sample + np.float32(slope) * rise) > largest).mean())
+    critical = critical_value(pages_l(null_gaps))
+    sample, rise = null_gaps[:STUDIES], (positions - positions.mean()).astype(np.float32)
+    return lambda slope: float((pages_l(sample + np.float32(slope) * rise) > critical).mean())

@@ -1,1 +1,1 @@
-"""Is the loss flatter around SAM's solutions?"""
+"""Is the training loss flatter around SAM's solutions?"""

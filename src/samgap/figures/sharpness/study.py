@@ -1,7 +1,7 @@
 """Curvature of the training loss at the solutions of SGD and SAM: lambda_max and non-uniformity s_k (poster figure 6).
 
-Both are of the loss that was trained. `squared` is the sum over outputs. `mean_squared` is the mean, so its curvature
-is smaller by the number of outputs.
+Both refer to the loss that was trained. `squared` is the sum over outputs. `mean_squared` is the mean, so its curvature
+is divided by the number of outputs.
 """
 
 import math
@@ -15,7 +15,7 @@ from samgap.figures.output import Study
 from samgap.figures.sharpness import probed
 from samgap.figures.sharpness.probed import TOP
 from samgap.figures.sharpness.verdict import allowed, falling, flatter
-from samgap.figures.table import Table, axis_label, cell_label, format_value, shown
+from samgap.figures.table import Table, axis_label, cell_label, format_value, text_table
 from samgap.runs.sweeps import RHO
 
 PROBES = ("hessian", "moments")
@@ -27,37 +27,36 @@ def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     Args:
         table: the runs.
         root: the results folder.
-        settings: of the figure; only published is used, names of tables of s_2 by rho and of lambda_max.
+        settings: settings of the figure; only published is used: names of tables of s_2 by rho and of lambda_max.
 
     Raises:
-        SettingError: see `probed.look` and `probed.references`.
+        SettingError: see `probed.results` and `probed.references`.
     """
     by_rho, tops = probed.references(settings["published"])
-    found = probed.look(table, root, PROBES, PROBES)
-    runs = probed.load(table, root, found, PROBES)
+    results = probed.results(table, root, PROBES, PROBES)
+    runs = probed.load(table, root, results, PROBES)
     cells = probed.summary(runs, table.cell_axes, by_rho)
     verdicts = []
-    for named in dict.fromkeys(runs["series"]):
-        mine, rhos = runs[runs["series"] == named], requested_rhos(table, named)
-        settings = next(record.settings for record in table.records if record.folder == mine["folder"].iloc[0])
-        verdicts += [flatter(mine, rhos), falling(mine, rhos), allowed(mine, settings)]
-    examples = [one["moments"]["found"]["n"] for one in found.values() if "moments" in one][:1]
+    for series in dict.fromkeys(runs["series"]):
+        own, rhos = runs[runs["series"] == series], requested_rhos(table, series)
+        verdicts += [flatter(own, rhos), falling(own, rhos), allowed(own, _settings(table, own))]
+    examples = [probes["moments"]["found"]["n"] for probes in results.values() if "moments" in probes][:1]
     notes = [
         f"s_k are of the first {n:,} training examples; they change with their number. The bounds on them are not "
         "necessary for stability in general (docs/theory.md)."
         for n in examples
     ]
-    notes += remarks(table, runs, tops) + probed.unseen(found, PROBES)
-    theirs = pd.Series([tops.get("sam" if rho else "sgd", math.nan) for rho in cells[RHO]])
+    notes += remarks(table, runs, tops) + probed.notes_on_missing(results, PROBES)
+    published_tops = pd.Series([tops.get("sam" if rho else "sgd", math.nan) for rho in cells[RHO]])
     return Study(
         title="curvature of the training loss where training ends",
-        frame=cells.assign(published_lambda_max=theirs),
+        frame=cells.assign(published_lambda_max=published_tops),
         verdicts=verdicts,
-        **measured(table, runs, cells, tops, notes),
+        **study_fields(table, runs, cells, tops, notes),
     )
 
 
-def measured(
+def study_fields(
     table: Table, runs: pd.DataFrame, cells: pd.DataFrame, tops: Mapping[str, float], notes: list[str]
 ) -> dict[str, Any]:
     """Return the fields of `output.Study` that all figures of probe results share.
@@ -66,7 +65,7 @@ def measured(
         table: the runs.
         runs, cells: see `probed.load` and `probed.summary`.
         tops: published lambda_max by optimizer.
-        notes: that explain the numbers.
+        notes: notes that explain the numbers.
     """
     names = [name for names in probed.NAMES.values() for name in names if name in cells]
     return {
@@ -87,21 +86,25 @@ def measured(
     }
 
 
-def requested_rhos(table: Table, named: str) -> list[float]:
-    """Return all rhos of the named series in ascending order, those of unfinished runs included."""
-    axes = [member.axes for member in table.sweep.members]
-    mine = {each[RHO] for each in axes if probed.series({axis: each[axis] for axis in table.cell_axes}) == named}
-    return sorted(map(float, mine))
+def requested_rhos(table: Table, series: str) -> list[float]:
+    """Return all rhos of a series in ascending order, including those of unfinished runs."""
+    points = [member.axes for member in table.sweep.members]
+    rhos = {point[RHO] for point in points if probed.series({axis: point[axis] for axis in table.cell_axes}) == series}
+    return sorted(map(float, rhos))
+
+
+def _settings(table: Table, runs: pd.DataFrame) -> dict[str, Any]:
+    return next(record.settings for record in table.records if record.folder == runs["folder"].iloc[0])
 
 
 def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return the cells as texts for a table: mean ± standard error over seeds."""
-    rows, known = [], cells.dropna(axis="columns", how="all")
+    rows, present = [], cells.dropna(axis="columns", how="all")
     for _, cell in cells.iterrows():
         row = {axis_label(axis): format_value(cell[axis]) for axis in axes}
         row |= {"rho": f"{cell[RHO]:g}", "n": str(cell["n"]), "train loss": f"{cell['train_loss']:.3g}"}
         row |= {"epochs": f"{cell['epochs']:.4g}", "missed": str(cell["missed"]) * bool(cells["missed"].any())}
-        for name in (name for names in probed.NAMES.values() for name in names if name in known):
+        for name in (name for names in probed.NAMES.values() for name in names if name in present):
             shows_error = name in (TOP, "s_2") and pd.notna(cell[f"{name}_se"])  # all would be too wide
             error = f" ±{cell[f'{name}_se']:.2g}" if shows_error else ""
             row[name] = f"{cell[name]:.3g}{error}" if pd.notna(cell[name]) else ""
@@ -112,27 +115,32 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
         if "published_s_2" in cells:
             row["paper s_2"] = format_value(cell["published_s_2"])
         rows.append(row)
-    return shown(rows)
+    return text_table(rows)
+
+
+def bounds(table: Table) -> str:
+    """Return a sentence with the assumptions of the limits in the table, and the corresponding settings of the runs."""
+    settings = next((record for record in table.records if record.rho), table.records[0]).settings
+    rule, momentum = settings["ascent"]["name"], settings["optimizer"].get("momentum") or 0
+    return (
+        "allowed and within are those of un-normalized SAM without momentum, bounds those of its batches of one "
+        f"example; these runs have ascent {rule}, momentum {momentum:g} and batches of {settings['batch_size']}."
+    )
 
 
 def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list[str]:
     """Return the notes that a reader of the numbers needs."""
-    settings = next((record for record in table.records if record.rho), table.records[0]).settings
-    rule, momentum = settings["ascent"]["name"], settings["optimizer"].get("momentum") or 0
-    notes = [
-        "allowed and within are those of un-normalized SAM without momentum, bounds those of its batches of one "
-        f"example; these runs have ascent {rule}, momentum {momentum:g} and batches of {settings['batch_size']}."
-    ]
+    notes = [bounds(table)]
     outputs = table.records[0].settings["data"]["classes"]
-    scales = {
+    scale_texts = {
         "squared": f"summed over outputs; curvature of the mean over {outputs} is smaller by that factor",
         "mean_squared": f"the mean over {outputs} outputs; curvature of the sum is larger by that factor",
     }
-    if scale := scales.get(table.records[0].settings["loss"]["name"]):
+    if scale := scale_texts.get(table.records[0].settings["loss"]["name"]):
         notes.append(f"The squared loss is {scale}. Which of them the paper has is not said.")
     if tops:
-        theirs = ", ".join(f"{name.upper()} {value:g}" for name, value in tops.items())
-        notes.append(f"Published lambda_max: {theirs}; the rho of SAM's is not said.")
+        tops_text = ", ".join(f"{name.upper()} {value:g}" for name, value in tops.items())
+        notes.append(f"Published lambda_max: {tops_text}; the rho of SAM's is not said.")
     if missed := runs["folder"][runs["missed"].astype(bool)].tolist():
         notes.append(
             f"{len(missed)} run(s) ended without reaching stop_loss, so their loss is larger: {_first_names(missed)}."

@@ -1,7 +1,7 @@
 """Answers three questions about the curvature at the end of training, for each series of runs.
 
 Is lambda_max smaller with SAM? Does s_2 fall as rho grows? Does linear stability allow lambda_max? Seeds are
-independent and no best rho is picked, so Student's t and Page's trend test give the p values.
+independent, since no best rho is chosen, so p values come from Student's t and Page's trend test.
 """
 
 import math
@@ -14,7 +14,7 @@ from scipy import stats
 
 from samgap.figures.output import Answer, Judgment
 from samgap.figures.sharpness.probed import TOP
-from samgap.figures.significance import LEVEL, above
+from samgap.figures.significance import LEVEL, p_above_0
 from samgap.runs.sweeps import RHO, SEED
 
 
@@ -23,10 +23,10 @@ class Flatness(Judgment):
     """The answer to one question for one series. p values are one-sided, and nan if nothing was tested."""
 
     claim: str
-    seeds: int  # number of seeds with all of their runs
+    seeds: int  # number of complete seeds
     diverged: int  # number of runs
-    p: float = math.nan  # for the claim
-    other_p: float = math.nan  # for its opposite
+    p: float  # for the claim
+    other_p: float  # for its opposite
     within: int = 0  # third question: number of runs with an allowed lambda_max
     runs: int = 0  # third question: number of runs in all
 
@@ -39,44 +39,46 @@ def flatter(runs: pd.DataFrame, rhos: Sequence[float]) -> Flatness:
         rhos: all rhos of the series.
     """
     claim = "SAM's lambda_max is smaller"
-    whole, left_out = complete_seeds(runs, TOP, rhos)
+    complete, left_out = complete_seeds(runs, TOP, rhos)
     sam = [rho for rho in rhos if rho > 0]
-    lacking = "it needs runs with rho 0 and with rho above 0" if 0 not in rhos or not sam else ""
-    if problem := _problem(runs, len(whole), TOP) or lacking:
-        return _inconclusive(runs, claim, problem, len(whole))
-    gains = whole[0] - whole[sam].mean(axis=1)
-    p, other_p = above(gains), above(-gains)
-    mean, beside = gains.mean(), f"in the mean over rho and {len(whole)} seeds{left_out}"
+    if problem := _problem(runs, len(complete), TOP):
+        return _inconclusive(runs, claim, problem, len(complete))
+    if 0 not in rhos or not sam:
+        return _inconclusive(runs, claim, "it needs runs with rho 0 and with rho above 0", len(complete))
+    gains = complete[0] - complete[sam].mean(axis=1)
+    p, other_p = p_above_0(gains), p_above_0(-gains)
+    mean, context = gains.mean(), f"in the mean over rho and {len(complete)} seeds{left_out}"
     reasons = {
-        "reproduced": f"SAM's lambda_max is smaller, by {mean:.3g} {beside} (p = {p:.2g})",
-        "not reproduced": f"SAM's lambda_max is larger, by {-mean:.3g} {beside} (p = {other_p:.2g})",
-        "inconclusive": f"SGD's lambda_max minus SAM's is {mean:+.3g} {beside}, which may be chance (p = {p:.2g})",
+        "reproduced": f"SAM's lambda_max is smaller, by {mean:.3g} {context} (p = {p:.2g})",
+        "not reproduced": f"SAM's lambda_max is larger, by {-mean:.3g} {context} (p = {other_p:.2g})",
+        "inconclusive": f"SGD's lambda_max minus SAM's is {mean:+.3g} {context}, which may be chance (p = {p:.2g})",
     }
-    return _tested(runs, claim, reasons, p, other_p, len(whole))
+    return _tested(runs, claim, reasons, p, other_p, len(complete))
 
 
 def falling(runs: pd.DataFrame, rhos: Sequence[float]) -> Flatness:
-    """Test whether s_2 falls as rho grows, by Page's L with seeds as blocks and an exact p.
+    """Test whether s_2 falls as rho grows, by an exact Page's trend test with seeds as blocks.
 
     Args:
         runs: of one series, see `probed.load`.
         rhos: all rhos of the series, in ascending order.
     """
     claim = "s_2 falls as rho grows"
-    whole, left_out = complete_seeds(runs, "s_2", rhos)
-    lacking = f"a trend needs 3 values of rho, and there are {len(rhos)}" if len(rhos) < 3 else ""
-    if problem := _problem(runs, len(whole), "s_2") or lacking:
-        return _inconclusive(runs, claim, problem, len(whole))
-    values = whole[list(rhos)].to_numpy()
-    p, other_p = (float(stats.page_trend_test(way, method="exact").pvalue) for way in (values[:, ::-1], values))
+    complete, left_out = complete_seeds(runs, "s_2", rhos)
+    if problem := _problem(runs, len(complete), "s_2"):
+        return _inconclusive(runs, claim, problem, len(complete))
+    if len(rhos) < 3:
+        return _inconclusive(runs, claim, f"a trend needs 3 values of rho, and there are {len(rhos)}", len(complete))
+    values = complete[list(rhos)].to_numpy()
+    p, other_p = (float(stats.page_trend_test(ordered, method="exact").pvalue) for ordered in (values[:, ::-1], values))
     first, last = values[:, 0].mean(), values[:, -1].mean()
-    beside = f"from {first:.3g} at rho={rhos[0]:g} to {last:.3g} at rho={rhos[-1]:g}, {len(whole)} seeds{left_out}"
+    context = f"from {first:.3g} at rho={rhos[0]:g} to {last:.3g} at rho={rhos[-1]:g}, {len(complete)} seeds{left_out}"
     reasons = {
-        "reproduced": f"s_2 falls as rho grows, {beside} (p = {p:.2g})",
-        "not reproduced": f"s_2 rises as rho grows, {beside} (p = {other_p:.2g})",
-        "inconclusive": f"no trend of s_2 over rho is proved, {beside} (p = {p:.2g} for a fall)",
+        "reproduced": f"s_2 falls as rho grows, {context} (p = {p:.2g})",
+        "not reproduced": f"s_2 rises as rho grows, {context} (p = {other_p:.2g})",
+        "inconclusive": f"no trend of s_2 over rho is proved, {context} (p = {p:.2g} for a fall)",
     }
-    return _tested(runs, claim, reasons, p, other_p, len(whole))
+    return _tested(runs, claim, reasons, p, other_p, len(complete))
 
 
 def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Flatness:
@@ -84,32 +86,35 @@ def allowed(runs: pd.DataFrame, settings: Mapping[str, Any]) -> Flatness:
 
     Args:
         runs: of one series, see `probed.load`.
-        settings: of one of these runs.
+        settings: settings of one of the runs.
     """
     claim = "lambda_max (1 + rho lambda_max) <= 2/eta"
     known = runs["within"].dropna().astype(bool)
     within, seeds = int(known.sum()), int(runs[SEED].nunique())
-    lacking = f"{len(runs) - len(known)} run(s) have no {TOP}" if len(known) < len(runs) else ""
-    if problem := _problem(runs, 2, TOP) or _not_meant(settings) or lacking:
+    if problem := _problem(runs, 2, TOP) or _outside_theory(settings):
         return _inconclusive(runs, claim, problem, seeds)
+    if len(known) < len(runs):
+        return _inconclusive(runs, claim, f"{len(runs) - len(known)} run(s) have no {TOP}", seeds)
     answer: Answer = "inconclusive"
     if within == len(known):
         answer = "reproduced"
     elif 2 * within < len(known):
         answer = "not reproduced"
     reason = f"{within} of {len(known)} runs end where {claim}, as linear stability allows"
-    return Flatness(str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, within=within, runs=len(known))
+    return Flatness(
+        str(runs["series"].iloc[0]), answer, reason, claim, seeds, 0, math.nan, math.nan, within, len(known)
+    )
 
 
 def complete_seeds(runs: pd.DataFrame, name: str, rhos: Sequence[float]) -> tuple[pd.DataFrame, str]:
     """Return a row for each complete seed, with a column for each rho, and a text that names the other seeds."""
-    wide = runs.pivot(index=SEED, columns=RHO, values=name).reindex(columns=list(rhos))
-    whole = wide.dropna()
-    lacking = [f"{seed:g}" for seed in wide.index.difference(whole.index)]
-    return whole, f" (without seed {', '.join(lacking)}, which lacks a run or its {name})" if lacking else ""
+    by_rho = runs.pivot(index=SEED, columns=RHO, values=name).reindex(columns=list(rhos))
+    complete = by_rho.dropna()
+    incomplete = [f"{seed:g}" for seed in by_rho.index.difference(complete.index)]
+    return complete, f" (without seed {', '.join(incomplete)}, which lacks a run or its {name})" if incomplete else ""
 
 
-def _not_meant(settings: Mapping[str, Any]) -> str:
+def _outside_theory(settings: Mapping[str, Any]) -> str:
     # Both change the limit: momentum raises it, and with a schedule the final learning rate is not eta.
     if settings["optimizer"].get("momentum"):
         return f"the limit is that of no momentum, and here it is {settings['optimizer']['momentum']:g}"
@@ -121,8 +126,8 @@ def _not_meant(settings: Mapping[str, Any]) -> str:
 def _problem(runs: pd.DataFrame, seeds: int, name: str) -> str:
     diverged = runs["folder"][runs["status"] == "diverged"]
     if len(diverged):
-        named = ", ".join(diverged)
-        return f"{len(diverged)} run(s) diverged ({named}), and what is left would be a choice of the best"
+        folders = ", ".join(diverged)
+        return f"{len(diverged)} run(s) diverged ({folders}), and what is left would be a choice of the best"
     return f"a test needs 2 seeds that lack no run and no {name}, and there is {seeds}" if seeds < 2 else ""
 
 
@@ -138,4 +143,6 @@ def _tested(
 def _inconclusive(runs: pd.DataFrame, claim: str, problem: str, seeds: int) -> Flatness:
     diverged = int((runs["status"] == "diverged").sum())
     reason = f"whether {claim}: {problem}"
-    return Flatness(str(runs["series"].iloc[0]), "inconclusive", reason, claim, seeds, diverged)
+    return Flatness(
+        str(runs["series"].iloc[0]), "inconclusive", reason, claim, seeds, diverged, math.nan, math.nan,
+    )  # fmt: skip

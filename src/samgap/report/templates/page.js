@@ -1,17 +1,17 @@
-// Draws each chart when it comes near the screen, and all of them before the page is printed.
+// Draws each chart when it comes near the screen, and all charts before the page is printed.
 const drawn = new Map();
 
 function draw(place) {
   if (!drawn.has(place)) {
     const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
     const options = { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
-    drawn.set(place, vegaEmbed(place, spec, options).then(() => reachable(place)));
+    drawn.set(place, vegaEmbed(place, spec, options).then(() => makeReachable(place)));
   }
   return drawn.get(place);
 }
 
-// The points of a chart of few of them can be walked through by keyboard; what is at hand is said below the chart.
-function reachable(place) {
+// Points of charts with few points are reached by keyboard; the focused point is announced below the chart.
+function makeReachable(place) {
   const points = [...place.querySelectorAll('.role-mark [role="graphics-symbol"][aria-label]')];
   const announced = place.closest("figure").querySelector(".announced");
   for (const point of points.length > 80 ? [] : points) {
@@ -27,7 +27,7 @@ const seen = new IntersectionObserver((entries) => {
 }, { rootMargin: "600px" });
 places.forEach((place) => seen.observe(place));
 
-// Paper cannot be clicked.
+// A printed page must show everything.
 window.addEventListener("beforeprint", () => {
   places.forEach(draw);
   document.querySelectorAll("details").forEach((part) => { part.open = true; });
