@@ -8,6 +8,7 @@ it. Images that do not fit in memory stay in their files (`ImageFiles`), which `
 Shapes: N images of a part, c channels, h by w pixels.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -222,6 +223,6 @@ def _resize(split: Split, size: int) -> Split:
     if split.images.shape[2:] == (size, size):
         return split
     if isinstance(split.images, ImageFiles):
-        return Split(split.images.resized(size), split.labels)
+        return Split(dataclasses.replace(split.images, size=size), split.labels)
     small = F.interpolate(split.images.float(), size=(size, size), mode="area")
     return Split(small, split.labels)

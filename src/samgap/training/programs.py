@@ -180,7 +180,8 @@ class Program:
         from torch import _inductor
 
         compile_: Any = _inductor.compile
-        options = compiled.OPTIONS if flat[0].device.type == "cpu" else cuda.OPTIONS
+        # Elsewhere Inductor may choose channels-last convolutions, which it does where they are faster.
+        options = compiled.OPTIONS if flat[0].device.type == "cpu" else {}
         try:
             return compile_(graph, flat, options=options)
         except Exception as error:
