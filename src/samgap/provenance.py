@@ -8,6 +8,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "timm", "numpy", "samgap")
 COMMIT = "SAMGAP_COMMIT"  # environment variable with the commit of sources without git
@@ -44,6 +45,11 @@ def commit() -> tuple[str, bool]:
         return _checkout()
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
+
+
+def sources() -> dict[str, Any]:
+    """Return `commit` as a result keeps it."""
+    return dict(zip(("commit", "dirty"), commit(), strict=True))
 
 
 @functools.cache  # does not cache an error

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from samgap.errors import SettingError, said
 
@@ -26,7 +24,6 @@ SERIES = [
 ]  # fmt: skip
 SGD, SAM = "#D55E00", "#0072B2"
 PUBLISHED = "#7A7A7A"
-Place = Literal["outside lower left", "outside lower right"]
 
 
 def looks(count: int) -> list[Look]:
@@ -79,23 +76,6 @@ def style(name: str = "talk") -> Iterator[None]:
     }
     with matplotlib.rc_context(settings | (PAPER if name == "paper" else {})):
         yield
-
-
-def legends(figure: Figure, left: tuple[Axes, int], right: tuple[Axes, int]) -> None:
-    """Place the legends of two panels below them, and make the figure taller by the space for them.
-
-    Args:
-        figure: a figure with constrained layout.
-        left, right: panel, and number of columns of its legend.
-    """
-    rows = 0
-    places: tuple[Place, Place] = ("outside lower left", "outside lower right")
-    for (axes, columns), place in zip((left, right), places, strict=True):
-        handles, texts = axes.get_legend_handles_labels()
-        figure.legend(handles, texts, loc=place, ncols=columns)
-        rows = max(rows, -(-len(texts) // columns))
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.19 * rows)
 
 
 def compact(count: float) -> str:

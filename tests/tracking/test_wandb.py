@@ -201,10 +201,10 @@ def test_a_run_sends_its_settings_its_whole_record_its_curve_and_its_probes(logg
 def test_the_gap_run_holds_grid_gaps_verdict_figure_and_files(logged: Path) -> None:
     first, drawn_ = gap_runs(logged)
     sweep = sweeps.read(logged, NAME, "own")
-    assert gap_run.grid(inspect(first)["config"]["grid"]) == sweep
+    assert sweeps.parse(json.loads(inspect(first)["config"]["grid"])) == sweep
     seen = inspect(drawn_)
     assert seen["run_id"] == f"gaps-{NAME}-own"
-    assert gap_run.grid(seen["config"]["grid"]) == sweep
+    assert sweeps.parse(json.loads(seen["config"]["grid"])) == sweep
     report = json.loads((logged / NAME / "own" / f"{NAME}.json").read_text())
     for cell in report["cells"]:
         name = f"model.width={cell['model.width']:g}"

@@ -54,7 +54,7 @@ class Work:
         os.chdir(self.cwd)
         setup_globals()
         Singleton.set_state(self.state)
-        config = composed(self.context, self.config, job.overrides)
+        config = self.context.config_loader.load_sweep_config(self.config, job.overrides)
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(job.number), job.number
         HydraConfig.instance().set_config(config)
@@ -65,8 +65,7 @@ class Work:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-        outcome: RunOutcome = job_return.return_value
-        return outcome
+        return job_return.return_value
 
 
 class JobLauncher(Launcher):
@@ -94,7 +93,7 @@ class JobLauncher(Launcher):
         """Carry out `jobs`, the longest first, and return their outcomes in the order of `jobs`."""
 
     def _job(self, number: int, overrides: list[str]) -> Job:
-        config = composed(self.hydra_context, self.config, overrides)
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
         return Job(number, overrides, int(config.trainer.devices), folder)
 
@@ -116,8 +115,3 @@ def lost(job: Job, reason: str) -> RunOutcome:
     if state not in ("failed", "damaged"):
         files.replace_text(job.folder / ERROR, f"Lost: {reason}\n")
     return RunOutcome(job.folder.name, "failed", problem or reason)
-
-
-def composed(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
-    """Return the config of a job."""
-    return context.config_loader.load_sweep_config(config, overrides)

@@ -122,16 +122,11 @@ def _arrays(jobs: list[Job]) -> Iterator[list[Job]]:
 
 def _parameters(conf: SimpleNamespace, devices: int) -> dict[str, Any]:
     tasks = devices // conf.nodes  # per node
-    return {
-        "partition": conf.partition,
-        "account": conf.account,
-        "qos": conf.qos,
+    alike = {key: getattr(conf, key) for key in ("partition", "account", "qos", "nodes", "cpus_per_task", "mem")}
+    return alike | {
         "time": conf.timeout_min,
-        "nodes": conf.nodes,
         "ntasks_per_node": tasks,
-        "cpus_per_task": conf.cpus_per_task,
         "gpus_per_node": conf.gpus_per_task * tasks or None,
-        "mem": conf.mem,
         "array_parallelism": conf.parallel,
         "setup": conf.setup or None,
         "wckey": None,  # submitit's default is not empty

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any
 
-from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, composed, lost
+from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from samgap import naming
 from samgap.rules import Rule, check, count
 from samgap.runs.records import RunOutcome
@@ -56,7 +56,7 @@ def most(stack: Any) -> int:
 
 def plan(job: Job, work: Work) -> RunPlan:
     """Return the plan of a run."""
-    config = composed(work.context, work.config, job.overrides)
+    config = work.context.config_loader.load_sweep_config(work.config, job.overrides)
     return RunPlan.of(naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "callbacks", "data_dir", "root"))
 
 

@@ -100,8 +100,7 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
 
 def _steps(settings: Mapping[str, Any]) -> int:
     images = settings["data"]["train_size"] or IMAGES[settings["data"]["name"]]
-    steps: int = settings["epochs"] * math.ceil(images / settings["batch_size"])
-    return steps
+    return settings["epochs"] * math.ceil(images / settings["batch_size"])
 
 
 def _seconds(plan: RunPlan, rates: Rates) -> float:

@@ -104,8 +104,7 @@ class Bed:
         trainer = trainer or ("cpu" if self.rehearsal else "gpu")
         with initialize_config_dir(cli.CONF, version_base="1.3"):
             config = compose("train", [f"trainer={trainer}", f"root={self.folder}", *overrides])
-        values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        return values
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
     def endless(self, net: Net, rho: float, precision: str, *overrides: str) -> dict[str, Any]:
         """Return the config of a run on images of noise that does not end by itself; a callback must end it."""

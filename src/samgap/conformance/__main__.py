@@ -59,10 +59,8 @@ def _table(subject: Subject, rows: list[Row]) -> str:
 
 
 def _json(subject: Subject, rows: list[Row]) -> str:
-    commit, dirty = provenance.commit()
-    values: dict[str, Any] = dataclasses.asdict(subject) | {
-        "torch": torch.__version__, "made": provenance.now(), "commit": commit, "dirty": dirty,
-    }  # fmt: skip
+    made = {"torch": torch.__version__, "made": provenance.now(), **provenance.sources()}
+    values: dict[str, Any] = dataclasses.asdict(subject) | made
     return json.dumps(values | {"rows": [dataclasses.asdict(row) for row in rows]}, indent=1)
 
 

@@ -78,5 +78,4 @@ def second_derivative(function: Callable[[Parts], Tensor], weights: Parts, along
         gradient = grad(function)(weights)
         return torch.stack([(gradient[name] * along[name]).sum() for name in weights]).sum()
 
-    product: Parts = grad(slope)(weights)
-    return product
+    return grad(slope)(weights)

@@ -104,8 +104,7 @@ def _product(
         def move(layer: nn.Linear, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
             name = names[layer]
             layer_inputs[name] = arguments[0].clone()  # an in-place activation may overwrite it
-            moved: Tensor = output + t * shifts[name](arguments[0]) + extra[name].requires_grad_()
-            return moved
+            return output + t * shifts[name](arguments[0]) + extra[name].requires_grad_()
 
         handles = [layer.register_forward_hook(move) for layer in names]
         try:

@@ -43,5 +43,4 @@ def matrix(condition: float) -> Tensor:
         torch.linalg.qr(torch.randn(size, INPUTS, generator=draw, dtype=torch.float64))[0] for size in (OUTPUTS, INPUTS)
     )
     values = torch.logspace(0, -1, INPUTS, base=condition, dtype=torch.float64)
-    a: Tensor = left @ torch.diag(values) @ right.T
-    return a
+    return left @ torch.diag(values) @ right.T

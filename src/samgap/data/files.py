@@ -39,10 +39,6 @@ class ImageFiles:
         """Return the images at these positions, still in files."""
         return replace(self, names=[self.names[position] for position in positions.tolist()])
 
-    def resized(self, size: int) -> "ImageFiles":
-        """Return the same images with another number of pixels per side."""
-        return replace(self, size=size)
-
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Return images for evaluation, (n, 3, h, w) uint8: resized, then cropped in the center.
 

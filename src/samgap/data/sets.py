@@ -8,6 +8,7 @@ it. Images that do not fit in memory stay in their files (`ImageFiles`), which `
 Shapes: N images of a part, c channels, h by w pixels.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -130,8 +131,7 @@ class Data:
 
 def make(folder: str, *, code: str, name: str, **settings: Any) -> Data:
     """Return the data set of a file in conf/data/: `hydra.utils.instantiate(config.data)(config.data_dir)`."""
-    data: Data = call("data", assemble, locate(code, "data.code"), Path(folder), **settings)
-    return data
+    return call("data", assemble, locate(code, "data.code"), Path(folder), **settings)
 
 
 def assemble(
@@ -223,6 +223,6 @@ def _resize(split: Split, size: int) -> Split:
     if split.images.shape[2:] == (size, size):
         return split
     if isinstance(split.images, ImageFiles):
-        return Split(split.images.resized(size), split.labels)
+        return Split(dataclasses.replace(split.images, size=size), split.labels)
     small = F.interpolate(split.images.float(), size=(size, size), mode="area")
     return Split(small, split.labels)

@@ -1,6 +1,7 @@
 """Small data sets as trees of JPEG files, written once, to exercise the code that reads ImageNet without ImageNet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,36 +17,29 @@ ENLARGEMENT = 4  # of the digits, whose 8x8 pixels are a single block of JPEG
 QUALITY = 95
 
 
-def load_digits(folder: Path, area: Sequence[float], center: float) -> Raw:
-    """Load the bundled digits, 32x32, from `folder`/digits-jpeg, which is written if it does not exist.
+def _load(
+    name: str, source: Callable[[Path], Raw], enlargement: int, folder: Path, area: Sequence[float], center: float
+) -> Raw:
+    """Load a tree from `folder`/<name>, which is written if it does not exist.
 
     Args:
+        name: of the tree.
+        source: loads the original data set.
+        enlargement: of its images.
         folder: `data_dir`.
         area, center: see `imagenet.tree`.
 
     Raises:
-        SettingError: see `imagenet.tree`.
+        SettingError: see `source` and `imagenet.tree`.
     """
-    place = folder / "digits-jpeg"
+    place = folder / name
     if not place.exists():
-        _write(digits.load(folder), place, ENLARGEMENT)
+        _write(source(folder), place, enlargement)
     return imagenet.tree(place, area, center)
 
 
-def load_fashion_mnist(folder: Path, area: Sequence[float], center: float) -> Raw:
-    """Load Fashion-MNIST, 28x28, from `folder`/fashion-mnist-jpeg, which is written if it does not exist.
-
-    Args:
-        folder: `data_dir`.
-        area, center: see `imagenet.tree`.
-
-    Raises:
-        SettingError: see `fashion_mnist.load` and `imagenet.tree`.
-    """
-    place = folder / "fashion-mnist-jpeg"
-    if not place.exists():
-        _write(fashion_mnist.load(folder), place, 1)
-    return imagenet.tree(place, area, center)
+load_digits = partial(_load, "digits-jpeg", digits.load, ENLARGEMENT)  # 32x32
+load_fashion_mnist = partial(_load, "fashion-mnist-jpeg", fashion_mnist.load, 1)  # 28x28
 
 
 def _write(raw: Raw, place: Path, enlargement: int) -> None:

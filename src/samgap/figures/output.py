@@ -80,8 +80,7 @@ def judged_again(report: dict[str, Any], verdicts: Sequence[Judgment]) -> dict[s
         _plain(new, format_verdict(*known, new, len(report["runs"]["missing"]), registered)) for new in verdicts
     ]
     origin = report["provenance"] | {"judged": provenance.now(), "judged_by_commit": provenance.commit()[0]}
-    result: dict[str, Any] = clean(report | {"verdicts": plain_verdicts, "provenance": origin})
-    return result
+    return clean(report | {"verdicts": plain_verdicts, "provenance": origin})
 
 
 def _plain(verdict: Judgment, text: str) -> dict[str, Any]:

@@ -126,8 +126,7 @@ def grid_text(sweep: Sweep) -> str:
 def text_table(rows: list[dict[str, str]]) -> pd.DataFrame:
     """Return rows of texts as a table without empty columns."""
     frame = pd.DataFrame(rows)
-    result: pd.DataFrame = frame.loc[:, (frame != "").any()]
-    return result
+    return frame.loc[:, (frame != "").any()]
 
 
 def groups(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:

@@ -30,5 +30,4 @@ class Factorization(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map inputs (B, c, h, w) to outputs (B, C)."""
-        outputs: Tensor = self.factors(images)
-        return outputs
+        return self.factors(images)

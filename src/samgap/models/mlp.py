@@ -38,5 +38,4 @@ class MLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, c, h, w) to logits (B, C)."""
-        logits: Tensor = self.layers(images)
-        return logits
+        return self.layers(images)

@@ -48,5 +48,4 @@ class ResNet18(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, c, h, w) to logits (B, C)."""
         features = self.stages(self.stem(images))  # (B, 8f, h/8, w/8)
-        logits: Tensor = self.head(features.mean(dim=(2, 3)))
-        return logits
+        return self.head(features.mean(dim=(2, 3)))

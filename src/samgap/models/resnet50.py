@@ -53,5 +53,4 @@ class ResNet50(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, c, h, w) to logits (B, C)."""
         features = self.stages(self.stem(images))  # (B, 32f, h/32, w/32)
-        logits: Tensor = self.head(features.mean(dim=(2, 3)))
-        return logits
+        return self.head(features.mean(dim=(2, 3)))

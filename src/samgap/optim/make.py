@@ -14,5 +14,4 @@ def ascent(base: Optimizer, net: nn.Module, *, name: str, code: str = "", rho: f
     if not rho:
         return Wrapper(base)
     own.pop("m", None)  # used by the stepper, which divides batches
-    wrapped: Wrapper = call("ascent", locate(code, "ascent.code"), base, rho=rho, module=net, **own)
-    return wrapped
+    return call("ascent", locate(code, "ascent.code"), base, rho=rho, module=net, **own)

@@ -71,7 +71,8 @@ class SAM(Wrapper):
         self.measured: AscentMetrics | None = None
         self.ascents = 0  # number of steps with an ascent; callers may reset it
         self.draws = True  # set False if closures draw no random numbers, to save copying the random state
-        self._tracking = [part for part in module.modules() if _tracks(part)] if module is not None else []
+        parts = module.modules() if module is not None else ()
+        self._tracking = [part for part in parts if getattr(part, TRACKING, False)]
         self._saved: list[Tensor] = []
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
@@ -149,7 +150,8 @@ class SAM(Wrapper):
 
     def _save(self, weights: list[Tensor]) -> list[Tensor]:
         # Reuse memory; reallocate only if the set of weights with gradients changes.
-        if [_kind(copy) for copy in self._saved] != [_kind(w) for w in weights]:
+        kinds = [[(t.shape, t.dtype, t.device) for t in tensors] for tensors in (self._saved, weights)]
+        if kinds[0] != kinds[1]:
             self._saved = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._saved, weights)
         return self._saved
@@ -173,8 +175,7 @@ class SAM(Wrapper):
 def global_norm(tensors: list[Tensor]) -> Tensor:
     """Return the L2 norm over all tensors, at least in float32: a half-precision sum of squares can overflow."""
     norms = torch._foreach_norm([_wide(t) for t in tensors])
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return norm
+    return torch.linalg.vector_norm(torch.stack(list(norms)))
 
 
 def inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
@@ -189,14 +190,6 @@ def ratio(length: float, norm: Tensor) -> Tensor:
 
 def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, tensor.device
-
-
-def _tracks(module: nn.Module) -> bool:
-    return bool(getattr(module, TRACKING, False))
 
 
 def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:

@@ -170,8 +170,7 @@ def _reference(path: Path) -> StudyEntry:
 def _last_draw(path: Path) -> dict[str, Any]:
     """Return the group `draw` with which a sweep was last drawn, or {}."""
     try:
-        draw: dict[str, Any] = read_json(path, ADVICE)["draw"]
-        return draw
+        return read_json(path, ADVICE)["draw"]
     except (OSError, SettingError, KeyError):
         return {}
 

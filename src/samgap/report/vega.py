@@ -30,15 +30,12 @@ CONFIG = {
 
 def spec(chart: Chart | Map) -> dict[str, Any]:
     """Return the Vega-Lite specification of a chart, as wide as its container on the page."""
+    rows = 0 if isinstance(chart, Map) else len(chart.y.ticks)
     return {
-        "$schema": SCHEMA, "width": "container", "height": _height(chart), "background": "transparent",
+        "$schema": SCHEMA, "width": "container", "height": max(HEIGHT, ROW * rows), "background": "transparent",
         "config": CONFIG,
         "description": chart.title, "padding": {"left": 5, "right": 20, "top": 5, "bottom": 5},
     } | (_map(chart) if isinstance(chart, Map) else _lines(chart))  # fmt: skip
-
-
-def _height(chart: Chart | Map) -> int:
-    return max(HEIGHT, ROW * len(chart.y.ticks)) if isinstance(chart, Chart) else HEIGHT
 
 
 def _lines(chart: Chart) -> dict[str, Any]:

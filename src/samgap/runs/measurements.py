@@ -44,8 +44,7 @@ def read(folder: Path, name: str) -> dict[str, Any] | None:
         SettingError: the file is not JSON.
     """
     try:
-        results: dict[str, Any] = read_json(folder / FOLDER / f"{name}.json", "move it away and measure again")
-        return results
+        return read_json(folder / FOLDER / f"{name}.json", "move it away and measure again")
     except FileNotFoundError:
         return None
 

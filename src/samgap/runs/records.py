@@ -90,18 +90,15 @@ def read(folder: Path, expected: str = "") -> RunRecord | None:
     """
     path = folder / RECORD
     try:
-        text = path.read_text(encoding="utf-8")
+        record = parse(path.read_text(encoding="utf-8"))
+        if expected and record.identity != expected:
+            raise ValueError(f"it is that of {record.folder}")
+        return record
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(_damaged(path, str(error))) from error
-    try:
-        record = parse(text)
-    except ValueError as error:
-        raise SettingError(_damaged(path, str(error))) from error
-    if expected and record.identity != expected:
-        raise SettingError(_damaged(path, f"it is that of {record.folder}"))
-    return record
+    except (OSError, ValueError) as error:
+        reason = (str(error) or "empty").splitlines()[0]
+        raise SettingError(f"{path} is damaged ({reason}): move it away and start the run again.") from error
 
 
 def parse(text: str) -> RunRecord:
@@ -140,8 +137,3 @@ def _problem(record: RunRecord) -> str | None:
             if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
                 return f"{name} is {said(value)} and not a fraction from 0 to 1"
     return None
-
-
-def _damaged(path: Path, problem: str) -> str:
-    reason = problem.splitlines()[0] if problem else "empty"
-    return f"{path} is damaged ({reason}): move it away and start the run again."

@@ -69,7 +69,6 @@ def _table(rows: list[Row]) -> str:
 
 
 def _json(rows: list[Row], setup: Setup, arguments: list[str]) -> str:
-    commit, dirty = provenance.commit()
     values: dict[str, Any] = {
         "rows": [dataclasses.asdict(row) | {"published": suite.PUBLISHED.get(row.name)} for row in rows],
         "provenance": {
@@ -77,8 +76,7 @@ def _json(rows: list[Row], setup: Setup, arguments: list[str]) -> str:
             "command": shlex.join(["python", "-m", "samgap.theory", *arguments]),
             "seed": setup.seed,
             "draws": setup.draws,
-            "commit": commit,
-            "dirty": dirty,
+            **provenance.sources(),
             "versions": provenance.versions() | {"scipy": scipy.__version__},
         },
     }

@@ -16,10 +16,11 @@ CLOUD = 300  # number of random minima in the background
 
 def draw(setup: Setup) -> Figure:
     """Draw two panels. Call it inside `style.style()`."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 5.37), layout="constrained")  # three rows of legends
     _rates(left, setup)
     _stable(right, setup)
-    style.legends(figure, (left, 2), (right, 2))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     figure.suptitle(
         "Un-normalized SAM: theorem 6 holds; minima beyond the bounds (7b) to (7d) can be stable", fontweight="bold"
     )

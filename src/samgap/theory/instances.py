@@ -9,7 +9,7 @@ column flipped. SLSQP (scipy.optimize) maximized s_k^k from ten random starts, s
 import numpy as np
 
 from samgap.theory.arrays import Array
-from samgap.theory.stability import Minimum, with_jacobians
+from samgap.theory.stability import Minimum, largest_curvature, with_jacobians
 
 
 def _pairs(*hessians: list[list[float]]) -> Array:
@@ -70,8 +70,7 @@ def sometimes_flat(curved: int, flat: int, rho: float, share: float = 1) -> Mini
 
     E A^2 <= 1 if and only if h (1 + rho h) <= 2 / eta, for any number of flat ones; h is `share` of that limit.
     """
-    limit = 2.0 if rho == 0 else (np.sqrt(1 + 8 * rho) - 1) / (2 * rho)
-    return Minimum(np.repeat([share * limit, 0.0], [curved, flat]).reshape(-1, 1, 1), 1, rho)
+    return Minimum(np.repeat([share * largest_curvature(1, rho), 0.0], [curved, flat]).reshape(-1, 1, 1), 1, rho)
 
 
 def flat_threshold(curved_share: float) -> float:

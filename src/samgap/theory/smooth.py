@@ -15,7 +15,6 @@ from samgap.theory.arrays import Array
 class Smooth:
     """A function of a vector (d,), and a constant beta for which it is beta-smooth."""
 
-    family: str
     value: Callable[[Array], float]
     gradient: Callable[[Array], Array]
     beta: float
@@ -24,21 +23,19 @@ class Smooth:
 def quadratic(matrix: Array) -> Smooth:
     """Return x'Qx / 2 with symmetric, possibly indefinite Q (d, d); beta is the largest |eigenvalue|."""
     beta = float(np.abs(np.linalg.eigvalsh(matrix)).max())
-    return Smooth("quadratic", lambda x: float(x @ matrix @ x) / 2, lambda x: matrix @ x, beta)
+    return Smooth(lambda x: float(x @ matrix @ x) / 2, lambda x: matrix @ x, beta)
 
 
 def logistic(example: Array, label: float) -> Smooth:
     """Return log(1 + exp(-y w.x)) of w; the second derivative in w.x is at most 1/4, so beta = |x|^2 / 4."""
 
+    def value(weights: Array) -> float:
+        return float(np.logaddexp(0, -label * example @ weights))
+
     def gradient(weights: Array) -> Array:
         return -label * _sigmoid(-label * example @ weights) * example
 
-    return Smooth(
-        "logistic",
-        lambda weights: float(np.logaddexp(0, -label * example @ weights)),
-        gradient,
-        float(example @ example) / 4,
-    )
+    return Smooth(value, gradient, float(example @ example) / 4)
 
 
 def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
@@ -60,7 +57,7 @@ def softplus_net(example: Array, label: float, outer: Array) -> Smooth:
         return np.outer(slope * outer * _sigmoid(before), example).ravel()
 
     beta = float(example @ example) * float(outer @ outer + np.abs(outer).max()) / 4
-    return Smooth("softplus net", value, gradient, beta)
+    return Smooth(value, gradient, beta)
 
 
 def draw(family: str, count: int, rng: np.random.Generator) -> tuple[list[Smooth], Array]:

@@ -14,7 +14,6 @@ import pandas as pd
 from samgap.figures import output
 from samgap.figures.chart import Chart, Map
 from samgap.figures.output import Study
-from samgap.runs import sweeps
 from samgap.runs.sweeps import Sweep
 from samgap.tracking import session
 
@@ -50,11 +49,6 @@ def write(
             with session.errors_as_warnings():
                 _log(run, study, charts, root)
     session.end_process()  # a sweep may take days, and its workers start their own W&B processes
-
-
-def grid(text: str) -> Sweep:
-    """Return the sweep from the config of a gap run."""
-    return sweeps.parse(json.loads(text))
 
 
 def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> None:

@@ -1,5 +1,6 @@
 """Reads the grid and the records of a sweep from W&B into a separate results folder."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
     import wandb
 
     try:
-        return gap_run.grid(api.run(f"{path}/{gap_run.id_of(name, scale)}").config["grid"])
+        return sweeps.parse(json.loads(api.run(f"{path}/{gap_run.id_of(name, scale)}").config["grid"]))
     except (wandb.errors.CommError, ValueError, KeyError) as error:
         # The sweep may not have sent its gap run yet. Then its grid may be on this machine.
         try:

@@ -39,8 +39,7 @@ def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
 
 def optimizer(plan: RunPlan, net: nn.Module) -> Wrapper:
     """Return the base optimizer, wrapped by its ascent. If rho is 0 (SGD), the wrapper changes nothing."""
-    wrapped: Wrapper = _part(plan, "ascent", _part(plan, "optimizer", net.parameters()), net)
-    return wrapped
+    return _part(plan, "ascent", _part(plan, "optimizer", net.parameters()), net)
 
 
 def schedule(plan: RunPlan) -> Callable[[int, int], float]:
@@ -115,8 +114,7 @@ def _function(plan: RunPlan, group: str) -> Callable[[Any, Any], Any]:
 
 @functools.lru_cache(maxsize=1)
 def _data(group: str, folder: str) -> Data:
-    data: Data = call("data", instantiated("data", json.loads(group)), folder)
-    return data
+    return call("data", instantiated("data", json.loads(group)), folder)
 
 
 @functools.lru_cache(maxsize=1)

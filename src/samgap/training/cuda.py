@@ -5,9 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Options of Inductor. Unlike on the CPU, it may choose channels-last convolutions if they are faster.
-OPTIONS: dict[str, bool] = {}
-
 
 def captured(call: Callable[[], object], changed: list[Tensor]) -> Callable[[], object]:
     """Capture `call` as a CUDA graph; return a function that replays it.

@@ -64,8 +64,7 @@ class GraphStepper(EagerStepper):
 
     def momentum(self, name: str) -> Tensor | None:
         """Return the momentum buffer of a weight, None before the first step."""
-        buffer: Tensor | None = self.wrapper.base.state[self.named[name]].get("momentum_buffer")
-        return buffer
+        return self.wrapper.base.state[self.named[name]].get("momentum_buffer")
 
     @property
     def named(self) -> dict[str, Any]:

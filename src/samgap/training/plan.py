@@ -84,8 +84,7 @@ class RunPlan:
     @property
     def limit(self) -> int | None:
         """The largest number of batches in an epoch; None for all."""
-        limit: int | None = self.settings.get("trainer", {}).get(LIMIT)
-        return limit
+        return self.settings.get("trainer", {}).get(LIMIT)
 
 
 def _resolved(group: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

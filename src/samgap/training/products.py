@@ -45,8 +45,7 @@ class Product(NamedTuple):
 
 
 def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
-    return product
+    return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
 
 
 WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, ONEDNN: _by_onednn}

@@ -180,10 +180,10 @@ class Program:
         from torch import _inductor
 
         compile_: Any = _inductor.compile
-        options = compiled.OPTIONS if flat[0].device.type == "cpu" else cuda.OPTIONS
+        # Elsewhere Inductor may choose channels-last convolutions, which it does where they are faster.
+        options = compiled.OPTIONS if flat[0].device.type == "cpu" else {}
         try:
-            function: Callable[..., object] = compile_(graph, flat, options=options)
-            return function
+            return compile_(graph, flat, options=options)
         except Exception as error:
             self.compiles = False
             warnings.warn(f"The graph of the step is not compiled and runs slower: {line(error)}", stacklevel=2)

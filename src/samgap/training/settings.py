@@ -72,7 +72,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     check(config)
     settings: dict[str, Any] = {key: _plain(config[key]) for key in SCALARS}
     for group in GROUPS:
-        settings[group] = {key: _plain(value) for key, value in config[group].items() if not _names_code(key)}
+        own = {key: value for key, value in config[group].items() if key != "code" and not key.startswith("_")}
+        settings[group] = {key: _plain(value) for key, value in own.items()}
     data_rules.check_channels(settings["data"])
     trainer = config.get("trainer", {})
     division = layout(settings, trainer.get("devices") or 1, trainer.get("micro_batch"))
@@ -140,10 +141,6 @@ def _refuse_no_part(group: str, part: Any) -> None:
         )
     if lacking := [key for key in NEEDED.get(group, ()) if key not in part]:
         raise SettingError(f"{group}.{lacking[0]} is missing: it must be {RULES[group][lacking[0]].expected}.")
-
-
-def _names_code(key: str) -> bool:
-    return key == "code" or key.startswith("_")
 
 
 def _plain(value: Any) -> Any:

@@ -217,8 +217,7 @@ class GapTask(LightningModule):
 
     def _optimizer(self) -> Wrapper:
         lightning_optimizer: Any = self.optimizers()
-        wrapper: Wrapper = lightning_optimizer.optimizer
-        return wrapper
+        return lightning_optimizer.optimizer
 
     def _base_lr(self) -> float:
         scheduler: Any = self.lr_schedulers()

@@ -81,7 +81,8 @@ def traced(
     frozen = _frozen(parts.net)
     graph = make_fx(
         lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
-        {torch.ops.aten._foreach_norm.Scalar: _norms, **instead},
+        # Inductor cannot compile `_foreach_norm`.
+        {torch.ops.aten._foreach_norm.Scalar: lambda tensors: list(map(torch.linalg.vector_norm, tensors)), **instead},
         tracing_mode="fake",
     )(*flat)
     if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
@@ -171,11 +172,6 @@ def _frozen(net: nn.Module) -> nn.Module:
         if hasattr(part, TRACKING):
             setattr(part, TRACKING, False)
     return net
-
-
-def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    # Inductor cannot compile `_foreach_norm`.
-    return [torch.linalg.vector_norm(t) for t in tensors]
 
 
 def _view_once(graph: GraphModule) -> None:

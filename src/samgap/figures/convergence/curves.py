@@ -58,8 +58,7 @@ def late(epochs: Any, losses: Any) -> tuple[float, float]:
 
 def warmed_up(curve: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs of a curve after the first `WARM_UP`, which rates use."""
-    rest: pd.DataFrame = curve[curve["epoch"] > WARM_UP * curve["epoch"].max()]
-    return rest
+    return curve[curve["epoch"] > WARM_UP * curve["epoch"].max()]
 
 
 def means(curves: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -86,8 +86,7 @@ def write(tables: Tables, folder: Path, studies: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in vars(tables).items():
         replace(folder / f"{name}.csv", functools.partial(table.to_csv, index=False))
-    commit, dirty = provenance.commit()
-    made = {"made": provenance.now(), "commit": commit, "dirty": dirty, "studies": list(dict.fromkeys(studies))}
+    made = {"made": provenance.now(), **provenance.sources(), "studies": list(dict.fromkeys(studies))}
     replace_text(folder / MADE, json.dumps(made, indent=1) + "\n")
 
 

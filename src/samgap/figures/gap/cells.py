@@ -95,8 +95,7 @@ def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: 
 
 def _means(runs: pd.DataFrame, column: str, *keys: str) -> pd.Series:
     """Return the mean over replicates of a column for each combination of keys."""
-    means: pd.Series = runs[column].astype(float).groupby([runs[key] for key in keys]).mean()
-    return means
+    return runs[column].astype(float).groupby([runs[key] for key in keys]).mean()
 
 
 def _mark_collapsed(sam: pd.DataFrame, sgd: pd.DataFrame) -> pd.DataFrame:

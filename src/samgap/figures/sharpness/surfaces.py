@@ -62,8 +62,7 @@ def choose(runs: pd.DataFrame, rhos: Sequence[float]) -> pd.DataFrame:
     ends = {rhos[0], rhos[-1]}
     finished = runs[(runs["status"] == "done") & runs[RHO].isin(ends)].sort_values([SEED, RHO])
     complete = finished[finished.groupby(SEED)[RHO].transform("size") == len(ends)]
-    chosen: pd.DataFrame = complete[complete[SEED] == complete[SEED].min()]
-    return chosen
+    return complete[complete[SEED] == complete[SEED].min()]
 
 
 def surfaces(run: "pd.Series[Any]", probes: Probes) -> pd.DataFrame:
