@@ -205,7 +205,7 @@ def statements() -> list[str]:
         ("... if a fifth are, by a study that was written down before⁴", *slope("noise", scale="registered"), "noise",
          "22 min"),
         ("... the more steeply, the more labels are wrong⁵",
-         *slope("noise", "slope over data.label_noise", "doses"), "noise", "45 min"),
+         *slope("noise", "slope over data.label_noise", "doses"), "noise", "20 min"),
         ("The best rho grows with size", rho["answer"], f"p = {rho['p_up']:.2g}", "rho", "0 min²"),
         ("The loss falls faster in larger nets (fig. 1, SAM)", *faster("fig1"), "fig1", "3 min"),
         ("the same in an MLP (fig. 2, SAM)", *faster("fig2"), "fig2", "14 min"),
