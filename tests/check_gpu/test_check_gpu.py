@@ -186,7 +186,7 @@ def test_precisions_that_are_not_what_they_say_are_wrong(
     off: tuple[float, float], holds: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bed, "precisions", bed.PRECISIONS)
-    rows = right._coarse(
+    rows = right.coarse(
         Bed(torch.device("cpu"), tmp_path), "net", 1e-5, dict(zip(bed.PRECISIONS, off, strict=False)).get
     )  # type: ignore[arg-type]
     assert [row.holds for row in rows] == holds

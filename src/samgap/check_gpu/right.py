@@ -84,12 +84,20 @@ def numbers(bed: Bed) -> Iterator[Check]:
         off = off_by("64-true")
         yield Check(f"{what}, 64-true", f"the CPU's to {SAME:g}", f"{off:.2g} off", off <= SAME)
         if net is mlp:
-            yield from _coarse(bed, what, NEAR[net.model], off_by)
+            yield from coarse(bed, what, NEAR[net.model], off_by)
         else:
-            yield from _coarse(bed, f"logits after {what}", NEAR[net.model], partial(_logits, bed, subject()))
+            yield from coarse(bed, f"logits after {what}", NEAR[net.model], partial(_logits, bed, subject()))
 
 
-def _coarse(bed: Bed, what: str, near: float, off: Callable[[str], float]) -> Iterator[Check]:
+def coarse(bed: Bed, what: str, near: float, off: Callable[[str], float]) -> Iterator[Check]:
+    """Check that float32 is close to float64, and that TF32, if the device has it, is `FURTHER` times as far from it.
+
+    Args:
+        bed: the device and its precisions.
+        what: the quantity, for the table.
+        near: largest error of float32.
+        off: returns the error of the quantity in a precision, relative to float64.
+    """
     single = off("32-true")
     yield Check(f"{what}, 32-true", f"float64's to {near:g}", f"{single:.2g} off", single <= near)
     if "tf32" in bed.precisions:
