@@ -223,6 +223,8 @@ def _key_hints(chain: list[BaseException]) -> Iterator[str]:
             close_matches = get_close_matches(key, keys, 1, cutoff=0.7)
             if key in same_name:
                 yield f"It is a key of {', '.join(keys[key])}."
+            elif key in keys:
+                yield f"This command does not take {key}; --help shows what it takes."
             elif same_name:
                 yield f"There is {', '.join(same_name)}."
             else:

@@ -16,7 +16,7 @@ from samgap.training.products import Product
 def traced(dtype: torch.dtype = torch.float32) -> tuple[GraphModule, list[torch.Tensor]]:
     """Trace x w' + b and the gradient of w, as in a step; and a product that cannot use oneDNN."""
     draw = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(*shape, generator=draw, dtype=dtype) for shape in ((8, 6), (5, 6), (5,), (8, 5))]
+    inputs = [torch.randn(*shape, generator=draw, dtype=dtype) for shape in ((64, 60), (50, 60), (50,), (64, 50))]
 
     def step(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, g: torch.Tensor) -> list[torch.Tensor]:
         return [torch.addmm(b, x, w.t()), g.t() @ x, x[:, ::2] @ w[:, ::2].t()]
@@ -24,7 +24,7 @@ def traced(dtype: torch.dtype = torch.float32) -> tuple[GraphModule, list[torch.
     return make_fx(step, {torch.ops.aten.addmm.default: products.unfused_addmm}, tracing_mode="fake")(*inputs), inputs
 
 
-NAMES = ["8x6x5 nt", "5x8x6 tn"]
+NAMES = ["64x60x50 nt", "50x64x60 tn"]
 
 
 def test_products_of_either_library_are_the_same() -> None:
@@ -41,12 +41,27 @@ def test_products_of_either_library_are_the_same() -> None:
     assert products.place(traced(torch.float64)[0], "onednn", {}) == {}
 
 
+def test_small_products_are_loops_and_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_fastest", lambda large: dict.fromkeys(large, "mkl"))
+    monkeypatch.setattr(products, "SMALL", 64 * 60 * 50)
+    graph, inputs = traced()
+    right = graph(*inputs)
+    assert products.place(graph, "auto", {}) == dict.fromkeys(NAMES, "loops")
+    for one, other in zip(graph(*inputs), right, strict=True):
+        assert torch.equal(one, other)
+    assert products.place(traced()[0], "mkl", {}) == dict.fromkeys(NAMES, "mkl")
+    # A run that began with a library keeps it.
+    assert products.place(traced()[0], "auto", {NAMES[0]: "mkl"}) == dict(zip(NAMES, ("mkl", "loops"), strict=True))
+    monkeypatch.setattr(products, "SMALL", 64 * 60 * 50 - 1)
+    assert products.place(traced()[0], "auto", {}) == dict.fromkeys(NAMES, "mkl")
+
+
 def test_each_product_is_timed_once_on_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[str] = []
 
     def seconds(product: Product) -> dict[str, float]:
         timed.append(str(product))
-        return {"mkl": 1.0, "onednn": 0.95 if product.m == 8 else 0.5}  # 5 % is too small a gain
+        return {"mkl": 1.0, "onednn": 0.95 if product.m == 64 else 0.5}  # 5 % is too small a gain
 
     monkeypatch.setattr(products, "seconds", seconds)
     expected = dict(zip(NAMES, ("mkl", "onednn"), strict=True))

@@ -2,6 +2,7 @@
 
 Either library can be up to twice as fast, depending on processor and shape. Both are timed once per shape. The choice
 is saved next to Inductor's cache, so that all runs on a machine use the same library and are bitwise reproducible.
+For small products the call of a library takes longer than the product, so Inductor compiles them as loops.
 """
 
 import contextlib
@@ -19,9 +20,10 @@ from torch.fx import GraphModule, Node
 
 from samgap import files, provenance
 
-MKL, ONEDNN = "mkl", "onednn"
+MKL, ONEDNN, LOOPS = "mkl", "onednn", "loops"
+SMALL = 40_000  # products with at most so many multiplications are loops
 GAIN = 0.9  # oneDNN is used if it takes less than this share of MKL's time; a margin against timing noise
-Chosen = dict[str, str]  # name of a product -> its library
+Chosen = dict[str, str]  # name of a product -> its library, or loops
 
 
 class Product(NamedTuple):
@@ -52,7 +54,7 @@ WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, ONEDNN: _b
 # Inductor caches compiled graphs by operator names, so a change of the lowering needs another name here.
 _library: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define("product(Tensor a, Tensor b, str library) -> Tensor")
-_library.impl("product", lambda a, b, library: WAYS[library](a, b), "CPU")
+_library.impl("product", lambda a, b, library: WAYS.get(library, torch.mm)(a, b), "CPU")
 _library.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]), "Meta")
 
 
@@ -66,7 +68,7 @@ def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
 
     Args:
         graph: traced with fake tensors and with `unfused_addmm` in place of addmm; changed in place.
-        choice: mkl, onednn, or auto, which times both and uses the faster one.
+        choice: mkl, onednn, or auto, which makes small products loops, and times both libraries for the others.
         known: library of each product before the run was stopped; auto keeps it.
 
     Returns:
@@ -77,8 +79,9 @@ def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
     if lacking():
         return {}
     if choice == "auto":
-        chosen = {name: known[name] for name in names if name in known}
-        chosen |= _fastest({name: product for name, product in names.items() if name not in known})
+        small = {name: LOOPS for name, (m, k, n, _) in names.items() if m * k * n <= SMALL}
+        chosen = {name: library for name, library in (small | known).items() if name in names}
+        chosen |= _fastest({name: product for name, product in names.items() if name not in chosen})
     else:
         chosen = dict.fromkeys(names, choice)
     for node, product in nodes.items():
@@ -159,11 +162,17 @@ def _lower() -> None:
 
     unary: Any = mkldnn_ir.LinearUnary
     output: Any = mkldnn_ir._create_output_node
-    by_mkl = lowering.lowerings[torch.ops.aten.mm.default]
+    aten, known = torch.ops.aten, lowering.lowerings
+    by_mkl, times, total = known[aten.mm.default], known[aten.mul.Tensor], known[aten.sum.dim_IntList]
+    unsqueeze = known[aten.unsqueeze.default]
 
     def product(a: Any, b: Any, library: str) -> Any:
         if library == MKL:
             return by_mkl(a, b)
+        if library == LOOPS:
+            # Vectors of the sum run along rows of b, so these must be contiguous.
+            rows = ir.ExternKernel.require_contiguous(lowering.clone(b))
+            return total(times(unsqueeze(a, 2), unsqueeze(rows, 0)), [1])
         size = [a.get_size()[0], b.get_size()[1]]
         layout = ir.FixedLayout(device=a.get_device(), dtype=a.get_dtype(), size=size)
         operands = [ir.ExternKernel.realize_input(operand) for operand in (a, lowering.permute(b, [1, 0]))]
