@@ -15,7 +15,9 @@ from torch import Tensor, _inductor, nn
 from torch._inductor import config
 from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch._inductor.utils import fresh_cache
+from torch.func import functional_call
 from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -23,6 +25,7 @@ from samgap import losses
 from samgap.data.batches import Batch
 from samgap.data.sets import Normalize
 from samgap.models.mlp import MLP
+from samgap.models.resnet18 import ResNet18
 from samgap.optim.asam import ASAM
 from samgap.optim.gsam import GSAM
 from samgap.optim.sam import SAM
@@ -36,7 +39,7 @@ from samgap.training.run import run
 from samgap.training.steppers import EagerStepper
 from samgap.training.task import GapTask
 from tests.pruning.nets import EXAMPLES
-from tests.training.nets import Conv
+from tests.training.nets import Conv, Wide
 from tests.training.test_run import Stop, curve, lasting
 
 pytestmark = pytest.mark.needs("g++")
@@ -54,6 +57,13 @@ ARMS: dict[str, Callable[[SGD, nn.Module], Wrapper]] = {
     "gsam, alpha": lambda base, net: GSAM(base, 0.1, net, alpha=2.0),
     "sam, interval": lambda base, net: SAM(base, 0.1, net, interval=3),
     "asam, interval": lambda base, net: ASAM(base, 0.5, net, interval=3),
+}
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "mlp": lambda: MLP(SHAPE, 10, 0.1),
+    "conv": lambda: Conv(SHAPE, 10),
+    "wide": lambda: Wide(SHAPE, 10),
 }
 
 
@@ -120,7 +130,7 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> None:
 def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dtype, clip_norm: float | None) -> None:
     """Assert that 50 compiled steps equal 50 eager ones."""
     torch.manual_seed(0)
-    net = (MLP(SHAPE, 10, 0.1) if model == "mlp" else Conv(SHAPE, 10)).to(dtype)
+    net = NETS[model]().to(dtype)
     plain, fast = (train(kind, net, arm, momentum, sparsity, clip_norm) for kind in ("eager", "compiled"))
     tolerance = 1e-10 if dtype == torch.float64 else 1e-3
     assert fast.losses == pytest.approx(plain.losses, rel=tolerance, abs=tolerance)
@@ -151,7 +161,7 @@ def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dt
         ("sgd", "mlp", 0.9, 0, torch.float32, None),
         ("sam", "mlp", 0.9, 0.7, torch.float64, None),
         ("sam", "conv", 0.9, 0.5, torch.float64, None),
-        ("sam", "conv", 0.9, 0.5, torch.float32, None),
+        ("sam", "wide", 0.9, 0.5, torch.float32, None),
         ("gsam", "mlp", 0.9, 0.7, torch.float32, 0.3),
     ],
 )
@@ -159,6 +169,27 @@ def test_fifty_steps_equal_the_eager_ones(
     arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dtype, clip_norm: float | None
 ) -> None:
     hold(arm, model, momentum, sparsity, dtype, clip_norm)
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (Wide((3, 8, 8), 10), True),
+        (ResNet18((3, 8, 8), 10, 16), True),
+        (ResNet18((3, 8, 8), 10, 8), False),  # a strided 1x1 convolution has 8 channels
+        (nn.Conv2d(3, 16, 1), False),
+        (Wide((3, 8, 8), 10).double(), False),
+        (nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, groups=32)), False),
+        (nn.Sequential(nn.Conv2d(3, 32, 3), nn.ConvTranspose2d(32, 32, 3)), False),
+        (nn.Flatten(), False),
+    ],
+)
+def test_convolutions_are_channels_last_only_where_onednn_stays_inside_its_memory(
+    net: nn.Module, expected: bool
+) -> None:
+    images = torch.zeros(2, 3, 8, 8, dtype=next(net.parameters(), torch.zeros(())).dtype)
+    graph = make_fx(lambda state, x: functional_call(net, state, (x,)), tracing_mode="fake")(net.state_dict(), images)
+    assert compiled.channels_last(graph) == expected
 
 
 @pytest.mark.usefixtures("traced", "mixed")

@@ -13,10 +13,12 @@ import logging
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
@@ -35,12 +37,11 @@ from samgap.training.trace import Parts, State, numbers_of, traced
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and `trace.NUMBERS`
 OPTIONS = {
     "cpp_wrapper": True,  # kernel calls in C++ too
-    # Without channels-last convolutions: oneDNN's strided 1x1 convolution in that layout writes outside its memory if
-    # it has fewer channels than a vector register holds (uxlfoundation/oneDNN#6035).
-    "layout_optimization": False,
+    "layout_optimization": False,  # the trace determines the layout, see `channels_last`
     "size_asserts": False,  # checking shapes that cannot change takes 3 % of a small step
     "memory_planning": True,  # one block of memory for all intermediate results: 4 % of a small step
 }
+VECTOR = 16  # [float32 numbers] in the largest vector register
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
 
 
@@ -177,7 +178,23 @@ class CompiledStepper(EagerStepper):
         self.whole[ascends] = whole
 
 
-FAST_BINS, TRIM_THRESHOLD, MMAP_THRESHOLD = 1, -1, -3  # parameters of glibc's mallopt
+def channels_last(graph: GraphModule) -> bool:
+    """Return whether a traced net should use the channels-last layout, which saves oneDNN's copies of the images.
+
+    oneDNN's strided 1x1 convolution in that layout writes outside its memory if it has fewer channels than a vector
+    register holds (uxlfoundation/oneDNN#6035): 16 in 32 bits. With fewer channels the layout is not faster either. A
+    larger kernel may have fewer input channels, as the first layer of a net has.
+    """
+    convs = [node.args for node in graph.graph.nodes if node.target is torch.ops.aten.convolution.default]
+    for _, kernel, *_, is_transposed, _, groups in convs:
+        w = kernel.meta["val"]
+        wide = w.ndim == 4 and w.shape[0] >= VECTOR and (w.shape[1] >= VECTOR or min(w.shape[2:]) > 1)
+        if w.dtype != torch.float32 or not wide or is_transposed or groups > 1:
+            return False
+    return bool(convs)
+
+
+FAST_BINS, TRIM_THRESHOLD, MMAP_MAX = 1, -1, -4  # parameters of glibc's mallopt
 
 
 def _hold_memory() -> None:
@@ -185,7 +202,7 @@ def _hold_memory() -> None:
     # next step. In nets of 400,000 weights or more this takes 10 to 33 % of a step.
     with contextlib.suppress(AttributeError, OSError):  # the C library is not glibc
         libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_THRESHOLD, 2**25)  # the largest valid value
+        libc.mallopt(MMAP_MAX, 0)  # blocks of 32 MiB or more would always be returned
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(FAST_BINS, 0)  # allocating a large block would search them, which takes 2 % of a small step
 
@@ -208,7 +225,10 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
             codecache.triton_key.set(None)  # type: ignore[attr-defined]
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it would warn that there is no CUDA
         with torch.no_grad(), config.patch(compile_threads=1):
-            graph = traced(parts, images, labels, state, {torch.ops.aten.addmm.default: unfused_addmm})
+            trace = partial(traced, instead={torch.ops.aten.addmm.default: unfused_addmm})
+            graph = trace(parts, images, labels, state)
+            if channels_last(graph):
+                graph = trace(parts._replace(channels_last=True), images, labels, state)
             chosen = place(graph, parts.choice, parts.known or {})
             # If several processes need this step, one compiles it, and the others read it from disk.
             with locked(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):

@@ -40,6 +40,7 @@ class Parts(NamedTuple):
     known: Chosen | None = None
     measures: bool = False  # also return `AscentMetrics`
     half: bool = False  # forward passes under bfloat16 autocast (precision=bf16-mixed)
+    channels_last: bool = False  # memory layout of images and kernels in both passes
 
 
 class State(NamedTuple):
@@ -99,7 +100,7 @@ def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, stat
         frozen: the net of the second pass, see `_frozen`.
     """
     x = (parts.normalize(images) if parts.normalize else images).to(state.numbers["lr"].dtype)
-    batch = x, labels
+    batch = _laid_out(parts, x), labels
     loss, logits, g = _gradients(parts, parts.net, state, state.weights, batch)
     measured: tuple[Tensor, ...] = ()
     if parts.ascent is not None:
@@ -115,13 +116,17 @@ def _gradients(
     x, labels = batch
     half = torch.autocast(x.device.type, torch.bfloat16, enabled=parts.half, cache_enabled=False)
     with torch.enable_grad(), half:
-        leaves = {name: w.detach().requires_grad_() for name, w in at.items()}
+        leaves = {name: _laid_out(parts, w.detach()).requires_grad_() for name, w in at.items()}
         logits = functional_call(net, leaves | state.buffers, (x,))
         loss = parts.loss(logits, labels)
         gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     pairs = [(name, g) for name, g in zip(leaves, gradients, strict=True) if g is not None]
     masked = {name: g * state.masks[name] if name in state.masks else g for name, g in pairs}
     return loss.detach(), logits.detach(), masked
+
+
+def _laid_out(parts: Parts, t: Tensor) -> Tensor:
+    return t.contiguous(memory_format=torch.channels_last) if parts.channels_last and t.ndim == 4 else t
 
 
 def _ascend(
