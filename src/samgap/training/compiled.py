@@ -23,6 +23,7 @@ from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
 from samgap.data.batches import Batch
+from samgap.models.mlp import MLP
 from samgap.optim.asam import ASAM
 from samgap.optim.gsam import GSAM
 from samgap.optim.sam import SAM
@@ -38,7 +39,6 @@ ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradient
 OPTIONS = {
     "cpp_wrapper": True,  # kernel calls in C++ too
     "layout_optimization": False,  # the trace determines the layout, see `channels_last`
-    "size_asserts": False,  # checking shapes that cannot change takes 3 % of a small step
     "memory_planning": True,  # one block of memory for all intermediate results: 4 % of a small step
 }
 VECTOR = 16  # [float32 numbers] in the largest vector register
@@ -232,5 +232,8 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
             chosen = place(graph, parts.choice, parts.known or {})
             # If several processes need this step, one compiles it, and the others read it from disk.
             with locked(hashlib.sha256((graph.code + str(shapes)).encode()).hexdigest()[:16]):
-                _kept[key] = _inductor.compile(graph, flat, options=OPTIONS), chosen
+                # Results of other layers, such as convolutions, may have other strides than the trace, which must not
+                # pass unnoticed. Those of an MLP's products cannot, and the check takes 3 % of a small step.
+                options = OPTIONS | {"size_asserts": type(parts.net) is not MLP}
+                _kept[key] = _inductor.compile(graph, flat, options=options), chosen
     return _kept[key]
