@@ -48,7 +48,7 @@ TYPED = [
     (["hydra.output_subdir=null"], "hydra.output_subdir cannot be set"),
     (["probe=" + "x" * 300], "In conf/probe there are hessian, landscape, moments."),
     (["~epochs"], "epochs cannot be taken out: give it a value, such as null."),
-    (["style=paper"], "This command does not take style; --help shows what it takes."),
+    (["style=paper"], "This command does not take style."),
     (["draw=no"], "In conf/draw there are best_rho, choices, contrast, convergence, doses, gap, sharpness, surfaces."),
     (["hydra.sweeper=1", "seed=x"], 'seed must be a whole number from 0, got "x".'),
     (["trainer=-1"], "trainer must be one of auto, cpu, gpu, got trainer=-1."),

@@ -219,16 +219,14 @@ def _key_hints(chain: list[BaseException]) -> Iterator[str]:
     for cause in chain:
         if match := re.match(r"Could not override '([\w.]+)'", str(cause)):
             key, keys = match[1], _keys()
-            same_name = [other for other in keys if "." in other and other.rpartition(".")[2] == key.rpartition(".")[2]]
-            close_matches = get_close_matches(key, keys, 1, cutoff=0.7)
-            if key in same_name:
-                yield f"It is a key of {', '.join(keys[key])}."
-            elif key in keys:
-                yield f"This command does not take {key}; --help shows what it takes."
+            same_name = [other for other in keys if "." in other and other.split(".")[-1] == key.split(".")[-1]]
+            if key in keys:
+                yield f"It is a key of {', '.join(keys[key])}." if "." in key else f"This command does not take {key}."
             elif same_name:
                 yield f"There is {', '.join(same_name)}."
             else:
-                yield (f"Did you mean {close_matches[0]}? " if close_matches else "") + "All keys: docs/settings.md."
+                yield from (f"Did you mean {close}?" for close in get_close_matches(key, keys, 1, cutoff=0.7))
+                yield "All keys: docs/settings.md."
 
 
 def _keys() -> dict[str, list[str]]:
