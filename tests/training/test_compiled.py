@@ -192,6 +192,22 @@ def test_convolutions_are_channels_last_only_where_onednn_stays_inside_its_memor
     assert compiled.channels_last(graph) == expected
 
 
+@pytest.mark.parametrize(("model", "expected"), [("mlp", False), ("conv", True)])
+def test_strides_are_checked_where_a_library_may_return_others(
+    model: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[bool] = []
+
+    def compile_(graph: GraphModule, *_: Any, options: dict[str, bool]) -> GraphModule:
+        checked.append(options["size_asserts"])
+        return graph
+
+    monkeypatch.setattr(compiled, "_kept", {})
+    monkeypatch.setattr(_inductor, "compile", compile_)
+    train("compiled", NETS[model](), "sgd", 0.9, 0)
+    assert checked == [expected]
+
+
 @pytest.mark.usefixtures("traced", "mixed")
 @pytest.mark.parametrize(
     ("arm", "model", "dtype", "clip_norm"),

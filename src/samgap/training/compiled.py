@@ -182,8 +182,8 @@ def channels_last(graph: GraphModule) -> bool:
     """Return whether a traced net should use the channels-last layout, which saves oneDNN's copies of the images.
 
     oneDNN's strided 1x1 convolution in that layout writes outside its memory if it has fewer channels than a vector
-    register holds (uxlfoundation/oneDNN#6035): 16 in 32 bits. With fewer channels the layout is not faster either. A
-    larger kernel may have fewer input channels, as the first layer of a net has.
+    register holds (uxlfoundation/oneDNN#6035): 16 in 32 bits. A larger kernel may have fewer input channels, as the
+    first layer of a net has.
     """
     convs = [node.args for node in graph.graph.nodes if node.target is torch.ops.aten.convolution.default]
     for _, kernel, *_, is_transposed, _, groups in convs:
