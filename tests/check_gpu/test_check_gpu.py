@@ -264,6 +264,6 @@ def test_channels_last_reaches_the_net_that_is_timed(tmp_path: Path) -> None:
             super().on_train_epoch_start(trainer, pl_module)
 
     here = Bed(torch.device("cpu"), tmp_path, until=time.monotonic() + 9)
-    config = here.endless(Net("resnet18", 2, 8, 8), 0.1, "32-true")
+    config = here.endless(Net("resnet18", 16, 8, 8), 0.1, "32-true")
     assert stopwatch.step_seconds(here, config, 0.0, fast.ChannelsLast(), Look(here, 0.0))
     assert seen == [True] or seen[0]

@@ -87,7 +87,8 @@ KERNELS: dict[str, tuple[str, tuple[str, ...], tuple[Callback, ...]]] = {
 
 def kernels(bed: Bed) -> Iterator[Speed]:
     """Time the effect of each choice of kernels and memory format on SAM's step of two ResNets."""
-    nets = [Net("resnet18", 2, 8, 8)] if bed.rehearsal else [Net("resnet18", 64, 32), Net("resnet18", 16, 32)]
+    # A rehearsal needs 16 filters: with fewer, oneDNN's channels-last convolutions can write outside their memory.
+    nets = [Net("resnet18", 16, 8, 8)] if bed.rehearsal else [Net("resnet18", 64, 32), Net("resnet18", 16, 32)]
     precisions = bed.precisions[:1] if bed.rehearsal else bed.precisions[::-1]
     medians: dict[tuple[Net, str, str], float] = {}
     for (net, precision, choice), seconds in bed.each([*product(nets, precisions, KERNELS)]):
