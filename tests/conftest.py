@@ -135,7 +135,7 @@ def called(name: str, *arguments: str) -> int:
         patch.setenv(cli.FULL, "0")  # the command sets it for its process
         patch.setattr(sys, "argv", [f"samgap.{name}", *arguments])
         try:
-            cli.command(main)
+            cli.command(main, sweeps=name == "train")
         except SystemExit as leave:
             return int(leave.code or 0)
     return 0

@@ -113,7 +113,7 @@ def ends(command: str, arguments: list[str]) -> str | None:
     code: object = 0
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _stopped(SECONDS):
-            cli.command(main)
+            cli.command(main, sweeps=command == "train")
     except SystemExit as leave:
         code = leave.code or 0
     except BaseException:

@@ -234,6 +234,10 @@ def test_status_and_drawing_bring_neither_torch_nor_lightning(mine: Path) -> Non
         "assert 'scipy.stats' not in sys.modules\n"
         "for module in pkgutil.walk_packages(figures.__path__, 'samgap.figures.'):\n"
         "    importlib.import_module(module.name)\n"
+        # The sparsity of these runs follows from the number of parameters, for which a net is built.
+        "from hydra import compose, initialize_config_dir\n"
+        "with initialize_config_dir(cli.CONF, version_base='1.3'):\n"
+        "    assert compose('draw', ['figure=fig10/cpu']).pruner.live_params\n"
         "assert not {'torch', 'pytorch_lightning'} & {*sys.modules}\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False)

@@ -74,6 +74,16 @@ def test_what_cannot_be_is_reported_with_its_cure(
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.parametrize("name", ["draw", "status", "restore", "probe", "dashboard", "report.__main__", "evidence"])
+def test_only_training_carries_out_sweeps(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentence = "samgap: Only samgap.train carries out a sweep: leave out -m (--multirun).\n"
+    assert command(name, "-m", "root=a,b") == (1, "", sentence)
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_point_of_a_figure_can_be_carried_out(command: Command, tmp_path: Path) -> None:
     point = ("model.params=2e3", "ascent.rho=0", "seed=3")
     assert command("train", "figure=fig7/smoke", *TINY[:2], "data.holdout=16", *point, f"root={tmp_path}")[0] == 0

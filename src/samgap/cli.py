@@ -30,13 +30,12 @@ NUMBERED = ("1.", "2.", "3.")
 # Environment variables with the folders in which libraries write.
 PLACES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME", "MPLCONFIGDIR",
           "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 tracebacks = False  # whether the user set HYDRA_FULL_ERROR=1
 
 
-def command(main: Callable[[], object]) -> None:
-    """Run `main`. Exit with code 1 on wrong input or failed runs, and 130 on Ctrl-C.
+def command(main: Callable[[], object], sweeps: bool = False) -> None:
+    """Run `main`, which takes --multirun if it `sweeps`. Exit with code 1 on wrong input or failed runs, 130 on Ctrl-C.
 
     With HYDRA_FULL_ERROR=1 in the environment, every error shows its traceback.
     """
@@ -51,7 +50,10 @@ def command(main: Callable[[], object]) -> None:
             if not Path(CONF).is_dir():
                 raise SettingError(f"{CONF} does not exist: install samgap in place (pip install --editable .).")
             _refuse_strange_ranks()
-            refuse(get_args_parser().parse_known_args()[0].overrides)
+            given = get_args_parser().parse_known_args()[0]
+            if given.multirun and not sweeps:
+                raise SettingError("Only samgap.train carries out a sweep: leave out -m (--multirun).")
+            refuse(given.overrides)
             OmegaConf.register_new_resolver("conf", choices, replace=True)  # for --help
             main()
             sys.stdout.flush()  # raises errors of the last lines here
@@ -63,7 +65,7 @@ def command(main: Callable[[], object]) -> None:
 def importing() -> Iterator[None]:
     """Exclude the objects that imports in the `with` block create from garbage collection, for torch and Lightning.
 
-    Otherwise garbage collection would take almost as long as all other work of a tiny run, also at process exit.
+    Otherwise it would take almost as long as all other work of a tiny run, also at process exit.
     """
     loaded = len(sys.modules)
     gc.disable()
@@ -102,10 +104,7 @@ def sentences() -> Iterator[None]:
 
 
 def refuse(overrides: Iterable[str]) -> None:
-    """Refuse overrides that Hydra would reject with an unclear error or misunderstand.
-
-    Args:
-        overrides: overrides as the user typed them.
+    """Refuse overrides, as typed, that Hydra would misunderstand or reject with an unclear error.
 
     Raises:
         SettingError: an override is wrong.
@@ -164,7 +163,7 @@ def explain(error: BaseException) -> str | None:
             problem, path = f"{cause.filename} cannot be used ({cause.strerror})", Path(str(cause.filename))
             variables = [name for name in PLACES if (folder := os.environ.get(name)) and path.is_relative_to(folder)]
             settings = " or ".join(["root", "data_dir", *variables])
-            if cause.errno in FULL_DISK:
+            if cause.errno in (errno.ENOSPC, errno.EDQUOT):
                 return f"{problem}: make room there or set {settings} elsewhere; the same command goes on where it was."
             if variables or not isinstance(cause, FileNotFoundError):
                 return f"{problem}: set {settings} to a folder that can be written."

@@ -102,4 +102,4 @@ def summary(record: RunRecord, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    cli.command(main)
+    cli.command(main, sweeps=True)

@@ -141,7 +141,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "data.train_size=64", "data.holdout=32", "model.width=0.1,0.2", "ascent.rho=0,0.1", "seed=0,1",
             "probe=[hessian]", "logger=wandb",
         ])  # fmt: skip
-        cli.command(importlib.import_module("samgap.train").main)
+        cli.command(importlib.import_module("samgap.train").main, sweeps=True)
     return root
 
 

@@ -137,9 +137,11 @@ class Collected:
 
 def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root`, and read the results that came with samgap."""
+    # First what takes no time, so that a damaged file is reported at once.
+    rest = (_evidence(root), _theory(root), _conformance(root), _bench(root), _card(root))
     own = [evaluate(root, name, scale) for name, scale in sweeps.find(root)]
     shipped = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
-    return Collected([*own, *shipped], _evidence(root), _theory(root), _conformance(root), _bench(root), _card(root))
+    return Collected([*own, *shipped], *rest)
 
 
 def evaluate(root: Path, name: str, scale: str) -> StudyEntry:
