@@ -15,10 +15,12 @@ import torch
 
 from samgap.bench import commands
 from samgap.check_gpu import __main__ as check_gpu
-from samgap.check_gpu import bed, fast, isolation, right, rows, stopwatch, together
+from samgap.check_gpu import bed, fast, graphed, isolation, right, rows, stopwatch, together
 from samgap.check_gpu.bed import Bed, LeftOut, Net
 from samgap.check_gpu.rows import Check, Row
 from samgap.errors import SettingError
+from samgap.training import programs, trace
+from samgap.training.trace import numbers_of
 from tests.conftest import called
 
 Reported = Callable[[], tuple[str, str]]
@@ -207,6 +209,14 @@ def test_a_device_that_rounds_otherwise_or_forgets_is_found_out(
     assert right.differ(a, b) == 0
     b["w"][0] = 1 + 2**-23
     assert right.differ(a, b) == 1
+
+
+def test_a_graph_that_takes_other_steps_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "numbers_of", lambda run: {**numbers_of(run), "weight_decay": 2e-4})
+    assert not next(graphed.graph_numbers(Bed(torch.device("cpu"), tmp_path / "wrong"))).holds
+    monkeypatch.setattr(programs.Program, "_graph", lambda *_: 1 / 0)
+    with pytest.raises(Warning, match=r"runs slower|not stacked"):
+        list(graphed.graph_numbers(Bed(torch.device("cpu"), tmp_path / "none")))
 
 
 def test_a_process_that_dies_hangs_or_raises_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from samgap.cli import explain
 from samgap.data import digits, factorization
@@ -132,6 +133,24 @@ def test_scaling_standardizes_by_channel() -> None:
     split = Split(torch.tensor([[[[0, 255]], [[51, 102]]]], dtype=torch.uint8), torch.tensor([0]))
     normalize = Normalize(255, mean=(0.5, 0.2), std=(0.5, 0.1))
     assert torch.allclose(normalize(split.images), torch.tensor([[[[-1.0, 1.0]], [[0.0, 2.0]]]]), atol=1e-6)
+
+
+class Reciprocals(TorchDispatchMode):
+    """Divides by a number as CUDA does: it multiplies by the reciprocal, which rounds differently."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.div.Tensor and not (isinstance(args[1], Tensor) and args[1].ndim):
+            return args[0] * (1 / args[1])
+        return function(*args, **(kwargs or {}))
+
+
+def test_inputs_are_the_same_bit_for_bit_on_cpu_and_gpu() -> None:
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    normalize, divided = Normalize(255, mean=(0.1307,), std=(0.3081,)), images.float() / 255
+    with Reciprocals():
+        as_on_cuda = normalize(images)
+        assert not torch.equal(images.float() / 255, divided)  # the mode does divide otherwise
+    assert torch.equal(as_on_cuda, normalize(images))
 
 
 def test_a_data_set_that_is_another_is_refused() -> None:

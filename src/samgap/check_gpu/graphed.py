@@ -1,9 +1,9 @@
-"""Speed of steps as CUDA graphs, of single and of stacked runs, compared with the goals of docs/gpu.md."""
+"""Steps as CUDA graphs, of single and of stacked runs: results, and speed against the goals of docs/gpu.md."""
 
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from pytorch_lightning import LightningModule, Trainer
 
 from samgap.check_gpu.bed import Bed, Net, step_speed
 from samgap.check_gpu.fast import RHO
-from samgap.check_gpu.rows import Speed
+from samgap.check_gpu.right import STEPS, far, trained
+from samgap.check_gpu.rows import Check, Speed
 from samgap.check_gpu.stopwatch import WARM, Enough, Stopwatch
 from samgap.training import stacked
 from samgap.training.plan import RunPlan
@@ -21,6 +22,8 @@ from samgap.training.run import run
 
 ROW = 18  # runs of one width in figure 7: six radii, three seeds
 FIGURE7 = 46_900  # steps of a run of figure 7
+SLOWER = ".*(runs slower|not stacked)"  # warnings of a step that is no graph
+SAME = 1e-8  # of weights in float64; Inductor divides the input, which is float32, less precisely than torch
 
 
 class EpochWatch(Stopwatch):
@@ -47,16 +50,47 @@ def timed_epochs(bed: Bed, configs: Sequence[dict[str, Any]], seconds: float) ->
     """Return samples of the seconds of a step of one run, or of the common step of a stack of runs."""
     watch = EpochWatch(bed, seconds)
     with tempfile.TemporaryDirectory(dir=bed.folder) as folder, warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*(runs slower|not stacked)")
+        warnings.filterwarnings("error", message=SLOWER)
         calls = [partial(run, config, Path(folder, str(n)), callbacks=[watch]) for n, config in enumerate(configs)]
-        if len(calls) == 1 and not bed.rehearsal:
-            with contextlib.suppress(Enough):
-                calls[0]()
-        else:
-            for error in stacked.carry_out(calls, RunPlan.of(configs[0])):
-                if not isinstance(error, Enough):
-                    raise error
+        with contextlib.suppress(Enough):
+            together(calls, configs[0], bed.rehearsal)
     return watch.taken[WARM:]
+
+
+def graph_numbers(bed: Bed) -> Iterator[Check]:
+    """Compare weights after SAM steps as a graph, of one run and of two stacked runs, with those of eager steps."""
+    mlp, resnet = Net("mlp", 0.1 if bed.rehearsal else 1, 28, 32), Net("resnet18", 4, 16, 32)
+    compiled = "trainer.stepper=" + ("eager" if bed.rehearsal else "compiled")
+    cases = [(mlp, 1, compiled), (mlp, 2, compiled)]
+    cases += [] if bed.rehearsal else [(resnet, 2, "trainer.stepper=eager")]  # a stack that Inductor does not compile
+    for net, runs, stepper in cases:
+        point = (*net.overrides(STEPS // 2 * net.batch_size), "epochs=2", f"ascent.rho={RHO:g}", "precision=64-true")
+        what = f"{STEPS} SAM steps of {net.label}, {f'{runs} runs stacked' if runs > 1 else 'as a graph'}"
+        eager = [
+            trained(bed, f"{what}, eager, seed {seed}", *point, "trainer.stepper=eager", f"seed={seed}")[0]
+            for seed in range(runs)
+        ]
+        calls = [partial(trained, bed, f"{what}, {seed}", *point, stepper, f"seed={seed}") for seed in range(runs)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=SLOWER)
+            graphs = together(calls, bed.config(*point, stepper), bed.rehearsal)
+        off = max(far(weights, expected) for (weights, _), expected in zip(graphs, eager, strict=True))
+        yield Check(f"{what}, 64-true", f"the eager steps' to {SAME:g}", f"{off:.2g} off", off <= SAME)
+
+
+def together(calls: Sequence[Callable[[], Any]], config: dict[str, Any], rehearsal: bool) -> list[Any]:
+    """Carry out one run as a graph, or several as a stack, and return their results; a rehearsal stacks a single one.
+
+    Raises:
+        BaseException: that of a run; `Enough` only if no run raised another.
+    """
+    if len(calls) == 1 and not rehearsal:
+        return [calls[0]()]
+    results = stacked.carry_out(calls, RunPlan.of(config))
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Enough)), errors[0])
+    return results
 
 
 def graphed(bed: Bed, net: Net, rho: float, precision: str, runs: int, seconds: float) -> Speed:

@@ -204,8 +204,8 @@ def _joined(bed: Bed) -> Iterator[Check]:
 
 
 def figure8(bed: Bed) -> Iterator[Check]:
-    """Check the commands that sweep and draw figure 8 at smoke scale; on a GPU all of its runs, as stacks."""
-    overrides, runs = ["trainer=gpu", "hydra/launcher=stack"], 36
+    """Check the commands that sweep and draw figure 8 at smoke scale; on a GPU with two of its widths, as stacks."""
+    overrides, runs = ["trainer=gpu", "hydra/launcher=stack", "model.width=2,8"], 24
     if bed.rehearsal:
         overrides, runs = ["trainer=cpu", "hydra/launcher=basic", "epochs=1", "data.train_size=200"], 8
         overrides += ["model.width=2,4", "ascent.rho=0,0.1", "seed=0,1"]

@@ -73,23 +73,26 @@ class Normalize(NamedTuple):
         return self.standardize(images, *self.moments(images.device))
 
     def on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return this function for images on `device`, to which mean and std are copied once."""
+        """Return this function for images on `device`, to which the `moments` are copied once."""
         return _on(self, device)
 
-    def moments(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return mean and std, each (c, 1, 1)."""
-        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
-        return mean, std
+    def moments(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return largest pixel value, mean and std, each (c, 1, 1)."""
+        values = (float(self.max_pixel),) * len(self.mean), self.mean, self.std
+        largest, mean, std = (torch.tensor(channels, device=device).view(-1, 1, 1) for channels in values)
+        return largest, mean, std
 
-    def standardize(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    @staticmethod
+    def standardize(images: Tensor, largest: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Normalize images (B, c, h, w), given the `moments` on their device."""
-        return (images.float() / self.max_pixel - mean) / std
+        # Divide by tensors: CUDA multiplies by the reciprocal of a number, so inputs would differ from the CPU's.
+        return (images.float() / largest - mean) / std
 
 
 @functools.cache
 def _on(normalize: Normalize, device: torch.device) -> Callable[[Tensor], Tensor]:
-    mean, std = normalize.moments(device)
-    return lambda images: normalize.standardize(images, mean, std)
+    moments = normalize.moments(device)
+    return lambda images: normalize.standardize(images, *moments)
 
 
 @dataclass(frozen=True, eq=False)

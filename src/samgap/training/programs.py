@@ -39,7 +39,7 @@ class Feed(NamedTuple):
 
     images: Tensor  # (N, c, H, W), as stored, and padded
     labels: Tensor  # (N, ...)
-    moments: tuple[Tensor, Tensor]  # mean and std of the normalization, see `Normalize.moments`
+    moments: tuple[Tensor, Tensor, Tensor]  # of the normalization, see `Normalize.moments`
     drawn: dict[str, Tensor]  # (S, R, B, ...) each: positions, and offsets and flips if images are augmented
     rates: Tensor  # (S, R), learning rates
     at: Tensor  # (1,), index of the step in the epoch
