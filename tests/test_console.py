@@ -76,7 +76,8 @@ def printed() -> Iterator[tuple[str, str]]:
     for title, frame in tables.read(REFERENCE / "evidence").text_tables().items():
         yield title, console.table(frame)
     for part in (card.newest() or {"parts": {}})["parts"].values():
-        yield "check_gpu", "\n".join((Check if "holds" in row else Speed)(**row).text() for row in part["rows"])
+        if part["rows"]:
+            yield "check_gpu", "\n".join((Check if "holds" in row else Speed)(**row).text() for row in part["rows"])
     for figure in ("fig7", "fig8", "fig9", "fig10", "fig11", "noise", "rho"):
         frame = read_frame(REFERENCE / figure / "cpu" / f"{figure}.csv")
         yield figure, console.table(gaps(frame, "paper", "holdout"))

@@ -43,6 +43,8 @@ def test_costs_come_from_the_newest_result_of_a_card(tmp_path: Path, monkeypatch
     older = made.result("2025-12-31T00:00:00+00:00", card="Older")
     for name, found in (("check-gpu-a.json", made.result()), ("check-gpu-b.json", older)):
         (tmp_path / name).write_text(json.dumps(found))
+    checks = made.result("2027-01-01T00:00:00+00:00", parts={})  # newer, but without times of steps
+    (tmp_path / "check-gpu-c.json").write_text(json.dumps(checks))
     at = costs.known()
     # SAM's 2 ms and 12 ms are two passes each. The ResNet-50 fills the GPU and sets the rate; TF32 does not count.
     assert (at.card, at.rate, at.passes) == ("Made-up Card", 4e13, {"mlp": 0.001, "resnet18": 0.006})

@@ -45,9 +45,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest() -> dict[str, Any] | None:
-    """Return the newest result that came with samgap, or None."""
+    """Return the newest result that came with samgap, or None; one without times of steps only if all are such."""
     results = [read(path) for path in SHIPPED.glob("check-gpu*.json")]
-    return max(results, key=lambda result: str(result["created"]), default=None)
+    return max(results, key=lambda result: (rates(result) is not None, str(result["created"])), default=None)
 
 
 def made(result: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The part of training that only runs on CUDA. It has not been run on a GPU yet."""
+"""The part of training that only runs on CUDA."""
 
 from collections.abc import Callable
 
