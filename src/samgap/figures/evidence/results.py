@@ -78,8 +78,10 @@ class Series(series.Series):
     @cached_property
     def signature(self) -> set[tuple[float, ...]]:
         """Its gaps with cell, seed and rho. Two series with equal elements share runs."""
-        cells = self.cells[[*self.gaps.axes, "params_total", "params_live"]]
-        rows = self.gaps.by_seed.merge(cells, on=self.gaps.axes) if self.gaps.axes else self.gaps.by_seed
+        cells, rows = self.cells[[*self.gaps.axes, "params_total", "params_live"]], self.gaps.by_seed
+        fixed = rows["protocol"] == "fixed"
+        rows = rows[fixed] if fixed.any() else rows  # the other protocols choose rho by all seeds of a study
+        rows = rows.merge(cells, on=self.gaps.axes) if self.gaps.axes else rows
         columns = [column for column in ("params_total", "params_live", "seed", "rho", "gap") if column in rows]
         return {tuple(row) for row in rows[columns].astype(float).round(6).to_numpy().tolist()}
 
@@ -123,12 +125,13 @@ def of_result(path: Path) -> Iterator[Series]:
 
 
 def same_runs(all_series: list[Series]) -> dict[Series, Series]:
-    """Map each series that shares at least half of its gaps with a larger or earlier series to that series."""
+    """Map each series to one with more sizes or gaps if they share at least half of the gaps of either."""
     distinct: list[Series] = []
     repeated: dict[Series, Series] = {}
-    for smaller in sorted(all_series, key=lambda smaller: -len(smaller.signature)):
+    for smaller in sorted(all_series, key=lambda series: (-len(series.cells), -len(series.signature))):
         for larger in distinct:
-            if larger.unit == smaller.unit and 2 * len(smaller.signature & larger.signature) >= len(smaller.signature):
+            least = min(len(smaller.signature), len(larger.signature))
+            if larger.unit == smaller.unit and 2 * len(smaller.signature & larger.signature) >= max(least, 1):
                 repeated[smaller] = larger
                 break
         else:
