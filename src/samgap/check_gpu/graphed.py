@@ -53,7 +53,7 @@ def timed_epochs(bed: Bed, configs: Sequence[dict[str, Any]], seconds: float) ->
         warnings.filterwarnings("error", message=SLOWER)
         calls = [partial(run, config, Path(folder, str(n)), callbacks=[watch]) for n, config in enumerate(configs)]
         with contextlib.suppress(Enough):
-            together(calls, configs[0], bed.rehearsal)
+            outcomes(calls, configs[0], bed.rehearsal)
     return watch.taken[WARM:]
 
 
@@ -73,12 +73,12 @@ def graph_numbers(bed: Bed) -> Iterator[Check]:
         calls = [partial(trained, bed, f"{what}, {seed}", *point, stepper, f"seed={seed}") for seed in range(runs)]
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=SLOWER)
-            graphs = together(calls, bed.config(*point, stepper), bed.rehearsal)
+            graphs = outcomes(calls, bed.config(*point, stepper), bed.rehearsal)
         off = max(far(weights, expected) for (weights, _), expected in zip(graphs, eager, strict=True))
         yield Check(f"{what}, 64-true", f"the eager steps' to {SAME:g}", f"{off:.2g} off", off <= SAME)
 
 
-def together(calls: Sequence[Callable[[], Any]], config: dict[str, Any], rehearsal: bool) -> list[Any]:
+def outcomes(calls: Sequence[Callable[[], Any]], config: dict[str, Any], rehearsal: bool) -> list[Any]:
     """Carry out one run as a graph, or several as a stack, and return their results; a rehearsal stacks a single one.
 
     Raises:

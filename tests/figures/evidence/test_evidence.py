@@ -52,6 +52,12 @@ def one(
     return Series(folder=folder, settings=settings, **vars(series))
 
 
+def test_of_studies_with_common_runs_the_one_with_more_sizes_counts() -> None:
+    few, many = one(widths=(1, 2, 3, 4, 5), seeds=range(3)), one(widths=(1, 2, 3), seeds=range(8))
+    other = one(lambda width: 0.02 * width, widths=(1, 2, 3), seeds=range(8))
+    assert results.same_runs([many, other, few]) == {many: few}
+
+
 # The BCG trials of Colditz et al. (1994), the standard example: (cases, others) of the vaccinated and of the others.
 BCG = np.array([
     (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
