@@ -58,6 +58,22 @@ def test_of_studies_with_common_runs_the_one_with_more_sizes_counts() -> None:
     assert results.same_runs([many, other, few]) == {many: few}
 
 
+def test_runs_count_once_also_where_another_mean_of_sgd_changes_every_gap(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    grids = {"fig7": ((1, 2, 3, 4), range(6)), "noise": ((1, 2, 3), range(4)), "rho": ((1, 2, 3), range(6, 9))}
+    sweeps, several = {}, []
+    for step, (name, (widths, seeds)) in enumerate(grids.items()):
+        series = one(lambda width, step=step: 0.01 * (step + width), widths, seeds, folder=tmp_path / name / "own")
+        (series.folder / archive.FOLDER).mkdir(parents=True)
+        sweeps[series.folder] = table(lambda width, rho, seed: 0.8, widths, seeds=seeds).sweep
+        several.append(series)
+    monkeypatch.setattr(archive, "read", lambda folder: (sweeps[folder], []))
+    many, few, others = several
+    assert not few.signature & many.signature
+    assert results.same_runs([others, few, many]) == {few: many}
+
+
 # The BCG trials of Colditz et al. (1994), the standard example: (cases, others) of the vaccinated and of the others.
 BCG = np.array([
     (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
@@ -146,6 +162,16 @@ def test_the_best_epoch_is_used_where_runs_were_kept(monkeypatch: pytest.MonkeyP
     yes = frame.groupby("epoch")["says_yes"].mean()
     assert yes["best epoch"] == 1 > yes["last epoch"]
     assert (frame["epoch"] == "best epoch").sum() == (frame["epoch"] == "last epoch").sum()
+    # Runs that evaluate the last epoch alone have no other.
+    kept = dataclasses.replace(kept, runs=kept.runs.assign(test_acc_best=kept.runs["test_acc_final"]))
+    assert set(specifications.table(series)["epoch"]) == {"last epoch"}
+
+
+def test_a_borderline_p_is_no_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(null, "p_values", lambda *_: null.PValues(0.0495, 0.95, 0.0003))
+    assert not specifications.table(one())["says_yes"].any()
+    monkeypatch.setattr(null, "p_values", lambda *_: null.PValues(0.0490, 0.95, 0.0003))
+    assert specifications.table(one())["says_yes"].all()
 
 
 def test_the_paper_s_rule_has_studies_of_its_own_without_effect() -> None:

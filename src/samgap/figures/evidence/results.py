@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from samgap.figures import kind, published
+from samgap.figures import archive, kind, published
 from samgap.figures.gap import null, series, study
 from samgap.figures.gap.charts import label
 from samgap.figures.gap.kinds import BestRho, Choices, Gap
@@ -85,6 +85,22 @@ class Series(series.Series):
         columns = [column for column in ("params_total", "params_live", "seed", "rho", "gap") if column in rows]
         return {tuple(row) for row in rows[columns].astype(float).round(6).to_numpy().tolist()}
 
+    @cached_property
+    def runs(self) -> set[str]:
+        """The folders of its runs; empty if the result was kept without them."""
+        if not (self.folder / archive.FOLDER).exists():
+            return set()
+        axes = self.axes.items()
+        members = archive.read(self.folder)[0].members
+        return {member.folder for member in members if all(member.axes.get(axis) == value for axis, value in axes)}
+
+    def shares_runs(self, other: Self) -> bool:
+        """Whether both have at least half of the runs of either, or of its gaps where the runs were not kept."""
+        ours, theirs = self.runs, other.runs
+        if not ours or not theirs:
+            ours, theirs = self.signature, other.signature  # type: ignore[assignment]
+        return self.unit == other.unit and 2 * len(ours & theirs) >= max(min(len(ours), len(theirs)), 1)
+
 
 def read(folders: Iterable[Path]) -> list[Series]:
     """Return all series of the results in some folders, except smoke scale, in the order of the paper's figures.
@@ -125,15 +141,12 @@ def of_result(path: Path) -> Iterator[Series]:
 
 
 def same_runs(all_series: list[Series]) -> dict[Series, Series]:
-    """Map each series to one with more sizes or gaps if they share at least half of the gaps of either."""
+    """Map each series that shares its runs with another to the one of them with more sizes or gaps."""
     distinct: list[Series] = []
     repeated: dict[Series, Series] = {}
     for smaller in sorted(all_series, key=lambda series: (-len(series.cells), -len(series.signature))):
-        for larger in distinct:
-            least = min(len(smaller.signature), len(larger.signature))
-            if larger.unit == smaller.unit and 2 * len(smaller.signature & larger.signature) >= max(least, 1):
-                repeated[smaller] = larger
-                break
+        if larger := next(filter(smaller.shares_runs, distinct), None):
+            repeated[smaller] = larger
         else:
             distinct.append(smaller)
     return repeated
