@@ -11,7 +11,7 @@ from scipy import stats
 
 from samgap.errors import SettingError
 from samgap.figures.convergence.arm import Arm
-from samgap.figures.convergence.contrast import Growth, power, trend
+from samgap.figures.convergence.contrast import Growth, excluded, power, trend
 from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, warmed_up
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.convergence.verdict import judge
@@ -114,6 +114,7 @@ def test_the_ratio_is_of_the_published_ranks_and_stands_beside_theirs() -> None:
     constant = {4: exponential(0.05, 0, 0), 6: exponential(0.3, 0, 0.1), 10: exponential(0.2, 0, 0), 20: bent(9)}
     found, _ = judged(constant)
     assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((4, 4, 4))
+    assert f", growths by more than {found.excluded:.3g} are excluded" in found.reason
     assert found.published_ratio == pytest.approx(2.1, abs=0.01)  # the published rates are .0264 and .0126
     # The ratio of ranks 4 and 20 is that of ranks 4 and 10.
     assert found.growth == pytest.approx(found.published_ratio ** (math.log(5) / math.log(2.5)))
@@ -199,6 +200,16 @@ def test_a_growth_is_found_as_often_as_said() -> None:
         rates = growth ** np.log10(sizes) * (1 + 0.2 * draw.normal(size=(150, 5, 3)))
         found = [trend(each, 3000)[0] for each in rates].count("reproduced") / 150
         assert found == pytest.approx(share, abs=0.1)
+
+
+def test_growths_above_the_limit_are_wrongly_excluded_in_5_percent() -> None:
+    draw, sizes = np.random.default_rng(0), np.array([1.0, 3.0, 10.0])
+    limits = [
+        excluded(1.5 ** np.log10(sizes) * np.exp(0.2 * draw.normal(size=(5, 3))), sizes)["excluded"]
+        for _ in range(1000)
+    ]
+    assert np.mean(np.array(limits) < 1.5) == pytest.approx(0.05, abs=0.025)
+    assert excluded(np.array([[1.0, 0.0, 2.0]] * 3), sizes) == {}
 
 
 def test_a_rate_at_the_bound_is_seldom_called_linear_and_a_line_as_often_as_said() -> None:

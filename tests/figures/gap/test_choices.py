@@ -33,6 +33,9 @@ def test_one_number_by_hand() -> None:
     assert found.p_second == pytest.approx(2 * stats.t.sf(math.sqrt(found.far_second), 14), abs=0.005)
     assert (found.answer, found.series) == ("reproduced", "a against b")
     assert "a fits the 1 published accuracies (p = " in found.reason
+    critical, apart = stats.t.ppf(0.975, 14), 0.4 / math.sqrt(v)
+    assert found.power == pytest.approx(stats.t.sf(critical - apart, 14) + stats.t.cdf(-critical - apart, 14), abs=0.01)
+    assert f"; such studies reject the wrong one in {100 * found.power:.0f} %" in found.reason
     (row,) = found.detail()
     half = stats.t.ppf(0.975, 14) * math.sqrt(v)
     assert row == {"params": "61k", "": "SGD", "published": "98.100", "a": f"98.000 [{98 - half:.3f}, {98 + half:.3f}]",

@@ -107,7 +107,9 @@ def test_where_a_smallest_slope_of_interest_was_registered_it_decides_in_place_o
     found = judge(Sample("", np.array(FLAT), X, "params_total", "loso", 3, theirs, effect=effect))
     assert found.answer == answer
     assert (f"slopes of {effect:g}, the smallest of interest, are excluded" in found.reason) == (effect == 0.2)
-    assert f", the smallest of interest, {effect:g}, in {'100' if effect == 0.2 else ''}" in found.reason
+    share = {0.2: "100 %, and 2 seeds", 0.001: ""}[effect]
+    assert f", the smallest of interest, {effect:g}, in {share}" in found.reason
+    assert found.reason.endswith(" seeds would in 80 %")
 
 
 def test_a_flat_gap_whose_interval_holds_the_published_slope_is_inconclusive() -> None:

@@ -38,6 +38,7 @@ class Growth(ArmJudgment):
     power: float = math.nan  # share of such studies that find this growth
     seeds_wanted: float = math.nan  # approximate number of seeds with which 80 % find it
     detectable: float = math.nan  # growth that 80 % find
+    excluded: float = math.nan  # upper end of the one-sided 95 % interval (TOST): larger growths are excluded
 
 
 def contrast(arm: Arm, published_curves: pd.DataFrame | None) -> Growth:
@@ -61,6 +62,7 @@ def contrast(arm: Arm, published_curves: pd.DataFrame | None) -> Growth:
     error = math.sqrt(min(p, other_p) * (1 - min(p, other_p)) / STUDIES)
     published = _published(published_curves, cells)
     numbers: dict[str, Any] = _ratios(rates, interpolates, published) | power(null_rates, sizes, published)
+    numbers |= excluded(rates, sizes)
     texts = {"reproduced": CLAIM, "not reproduced": "the rate falls with size", "inconclusive": "no trend either way"}
     exclusion = f", without {', '.join(stopped)} parameters, which stopped at SAM's floor" if stopped else ""
     reason = f"{texts[answer]} (Page's test, one-sided p = {p:.2g} up, {other_p:.2g} down, ± {error:.1g}{exclusion})"
@@ -129,6 +131,20 @@ def _contrasts(logs: np.ndarray, compared: np.ndarray, interpolates: np.ndarray)
     return np.asarray(logs[:, compared & interpolates].mean(axis=1) - logs[:, compared & ~interpolates].mean(axis=1))
 
 
+def _position(sizes: np.ndarray) -> np.ndarray:
+    """Return log sizes (cells,), from 0 for the smallest to 1 for the largest."""
+    return np.asarray(np.log(sizes / sizes[0]) / math.log(sizes[-1] / sizes[0]))
+
+
+def excluded(rates: np.ndarray, sizes: np.ndarray) -> dict[str, float]:
+    """Return the limit of growths of rates (seeds, cells), if all are positive: Student's t over the seeds' slopes."""
+    if (rates <= 0).any():
+        return {}
+    slopes = np.polyfit(_position(sizes), np.log(rates).T, 1)[0]
+    error = slopes.std(ddof=1) / math.sqrt(len(slopes))
+    return {"excluded": math.exp(slopes.mean() + special.stdtrit(len(slopes) - 1, 1 - LEVEL) * error)}
+
+
 def power(null_rates: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> dict[str, float]:
     """Return the power of such studies if the rate is a power of the size, as fields of `Growth` by name.
 
@@ -137,7 +153,7 @@ def power(null_rates: np.ndarray, sizes: np.ndarray, published: np.ndarray) -> d
         sizes: (cells,), numbers of parameters.
         published: (cells,), published rates, nan where there is none.
     """
-    position, common = np.log(sizes / sizes[0]) / math.log(sizes[-1] / sizes[0]), np.isfinite(published)
+    position, common = _position(sizes), np.isfinite(published)
     critical, numbers = critical_value(pages_l(null_rates)), {}
     if common.sum() > 1:
         numbers["growth"] = math.exp(np.polyfit(position[common], np.log(published[common]), 1)[0])
@@ -168,4 +184,6 @@ def _numbers_text(numbers: Mapping[str, float], seeds: int) -> str:
     if "power" in numbers:
         text += ", the published by {growth:.2g} in {share:.0f} %"
         text += ", and {seeds_wanted} seeds would in 80 %" if numbers["power"] < POWER else ""
+    if "excluded" in numbers:
+        text += ", growths by more than {excluded:.3g} are excluded"
     return text.format(**values)

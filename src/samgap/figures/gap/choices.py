@@ -49,6 +49,7 @@ class ChoiceFit(Judgment):
     far_second: float
     p_first: float  # of this T or a larger one, if the paper made the first choice
     p_second: float
+    power: float  # share of studies like this one in which the numbers of one choice reject the other
     points: list[dict[str, Any]]  # one per number; half_width: of the 95 % prediction intervals around both means
 
     def detail(self) -> list[dict[str, str]]:
@@ -122,18 +123,21 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
     series, published = AGAINST.join(names), np.array([number.value for number in numbers])
     if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
         reason = "a comparison needs published numbers, and two seeds that differ at each"
-        return ChoiceFit(series, "inconclusive", reason, len(published), math.nan, math.nan, math.nan, math.nan, [])
+        return ChoiceFit(series, "inconclusive", reason, len(published), *[math.nan] * 5, [])
     n = first[:, 2]
     spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
     distances = [float((((published - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]
-    simulated = (np.random.default_rng(0).standard_t(2 * (n - 1), (STUDIES, len(n))) ** 2).sum(axis=1)
+    draws = np.random.default_rng(0).standard_t(2 * (n - 1), (STUDIES, len(n)))
+    simulated, apart = (draws**2).sum(axis=1), (second[:, 0] - first[:, 0]) / spread
+    wrong = np.array([((draws + shift) ** 2).sum(axis=1) for shift in (apart, -apart)])
+    power = float((wrong > np.quantile(simulated, 1 - LEVEL)).mean())
     p_first, p_second = (float((1 + (simulated >= distance).sum()) / (1 + STUDIES)) for distance in distances)
     fits = [p >= LEVEL for p in (p_first, p_second)]
     parts = [
         f"{name} {'fits' if fit else 'does not fit'} the {len(published)} published accuracies (p = {p:.2g})"
         for name, fit, p in zip(names, fits, (p_first, p_second), strict=True)
     ]
-    reason = ", ".join(parts)
+    reason = f"{', '.join(parts)}; such studies reject the wrong one in {100 * power:.0f} %"
     answer: Answer = "inconclusive"
     if fits[0] != fits[1]:
         answer = "reproduced" if fits[0] else "not reproduced"
@@ -144,4 +148,4 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
             numbers, first[:, 0], second[:, 0], half_widths, strict=True
         )
     ]
-    return ChoiceFit(series, answer, reason, len(published), distances[0], distances[1], p_first, p_second, points)
+    return ChoiceFit(series, answer, reason, len(published), *distances, p_first, p_second, power, points)

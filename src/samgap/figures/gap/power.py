@@ -60,8 +60,23 @@ def power(power_at: Callable[[float], float], published: float, seeds: int, fit:
     smallest = detectable(power_at, first_trial, 1e6 * first_trial)
     if math.isnan(smallest) or not published > 0:
         return Power(detectable=smallest, excluded=fit.excluded)
-    seeds_wanted = max(2, math.ceil(seeds * (smallest / published) ** 2))  # a trend test needs two
-    return Power(power_at(published), smallest, seeds_wanted, fit.excluded)
+    return Power(power_at(published), smallest, seeds_wanted(seeds, smallest, published), fit.excluded)
+
+
+def seeds_wanted(seeds: int, detectable_slope: float, slope: float) -> float:
+    """Return about how many seeds find a slope in 80 % of studies, if as many as `seeds` find `detectable_slope`.
+
+    Returns nan if these find none.
+    """
+    if math.isnan(detectable_slope):
+        return math.nan
+    return max(2, math.ceil(seeds * (detectable_slope / slope) ** 2))  # a trend test needs two
+
+
+def found_text(share: float, seeds: float) -> str:
+    """Return the share of studies that find a slope, and the seeds of studies of which 80 % do, as text."""
+    text = f"in {100 * share:.0f} %"
+    return text if math.isnan(seeds) else f"{text}, and {float(f'{seeds:.2g}'):,.0f} seeds would in 80 %"
 
 
 def power_text(study: Power, published: Published, seeds: int) -> str:
@@ -77,10 +92,7 @@ def power_text(study: Power, published: Published, seeds: int) -> str:
     else:
         parts = [f"{seeds} seeds find a slope of {study.detectable:.3g} in 80 % of such studies"]
     if not math.isnan(study.power):
-        seeds_needed = float(f"{study.seeds_wanted:.2g}")
-        parts.append(
-            f"the published {published} in {100 * study.power:.0f} %, and {seeds_needed:,.0f} seeds would in 80 %"
-        )
+        parts.append(f"the published {published} {found_text(study.power, study.seeds_wanted)}")
     elif published.slope <= 0:
         parts.append(f"the published {published} is no rise")
     return ", ".join([*parts, f"slopes above {study.excluded:.3g} are excluded"])

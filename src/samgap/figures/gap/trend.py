@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from samgap.figures.gap import null
-from samgap.figures.gap.power import Phrases, Slope, answer_and_reason, power, power_text
+from samgap.figures.gap.power import Phrases, Slope, answer_and_reason, found_text, power, power_text, seeds_wanted
 from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
@@ -54,7 +54,8 @@ class Verdict(Judgment):
         study_power = power(tested.power_at, published.slope, seeds, fit)
         reason += f"; {power_text(study_power, published, seeds)}"
         if effect:
-            reason += f", the smallest of interest, {effect:g}, in {100 * tested.power_at(effect):.0f} %"
+            wanted = seeds_wanted(seeds, study_power.detectable, effect)
+            reason += f", the smallest of interest, {effect:g}, {found_text(tested.power_at(effect), wanted)}"
         return cls(
             tested.series, answer, reason, tested.protocol, seeds, tested.cells, tested.statistic,
             tested.p_values.up, tested.p_values.down, tested.p_values.error, fit.slope, fit.low, fit.high,
