@@ -123,7 +123,8 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
     series, published = AGAINST.join(names), np.array([number.value for number in numbers])
     if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
         reason = "a comparison needs published numbers, and two seeds that differ at each"
-        return ChoiceFit(series, "inconclusive", reason, len(published), *[math.nan] * 5, [])
+        nan = math.nan
+        return ChoiceFit(series, "inconclusive", reason, len(published), nan, nan, nan, nan, nan, [])
     n = first[:, 2]
     spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
     distances = [float((((published - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]
@@ -148,4 +149,5 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
             numbers, first[:, 0], second[:, 0], half_widths, strict=True
         )
     ]
-    return ChoiceFit(series, answer, reason, len(published), *distances, p_first, p_second, power, points)
+    far_first, far_second = distances
+    return ChoiceFit(series, answer, reason, len(published), far_first, far_second, p_first, p_second, power, points)
