@@ -13,6 +13,7 @@ import yaml
 
 from samgap import provenance
 from samgap.figures import archive
+from samgap.report.collected import Collected, StudyEntry
 from samgap.style import compact
 from samgap.theory.suite import PUBLISHED
 
@@ -234,6 +235,34 @@ def test_the_docs_have_the_slopes_of_registered_studies(scale: str) -> None:
             continue
         answer, text = slope(figure, series, name)
         assert f"| {text} | {answer}" in docs, (series, text)
+
+
+def corrected() -> list[str]:
+    """Return a row of docs/results.md for each claim that one p value reproduces, and the number of questions."""
+    entries = [
+        StudyEntry(path.stem, path.parent.name, False, path.parent, "", {}, json.loads(path.read_text()), [])
+        for path in RESULTS.glob("*/*/*.json")
+        if path.stem == path.parent.parent.name
+    ]
+    adjusted, questions = Collected(entries, *[None] * 5).corrected()  # type: ignore[arg-type]
+    found = []
+    for entry in sorted(entries, key=lambda entry: (len(entry.name), entry.name, entry.scale)):
+        for place, verdict in enumerate(entry.report["verdicts"] if entry.report else ()):
+            p = adjusted.get((entry.anchor, place))
+            if p is not None and verdict["answer"] == "reproduced":
+                series = verdict["series"].replace("data.", "").replace("pruner.name=", "")
+                claim = verdict.get("claim") or f"the {'best rho' if entry.name == 'rho' else 'gap'} grows"
+                question = ", ".join(filter(None, (claim, series)))
+                own = verdict.get("p_up", verdict.get("p"))
+                found.append((own, f"| {entry.name}/{entry.scale} | {question} | {own:.2g} | {p:.2g} |"))
+    return [*(row for _, row in sorted(found)), f"Holm's correction for all {questions} questions"]
+
+
+def test_the_docs_have_every_claim_with_its_p_value_corrected_for_all_questions() -> None:
+    *table, questions = corrected()
+    page = RESULTS_PAGE.read_text()
+    assert "| corrected |\n|---|---|---|---|\n" + "\n".join(table) + "\n\n" in page, "\n".join(table)
+    assert questions in " ".join(page.split())
 
 
 def test_the_readme_s_table_of_statements_is_that_of_the_reference_results() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from samgap.errors import SettingError
-from samgap.figures.gap import null, parabola
+from samgap.figures.gap import charts, null, parabola
 from samgap.figures.gap.beside import tabled
 from samgap.figures.gap.gaps import Gaps, gaps
 from samgap.figures.gap.series import Question
@@ -162,6 +162,10 @@ def test_a_collapsed_run_counts_as_lost_and_is_kept_out_of_choice_and_slopes() -
     assert found.cells["paper_rho"].tolist() == [0.2, 0.1, 0.1]
     assert found.cells[["sam_lost", "sam_runs"]].to_numpy().tolist() == [[1, 6], [1, 6], [0, 6]]
     assert tabled(found.cells, "paper", "loso")["SAM lost"].tolist() == ["1/6", "1/6", ""]
+    settings = {"x": None, "series": None}
+    (chart,) = charts.lost(found.cells, {}, settings)
+    assert chart.lines[0].points["y"].tolist() == pytest.approx([100 / 6, 100 / 6, 0])
+    assert charts.lost(found.cells.assign(sam_lost=0), {}, settings) == []
     # At equal rho, a cell with a collapsed run at that rho is excluded from the slope.
     assert found.cells["fixed_gap"].notna().tolist() == [False, True, True]
     (series,) = Question(found, "params_total", []).series()

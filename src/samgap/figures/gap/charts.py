@@ -24,7 +24,7 @@ RULES = {
     "quadratic": "ρ by a parabola through the other seeds",
 }
 SIZES = {"params_total": "parameters", "params_live": "live parameters"}
-GAP, BEST = "what SAM gains", "the best ρ"  # titles of charts
+GAP, BEST, LOST = "what SAM gains", "the best ρ", "runs of SAM that failed"  # titles of charts
 Settings = Mapping[str, Any]
 Series = list[tuple[dict[str, Any], pd.DataFrame]]
 
@@ -68,6 +68,18 @@ def gaps(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart
     across = _across(frame, x)
     return [Chart(GAP, across, gap_axis(gap), gap),
             Chart("SGD and SAM", across, Axis("test accuracy (%, ± s.d.)", "test accuracy"), acc)]  # fmt: skip
+
+
+def lost(frame: pd.DataFrame, facts: Settings, settings: Settings) -> list[Chart]:
+    """Return a chart of the share of SAM's runs, over x, that diverged or collapsed; no chart if none did."""
+    if not frame.get("sam_lost", pd.Series(0)).sum() > 0:  # older results lack the column
+        return []
+    x, series = _series(frame, facts, settings)
+    lines = []
+    for (named, cells), look in zip(series, style.looks(len(series)), strict=True):
+        shares = cells[cells["n"].notna()].assign(share=100 * cells["sam_lost"] / cells["sam_runs"])
+        lines.append(Line(f"{label(named)}SAM at all ρ", points(shares, x, "share"), look))
+    return [Chart(LOST, _across(frame, x), Axis("diverged or collapsed (% of runs)", "lost", zero=True), lines)]
 
 
 def beside(accuracies: Chart, published_rows: pd.DataFrame, rho: float) -> Chart:

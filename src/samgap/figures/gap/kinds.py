@@ -49,8 +49,9 @@ class Gap(Kind):
         return self.verdicts(study.from_report(report, self.settings))
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
-        """Return charts of the gap and of the accuracies."""
-        return charts.gaps(frame, facts, self.settings)
+        """Return charts of the gap, of the accuracies, and of the share of failed runs if any failed."""
+        drawn = frame, facts, self.settings
+        return [*charts.gaps(*drawn), *charts.lost(*drawn)]
 
 
 class Contrast(Gap):
@@ -76,9 +77,9 @@ class Choices(Gap):
 
     def charts(self, frame: pd.DataFrame, facts: Mapping[str, Any]) -> list[Chart]:
         """Return charts of the gap and of the accuracies, with the published accuracies at the same rho."""
-        gap, accuracies = super().charts(frame, facts)
+        gap, accuracies, *lost = super().charts(frame, facts)
         published_rows = choices.same_sizes(tables.load(str(self.published)), frame, facts["fixed_rho"])
-        return [gap, charts.beside(accuracies, published_rows, facts["fixed_rho"])]
+        return [gap, charts.beside(accuracies, published_rows, facts["fixed_rho"]), *lost]
 
 
 class BestRho(Gap):
