@@ -186,7 +186,7 @@ def statements() -> list[str]:
     flat = [verdict["answer"] for figure in ("fig4", "fig6") for verdict in load(figure)["verdicts"]]
     curvature = pd.DataFrame(load("fig6")["cells"])
     largest = curvature[curvature["stop_loss"] == "null"].set_index("ascent.rho")["lambda_max"]
-    rho = load("rho")["verdicts"][0]
+    rho = load("rho", "paper")["verdicts"][0]
     made = [
         ("The gain grows with the size of an MLP (fig. 7)", *slope("fig7"), "fig7", "22 min"),
         ("the same, with one rho for all sizes", *slope("fig7", "at equal rho (0.1)"), "fig7", ""),
@@ -207,7 +207,8 @@ def statements() -> list[str]:
          "22 min"),
         ("... the more steeply, the more labels are wrong⁵",
          *slope("noise", "slope over data.label_noise", "doses"), "noise", "20 min"),
-        ("The best rho grows with size", rho["answer"], f"p = {rho['p_up']:.2g}", "rho", "0 min²"),
+        ("The best rho grows with size (published data and settings)⁶", rho["answer"], f"p = {rho['p_up']:.2g}", "rho",
+         "0 min²"),
         ("The loss falls faster in larger nets (fig. 1, SAM)", *faster("fig1"), "fig1", "3 min"),
         ("the same in an MLP (fig. 2, SAM)", *faster("fig2"), "fig2", "14 min"),
         ("It falls at a linear rate or faster where the theory says so (fig. 1)³", linear,
