@@ -252,7 +252,8 @@ def corrected() -> list[str]:
             p = adjusted.get((entry.anchor, place))
             if p is not None and verdict["answer"] == "reproduced":
                 series = verdict["series"].replace("data.", "").replace("pruner.name=", "")
-                claim = verdict.get("claim") or f"the {'best rho' if entry.name == 'rho' else 'gap'} grows"
+                subject = "best rho" if entry.name == "rho" else "gap"
+                claim = verdict.get("claim") or f"the {subject} grows" * ("slope over" not in series)
                 question = ", ".join(filter(None, (claim, series)))
                 own = verdict.get("p_up", verdict.get("p"))
                 found.append((own, f"| {entry.name}/{entry.scale} | {question} | {own:.2g} | {p:.2g} |"))
