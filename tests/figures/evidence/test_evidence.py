@@ -31,6 +31,7 @@ from tests.figures.test_charts import of_page, of_picture
 
 Command = Callable[..., tuple[int, str, str]]
 SETTINGS = {"data.name": "fashion_mnist", "data.train_size": 500}
+TOP = Path(__file__).parents[3]
 FOLDER = Path("/nowhere/fig7/cpu")  # has no runs
 
 
@@ -286,9 +287,16 @@ def test_what_came_with_samgap_is_of_the_results_that_came() -> None:
         assert rows["slope"].item() == pytest.approx(verdict["slope"], abs=1e-5)
         assert rows["high"].item() == pytest.approx(verdict["slope_high"], rel=1e-3)
     # The page of results has these numbers.
-    page = " ".join((Path(__file__).parents[3] / "docs" / "results.md").read_text().split())
+    page = " ".join((TOP / "docs" / "results.md").read_text().split())
     means = kept.slopes[kept.slopes["study"] == slopes.MEAN].set_index("rule")[["slope", "low", "high"]]
     for rule in ("unbiased", "fixed", "published"):
         assert "{:.2f} [{:.2f}, {:.2f}]".format(*means.loc[rule]).replace("0.", ".") in page
     yes = kept.specifications["says_yes"]
     assert f"{yes.sum()} of {len(yes)} ways of asking say that the gap grows" in page
+    # The page of statistics has the rates of false positives.
+    rises = 100 * kept.rules["rise"][kept.rules["unbiased"]]
+    page = " ".join((TOP / "docs" / "statistics.md").read_text().split())
+    assert f"By the rule of the verdict, {rises.min():.1f} to {rises.max():.1f} % of them are called a rise" in page
+    # Runs with one evaluation have no best epoch.
+    ways = kept.specifications.groupby("study")["epoch"].unique()
+    assert (set(ways["fig7/registered"]), set(ways["fig7/paper"])) == ({"last epoch"}, {"last epoch", "best epoch"})
