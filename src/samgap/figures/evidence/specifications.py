@@ -69,9 +69,10 @@ def _epochs(series: Series) -> Iterator[tuple[str, Series]]:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             runs = collect(archive.restore(series.folder, root)[0], root)
-        if (runs.runs["test_acc_best"] == runs.runs["test_acc_final"]).all():
+        best_acc, last_acc = (runs.runs[f"test_acc_{which}"].astype(float) for which in ("best", "final"))
+        if best_acc.equals(last_acc):  # diverged runs have neither
             return
-        best = replace(runs, runs=runs.runs.assign(scored_acc_final=runs.runs["test_acc_best"]))
+        best = replace(runs, runs=runs.runs.assign(scored_acc_final=best_acc))
         best_gaps = gaps(best, series.gaps.fixed_rho)
         matches = [(best_gaps.cells[axis] == value) for axis, value in series.axes.items()]
         cells = best_gaps.cells[np.all(matches, axis=0)] if matches else best_gaps.cells
