@@ -1,6 +1,7 @@
 """Products use the faster one of MKL and oneDNN, which is measured once on a machine; both are right."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch._inductor.utils import fresh_cache
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from samgap import provenance
 from samgap.training import products
 from samgap.training.products import Product
 
@@ -87,15 +89,33 @@ def test_where_nothing_can_be_kept_a_process_times_for_itself(tmp_path: Path, mo
     assert set(chosen) == set(NAMES)
 
 
-def test_a_damaged_file_of_choices_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["{", "null", "[1]", '{"machine": null}', '{"machine": {"64x60x50 nt": []}}'])
+def test_a_damaged_file_of_choices_is_made_anew(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = f"{provenance.processor()}, torch {torch.__version__}, threads {torch.get_num_threads()}"
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(products, "_choices", {})
     path = tmp_path / "samgap" / "products.json"
     path.parent.mkdir()
-    path.write_text("{")
+    path.write_text(text.replace("machine", machine))
+    monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "onednn": 0.5})
     chosen = products.place(traced()[0], "auto", {})
     (kept,) = json.loads(path.read_text()).values()
-    assert kept == chosen
+    assert kept == chosen == dict.fromkeys(NAMES, "onednn")
+
+
+def test_a_product_too_fast_for_the_clock_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_measure", lambda call, times: 0.0)
+    assert products.seconds(Product(2, 2, 2, (False, False))) == {"mkl": 0.0, "onednn": 0.0}
+
+
+@pytest.mark.parametrize(("beta", "alpha"), [(0.5, 1), (1, 2), (0, 1)])
+def test_a_sum_and_a_product_are_scaled_like_addmm(beta: float, alpha: float) -> None:
+    _, (x, w, b, _) = traced()
+    b[0] = torch.nan
+    plain = partial(torch.addmm, beta=beta, alpha=alpha)
+    graph = make_fx(plain, {torch.ops.aten.addmm.default: products.unfused_addmm}, tracing_mode="fake")(b, x, w.t())
+    assert "addmm" not in graph.code
+    torch.testing.assert_close(graph(b, x, w.t()), plain(b, x, w.t()), equal_nan=True)
 
 
 def test_without_onednn_products_are_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,12 @@ _library.impl("product", lambda a, b, library: WAYS.get(library, torch.mm)(a, b)
 _library.impl("product", lambda a, b, library: a.new_empty(a.shape[0], b.shape[1]), "Meta")
 
 
-def unfused_addmm(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def unfused_addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """Compute `addmm` as a product and a sum: Inductor fuses the sum, which is faster than addmm's copy of the bias."""
-    return a @ b + bias
+    product = a @ b if alpha == 1 else alpha * (a @ b)
+    if beta == 0:  # then addmm ignores the bias, even NaN
+        return product
+    return product + (bias if beta == 1 else beta * bias)
 
 
 def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
@@ -112,7 +115,7 @@ def seconds(product: Product) -> dict[str, float]:
     started, samples = time.perf_counter(), 0
     while samples < 3 or (samples < 10 and time.perf_counter() - started < 0.02):
         for name, call in calls.items():
-            least[name] = min(least[name], _measure(call, max(1, int(1e-4 / least[name]))))
+            least[name] = min(least[name], _measure(call, max(1, int(1e-4 / max(least[name], 1e-7)))))
         samples += 1
     return least
 
@@ -196,8 +199,9 @@ def _fastest(products: dict[str, Product]) -> Chosen:
     machine = f"{provenance.processor()}, torch {torch.__version__}, threads {torch.get_num_threads()}"
     with locked("products") as folder:
         path = folder / "products.json" if folder else None
-        with contextlib.suppress(OSError, ValueError):  # no file yet, or not a valid one
-            _choices.update(json.loads(path.read_text()) if path else {})
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # no file yet, or not a valid one
+            saved = json.loads(path.read_text()) if path else {}
+            _choices.update({key: {n: by for n, by in part.items() if by in WAYS} for key, part in saved.items()})
         chosen = _choices.setdefault(machine, {})
         new = [name for name in products if name not in chosen]
         for name in new:
