@@ -181,7 +181,7 @@ def _frozen(net: nn.Module) -> nn.Module:
 
 def _view_once(graph: GraphModule) -> None:
     # Merge equal views: Inductor may write a tensor once per view, such as the input that both passes use.
-
     views: dict[Any, Node] = {}
     for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         node.replace_all_uses_with(views.setdefault(str(node.args), node))
+    graph.recompile()
