@@ -66,5 +66,13 @@ class Deciding(Conv):
         return logits if float(logits.detach().sum()) > 0 else 2 * logits
 
 
+class Hooked(Conv):
+    """`Conv` with a hook after each forward pass."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4) -> None:
+        super().__init__(shape, classes, width)
+        self.layers.register_forward_hook(lambda _, inputs, output: 2 * output)
+
+
 class OwnSAM(SAM):
     """A user's variant of SAM."""

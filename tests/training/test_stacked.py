@@ -116,6 +116,25 @@ def test_a_run_goes_on_in_a_stack_alone_and_in_another_stack(tiny: Tiny, tmp_pat
     hold(found, configs, tmp_path)
 
 
+class _Widens(Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        trainer.optimizers[0].rho = 0.1 * (trainer.current_epoch + 1)
+
+
+def test_rho_may_change_between_epochs(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(*SAME, "precision=64-true", "ascent.rho=0.1")
+    (stacked_run,) = stack({0: config}, tmp_path, _Widens()).values()
+    alone = run(config, tmp_path / "alone", callbacks=[_Widens()])
+    assert (stacked_run.stepper, alone.stepper) == ("stacked", "eager")
+    assert stacked_run.train_loss_final == pytest.approx(alone.train_loss_final, rel=1e-10)
+
+
+def test_products_by_onednn_are_not_for_stacks(tiny: Tiny) -> None:
+    plan = RunPlan.of(tiny("trainer.stepper=compiled", "trainer.products=onednn"))
+    with pytest.warns(UserWarning, match="The products of the steps are not oneDNN's"):
+        assert stacked.carry_out([], plan) == []
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -5,16 +5,13 @@ The results equal those of `EagerStepper` up to rounding. Both steppers keep mom
 a run can switch between them.
 """
 
-import contextlib
 import copy
-import ctypes
 import hashlib
-import logging
 import pickle
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +20,7 @@ from torch.optim import SGD
 from torch.utils import _pytree as pytree
 
 from samgap.data.batches import Batch
+from samgap.errors import SettingError
 from samgap.models.mlp import MLP
 from samgap.optim.asam import ASAM
 from samgap.optim.gsam import GSAM
@@ -30,6 +28,7 @@ from samgap.optim.sam import SAM
 from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning.mask import Masks
+from samgap.training import hooks, process
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.products import ONEDNN, Chosen, lacking, locked, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
@@ -87,6 +86,9 @@ def uncovered(eager: EagerStepper) -> str | None:
         f"it does not know SGD's {', '.join(odd)}": bool(odd),
         "it needs one group of parameters": len(base.param_groups) != 1,
         "it needs every parameter trained": not all(w.requires_grad for w in net.parameters()),
+        "it does not call hooks of the net": hooks.any_of_net(net),
+        "it does not call hooks of an optimizer": hooks.any_of_optimizers((wrapper, base), EagerStepper._finish),
+        f"it does not call a callback's {' or '.join(hooks.OF_CALLBACK)}": hooks.any_of_callbacks(eager.callbacks),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -125,11 +127,19 @@ class CompiledStepper(EagerStepper):
         self.choice, self.known = products, known or {}
         self.whole: dict[bool, Whole] = {}  # key: whether the step has an ascent
         self._take(self.known)
-        _hold_memory()
 
     def _take(self, products: Chosen) -> None:
         self.products = products
         self.name = "compiled, oneDNN" if ONEDNN in products.values() else "compiled"
+
+    def block(self, block: Iterable[Batch], advance: Callable[[], object]) -> tuple[Any, Any, int]:
+        """Take a step for each batch, with the optimizer's present settings: a callback may have changed them."""
+        if self.whole:
+            for name, number in numbers_of(self).items():
+                self.state.numbers[name].fill_(number)
+            if bool(self.wrapper.param_groups[0]["momentum"]) != bool(self.state.momenta):
+                self.whole.clear()  # with and without momentum are different functions
+        return super().block(block, advance)
 
     def step(self, batch: Batch) -> StepResult:
         """Take one optimizer step on one batch."""
@@ -160,6 +170,8 @@ class CompiledStepper(EagerStepper):
 
     def _compile(self, batch: Batch, ascends: bool) -> None:
         (group,) = self.wrapper.param_groups
+        if reason := uncovered(self):  # a callback may have added hooks since the start
+            raise SettingError(reason)
         if not self.whole:
             weights, state = dict(self.net.named_parameters()), self.wrapper.base.state
             self.state = State(
@@ -194,19 +206,6 @@ def channels_last(graph: GraphModule) -> bool:
     return bool(convs)
 
 
-FAST_BINS, TRIM_THRESHOLD, MMAP_MAX = 1, -1, -4  # parameters of glibc's mallopt
-
-
-def _hold_memory() -> None:
-    # Each step frees its memory. glibc would return large blocks to the system, which must zero their pages for the
-    # next step. In nets of 400,000 weights or more this takes 10 to 33 % of a step.
-    with contextlib.suppress(AttributeError, OSError):  # the C library is not glibc
-        libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_MAX, 0)  # blocks of 32 MiB or more would always be returned
-        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(FAST_BINS, 0)  # allocating a large block would search them, which takes 2 % of a small step
-
-
 _kept: dict[bytes, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
 
 
@@ -215,16 +214,12 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
     shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
-    key = pickle.dumps((parts, str(spec), shapes))
+    key = pickle.dumps((parts, str(spec), shapes, torch.get_num_threads()))
     if key not in _kept:
         from torch import _inductor
-        from torch._inductor import codecache, config
 
-        with contextlib.suppress(AttributeError, RuntimeError):  # another version of torch; already set
-            # By default Inductor hashes all of Triton, which takes 0.25 s; CPU code does not use Triton.
-            codecache.triton_key.set(None)  # type: ignore[attr-defined]
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it would warn that there is no CUDA
-        with torch.no_grad(), config.patch(compile_threads=1):
+        process.hold_memory()
+        with torch.no_grad(), process.compiling():
             trace = partial(traced, instead={torch.ops.aten.addmm.default: unfused_addmm})
             graph = trace(parts, images, labels, state)
             if channels_last(graph):

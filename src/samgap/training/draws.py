@@ -9,10 +9,9 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from samgap import losses
-from samgap.pruning.mask import Masked
+from samgap.training import hooks
 
 KNOWN = {  # exact classes: a subclass may do anything
     "samgap.models.factorization.Factorization", "samgap.models.mlp.MLP", "samgap.models.resnet18.ResNet18",
@@ -23,7 +22,6 @@ KNOWN = {  # exact classes: a subclass may do anything
         nn.SyncBatchNorm,
     )),
 }  # fmt: skip
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # of a module
 
 
 def possible(net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], callbacks: Iterable[Callback] = ()) -> bool:
@@ -34,17 +32,11 @@ def possible(net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], callbacks
         callbacks: Lightning callbacks, which may have hooks before and after the backward pass.
     """
     function: Any = getattr(loss, "func", loss)  # the loss may be a functools.partial
-    names = ("on_before_backward", "on_after_backward")
-    hooked = any(getattr(type(call), name) is not getattr(Callback, name) for call in callbacks for name in names)
-    hooked = hooked or _has_any_global_hook()  # type: ignore[no-untyped-call]
+    hooked = hooks.any_of_net(net) or hooks.any_of_callbacks(callbacks)
     return function.__module__ != losses.__name__ or hooked or any(map(_unknown, net.modules()))
 
 
 def _unknown(part: nn.Module) -> bool:
-    """Return whether a module, without its children, is not in `KNOWN` or has hooks or an overridden forward."""
-    kind, attributes = type(part), vars(part)
-    added = [attributes.get("forward"), *(attributes[name] for name in HOOKS)]
-    for weight in part.parameters(recurse=False):
-        hooks = (weight._backward_hooks or {}).values()
-        added += [weight._post_accumulate_grad_hooks, *(hook for hook in hooks if not isinstance(hook, Masked))]
-    return f"{kind.__module__}.{kind.__name__}" not in KNOWN or any(added)
+    """Return whether a module, without its children, is not in `KNOWN` or has an overridden forward."""
+    kind = type(part)
+    return f"{kind.__module__}.{kind.__name__}" not in KNOWN or "forward" in vars(part)

@@ -94,8 +94,8 @@ class Program:
             _copy(self.state.buffers, number, dict(run.net.named_buffers()))
             if self.rows != before:
                 _copy(self.state.masks, number, run.masks)
-                for name, value in trace.numbers_of(run).items():
-                    self.state.numbers[name][number].fill_(value)
+            for name, value in trace.numbers_of(run).items():  # a callback may have changed them
+                self.state.numbers[name][number].fill_(value)
         sizes = [draw.size for draw in runs[0].epoch.draws]
         measures = runs[0].sam is not None
         return [self._call(size, measures and step == 0) for step, size in enumerate(sizes)]

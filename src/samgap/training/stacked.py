@@ -24,6 +24,7 @@ from samgap.training.graphs import GraphStepper
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
+from samgap.training.products import ONEDNN
 from samgap.training.programs import CAPTURES, Program
 from samgap.training.steppers import EagerStepper
 
@@ -111,6 +112,9 @@ def carry_out(calls: Sequence[Callable[[], Any]], plan: RunPlan) -> list[Any]:
     Returns:
         The return value of each function, or the error that it raised.
     """
+    if plan.machine.stepper == "compiled" and plan.machine.products == ONEDNN:
+        because = "a stack multiplies batches of matrices, by torch's own library"
+        warnings.warn(f"The products of the steps are not oneDNN's: {because}.", stacklevel=2)
     program, members = Program("stacked", together=True), [Member(call, len(calls)) for call in calls]
     torch.set_num_threads(plan.machine.threads)
     with process_settings(plan):

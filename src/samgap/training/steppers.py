@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -43,6 +44,7 @@ class EagerStepper:
         normalize: Normalize,
         layout: Layout,
         clip_norm: float | None = None,
+        callbacks: Iterable[Callback] = (),
     ) -> None:
         """
         Args:
@@ -52,9 +54,10 @@ class EagerStepper:
             normalize: converts stored images to input.
             layout: determines which examples share an ascent and a forward pass.
             clip_norm: largest L2 norm of the final gradient; None does not clip.
+            callbacks: Lightning's, which `backward` may call.
         """
         self.net, self.loss, self.optimizer, self.backward = net, loss, optimizer, backward
-        self.normalize, self.layout, self.clip_norm = normalize, layout, clip_norm
+        self.normalize, self.layout, self.clip_norm, self.callbacks = normalize, layout, clip_norm, callbacks
         self.wrapper: Wrapper = getattr(optimizer, "optimizer", optimizer)
         self.ranks = Ranks(layout.span)
         self.products: dict[str, str] = {}  # a compiled stepper's library of each matrix product

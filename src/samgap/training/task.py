@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -60,8 +61,9 @@ class GapTask(LightningModule):
     def on_fit_start(self) -> None:
         """Choose the stepper, and move the data for evaluation to the device once."""
         optimizer, normalize, clip_norm = self.optimizers(), self.data.normalize, self.plan.settings["clip_norm"]
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         eager = EagerStepper(
-            self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm
+            self.net, self.loss, optimizer, self.manual_backward, normalize, self.plan.layout, clip_norm, callbacks
         )
         options = self.choice, self.steps, self.masks, str(self.trainer.precision), eager, self.products, self.known
         self.stepper = stacked.choose(
@@ -101,7 +103,7 @@ class GapTask(LightningModule):
         if isinstance(sam := self._optimizer(), SAM):
             # Measure the first ascent of an epoch; this needs a copy of the gradient, but no extra pass.
             sam.measuring, sam.measured, sam.ascents = True, None, 0
-            sam.draws = draws.possible(self.net, self.loss, self.trainer.callbacks)  # type: ignore[attr-defined]
+            sam.draws = draws.possible(self.net, self.loss, self.stepper.callbacks)
 
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
         """Move batches from image files to the device; other batches are already there."""
@@ -187,7 +189,7 @@ class GapTask(LightningModule):
             "identity": self.plan.identity,
             "curve": self.curve,
             "stepper": self.stepper.name,
-            "products": self.stepper.products,
+            "products": self.known | self.stepper.products,  # an eager stepper has none and keeps the known ones
             # Another machine may round the pruner's scores differently, and get other masks.
             "masks": self.masks,
             "random": self.ranks.gather(random),
