@@ -8,8 +8,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from samgap.bench import __main__ as bench
-from samgap.bench import commands, curvature, jax_step, scheduling, sweeps, torch_steps
+from samgap.bench import commands, curvature, jax_step, scheduling, steps, sweeps, torch_steps
+from samgap.bench.rows import Row, bounded
 from samgap.check_gpu import bed, jax_peer
 from samgap.check_gpu.rows import Speed
 from samgap.models.mlp import MLP
@@ -108,6 +110,41 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"
         assert row["holds"] == (None if row["goal"] is None else row["ratio"] <= row["goal"])
     assert " ".join(out.getvalue().split()).count(" of its bound ") == sum(row["against"] == "bound" for row in rows)
+
+
+def test_a_missed_row_has_the_profile_of_the_run_that_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def arm(config: dict[str, Any]) -> tuple[float, float]:
+        return config["ascent"]["rho"], config["pruner"]["sparsity"]
+
+    def timed(config: dict[str, Any], peers: dict[str, Any]) -> dict[str, list[float]]:
+        rho, sparsity = arm(config)
+        return {"ours": [10.0 ** ((rho > 0) + (sparsity > 0))], **{name: [0.1] for name in peers}}
+
+    monkeypatch.setattr(steps.jax_step, "stepper", lambda *_, **__: (lambda: 0.0, None))
+    monkeypatch.setattr(steps.torch_steps, "lightning_seconds", lambda *_, **__: 0.1)
+    monkeypatch.setattr(steps, "timed", timed)
+    monkeypatch.setattr(steps, "profile", lambda config: str(arm(config)))
+    case = steps.Case("mlp", 0.1, epochs=1, images=512, goal=1.0, limited=False, sparse=True)
+    found = {(row.what, row.against): row.profile for row in steps.rows(bench._compose, (case,)) if row.goal}
+    assert found == {
+        ("SAM step, MLP p = 0.1", "the JAX step"): "(0.1, 0)",
+        ("SGD step, MLP p = 0.1", "the JAX step"): "(0, 0)",
+        ("SAM step, MLP p = 0.1", "a Lightning loop with a DataLoader"): "(0.1, 0)",
+        ("SAM step, MLP p = 0.1", "our SGD step"): "(0.1, 0)",
+        ("SAM step, MLP p = 0.1, 75 % sparse", "the dense net's"): "(0.1, 0.75)",
+    }
+
+
+def test_rows_before_an_error_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(part: str, smoke: bool) -> Iterator[Row]:
+        yield bounded("first", 1.0, 2.0, "s")
+        raise RuntimeError
+
+    monkeypatch.setattr(bench, "_rows", rows)
+    with pytest.raises(RuntimeError):
+        bench.main(["sweeps", "--root", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "bench" / "bench.json").read_text())["sweeps"]["rows"]
+    assert row["what"] == "first"
 
 
 def test_it_is_a_command() -> None:

@@ -35,29 +35,29 @@ def main(arguments: list[str] | None = None) -> int:
     print("ours / theirs, goal, verdict, what was measured: below 1, ours takes less. Look at what is missed.\n")
     path = folder / "bench.json"
     for part in options.parts or PARTS:
-        with cli.sentences():
-            measured = _measure(part, options.smoke)
         others = json.loads(path.read_text()) if path.exists() else {}  # keep the other parts
-        files.replace_text(path, json.dumps(others | {part: measured}, indent=1) + "\n")
+        with cli.sentences():
+            for measured in _measured(part, options.smoke):
+                files.replace_text(path, json.dumps(others | {part: measured}, indent=1) + "\n")
     print(f"\n{_processor()}\n{path}")
     return 0
 
 
-def _measure(part: str, smoke: bool) -> dict[str, Any]:
-    """Print the rows of a part as they are measured; return them with their provenance."""
+def _measured(part: str, smoke: bool) -> Iterator[dict[str, Any]]:
+    """Print each row of a part once it is measured, and yield all rows so far with their provenance."""
     commit, dirty = provenance.commit()
-    rows = []
+    rows: list[Row] = []
     for row in _rows(part, smoke):
         print(text(row), flush=True)
         rows.append(row)
+        yield {
+            "commit": commit, "dirty": dirty, "created": provenance.now(),
+            "versions": provenance.versions(), "processor": _processor(), "smoke": smoke,
+            "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
+        }  # fmt: skip
     for row in rows:
         if row.profile:
             print(f"\n{row.what}, {row.against}: profile of a whole run\n{row.profile}\n")
-    return {
-        "commit": commit, "dirty": dirty, "created": provenance.now(),
-        "versions": provenance.versions(), "processor": _processor(), "smoke": smoke,
-        "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
-    }  # fmt: skip
 
 
 def _processor() -> str:

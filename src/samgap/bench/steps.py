@@ -120,9 +120,8 @@ def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
     """
     with one_core():
         for number, case in enumerate(cases):
-            for row in _case(compose, case, everything=number == 0):
-                missed = row.holds is False
-                yield dataclasses.replace(row, profile=profile(case.config(compose, RHO, 3))) if missed else row
+            for row, config in _case(compose, case, everything=number == 0):
+                yield dataclasses.replace(row, profile=profile(config)) if row.holds is False else row
 
 
 def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, list[float]]:
@@ -135,7 +134,7 @@ def timed(config: Mapping[str, Any], peers: Mapping[str, Peer]) -> dict[str, lis
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Run all threads of this process on one core, to compare libraries without parallelism."""
+    """Run this thread, and threads that it starts, on one core, to compare libraries without parallelism."""
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, {max(cores)})
     torch.set_num_threads(1)
@@ -146,7 +145,8 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
+def _case(compose: Compose, case: Case, everything: bool) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Yield each row with the config of the run that it measured."""
     mlp = case.model == "mlp"
     channels, size = (1, 28) if mlp else (3, 32)
     x = torch.randn(128, channels, size, size, generator=torch.Generator().manual_seed(0))
@@ -163,22 +163,23 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[Row]:
         if mlp and case.limited and rho:
             peers[LIMIT], note = limit(case.net())
             goals[LIMIT] = 1 / 0.8
-        seconds = timed(case.config(compose, rho, case.epochs + 1), peers)
+        config = case.config(compose, rho, case.epochs + 1)
+        seconds = timed(config, peers)
         what = f"{arm} step, {case.label}"
         for name in peers:
             row = paired(what, name, seconds["ours"], seconds[name], goals.get(name))
-            yield dataclasses.replace(row, note=note if name == LIMIT else "")
+            yield dataclasses.replace(row, note=note if name == LIMIT else ""), config
+    sam, sgd = (case.config(compose, rho, 2) for rho in (RHO, 0.0))
     if everything:
         noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
         loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
-        again = [timed(case.config(compose, RHO, 2), {})["ours"][0] for _ in loop]
-        yield paired(f"SAM step, {case.label}", "a Lightning loop with a DataLoader", again, loop, 0.2)
-    sam, sgd = (case.config(compose, rho, 2) for rho in (RHO, 0.0))
-    yield _alternating(case, f"SAM step, {case.label}", "our SGD step", (sam, sgd), 2.05)
+        again = [timed(sam, {})["ours"][0] for _ in loop]
+        yield paired(f"SAM step, {case.label}", "a Lightning loop with a DataLoader", again, loop, 0.2), sam
+    yield _alternating(case, f"SAM step, {case.label}", "our SGD step", (sam, sgd), 2.05), sam
     if case.sparse:
         sparse = case.config(compose, RHO, 2, SPARSITY)
         what = f"SAM step, {case.label}, {100 * SPARSITY:g} % sparse"
-        yield _alternating(case, what, "the dense net's", (sparse, sam), 1.1)
+        yield _alternating(case, what, "the dense net's", (sparse, sam), 1.1), sparse
 
 
 LIMIT = "its products alone"
@@ -223,9 +224,9 @@ def _alternating(
 
 
 def profile(config: Mapping[str, Any]) -> str:
-    """Return the profile of a run: the functions with the largest own time, in percent of the total."""
+    """Return the profile of a run of 3 epochs: the functions with the largest own time, in percent of the total."""
     profiler = cProfile.Profile()
-    profiler.runcall(partial(timed, config, {}))
+    profiler.runcall(partial(timed, {**config, "epochs": 3, "eval_every": 3}, {}))
     stats = pstats.Stats(profiler, stream=io.StringIO())
     entries = sorted(((own, calls, key) for key, (_, calls, own, _, _) in stats.stats.items()), reverse=True)[:8]  # type: ignore[attr-defined]
     total: float = stats.total_tt  # type: ignore[attr-defined]
