@@ -3,16 +3,27 @@
 import copy
 import dataclasses
 import fcntl
+import logging
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import (
+    Callback,
+    LambdaCallback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    Timer,
+    TQDMProgressBar,
+)
 from torch import Tensor, _inductor, nn
-from torch._inductor import config
+from torch._dynamo.utils import counters
+from torch._inductor import codecache, config
 from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch._inductor.utils import fresh_cache
 from torch.func import functional_call
@@ -33,7 +44,7 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.random import prune
-from samgap.training import compiled, products
+from samgap.training import compiled, hooks, process, products, trace
 from samgap.training.layout import Layout
 from samgap.training.run import run
 from samgap.training.steppers import EagerStepper
@@ -87,6 +98,11 @@ class Cover:
         self._on_before_step = self._on_after_step = lambda: None
 
 
+def eager_stepper(net: nn.Module, optimizer: Wrapper, clip_norm: float | None = None) -> EagerStepper:
+    scale, layout = Normalize(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
+    return EagerStepper(net, losses.cross_entropy, Cover(optimizer), Tensor.backward, scale, layout, clip_norm)
+
+
 def train(
     kind: str, net: nn.Module, arm: str, momentum: float, sparsity: float, clip_norm: float | None = None
 ) -> Trained:
@@ -96,8 +112,7 @@ def train(
     mask.apply(net, masks)
     optimizer = ARMS[arm](SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-2), net)
     schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
-    scale, layout = Normalize(16, (0.3,), (0.4,)), Layout(BATCH, BATCH, 1, BATCH)
-    stepper = EagerStepper(net, losses.cross_entropy, Cover(optimizer), Tensor.backward, scale, layout, clip_norm)
+    stepper = eager_stepper(net, optimizer, clip_norm)
     if kind == "compiled":
         stepper = compiled.CompiledStepper(stepper, masks, "auto")
     draw = torch.Generator().manual_seed(1)
@@ -208,6 +223,53 @@ def test_strides_are_checked_where_a_library_may_return_others(
     assert checked == [expected]
 
 
+def test_compiling_sets_memory_for_good_and_the_rest_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, calls = logging.getLogger("torch.utils.cpp_extension"), []
+    key: Any = codecache.triton_key
+    key.clear()
+
+    def compile_(graph: GraphModule, *_: Any, options: dict[str, bool]) -> GraphModule:
+        calls.append(("compile", options["memory_planning"], logger.level, key(), config.compile_threads))
+        return graph
+
+    libc = SimpleNamespace(mallopt=lambda *setting: calls.append(setting))
+    monkeypatch.setattr(process, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
+    monkeypatch.setattr(compiled, "_kept", {})
+    monkeypatch.setattr(_inductor, "compile", compile_)
+    before = logger.level
+    train("compiled", NETS["mlp"](), "sgd", 0.9, 0)
+    assert calls == [(-4, 0), (-1, 2**31 - 1), (1, 0), ("compile", True, logging.ERROR, None, 1)]
+    assert logger.level == before != logging.ERROR
+    key.set("unknown")  # raises an error if it is known
+    key.clear()
+
+
+def test_a_function_is_for_a_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(compiled, "_kept", {})
+    monkeypatch.setattr(_inductor, "compile", lambda graph, *_, **__: (made.append(1), graph)[1])
+    for threads in (1, 2, 1):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        train("compiled", NETS["mlp"]().double(), "sgd", 0.9, 0)
+    assert len(made) == 2
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_compiled_function_is_loaded_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    train("compiled", NETS["mlp"](), "sgd", 0.9, 0)  # as in the first test, which compiles it
+    monkeypatch.setattr(compiled, "_kept", {})  # as in another process
+    before = counters["inductor"].copy()
+    assert train("compiled", NETS["mlp"](), "sgd", 0.9, 0).stepper == "compiled, oneDNN"
+    found = counters["inductor"] - before
+    assert (found["fxgraph_cache_hit"], found["fxgraph_cache_miss"]) == (1, 0)
+
+
+def test_equal_views_are_one() -> None:
+    graph = make_fx(lambda x: x.view(4) + x.view(4))(torch.ones(2, 2))
+    trace._view_once(graph)
+    assert "add.Tensor(view, view)" in graph.code
+
+
 @pytest.mark.usefixtures("traced", "mixed")
 @pytest.mark.parametrize(
     ("arm", "model", "dtype", "clip_norm"),
@@ -276,6 +338,7 @@ def test_one_goes_on_where_the_other_stopped(
         ("precision=bf16-mixed", "it is not for precision=bf16-mixed"),
         ("ascent.code=tests.training.nets.OwnSAM", "it does not know OwnSAM"),
         ("optimizer.nesterov=true", "it does not know SGD's nesterov"),
+        ("model.code=tests.training.nets.Hooked model.width=2", "it does not call hooks of the net"),
     ],
 )
 def test_what_is_not_covered_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, settings: str, reason: str) -> None:
@@ -284,6 +347,86 @@ def test_what_is_not_covered_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path
     with pytest.warns(UserWarning, match=f"The step is not compiled and runs slower: {reason}"):
         record = run(tiny(*overrides, "trainer.stepper=compiled"), tmp_path / "compiled")
     assert lasting(record) == lasting(eager)
+
+
+@pytest.mark.parametrize(
+    ("add", "reason"),
+    [
+        (lambda net, sam: None, None),
+        (lambda net, sam: mask.apply(net, {"layers.1.weight": net.layers[1].weight > 0}), None),
+        (lambda net, sam: net.layers[1].register_full_backward_hook(print), "hooks of the net"),
+        (lambda net, sam: net.layers[1].weight.register_hook(print), "hooks of the net"),
+        (lambda net, sam: sam.register_step_pre_hook(print), "hooks of an optimizer"),
+        (lambda net, sam: sam.base.register_step_post_hook(print), "hooks of an optimizer"),
+    ],
+)
+def test_a_step_with_hooks_is_not_covered(add: Callable[[Any, Any], object], reason: str | None) -> None:
+    net = MLP(SHAPE, 10, 0.1)
+    eager = eager_stepper(net, SAM(SGD(net.parameters()), 0.1, net))
+    add(net, eager.wrapper)
+    found = compiled.uncovered(eager)
+    assert found == (reason and f"it does not call {reason}")
+
+
+class Watching(Callback):
+    """Counts backward passes."""
+
+    count = 0
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        self.count += 1
+
+
+class Hooking(Callback):
+    """Hooks a function to the net when training starts, after the choice of a stepper."""
+
+    count = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.net.register_forward_hook(self.observe)
+
+    def observe(self, net: nn.Module, *_: Any) -> None:
+        self.count += net.training
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Watching, "on_before_backward or on_after_backward"), (Hooking, "hooks of the net")]
+)
+def test_a_callback_with_hooks_in_a_step_sees_every_pass(
+    kind: type[Watching | Hooking], reason: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    callback = kind()
+    with pytest.warns(UserWarning, match=f"compiled and runs slower: it does not call .*{reason}"):
+        record = run(tiny("trainer.stepper=compiled", "ascent.rho=0.1"), tmp_path, callbacks=[callback])
+    assert (record.stepper, callback.count) == ("eager", 2 * record.steps)
+
+
+def test_only_hooks_in_a_step_of_a_callback_count() -> None:
+    ordinary = [TQDMProgressBar(), ModelCheckpoint(), LearningRateMonitor(), Timer(), LambdaCallback(setup=print)]
+    assert not hooks.any_of_callbacks(ordinary)
+    assert hooks.any_of_callbacks([LambdaCallback(on_before_backward=print)])
+
+
+class Changing(Callback):
+    """Changes settings of the optimizer at the start of an epoch."""
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        optimizer, epoch = trainer.optimizers[0], trainer.current_epoch
+        optimizer.rho, optimizer.eta, optimizer.alpha = 0.1 * (epoch + 1), 0.1 * epoch, 0.2 * epoch
+        (group,) = optimizer.param_groups
+        group["weight_decay"], group["momentum"] = 0.1 * epoch, (0.9, 0.5, 0, 0.9)[epoch]
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("ascent", ["asam", "gsam"])
+def test_settings_of_the_optimizer_may_change(ascent: str, tiny: Tiny, tmp_path: Path) -> None:
+    overrides = ("batch_size=24", "epochs=4", "precision=64-true", f"ascent={ascent}")
+    eager, fast = (
+        run(tiny(*overrides, f"trainer.stepper={kind}"), tmp_path / kind, callbacks=[Changing()])
+        for kind in ("eager", "compiled")
+    )
+    assert fast.stepper == "compiled"
+    assert fast.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-9)
 
 
 @pytest.mark.parametrize("net", ["Dropping", "Deciding"])
@@ -346,18 +489,22 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
     monkeypatch.setattr(products, "SMALL", 0)
     monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", by_onednn)
-    original = GapTask.training_step
+    original, ends = GapTask.training_step, [1]
 
     def stop(self: GapTask, block: Any, index: int) -> None:
-        if self.current_epoch == 1:
+        if self.current_epoch == ends[-1]:
             raise Stop
         original(self, block, index)
 
     with fresh_cache():
         whole = run(tiny(*overrides), tmp_path / "whole")
         monkeypatch.setattr(GapTask, "training_step", stop)
+        for folder in ("stopped", "detour"):
+            with pytest.raises(Stop):
+                run(tiny(*overrides), tmp_path / folder)
+        ends.append(2)
         with pytest.raises(Stop):
-            run(tiny(*overrides), tmp_path / "stopped")
+            run(tiny(*overrides[:-1], "trainer.stepper=eager"), tmp_path / "detour")
     monkeypatch.setattr(GapTask, "training_step", original)
     # Without the checkpoint's choice, MKL would be used.
     monkeypatch.setattr(products, "_choices", {})
@@ -367,12 +514,10 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
         again = run(tiny(*overrides), tmp_path / "stopped")
         other = run(tiny(*overrides), tmp_path / "other")
         forced = run(tiny(*overrides, "trainer.products=onednn"), tmp_path / "asked")
+        detour = run(tiny(*overrides), tmp_path / "detour")
     assert lasting(again) == lasting(whole) == lasting(forced)
-    assert [record.stepper for record in (whole, again, other, forced)] == [
-        *["compiled, oneDNN"] * 2,
-        "compiled",
-        "compiled, oneDNN",
-    ]
+    assert other.stepper == "compiled"
+    assert {record.stepper for record in (whole, again, forced, detour)} == {"compiled, oneDNN"}
 
 
 def test_one_process_at_a_time_compiles_a_function(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
