@@ -49,6 +49,8 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
         if "hydra.launcher.n_jobs=2" in arguments and not shown:
             shown.extend(arguments)
             return commands.seconds(name, *arguments)
+        if sweeps.COMPILED in arguments:  # a compiler and four processes
+            return 1.0 + ("trainer.stepper=compiled" in arguments), ""
         if sweeps.MULTIPLY in arguments:
             return commands.seconds(name, *arguments)
         started = time.perf_counter()
@@ -90,6 +92,8 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("SAM step, MLP p = 0.1", "our SGD step"),
         ("one tiny run, as a command", "bound"),
         ("a further run in a sweep, basic launcher", "bound"),
+        ("compiling the step of an MLP, p = 0.1, in a run", "bound"),
+        ("loading that step from disk, in a run", "bound"),
         ("a finished sweep of 25 runs, started again", "bound"),
         ("status over 25 records, as a command", "bound"),
         ("draw over 25 records, as a command", "bound"),

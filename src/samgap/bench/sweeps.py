@@ -29,6 +29,7 @@ def rows(compose: Compose, smoke: bool = False) -> Iterator[Row]:
     """Yield the rows on sweeps. With `smoke` they are so small that the numbers mean nothing."""
     yield _one_run(1 if smoke else 5)
     yield _further_run(4 if smoke else 20)
+    yield from _compiling(1 if smoke else 3)
     yield from _many_records(compose, 25 if smoke else 200, 125 if smoke else 1_000)
     yield _cores(2 if smoke else 4, 1 if smoke else 60, 0.1 if smoke else 5)
     yield _memory(1_000 if smoke else 60_000)
@@ -50,6 +51,33 @@ def _further_run(runs: int) -> Row:
                                   "hydra/launcher=basic", f"root={root}")  # fmt: skip
             taken.append(took)
     return bounded("a further run in a sweep, basic launcher", (taken[1] - taken[0]) / runs, 0.5, "s")
+
+
+COMPILED = """
+import os, runpy, sys
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = sys.argv.pop(1)
+sys.argv[0] = "train"
+runpy.run_module("samgap.train", run_name="__main__")
+"""
+
+
+def _compiling(loads: int) -> Iterator[Row]:
+    """Measure the seconds that compiling adds to a run as a command, and that loading from disk adds to later ones."""
+    with tempfile.TemporaryDirectory() as root:
+        # Of three steps the first is eager.
+        words = ("epochs=1", "data.train_size=384", "model.width=0.1", "ascent.rho=0.1", f"root={root}")
+        compiled, *loaded = (
+            seconds(None, COMPILED, f"{root}/cache", *words, "trainer.stepper=compiled", f"seed={seed}")[0]
+            for seed in range(1 + loads)
+        )
+        eager = [
+            seconds(None, COMPILED, f"{root}/cache", *words, "trainer.stepper=eager", f"seed={seed}")[0]
+            for seed in range(1 + loads, 1 + 2 * loads)
+        ]
+    without = statistics.median(eager)
+    yield bounded("compiling the step of an MLP, p = 0.1, in a run", compiled - without, 8, "s")
+    took = statistics.median(loaded) - without
+    yield bounded("loading that step from disk, in a run", took, 1, "s", n=loads)
 
 
 def _many_records(compose: Compose, small: int, large: int) -> Iterator[Row]:
