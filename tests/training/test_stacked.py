@@ -126,7 +126,7 @@ def test_rho_may_change_between_epochs(tiny: Tiny, tmp_path: Path) -> None:
     (stacked_run,) = stack({0: config}, tmp_path, _Widens()).values()
     alone = run(config, tmp_path / "alone", callbacks=[_Widens()])
     assert (stacked_run.stepper, alone.stepper) == ("stacked", "eager")
-    assert stacked_run.train_loss_final == pytest.approx(alone.train_loss_final, rel=1e-10)
+    assert stacked_run.train_loss_final == pytest.approx(alone.train_loss_final, rel=1e-8)
 
 
 def test_products_by_onednn_are_not_for_stacks(tiny: Tiny) -> None:
