@@ -146,12 +146,12 @@ def _gains(gains: pd.DataFrame, rhos: list[float], x: str) -> Chart:
     cells = list(gains.sort_values(x, kind="stable").groupby([*axes, "params_total"], sort=False))
     shades = colormaps["viridis_r"](np.linspace(0.15, 1, len(cells)))
     lines, best_points = [], []
-    for (_, cell), shade in zip(cells, shades, strict=True):
+    for (_, cell), shade, look in zip(cells, shades, style.looks(len(cells)), strict=True):
         others = {axis: cell[axis].iloc[0] for axis in axes if axis != "model.width"}
         text = ", ".join(filter(None, (style.compact(cell[x].iloc[0]), cell_label(others))))
         evenly_spaced = cell.set_index("rho").reindex(rhos).reset_index().assign(at=range(len(rhos)))
-        look = Look(colors.to_hex(shade), "o")
-        lines.append(Line(text, points(evenly_spaced, "at", "gain", "se"), look, size=3, bars=True, spread="± s.e."))
+        shaded = Look(colors.to_hex(shade), look.marker)
+        lines.append(Line(text, points(evenly_spaced, "at", "gain", "se"), shaded, size=4, bars=True, spread="± s.e."))
         best_points.append(evenly_spaced[evenly_spaced["best"].eq(True)])
     lines.append(Line("best", points(pd.concat(best_points), "at", "gain"), Look("#000000", "*"), None, 9))
     across = Axis("ρ", "rho", ticks=tuple((at, f"{rho:g}") for at, rho in enumerate(rhos)))
