@@ -17,7 +17,7 @@ from samgap.errors import SettingError, said
 from samgap.figures import archive, kind, latex, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.table import read_frame
-from samgap.runs import measurements
+from samgap.runs import measurements, sweeps
 from samgap.style import style
 from samgap.targets import locate, options
 from samgap.tracking import restore, session
@@ -143,7 +143,8 @@ def store(config: Mapping[str, Any]) -> Path:
     if source == "records":
         return root
     if source == "reference":
-        archive.restore(REFERENCE / name / scale, root / source)
+        sweep, _ = archive.restore(REFERENCE / name / scale, root / source)
+        sweeps.write(sweep, root / source)  # an older version of samgap may have left another grid there
         return root / source
     if source == "wandb":
         if "project" not in logger:

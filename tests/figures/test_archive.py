@@ -76,6 +76,8 @@ def test_a_cell_comes_back_as_it_was(value: object, tmp_path: Path) -> None:
 def test_a_damaged_file_or_none_is_one_sentence(kept: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="this result was kept without its runs"):
         archive.restore(tmp_path, tmp_path / "store")
+    with pytest.raises(SettingError, match=r"There is no result .*none\."):
+        archive.restore(tmp_path / "none", tmp_path / "store")
     table = kept / "runs" / "runs.csv"
     text = table.read_text()
     for broken in (
@@ -143,7 +145,7 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)
     exec(code.replace("fig7/cpu", "fig7/smoke").replace("multirun", str(tmp_path / "first")), found := {})
     pd.testing.assert_frame_equal(found["fig7"].gaps, loaded.gaps)
-    with pytest.raises(SettingError, match="was kept without its runs"):
+    with pytest.raises(SettingError, match="There is no result"):
         samgap.load("fig8/cpu", source="reference", root=str(tmp_path))
 
 

@@ -25,6 +25,15 @@ def test_numbers_and_verdicts_are_macros_and_cells_a_table() -> None:
     ]
 
 
+def test_each_claim_of_a_series_has_its_own_macro() -> None:
+    claims = [{"series": "SGD", "claim": claim, "answer": "void"} for claim in ("the rate grows", "it is linear")]
+    lines = latex.text(REPORT | {"verdicts": claims}, {}).splitlines()
+    assert lines[1:3] == [
+        r"\newcommand{\FigSevenCpuVerdictSGDTheRateGrows}{void}",
+        r"\newcommand{\FigSevenCpuVerdictSGDItIsLinear}{void}",
+    ]  # fmt: skip
+
+
 def test_names_of_macros_are_letters_and_distinguish_numbers() -> None:
     names = {latex.macro("gap", f"{value:g}") for value in (0.5, 5, -5, 0.05, 10, 1)}
     assert len(names) == 6

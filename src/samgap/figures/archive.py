@@ -101,6 +101,8 @@ def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
     Raises:
         SettingError: the result was kept without its runs, or one of its files is damaged.
     """
+    if not folder.exists():
+        raise SettingError(f"There is no result {folder}.")
     if not (folder / FOLDER / RUNS).exists():
         raise SettingError(f"{folder} has no {FOLDER}/{RUNS}: this result was kept without its runs.")
     folder = folder / FOLDER

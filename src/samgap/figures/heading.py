@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from samgap.figures.significance import LEVEL
+
 SYMBOLS = {"lambda_max": "λₘₐₓ", "s_2": "s₂", "rho": "ρ", "eta": "η", "<=": "≤"}  # in a picture
 
 
@@ -55,8 +57,10 @@ def number(verdict: Mapping[str, Any]) -> str:
     if not pd.isna(verdict.get("slope_low")):
         slope = "slope {slope:+.2f} [{slope_low:+.2f}, {slope_high:+.2f}]"
         texts.append(slope.format(**verdict))
-    p = next((verdict[key] for key in ("p_up", "p") if not pd.isna(verdict.get(key))), None)
-    return ", ".join(texts + ([f"p = {p:.2g}"] if p is not None else []))
+    fell = verdict["answer"] == "not reproduced" and verdict.get("p_down", 1) < LEVEL
+    keys = ("p_down",) if fell else ("p_up", "p")
+    p = next((verdict[key] for key in keys if not pd.isna(verdict.get(key))), None)
+    return ", ".join(texts + ([f"p = {p:.2g}{' of a fall' * fell}"] if p is not None else []))
 
 
 def short(series: str) -> str:

@@ -26,7 +26,10 @@ def text(report: Mapping[str, Any], headline: Mapping[str, Any]) -> str:
     study = f"{report['name']}/{report['scale']}"
     commits = ", ".join(report["provenance"]["commits"])
     macros = {macro(study, key): "--" if pd.isna(value) else f"{value:.3g}" for key, value in headline.items()}
-    macros |= {macro(study, "verdict", verdict["series"]): verdict["answer"] for verdict in report["verdicts"]}
+    macros |= {
+        macro(study, "verdict", verdict["series"], verdict.get("claim") or ""): verdict["answer"]
+        for verdict in report["verdicts"]
+    }
     table = pd.DataFrame(report["table"]["rows"], columns=report["table"]["columns"]).style.hide(axis="index")
     table = table.format(escape="latex").format_index(axis="columns", escape="latex")
     lines = [

@@ -48,7 +48,7 @@ def detectable(power_at: Callable[[float], float], start: float, largest: float,
     low, high = 0.0, start
     while power_at(high) < POWER:
         low, high = high, 2 * high
-        if high > largest:
+        if not high <= largest:  # also if either is nan
             return math.nan
     for _ in range(halvings):
         middle = (low + high) / 2

@@ -15,19 +15,21 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from samgap import evidence, style
-from samgap.figures import archive, picture
+from samgap.figures import archive, kind, output, picture
 from samgap.figures.archive import REFERENCE
 from samgap.figures.chart import point_labels
 from samgap.figures.evidence import charts, results, rules, sizes, slopes, specifications, tables
 from samgap.figures.evidence.results import Series
 from samgap.figures.gap import null
 from samgap.figures.gap.gaps import gaps
+from samgap.figures.gap.kinds import Gap
 from samgap.figures.gap.series import Question
 from samgap.figures.gap.slopes import spreads
 from samgap.figures.significance import pages_l
 from samgap.report import vega
 from tests.figures.tables import table
 from tests.figures.test_charts import of_page, of_picture
+from tests.runs.test_records import make
 
 Command = Callable[..., tuple[int, str, str]]
 SETTINGS = {"data.name": "fashion_mnist", "data.train_size": 500}
@@ -124,6 +126,46 @@ def test_a_mean_counts_no_runs_twice_no_noise_and_no_two_sizes() -> None:
     assert frame[frame["study"] == "published fig7"]["slope"].item() == pytest.approx(0.066, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("axes", "widths", "x", "cells"),
+    [({}, (1,), [], 0), ({"pruner.sparsity": [0, 0.5, 0.9]}, (1,), ["pruner.sparsity"], 3),
+     ({"pruner.sparsity": [0.5]}, (1, 2, 3), ["params_total"], 3), ({"optimizer.lr": [0.1, 0.2]}, (1, 2, 3), [], 0)],
+)  # fmt: skip
+def test_studies_of_every_shape_are_read(
+    tmp_path: Path, axes: dict[str, list[float]], widths: tuple[int, ...], x: list[str], cells: int
+) -> None:
+    made_up = table(lambda width, rho, seed: 0.8 + noise(width, rho, seed), widths, extra=axes)
+    if len(widths) == 1:
+        made_up.sweep.axes.remove("model.width")
+    made_up.records.append(make())
+    figure = Gap(title="made up", series=[])  # learning rates are in one series, with two cells of each size
+    report = output.report(figure.study(made_up, tmp_path, "paper")) | {"draw": figure.settings}
+    report["draw"]["_target_"] = "samgap.figures.gap.kinds.Gap"
+    path = tmp_path / "mine" / "own" / "mine.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(output.clean(report)))
+    found = results.read([tmp_path])
+    assert [series.x for series in found] == (x or ["params_total"] * (not axes))
+    assert sum(len(series.cells) for series in found) == (cells or not axes)
+
+
+def test_sparsities_that_follow_from_the_size_are_no_dense_nets() -> None:
+    thinned = one()
+    cells = thinned.cells.assign(**{"pruner.sparsity": [0, 0.5, 0.9, 0.99]})
+    everything = dataclasses.replace(thinned.gaps, axes=[*thinned.gaps.axes, "pruner.sparsity"])
+    thinned = dataclasses.replace(thinned, gaps=everything, cells=cells)
+    assert thinned.conditions == "pruner.sparsity=several"
+    dense = dataclasses.replace(thinned, cells=cells.assign(**{"pruner.sparsity": 0}))
+    assert dense.conditions == ""
+
+
+def test_a_registered_result_is_judged_again_by_its_smallest_effect() -> None:
+    path = REFERENCE / "fig8" / "registered" / "fig8.json"
+    report = json.loads(path.read_text())
+    again = kind.from_settings(report["draw"]).judge_again(report, pd.DataFrame())
+    assert [verdict.answer for verdict in again] == [verdict["answer"] for verdict in report["verdicts"]]
+
+
 def test_all_rules_that_the_runs_allow_are_there() -> None:
     frame = slopes.table([one(widths=(1, 2, 3), seeds=range(3), rhos=(0, 0.05, 0.1, 0.2, 0.4))])
     assert frame[frame["study"] == "fig7/cpu"]["rule"].tolist() == ["paper", "loso", "quadratic", "fixed"]
@@ -163,6 +205,10 @@ def test_the_best_epoch_is_used_where_runs_were_kept(monkeypatch: pytest.MonkeyP
     yes = frame.groupby("epoch")["says_yes"].mean()
     assert yes["best epoch"] == 1 > yes["last epoch"]
     assert (frame["epoch"] == "best epoch").sum() == (frame["epoch"] == "last epoch").sum()
+    # A rho that was not swept gives no "fixed" gap, at any epoch.
+    without = series.gaps.by_seed[series.gaps.by_seed["protocol"] != "fixed"]
+    unswept = dataclasses.replace(series, gaps=dataclasses.replace(series.gaps, by_seed=without, fixed_rho=None))
+    assert set(specifications.table(unswept)["rule"]) == {"paper", "loso"}
     # Runs that evaluate the last epoch alone have no other.
     last = kept.runs["test_acc_final"].where(kept.runs["ascent.rho"] < 0.2)  # the others diverged
     kept = dataclasses.replace(kept, runs=kept.runs.assign(test_acc_best=last, test_acc_final=last))

@@ -47,22 +47,26 @@ def test_one_number_by_hand() -> None:
     assert judge(NAMED, rows(98.0), rows(98.05), numbers(98.02)).answer == "inconclusive"
 
 
-def test_each_is_refused_in_as_few_studies_as_stated() -> None:
-    random = np.random.default_rng(0)
-    wrong = 0
-    for _ in range(400):
-        ours, theirs = 98 + 0.1 * random.standard_normal((2, 4, 8)), 98 + 0.1 * random.standard_normal((4, 3))
-        other = ours[1] + 0.2
-        both = [
-            np.stack([part.mean(axis=1), part.std(axis=1, ddof=1), np.full(4, 8)], axis=1) for part in (ours[0], other)
-        ]
-        wrong += judge(NAMED, both[0], both[1], numbers(*theirs.mean(axis=1))).p_first < 0.05
-    assert wrong / 400 == pytest.approx(0.05, abs=0.03)
-
-
 def test_too_few_runs_are_inconclusive() -> None:
-    for found in (judge(NAMED, rows(98.0, seeds=1), rows(98.1), numbers(98.0)), judge(NAMED, rows(), rows(), [])):
+    few, none, nan = rows(98.0, seeds=1), rows(98.0, std=0), rows(math.nan)
+    pairs = [(few, rows(98.1)), (rows(98.1), few), (rows(98.1), nan), (none, none)]
+    results = [judge(NAMED, first, second, numbers(98.0)) for first, second in pairs]
+    for found in (*results, judge(NAMED, rows(), rows(), [])):
         assert (found.answer, math.isnan(found.p_first)) == ("inconclusive", True)
+
+
+@pytest.mark.parametrize("seeds", [(8, 8), (8, 2)])
+def test_each_is_refused_in_as_few_studies_as_stated(seeds: tuple[int, int]) -> None:
+    random, wrong = np.random.default_rng(0), np.zeros(2)
+    for _ in range(400):
+        both = []
+        for n in seeds:  # both choices are the truth
+            ours = 98 + 0.1 * random.standard_normal((4, n))
+            both.append(np.stack([ours.mean(axis=1), ours.std(axis=1, ddof=1), np.full(4, n)], axis=1))
+        theirs = 98 + 0.1 * random.standard_normal((4, 3))
+        found = judge(NAMED, both[0], both[1], numbers(*theirs.mean(axis=1)))
+        wrong += [found.p_first < 0.05, found.p_second < 0.05]
+    assert wrong / 400 == pytest.approx(0.05, abs=0.03)
 
 
 def test_numbers_are_those_of_the_same_size_and_rho(monkeypatch: pytest.MonkeyPatch) -> None:

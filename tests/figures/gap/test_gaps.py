@@ -120,8 +120,24 @@ def test_a_cell_without_any_whole_seed_is_left_out_and_named() -> None:
         found = gaps(table(hand, missing=absent))
         assert found.cells["model.width"].tolist() == [1, 3]
         assert found.notes == [
-            "model.width=2: seed 0, 1, 2 left out, runs are missing", "model.width=2: left out, no seed has both arms",
+            "model.width=2: seed 0, 1, 2 left out, runs are missing",
+            "model.width=2: left out, no run of SAM can be compared",
         ]  # fmt: skip
+
+
+def test_a_rho_that_some_seeds_were_not_asked_for_cannot_be_chosen() -> None:
+    whole = table(hand)
+    runs = whole.runs[~((whole.runs["seed"] == 1) & (whole.runs["ascent.rho"] == 0.2))]
+    found = gaps(replace(whole, runs=runs))
+    assert found.notes == [f"model.width={width}: rho 0.2 left out, since not all seeds have it" for width in (1, 2, 3)]
+    assert found.cells["n"].tolist() == [3, 3, 3]
+    assert found.cells["paper_rho"].tolist() == [0.1] * 3
+    assert found.by_seed["gap"].notna().all()
+
+
+def test_large_seeds_keep_their_digits_in_notes() -> None:
+    found = gaps(table(lambda width, rho, seed: 0.9, seeds=[1000001, 1000002], missing=[(2, 0.2, 1000002)]))
+    assert found.notes == ["model.width=2: seed 1000002 left out, runs are missing"]
 
 
 def test_a_seed_that_is_wholly_absent_is_named() -> None:

@@ -13,7 +13,7 @@ from samgap.figures.gap.power import Phrases, answer_and_reason
 from samgap.figures.gap.series import Question, Series, published_for
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.gap.trend import Sample, Verdict, judge, power_curve, verdicts
-from samgap.figures.significance import pages_l
+from samgap.figures.significance import detectable, pages_l
 from tests.figures.tables import PARAMS, table
 
 X = np.log10([1e3, 1e4, 1e5])
@@ -32,6 +32,33 @@ def test_page_s_l_by_hand() -> None:
     assert found.answer == "reproduced"
     # Independent seeds reach it in 1 of 6^3 studies; dependent ones more often.
     assert 1 / 216 < found.p_up < 0.03
+
+
+def test_cells_of_one_size_have_no_order() -> None:
+    rising = [[0.1, 0.2, 0.3], [0.0, 0.5, 0.9], [1.0, 1.1, 1.2]]
+    for places in ([3.0, 3.0, 4.0], [3.0, 3.0, 3.0]):
+        found = verdict(rising, places=np.array(places))
+        assert (found.answer, found.reason[:39]) == ("inconclusive", "two cells have the same params_total: s")
+        assert math.isnan(found.p_up)
+
+
+def test_a_search_for_a_detectable_effect_ends_without_a_scale() -> None:
+    assert math.isnan(detectable(lambda effect: 0.0, math.nan, math.nan))
+
+
+def test_cells_and_seeds_that_are_in_no_trend_are_named() -> None:
+    def test(width: float, rho: float, seed: int) -> float | None:
+        lost = (width, rho, seed) in ((1, 0.4, 0), (2, 0, 1))
+        return None if lost else 0.8 + 0.01 * width * (rho > 0) + 0.0001 * seed * rho * width
+
+    found = gaps(table(test, (1, 2, 3, 4), (0, 0.05, 0.1, 0.2, 0.4), range(4)), 0.1, "quadratic")
+    (chosen, _) = verdicts(Question(found, "params_total"))
+    assert (chosen.cells, chosen.seeds) == (3, 3)
+    by, equal = "in the trend by protocol=quadratic", "in the trend by protocol=fixed"
+    assert found.notes[-3:] == [
+        f"model.width=1: not {by}, no such gap", f"seed 1: not {by}, which needs seeds with all cells",
+        f"seed 1: not {equal}, which needs seeds with all cells",
+    ]  # fmt: skip
 
 
 def test_page_s_l_of_the_null_studies_varies_more_than_independent_seeds_would() -> None:
@@ -236,7 +263,7 @@ def test_cells_are_put_in_order_of_size() -> None:
 
 
 def rising(width: float, rho: float, seed: int) -> float:
-    return 0.9 + (0.01 * width if rho else 0) + 0.0001 * seed
+    return 0.9 + ((0.01 + 0.0001 * seed) * width if rho else 0)
 
 
 def names(found: Gaps, x: str, over: list[str] | None = None) -> list[str]:

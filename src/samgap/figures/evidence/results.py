@@ -68,6 +68,8 @@ class Series(series.Series):
     def conditions(self) -> str:
         """Its noise and sparsity as text; "" for dense nets on clean data."""
         fixed = {key: self.settings.get(key) for key in CONDITIONS if key not in self.gaps.axes}
+        for key in {*CONDITIONS} & {*self.gaps.axes} - {*self.axes, self.x}:  # it follows from x, as the width does
+            fixed[key] = next((value for value in self.cells[key] if value not in OFF), None) and "several"
         return cell_label({axis: value for axis, value in (fixed | self.axes).items() if value not in OFF})
 
     def null_gaps(self, rule: str, gaps: np.ndarray, part: int = 0) -> np.ndarray:
@@ -128,7 +130,7 @@ def order(name: str) -> tuple[int, str]:
 
 
 def of_result(path: Path) -> Iterator[Series]:
-    """Yield the series of a result; none if it has no gaps."""
+    """Yield the series of a result. Those with two cells of one x have no trend and are left out."""
     report = read_json(path, "draw it again")
     if not report.get("gaps_by_seed"):
         return
@@ -137,7 +139,8 @@ def of_result(path: Path) -> Iterator[Series]:
         return
     settings = identity.flat(report["provenance"]["settings_of_first_run"])
     for result in study.from_report(report, figure.settings).series():
-        yield Series(folder=path.parent, settings=settings, **vars(result))
+        if not result.cells[result.x].duplicated().any():
+            yield Series(folder=path.parent, settings=settings, **vars(result))
 
 
 def same_runs(all_series: list[Series]) -> dict[Series, Series]:

@@ -19,8 +19,8 @@ def table(all_series: list[Series]) -> pd.DataFrame:
     """Return a row for each protocol of each series, without series that repeat the runs of another.
 
     Columns: study, rule, unbiased, sizes, seeds; rise and fall, the rates of false positives in studies without effect,
-    which should be 5 %; published, the slope over the sizes in common; power, the share that finds it; found, the slope
-    that 80 % find.
+    which should be 5 %; published, the slope over the sizes in common, nan if fewer than two are; power, the share that
+    finds it; found, the slope that 80 % find.
     """
     repeated = same_runs(all_series)
     return pd.DataFrame([row for series in all_series if series not in repeated for row in _of(series)])
@@ -32,13 +32,14 @@ def _of(series: Series) -> Iterator[dict[str, Any]]:
         gaps = values.to_numpy()
         if len(gaps) < LEAST_SEEDS or len(cells) < LEAST_CELLS:
             continue
-        published = published_slope(series, cells, spreads(gaps)).slope
+        published = published_slope(series, cells, spreads(gaps))
+        slope = published.slope if published.shared else math.nan
         noise, unit = series.null_gaps(rule, gaps, 1), series.null_gaps(rule, gaps) / spreads(gaps)
         studies = Studies(noise[:STUDIES], unit[:STUDIES])
         yield {
             "study": series.text, "rule": rule, "unbiased": rule == series.gaps.unbiased, "sizes": len(cells),
-            "seeds": len(gaps), "rise": studies.rise(positions, 0), "fall": studies.fall(), "published": published,
-            "power": studies.rise(positions, published) if published > 0 else math.nan,
+            "seeds": len(gaps), "rise": studies.rise(positions, 0), "fall": studies.fall(), "published": slope,
+            "power": studies.rise(positions, slope) if slope > 0 else math.nan,
             "found": studies.detectable_slope(positions),
         }  # fmt: skip
 

@@ -41,7 +41,7 @@ def table(series: Series) -> pd.DataFrame:
     rows = [
         {"study": series.text, "rule": rule, "sizes": sizes, "statistic": statistic, "epoch": epoch} | results
         for epoch, variant in _epochs(series)
-        for rule in variant.rules
+        for rule in series.rules
         for sizes, statistic, results in _of_rule(variant, rule)
     ]
     columns = ["study", *CHOICES, "cells", "seeds", "slope", "low", "high", "p", "says_yes"]

@@ -10,7 +10,7 @@ from samgap.figures.gap import null
 from samgap.figures.gap.power import Phrases, Slope
 from samgap.figures.gap.series import Question, Series, matrix, position
 from samgap.figures.gap.slopes import coefficients, published_slope
-from samgap.figures.gap.trend import Tested, Verdict
+from samgap.figures.gap.trend import Tested, Verdict, untestable
 from samgap.figures.significance import LEVEL, pages_l
 
 
@@ -36,12 +36,12 @@ def _judge(series: Series) -> Verdict:
     ordered = series.cells.sort_values(series.x)
     values = np.log10(matrix(series.gaps.best, "rho", series.gaps.axes, ordered).to_numpy())
     seeds, cells = values.shape
-    if seeds < 2 or cells < 3:
-        reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
+    positions = position(series.x, ordered[series.x])
+    if reason := untestable(seeds, positions, series.x):
         return Verdict(series.label, "inconclusive", reason, "own runs", seeds, cells)
     # With few rhos, all seeds of a cell may agree. Its variance is then unknown, so all cells have equal weights.
     equal_spread = np.ones(cells)
-    slopes = values @ coefficients(position(series.x, ordered[series.x]), equal_spread)
+    slopes = values @ coefficients(positions, equal_spread)
     fit = Slope.of(slopes, null.gaps(seeds, 1, 1)[..., 0])
     statistic, p_values = trend(values)
     critical = special.stdtrit(seeds - 1, 1 - LEVEL)  # of Student's t: an approximation that ignores ties

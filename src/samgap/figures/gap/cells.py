@@ -65,8 +65,9 @@ def arms(runs: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, Any], pd.D
 def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: list[str]) -> Cell | None:
     """Return the complete seeds and rhos of a cell, or None if there are none. Add a note for each exclusion.
 
-    A seed that lacks a run is excluded until the run is done, since it would have fewer rhos than the others. A rho is
-    excluded if a run of SAM diverged or collapsed there, and a seed if its run of SGD diverged.
+    A seed that lacks a requested run is excluded until the run is done, since it would have fewer rhos than the others,
+    and so is a rho that was requested for some seeds only. A rho is excluded if a run of SAM diverged or collapsed
+    there, and a seed if its run of SGD diverged.
     """
     name = cell_label(axes) or "the one cell"
     runs = pd.concat([sam, sgd])
@@ -76,13 +77,16 @@ def complete(axes: dict[str, Any], sam: pd.DataFrame, sgd: pd.DataFrame, notes: 
     if diverged := set(sgd[SEED][sgd["status"] == "diverged"]) - unfinished:
         notes.append(f"{name}: seed {_list(diverged)} left out, SGD diverged")
     sam, sgd = (arm[~arm[SEED].isin(unfinished | diverged)] for arm in (_mark_collapsed(sam, sgd), sgd))
+    if partial := {rho for rho, runs in sam.groupby(RHO) if {*runs[SEED]} != {*sgd[SEED]}}:
+        notes.append(f"{name}: rho {_list(partial)} left out, since not all seeds have it")
+        sam = sam[~sam[RHO].isin(partial)]
     sgd, tried, lost = sgd.sort_values(SEED), len(sam), int(sam["status"].isin(LOST).sum())
     for state in LOST:
         if excluded := set(sam[RHO][sam["status"] == state]):
             notes.append(f"{name}: rho {_list(excluded)} cannot be chosen, SAM {state}")
             sam = sam[~sam[RHO].isin(excluded)]
     if sam.empty:
-        notes.append(f"{name}: left out, no seed has both arms")
+        notes.append(f"{name}: left out, no run of SAM can be compared")
         return None
 
     def by_rho(column: str) -> pd.DataFrame:
@@ -205,4 +209,4 @@ def std(values: np.ndarray) -> float:
 
 
 def _list(values: set[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in sorted(values))
+    return ", ".join(f"{value:.12g}" for value in sorted(values))

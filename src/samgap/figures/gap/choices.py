@@ -6,8 +6,8 @@ three seeds. The distance of a choice from the published numbers is
     T = sum over numbers of ((a - m) / (s sqrt(1/3 + 1/n)))^2
 
 with a published number a, our mean m over n seeds, and the standard deviation s pooled over both choices. If the paper
-made this choice, each term is the square of a Student's t with 2 (n - 1) degrees of freedom. The distribution of T is
-simulated. A choice does not fit if p < .05.
+made this choice, each term is the square of a Student's t. Its degrees of freedom are the seeds of both choices minus
+2. The distribution of T is simulated. A choice does not fit if p < .05.
 """
 
 import math
@@ -50,16 +50,15 @@ class ChoiceFit(Judgment):
     p_first: float  # of this T or a larger one, if the paper made the first choice
     p_second: float
     power: float  # share of studies like this one in which the numbers of one choice reject the other
-    points: list[dict[str, Any]]  # one per number; half_width: of the 95 % prediction intervals around both means
+    points: list[dict[str, Any]]  # one per number; half_widths: of the 95 % prediction intervals around the means
 
     def detail(self) -> list[dict[str, str]]:
         """Return a row for each number: the published value, and the prediction interval of either choice."""
         rows = []
         for point in self.points:
             row = {"params": compact(point["params"]), "": point["arm"], "published": f"{point['published']:.3f}"}
-            for name, mean in zip(self.series.split(AGAINST), point["means"], strict=True):
-                ends = mean - point["half_width"], mean + point["half_width"]
-                row[name] = f"{mean:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]"
+            for name, mean, half in zip(self.series.split(AGAINST), point["means"], point["half_widths"], strict=True):
+                row[name] = f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
             rows.append(row)
         return rows
 
@@ -121,16 +120,20 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
         numbers: the published numbers.
     """
     series, published = AGAINST.join(names), np.array([number.value for number in numbers])
-    if not numbers or not (first[:, 2].min() >= 2 and (first[:, 1] + second[:, 1]).all()):
-        reason = "a comparison needs published numbers, and two seeds that differ at each"
+    ours = np.array([first, second]).reshape(2, len(numbers), 3)
+    means, spreads, n = np.moveaxis(ours, -1, 0)
+    enough = np.isfinite(means).all() and n.min(initial=math.inf) >= 2 and spreads.any(axis=0).all()
+    if not numbers or not enough:
+        reason = "a comparison needs published numbers, and at each two seeds by either choice that differ"
         nan = math.nan
         return ChoiceFit(series, "inconclusive", reason, len(published), nan, nan, nan, nan, nan, [])
-    n = first[:, 2]
-    spread = np.sqrt((first[:, 1] ** 2 + second[:, 1] ** 2) / 2 * (1 / PUBLISHED_SEEDS + 1 / n))
-    distances = [float((((published - ours[:, 0]) / spread) ** 2).sum()) for ours in (first, second)]
-    draws = np.random.default_rng(0).standard_t(2 * (n - 1), (STUDIES, len(n)))
-    simulated, apart = (draws**2).sum(axis=1), (second[:, 0] - first[:, 0]) / spread
-    wrong = np.array([((draws + shift) ** 2).sum(axis=1) for shift in (apart, -apart)])
+    degrees = (n - 1).sum(axis=0)
+    pooled = np.sqrt(((n - 1) * spreads**2).sum(axis=0) / degrees)
+    spread = pooled * np.sqrt(1 / PUBLISHED_SEEDS + 1 / n)  # (choices, numbers), of published minus ours
+    distances = (((published - means) / spread) ** 2).sum(axis=1).tolist()
+    draws = np.random.default_rng(0).standard_t(degrees, (STUDIES, len(numbers)))
+    simulated, apart = (draws**2).sum(axis=1), (means[1] - means[0]) / spread
+    wrong = np.array([((draws + shift) ** 2).sum(axis=1) for shift in (apart[0], -apart[1])])
     power = float((wrong > np.quantile(simulated, 1 - LEVEL)).mean())
     p_first, p_second = (float((1 + (simulated >= distance).sum()) / (1 + STUDIES)) for distance in distances)
     fits = [p >= LEVEL for p in (p_first, p_second)]
@@ -142,12 +145,10 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
     answer: Answer = "inconclusive"
     if fits[0] != fits[1]:
         answer = "reproduced" if fits[0] else "not reproduced"
-    half_widths = special.stdtrit(2 * (n - 1), 1 - LEVEL / 2) * spread
+    half_widths = special.stdtrit(degrees, 1 - LEVEL / 2) * spread
     points = [
-        {"params": params, "arm": arm, "published": value, "means": [*means], "half_width": half_width}
-        for (params, arm, value), *means, half_width in zip(
-            numbers, first[:, 0], second[:, 0], half_widths, strict=True
-        )
+        {"params": params, "arm": arm, "published": value, "means": [*mean], "half_widths": [*half_width]}
+        for (params, arm, value), mean, half_width in zip(numbers, means.T, half_widths.T, strict=True)
     ]
     far_first, far_second = distances
     return ChoiceFit(series, answer, reason, len(published), far_first, far_second, p_first, p_second, power, points)

@@ -12,7 +12,7 @@ from samgap.figures import published
 from samgap.figures.gap import parabola
 from samgap.figures.gap.beside import side_by_side, tabled
 from samgap.figures.gap.cells import UNBIASED, Protocol
-from samgap.figures.gap.gaps import Gaps, gaps
+from samgap.figures.gap.gaps import Gaps, gaps, have_equal_parameters
 from samgap.figures.gap.replication import replication
 from samgap.figures.gap.series import Question, default_x
 from samgap.figures.output import Judgment, Study
@@ -125,15 +125,15 @@ def from_report(report: Mapping[str, Any], settings: Mapping[str, Any]) -> Quest
     cells, by_seed = pd.DataFrame(report["cells"]), pd.DataFrame(report["gaps_by_seed"])
     axes = [axis for axis in map(str, by_seed) if axis not in ("protocol", "seed", "rho", "gap")]
     first_settings = identity.flat(report["provenance"]["settings_of_first_run"])
-    sgd = by_seed.merge(cells, on=axes, how="left")["sgd_acc"]
+    sgd = (by_seed.merge(cells, on=axes, how="left") if axes else by_seed.merge(cells, how="cross"))["sgd_acc"]
     for _, row in by_seed[(by_seed["protocol"] == "fixed") & (by_seed["gap"] < -sgd / 2)].iterrows():
         cells.loc[(cells[axes] == row[axes]).all(axis=1), "fixed_gap"] = math.nan
-    others = [axis for axis in axes if axis != "pruner.sparsity"]
-    equal_parameters = len(others) < len(axes) and bool(cells.groupby(others)["pruner.sparsity"].nunique().max() == 1)
+    equal_parameters = report.get("thinned", have_equal_parameters(cells, axes))
     unbiased, fixed = report["protocol_verdict"], report["fixed_rho"]
     choice = unbiased, report["rhos"], fixed
     empty, sgd_runs, swept = pd.DataFrame(), report.get("sgd_runs", 1), tuple(report.get("rhos_swept", ()))
-    gaps = Gaps(cells, by_seed, empty, empty, axes, *choice, [], equal_parameters, sgd_runs, swept)
+    effect = (settings["registered"] or {}).get("effect")
+    gaps = Gaps(cells, by_seed, empty, empty, axes, *choice, [], equal_parameters, sgd_runs, swept, effect)
     x, over = _axes(gaps, settings["x"], settings["series"], first_settings)
     published_rows = _published(settings["published"], axes, [first_settings]) if settings["published"] else None
     return Question(gaps, x, over, published_rows)

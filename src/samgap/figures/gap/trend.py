@@ -5,13 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from samgap.figures.gap import null
 from samgap.figures.gap.power import Phrases, Slope, answer_and_reason, found_text, power, power_text, seeds_wanted
-from samgap.figures.gap.series import Question
+from samgap.figures.gap.series import Question, Series
 from samgap.figures.gap.slopes import Published, published_slope, slopes, spreads
 from samgap.figures.output import Judgment
 from samgap.figures.significance import critical_value, pages_l
+from samgap.figures.table import cell_label
 
 STUDIES = 4_000  # simulated to compute the power
 
@@ -47,19 +49,24 @@ class Verdict(Judgment):
     def of(cls, tested: "Tested") -> "Verdict":
         """Return the verdict that follows from a test and a slope."""
         effect, fit, published, seeds = tested.effect, tested.slope_fit, tested.published, tested.seeds
+        p = tested.p_values
+        known = tested.protocol, seeds, tested.cells, tested.statistic, p.up, p.down, p.error, fit.slope
+        if not fit.error > 0:
+            answer, reason = answer_and_reason(p, tested.phrases, "")
+            reason += "; all seeds have the same slope, which leaves no interval"
+            return cls(tested.series, answer, reason, *known)
         excluded = f"slopes like the published {published}" if tested.below else ""
         if effect:
             excluded = f"slopes of {effect:g}, the smallest of interest," if fit.excluded < effect else ""
-        answer, reason = answer_and_reason(tested.p_values, tested.phrases, excluded)
+        answer, reason = answer_and_reason(p, tested.phrases, excluded)
         study_power = power(tested.power_at, published.slope, seeds, fit)
         reason += f"; {power_text(study_power, published, seeds)}"
         if effect:
             wanted = seeds_wanted(seeds, study_power.detectable, effect)
             reason += f", the smallest of interest, {effect:g}, {found_text(tested.power_at(effect), wanted)}"
         return cls(
-            tested.series, answer, reason, tested.protocol, seeds, tested.cells, tested.statistic,
-            tested.p_values.up, tested.p_values.down, tested.p_values.error, fit.slope, fit.low, fit.high,
-            published.slope, published.error, len(published.shared), **vars(study_power),
+            tested.series, answer, reason, *known, fit.low, fit.high, published.slope, published.error,
+            len(published.shared), **vars(study_power),
         )  # fmt: skip
 
 
@@ -111,17 +118,31 @@ def verdicts(question: Question) -> list[Verdict]:
         for series in question.series():
             by_seed, positions, cells = series.by_seed(protocol)
             values, label = by_seed.to_numpy(), ", ".join(filter(None, (series.label, suffix)))
+            _note_left_out(series, protocol, by_seed, cells)
             published, rhos = published_slope(series, cells, spreads(values)), gaps.choices(protocol)
             sample = Sample(label, values, positions, question.x, protocol, rhos, published, gaps.sgd_runs, gaps.effect)
             results.append(judge(sample))
     return results
 
 
+def _note_left_out(series: Series, protocol: str, by_seed: pd.DataFrame, cells: pd.DataFrame) -> None:
+    """Add a note for the cells and seeds that have gaps but are in no trend by this protocol."""
+    gaps = series.gaps
+    if len(cells) < 2 or f"{protocol}_gap" not in series.cells:
+        return
+    trend_name = f"the trend by protocol={protocol}"
+    for _, cell in series.cells.drop(index=cells.index).iterrows():
+        gaps.notes.append(f"{cell_label({axis: cell[axis] for axis in gaps.axes})}: not in {trend_name}, no such gap")
+    rows = gaps.by_seed[gaps.by_seed["protocol"] == protocol].merge(cells[gaps.axes], on=gaps.axes)
+    if partial := {*rows["seed"]} - {*by_seed.index}:
+        text = f"seed {', '.join(map(str, sorted(partial)))}: not in {trend_name}, which needs seeds with all cells"
+        gaps.notes.append(": ".join(filter(None, (series.label, text))))
+
+
 def judge(sample: Sample) -> Verdict:
     """Return the verdict on whether the values grow."""
     (seeds, cells), gaps, positions, x = sample.values.shape, sample.values, sample.positions, sample.x
-    if seeds < 2 or cells < 3:
-        reason = f"a trend needs 2 seeds and 3 cells, there are {seeds} and {cells}"
+    if reason := untestable(seeds, positions, x):
         return Verdict(sample.series, "inconclusive", reason, sample.protocol, seeds, cells)
     null_gaps = null.gaps(seeds, cells, sample.rhos, 0, sample.sgd_runs) * spreads(gaps).astype(np.float32)
     statistic, p_values = trend(gaps, sample.rhos, sample.sgd_runs)
@@ -133,6 +154,15 @@ def judge(sample: Sample) -> Verdict:
         phrases=Phrases.of(sample.quantity, x), effect=sample.effect,
     )  # fmt: skip
     return Verdict.of(tested)
+
+
+def untestable(seeds: int, positions: np.ndarray, x: str) -> str:
+    """Return why some seeds and cells at positions (cells,) on x allow no trend test, or "" if they do."""
+    if seeds < 2 or len(positions) < 3:
+        return f"a trend needs 2 seeds with all cells, and 3 cells, there are {seeds} and {len(positions)}"
+    if len({*positions.tolist()}) < len(positions):
+        return f"two cells have the same {x}: set draw.x to another axis, or draw.series to what else they differ in"
+    return ""
 
 
 def trend(gaps: np.ndarray, rhos: null.Rhos, sgd_runs: float = 1) -> tuple[float, null.PValues]:
