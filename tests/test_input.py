@@ -43,6 +43,11 @@ TYPED = [
     (["figure=fig8/smoke", "seed=0"], "A figure is a grid over model.width, ascent.rho: add -m"),
     (["-m", "figure=fig7/smoke,fig10/smoke"], "figure must be one figure at a time"),
     (["hydra.run.dir=x"], "hydra.run.dir cannot be set, since a run is found by the name of its folder: set root."),
+    (
+        [*TINY, "+optimizer.nesterov=true", "optimizer.momentum=0"],
+        "The optimizer does not take what optimizer says (Ne",
+    ),
+    ([*TINY, "schedule=cosine", "schedule.warmup_steps=9"], "schedule.warmup_steps must be at most the 1 steps of the"),
     (["-m", "hydra.sweep.subdir=x", "seed=0,1"], "hydra.sweep.subdir cannot be set"),
     (["-m", "hydra.sweep.dir=x", "seed=0,1"], "hydra.sweep.dir cannot be set"),
     (["hydra.output_subdir=null"], "hydra.output_subdir cannot be set"),

@@ -7,7 +7,7 @@ processes. 0 is a seed like any other.
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,25 @@ def of_run(settings: Mapping[str, Any]) -> int:
 def generator(seed: int, *names: str | int) -> torch.Generator:
     """Return a CPU generator for the stream `names` of `seed`."""
     return torch.Generator().manual_seed(derive(seed, *names))
+
+
+def global_states() -> dict[str, Any]:
+    """Return the states of the global generators of Python, NumPy and torch's CPU, as plain values and a tensor."""
+    numpy: Any = np.random.get_state()
+    return {
+        "cpu": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": [*numpy[:1], numpy[1].tolist(), *numpy[2:]],
+    }
+
+
+def restore_globals(states: Mapping[str, Any]) -> None:
+    """Restore what `global_states` returned; states that are missing, as in older checkpoints, stay."""
+    setters: dict[str, Callable[[Any], object]]
+    setters = {"cpu": torch.set_rng_state, "python": random.setstate, "numpy": np.random.set_state}
+    for name, restore in setters.items():
+        if name in states:
+            restore(states[name])
 
 
 def seed_globals(seed: int, *names: str | int) -> None:

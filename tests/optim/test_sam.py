@@ -1,6 +1,7 @@
 """SAM satisfies closed forms, limits and invariants. T1 to T50 are traps of docs/traps.md that a test guards."""
 
 import copy
+import random
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -465,6 +467,23 @@ def test_running_statistics_are_those_of_the_first_pass() -> None:
     plain(torch.randn(12, 6, generator=generator))
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         assert torch.equal(getattr(net[1], name), getattr(plain[1], name))
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_both_passes_draw_the_same_numbers_from_python_and_numpy(draw: Callable[[], float]) -> None:
+    weight, drawn = nn.Parameter(torch.ones(3)), []
+    optimizer = SAM(SGD([weight], lr=0.1), 0.1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        drawn.append(draw())
+        loss = drawn[-1] * weight.sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
 
 
 def test_both_passes_see_the_same_dropout_mask() -> None:

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -22,6 +23,13 @@ def test_step_takes_the_official_milestones() -> None:
     # 100 epochs of 469 steps: 11,725, 23,450, 35,175 in the official MNIST config.
     factors = [step(t, 46_900, milestones=(0.25, 0.5, 0.75)) for t in (11_724, 11_725, 23_450, 35_175)]
     assert factors == pytest.approx([1, 0.1, 0.01, 0.001])
+
+
+def test_a_milestone_is_a_whole_step_in_spite_of_rounding() -> None:
+    for percent in range(1, 100):
+        for steps in (50, 100, 46_900):
+            falls = math.ceil(Fraction(percent, 100) * steps)
+            assert [step(t, steps, (percent / 100,)) for t in (falls - 1, falls)] == [1, 0.1], (percent, steps)
 
 
 def test_cosine_warms_up_and_ends_at_zero() -> None:

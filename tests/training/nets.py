@@ -1,7 +1,9 @@
 """Small nets and an ascent for tests, which configs name by `model.code` and `ascent.code`, as for a user's own."""
 
+import random
 from typing import ClassVar
 
+import numpy as np
 from torch import Tensor, nn, rand
 from torch.nn import functional
 
@@ -56,6 +58,30 @@ class Sometimes(Conv):
         if self.training:
             self.factors.append(factor)
         return factor * super().forward(images)
+
+
+class DroppingByPython(Conv):
+    """`Conv` with a random factor from Python's generator."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (random.random() if self.training else 0.5)
+
+
+class DroppingByNumPy(Conv):
+    """`Conv` with a random factor from NumPy's generator."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (float(np.random.rand()) if self.training else 0.5)
+
+
+class Counting(Conv):
+    """`Conv` with a factor that falls with the number of training passes."""
+
+    passes = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes += self.training
+        return super().forward(images) / (1 + self.passes)
 
 
 class Deciding(Conv):

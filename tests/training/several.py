@@ -5,13 +5,14 @@ is tested in tests/test_torchrun.py.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,27 @@ import torch
 import torch._dynamo  # the first optimizer imports it
 from torch import multiprocessing as processes
 
+from samgap import files
 from samgap.data.sets import Split
 from samgap.pruning import mask
+from samgap.runs.records import LAST
 from samgap.training import evaluate
 from samgap.training.ranks import rank
 from samgap.training.run import run
 from samgap.training.task import GapTask
 from tests.conftest import config
 
+REPLACE = files.replace
 START, STEP, END = GapTask.on_train_epoch_start, GapTask.training_step, GapTask.on_train_end
 GLOBALLY = mask.globally
 BLOCKS = evaluate.blocks
+
+
+def full_disk(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file, but no checkpoint."""
+    if path.name == LAST:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path.parent))
+    REPLACE(path, write)
 
 
 class Stop(Exception):
@@ -38,7 +49,7 @@ class Stop(Exception):
 
 def train(folder: Path, devices: int, case: str) -> None:
     """Train a run of the case; write its net and curve to FOLDER/<rank>.pt. The word "stop" stops it once, in epoch 4;
-    "mask" gives every rank except the first another mask.
+    "mask" gives every rank except the first another mask; "full" lets no checkpoint be written.
     """
 
     epochs: list[int] = []
@@ -70,14 +81,19 @@ def train(folder: Path, devices: int, case: str) -> None:
         GapTask.training_step = STEP  # type: ignore[method-assign]
     if "mask" in options and rank():
         mask.globally = lambda scores, live: {name: ~kept for name, kept in GLOBALLY(scores, live).items()}
+    if "full" in options:
+        files.replace = full_disk
     run(values, folder / "run")
+    files.replace = REPLACE
     mask.globally = GLOBALLY
     evaluate.blocks = BLOCKS  # type: ignore[attr-defined]
 
 
 def composed(devices: int, case: str) -> dict[str, Any]:
     """Return the config of the case."""
-    return config(*(word for word in case.split() if word not in ("stop", "mask")), f"trainer.devices={devices}")
+    return config(
+        *(word for word in case.split() if word not in ("stop", "mask", "full")), f"trainer.devices={devices}"
+    )
 
 
 def stop(self: GapTask, batch: Any, index: int) -> None:

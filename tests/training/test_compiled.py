@@ -4,11 +4,12 @@ import copy
 import dataclasses
 import fcntl
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -429,12 +430,59 @@ def test_settings_of_the_optimizer_may_change(ascent: str, tiny: Tiny, tmp_path:
     assert fast.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-9)
 
 
-@pytest.mark.parametrize("net", ["Dropping", "Deciding"])
+class Disturbing(Callback):
+    """Changes the net after the first epoch, when the step is compiled."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 1 and self.how == "hook":
+            pl_module.net.register_forward_hook(lambda net, images, logits: 0.5 * logits)
+        if trainer.current_epoch == 1 and self.how == "attribute":
+            pl_module.net.layers[1].eps = 0.5
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    ("how", "reason"), [("hook", "it does not call hooks of the net"), ("attribute", "an attribute of the net has")]
+)
+def test_a_net_that_changes_after_compiling_is_eager_from_then_on(
+    how: str, reason: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    overrides = ("model.code=tests.training.nets.Conv", "model.width=2", "batch_size=24", "epochs=3")
+    eager = run(tiny(*overrides, "trainer.stepper=eager"), tmp_path / "eager", callbacks=[Disturbing(how)])
+    with pytest.warns(UserWarning, match=f"The step is not compiled any more and runs slower: {reason}"):
+        fast = run(tiny(*overrides, "trainer.stepper=compiled"), tmp_path / "fast", callbacks=[Disturbing(how)])
+    assert fast.stepper == "eager"
+    assert fast.train_loss_final == pytest.approx(eager.train_loss_final, rel=1e-3)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_reloaded_class_has_a_step_of_its_own(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (
+        "from tests.training.nets import Conv\n"
+        "class Mine(Conv):\n"
+        "    def forward(self, images): return {} * super().forward(images)"
+    )
+    losses_ = []
+    for factor in (1, 0):
+        module = ModuleType("mine_to_reload")
+        exec(source.format(factor), vars(module))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        overrides = ("model.code=mine_to_reload.Mine", "model.width=2", "trainer.stepper=compiled")
+        losses_.append(run(tiny(*overrides), tmp_path / str(factor)).train_loss_final)
+    assert losses_[0] != pytest.approx(math.log(10), abs=1e-3)
+    assert losses_[1] == pytest.approx(math.log(10), abs=1e-6)
+
+
+@pytest.mark.parametrize("net", ["Dropping", "DroppingByPython", "DroppingByNumPy", "Counting", "Deciding"])
 def test_what_cannot_be_compiled_runs_eagerly_and_says_so(tiny: Tiny, tmp_path: Path, net: str) -> None:
     # Random draws and data-dependent control flow of a net are only detected when the step is traced.
     overrides = (f"model.code=tests.training.nets.{net}", "model.width=2")
     eager = run(tiny(*overrides, "trainer.stepper=eager"), tmp_path / "eager")
-    reason = "the net draws random numbers" if net == "Dropping" else ""
+    reasons = {"Deciding": "the net's control flow depends on data", "Counting": "a forward pass changes an attribute"}
+    reason = reasons.get(net, "the net draws random numbers")
     with pytest.warns(UserWarning, match=f"The step could not be compiled and runs slower: {reason}"):
         record = run(tiny(*overrides, "trainer.stepper=compiled"), tmp_path / "compiled")
     assert lasting(record) == lasting(eager)

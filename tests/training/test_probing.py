@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from samgap.losses import squared
 from samgap.models.mlp import MLP
 from samgap.runs import measurements, records
 from samgap.runs.identity import identity
-from samgap.training import build
+from samgap.training import build, probing, ranks
 from samgap.training.plan import RunPlan
 from samgap.training.run import run
 from samgap.training.settings import resolve
+from samgap.training.task import GapTask
 
 Tiny = Callable[..., dict[str, Any]]
 Command = Callable[..., tuple[int, str, str]]
@@ -97,6 +99,62 @@ def test_a_run_that_is_done_is_probed_from_its_weights(tiny: Tiny, tmp_path: Pat
     assert found(tmp_path, "hessian")["eigenvalues"][0] == pytest.approx(first["eigenvalues"][0], rel=1e-3)
 
 
+def test_a_probe_that_fails_loses_no_training(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise SettingError("too hard")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probing, "call", fail)
+        with pytest.raises(SettingError, match="too hard"):
+            run(tiny("probe=[hessian]"), tmp_path)
+    record = records.read(tmp_path)
+    assert record is not None
+    assert not (tmp_path / "probes").exists()
+    assert (tmp_path / "error.txt").exists()
+    monkeypatch.setattr(GapTask, "training_step", fail)
+    assert run(tiny("probe=[hessian]"), tmp_path) == record
+    assert found(tmp_path, "hessian")["n"] == 96
+    assert not (tmp_path / "error.txt").exists()
+
+
+def test_only_the_first_process_probes_a_run_that_is_done(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run(tiny("trainer.keep_weights=true"), tmp_path)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    monkeypatch.setattr(ranks, "require", lambda devices: None)
+    assert run(tiny("probe=[hessian]"), tmp_path) == record
+    assert not (tmp_path / "probes").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("probe.hessian.samples=1", "probe.hessian.samples must be 0 or a whole number from 2, got 1."),
+        ("probe.hessian.eigenvalues=1.5", "probe.hessian.eigenvalues must be a whole number from 1, got 1.5."),
+        ("probe.hessian.tol=abc", 'probe.hessian.tol must be a number above 0, got "abc".'),
+        ("probe.hessian.maxiter=null", "probe.hessian.maxiter must be a whole number from 1, got null."),
+        ("probe.landscape.points=4", "probe.landscape.points must be an odd number from 3, got 4."),
+        ("probe.landscape.directions=raw", 'must be a list of some of eigen, raw, filter, got "raw".'),
+        ("probe.moments.orders=[3,5]", "probe.moments.orders must be a list of some of 2, 3, 4, got [3, 5]."),
+        ("probe.landscape.reach=0", "probe.landscape.reach must be a number above 0, got 0."),
+        ("probe.moments.method=gauss_newton", 'probe.moments.method must be one of hessian, got "gauss_newton".'),
+        ("probe.moments.examples=97", "must be at most the 96 training images, or null for all, got 97."),
+    ],
+)
+def test_settings_of_probes_are_checked_before_training(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, sentence: str
+) -> None:
+    monkeypatch.setattr(GapTask, "training_step", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SettingError, match=re.escape(sentence)):
+        run(tiny("probe=[hessian,moments,landscape]", "probe.moments.examples=6", words), tmp_path / "run")
+
+
+def test_a_key_that_a_probe_does_not_take_is_one_sentence(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"The keys of probe\.moments must be those of a file"):
+        run(tiny(*SMALL, "+probe.moments.foo=1"), tmp_path)
+
+
 def test_a_run_without_weights_cannot_be_probed_later(tiny: Tiny, tmp_path: Path) -> None:
     run(tiny(), tmp_path)
     with pytest.raises(SettingError, match="kept no weights to look at"):
@@ -133,23 +191,6 @@ def test_a_sparse_net_is_probed_in_its_live_weights(tiny: Tiny, tmp_path: Path) 
     run(config, tmp_path)  # the mask is computed again
     assert found(tmp_path, "hessian") == before
     assert record.params_live < record.params_total
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("probe.moments.method=gauss_newton", "method must be hessian, the only one left, got 'gauss_newton'."),
-        ("probe.moments.examples=97", "A probe's examples must be a number from 1 to the 96 trained on, got 97."),
-        ("probe.landscape.points=4", "probe.landscape.points must be an odd number from 3, got 4."),
-        ("probe.landscape.reach=0", "probe.landscape.reach must be a number above 0, got 0."),
-        ("probe.moments.orders=[5]", "order 2, 3 or 4, got 5"),
-        ("+probe.moments.foo=1", "The keys of probe.moments must be those of a file in conf/probe.moments/"),
-    ],
-)
-def test_a_wrong_setting_of_a_probe_is_one_sentence(tiny: Tiny, tmp_path: Path, override: str, message: str) -> None:
-    with pytest.raises(SettingError) as caught:
-        run(tiny(*SMALL, override), tmp_path)
-    assert message in str(caught.value)
 
 
 def test_a_run_stops_at_its_loss_and_resumes_there_too(tiny: Tiny, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ TWO = {
     "SNIP": "pruner=snip pruner.sparsity=0.8",
     "SNIP, rounded another way": "pruner=snip pruner.sparsity=0.8 mask",
     "batch norm": "model=resnet18 model.width=2 ascent.m=32 epochs=2 optimizer.lr=0.02",
+    "a full disk": "trainer.checkpoint_seconds=0 full",
     "images in files": "data=digits_jpeg data.size=16 data.flip=true epochs=2",
     "single precision": "precision=32-true epochs=10",
 }
@@ -63,6 +64,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+APART = ("single precision", "stopped", "a full disk")  # have tests of their own
 CASES = [(2, name) for name in TWO] + [(4, name) for name in FOUR]
 
 
@@ -83,7 +85,7 @@ def test_weights_are_the_same_on_all_ranks_bit_for_bit(several: Path, count: int
         }
 
 
-@pytest.mark.parametrize(("count", "name"), [case for case in CASES if case[1] not in ("single precision", "stopped")])
+@pytest.mark.parametrize(("count", "name"), [case for case in CASES if case[1] not in APART])
 def test_one_process_does_the_same(several: Path, tmp_path: Path, monkeypatch: Any, count: int, name: str) -> None:
     # T20: m is a number of examples, and not of devices as in published code.
     folder, case = of(several, count, name)
@@ -114,6 +116,13 @@ def test_every_image_is_scored_once_over_all_ranks(
     assert sum(ranks_, Counter()) == torch.load(tmp_path / "alone" / "0.pt", weights_only=False)["scored"]
     assert hits.read(folder / "run").tolist() == hits.read(tmp_path / "alone" / "run").tolist()
     assert min(sum(scored.values()) for scored in ranks_) > 0.9 * max(sum(scored.values()) for scored in ranks_)
+
+
+def test_a_full_disk_ends_no_run(several: Path) -> None:
+    full, ordinary = (
+        torch.load(of(several, 2, name)[0] / "0.pt", weights_only=False) for name in ("a full disk", "m of the batch")
+    )
+    assert all(torch.equal(full["net"][key], ordinary["net"][key]) for key in ordinary["net"])
 
 
 def test_a_stopped_run_goes_on_on_all_ranks(several: Path) -> None:

@@ -240,6 +240,42 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(
     assert not (stopped / "error.txt").exists()
 
 
+@pytest.mark.parametrize("net", ["Dropping", "DroppingByPython", "DroppingByNumPy"])
+def test_a_resumed_run_goes_on_with_the_same_random_numbers(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, net: str
+) -> None:
+    config = tiny(f"model.code=tests.training.nets.{net}", "model.width=2", "epochs=3", "trainer.checkpoint_seconds=0")
+    whole = run(config, tmp_path / "whole")
+    original = GapTask.on_train_epoch_start
+
+    def stop(self: GapTask) -> None:
+        if self.current_epoch == 2:
+            raise Stop
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GapTask, "on_train_epoch_start", stop)
+        with pytest.raises(Stop):
+            run(config, tmp_path / "stopped")
+    assert lasting(run(config, tmp_path / "stopped")) == lasting(whole)
+
+
+def test_a_checkpoint_that_is_none_is_damaged(tiny: Tiny, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "last.ckpt", "w") as file:
+        file.writestr("a", "b")
+    with pytest.raises(SettingError, match=r"last\.ckpt is damaged: move it away"):
+        run(tiny(), tmp_path)
+    torch.save({"a": 1}, tmp_path / "last.ckpt")
+    with pytest.raises(SettingError, match=r"last\.ckpt is damaged: move it away"):
+        run(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("words", ["ascent.m=8", "trainer.micro_batch=16"])
+def test_batch_norm_that_the_config_does_not_name_gets_whole_batches(tiny: Tiny, tmp_path: Path, words: str) -> None:
+    with pytest.raises(SettingError, match="add batch_norm: local to its file in conf/model/"):
+        run(tiny("model.code=tests.training.nets.Conv", "model.width=2", *words.split()), tmp_path)
+
+
 def test_a_resumed_run_keeps_the_mask_of_its_checkpoint(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,34 @@ def test_rho_may_change_between_epochs(tiny: Tiny, tmp_path: Path) -> None:
     assert stacked_run.train_loss_final == pytest.approx(alone.train_loss_final, rel=1e-8)
 
 
+class _Rolls(Callback):
+    """Switches momentum on in the second epoch."""
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        trainer.optimizers[0].param_groups[0]["momentum"] = 0.9 * (trainer.current_epoch > 0)
+
+
+def test_momentum_may_be_switched_on(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(*SAME, "precision=64-true", "optimizer.momentum=0", "epochs=3", "batch_size=16")
+    (stacked_run,) = stack({0: config}, tmp_path, _Rolls()).values()
+    alone = run(config, tmp_path / "alone", callbacks=[_Rolls()])
+    assert stacked_run.stepper == "stacked"
+    assert stacked_run.train_loss_final == pytest.approx(alone.train_loss_final, rel=1e-8)
+
+
+def test_an_error_of_a_run_that_goes_alone_is_its_own(tiny: Tiny, tmp_path: Path) -> None:
+    given = [tiny(*SAME, "ascent.interval=2", f"seed={seed}") for seed in (0, 1)]
+
+    def fail() -> None:
+        run(given[0], tmp_path / "0")
+        raise OSError("the disk is full")
+
+    with pytest.warns(UserWarning, match="2 runs are not stacked"):
+        first, second = stacked.carry_out([fail, lambda: run(given[1], tmp_path / "1")], RunPlan.of(given[0]))
+    assert isinstance(first, OSError)
+    assert second.status == "done"
+
+
 def test_products_by_onednn_are_not_for_stacks(tiny: Tiny) -> None:
     plan = RunPlan.of(tiny("trainer.stepper=compiled", "trainer.products=onednn"))
     with pytest.warns(UserWarning, match="The products of the steps are not oneDNN's"):

@@ -6,6 +6,8 @@ Foret et al. 2021, equations 2 and 4: the update rule of the experiments in arXi
 
 import contextlib
 import math
+import random
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -37,8 +39,9 @@ class SAM(Wrapper):
 
     Guarantees for any net: Weight decay, momentum and schedule belong to the base and act at w, not on the ascent.
     A zero gradient gives no ascent; in float32, elements below 1e-22 count as zero. Both passes use the same random
-    state, so the same dropout masks. Only the first pass updates batch norm's running statistics. Weights are restored
-    from a copy, bit for bit, even if the second pass raises. A parameter without gradient is not perturbed.
+    states of torch, Python and NumPy, so the same dropout masks. Only the first pass updates batch norm's running
+    statistics. Weights are restored from a copy, bit for bit, even if the second pass raises. A parameter without
+    gradient is not perturbed.
     With rho = 0 a step equals the base's, bit for bit.
 
     A variant overrides `ascent`, `radius` or `combine`.
@@ -193,20 +196,27 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:
-    """Return a function that restores the current random state of the CPU and of the parameters' device.
+    """Return a function that restores the current random states of torch, on the CPU and the parameters' device, of
+    Python, and of NumPy if it is imported.
 
-    The CPU's state has 5 kB; copying it takes less than a microsecond. A GPU generator's state is two numbers on the
-    host; reading them does not synchronize.
+    A GPU generator's state is two numbers on the host; reading them does not synchronize.
     """
-    cpu, device = torch.get_rng_state(), groups[0]["params"][0].device
-    if device.type != "cuda":
-        return partial(torch.set_rng_state, cpu)
-    generator = torch.cuda.default_generators[device.index]
-    seed, offset = generator.initial_seed(), generator.get_offset()
+    device, numpy = groups[0]["params"][0].device, sys.modules.get("numpy")
+    calls: list[Callable[[], object]] = [
+        partial(torch.set_rng_state, torch.get_rng_state()),
+        partial(random.setstate, random.getstate()),
+    ]
+    if numpy:
+        calls.append(partial(numpy.random.set_state, numpy.random.get_state()))
+    if device.type == "cuda":
+        generator = torch.cuda.default_generators[device.index]
+        calls += [
+            partial(generator.manual_seed, generator.initial_seed()),
+            partial(generator.set_offset, generator.get_offset()),
+        ]
 
     def restore() -> None:
-        torch.set_rng_state(cpu)
-        generator.manual_seed(seed)
-        generator.set_offset(offset)
+        for call in calls:
+            call()
 
     return restore

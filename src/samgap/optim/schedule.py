@@ -21,7 +21,8 @@ def step(step: int, steps: int, milestones: Sequence[float] = (0.5, 0.75), facto
         milestones: fractions of training; with 0.5, step T / 2 is the first with the lower rate.
         factor: below 1 to decay.
     """
-    return factor ** sum(step >= milestone * steps for milestone in milestones)
+    # The tolerance is for rounding: .07 * 100 is slightly above 7.
+    return factor ** sum(step >= (milestone - 1e-9) * steps for milestone in milestones)
 
 
 def cosine(step: int, steps: int, warmup_steps: int = 0) -> float:

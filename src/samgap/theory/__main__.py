@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--draws must be 100 or more and --seed 0 or more, got {options.draws} and {options.seed}")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()
     except OSError as error:
         parser.error(f"--out must be a folder that can be written, got {options.out} ({error.strerror})")
     setup = Setup(options.draws, options.seed)

@@ -39,7 +39,13 @@ def net(plan: RunPlan, data: Data) -> tuple[nn.Module, mask.Masks]:
 
 def optimizer(plan: RunPlan, net: nn.Module) -> Wrapper:
     """Return the base optimizer, wrapped by its ascent. If rho is 0 (SGD), the wrapper changes nothing."""
-    return _part(plan, "ascent", _part(plan, "optimizer", net.parameters()), net)
+    try:
+        base = _part(plan, "optimizer", net.parameters())
+    except SettingError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"The optimizer does not take what optimizer says ({line(error)}).") from error
+    return _part(plan, "ascent", base, net)
 
 
 def schedule(plan: RunPlan) -> Callable[[int, int], float]:

@@ -1,11 +1,14 @@
 """last.ckpt, from which an unfinished run resumes. The file is complete or absent, never half written."""
 
+import pickle
 import time
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
@@ -50,20 +53,25 @@ class LastCheckpoint(Checkpoint):
         due: bool = trainer.strategy.broadcast(time.monotonic() - self.saved >= self.interval)
         # Do not save if the run ends with this epoch: a run resumed from it would train on.
         if due and trainer.current_epoch + 1 < (trainer.max_epochs or 0) and not trainer.should_stop:
-            if trainer.is_global_zero:
-                try:
-                    files.replace(self.path, lambda path: trainer.save_checkpoint(path))
-                except OSError as error:
-                    trainer.strategy.barrier()  # Lightning's own barrier, which the error skipped
-                    warnings.warn(
-                        f"{self.path} could not be written ({error.strerror}): the run goes on, and if it is stopped, "
-                        "the same command starts it from an earlier epoch.",
-                        stacklevel=2,
-                    )
-            else:
+            try:
                 trainer.save_checkpoint(self.path)
+            except OSError as error:
+                trainer.strategy.barrier()  # Lightning's own barrier, which the error skipped
+                warnings.warn(
+                    f"{self.path} could not be written ({error.strerror}): the run goes on, and if it is stopped, "
+                    "the same command starts it from an earlier epoch.",
+                    stacklevel=2,
+                )
             trainer.strategy.barrier()  # all ranks see the new file from here on
             self.saved = time.monotonic()
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes Lightning's checkpoints in one step. Only rank 0 calls it, after the state of all ranks is gathered."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; the file is complete or as before."""
+        files.replace(Path(path), lambda temporary: TorchCheckpointIO.save_checkpoint(self, checkpoint, temporary))
 
 
 def find(folder: Path) -> Path | None:
@@ -71,6 +79,11 @@ def find(folder: Path) -> Path | None:
     path = folder / LAST
     if not path.exists():
         return None
-    if not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is not None:
+    try:
+        whole = zipfile.ZipFile(path).testzip() is None
+        whole = whole and "samgap" in torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+    except (zipfile.BadZipFile, RuntimeError, ValueError, LookupError, TypeError, pickle.UnpicklingError):
+        whole = False
+    if not whole:
         raise SettingError(f"{path} is damaged: move it away, and the run starts from the beginning.")
     return path

@@ -32,7 +32,7 @@ from samgap.training import hooks, process
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.products import ONEDNN, Chosen, lacking, locked, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
-from samgap.training.trace import Parts, State, numbers_of, traced
+from samgap.training.trace import Parts, State, attributes, numbers_of, traced
 
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and `trace.NUMBERS`
 OPTIONS = {
@@ -41,6 +41,7 @@ OPTIONS = {
     "memory_planning": True,  # one block of memory for all intermediate results: 4 % of a small step
 }
 VECTOR = 16  # [float32 numbers] in the largest vector register
+CHANGED = "an attribute of the net has changed"
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
 
 
@@ -134,7 +135,11 @@ class CompiledStepper(EagerStepper):
 
     def block(self, block: Iterable[Batch], advance: Callable[[], object]) -> tuple[Any, Any, int]:
         """Take a step for each batch, with the optimizer's present settings: a callback may have changed them."""
-        if self.whole:
+        if self.whole and self.name != "eager":
+            reason = uncovered(self) or (CHANGED if attributes(self.net) != self.attributes else None)
+            if reason:
+                warnings.warn(f"The step is not compiled any more and runs slower: {reason}.", stacklevel=2)
+                self.name = "eager"
             for name, number in numbers_of(self).items():
                 self.state.numbers[name].fill_(number)
             if bool(self.wrapper.param_groups[0]["momentum"]) != bool(self.state.momenta):
@@ -187,7 +192,7 @@ class CompiledStepper(EagerStepper):
         parts = Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
         whole, products = _compiled(parts, batch.images, batch.labels, self.state)
         self._take(self.products | products if self.whole else products)
-        self.whole[ascends] = whole
+        self.whole[ascends], self.attributes = whole, attributes(self.net)
 
 
 def channels_last(graph: GraphModule) -> bool:
@@ -206,7 +211,7 @@ def channels_last(graph: GraphModule) -> bool:
     return bool(convs)
 
 
-_kept: dict[bytes, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
+_kept: dict[Any, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of this process
 
 
 def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tuple[Whole, Chosen]:
@@ -214,7 +219,9 @@ def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tup
     parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
     flat, spec = pytree.tree_flatten((images, labels, state))
     shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
-    key = pickle.dumps((parts, str(spec), shapes, torch.get_num_threads()))
+    # Pickle stores classes and functions by name. After a reload of their module they are others.
+    code = *map(type, parts.net.modules()), getattr(parts.loss, "func", parts.loss), parts.ascent
+    key = code, pickle.dumps((parts, str(spec), shapes, torch.get_num_threads()))
     if key not in _kept:
         from torch import _inductor
 

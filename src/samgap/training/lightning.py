@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from samgap.errors import SettingError, line
 from samgap.training import ranks
+from samgap.training.checkpoint import WholeFiles
 from samgap.training.plan import RunPlan
 
 UNDETERMINED = "(.*) does not have a deterministic implementation"  # torch's warning
@@ -37,7 +38,7 @@ def trainer(
         "accelerator": "gpu" if on_gpu else "cpu",
         "devices": machine.devices // ranks.nodes(),
         "num_nodes": ranks.nodes(),
-        "plugins": [ranks.environment()],
+        "plugins": [ranks.environment(), WholeFiles()],
         "strategy": ranks.UnwrappedDDP() if machine.devices > 1 or torch.distributed.is_initialized() else "auto",
         "sync_batchnorm": plan.synchronized,
         "use_distributed_sampler": False,  # `EpochSampler` divides each batch

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from samgap.curvature import rules as probe_rules
+from samgap.errors import SettingError
+from samgap.rules import check
 from samgap.runs import identity, measurements
 from samgap.training.layout import Layout, layout
 from samgap.training.machine import LIMIT, TRAINER, Machine
@@ -36,6 +39,8 @@ class RunPlan:
         """
         settings = resolve(config) if settings is None else settings
         trainer, requested = config["trainer"], measurements.requested(config)
+        for name in requested:
+            check(config["probe"][name], probe_rules.RULES.get(name, {}), f"probe.{name}.")
         return cls(
             settings=settings,
             machine=Machine(**{field.name: trainer[field.name] for field in fields(Machine)}),
@@ -76,6 +81,21 @@ class RunPlan:
     def requested(self) -> dict[str, dict[str, Any]]:
         """The settings of each probe."""
         return measurements.requested({"probe": self.probes})
+
+    def check_batch_norm(self, images: int) -> None:
+        """Check that a net with batch norm can be trained with this layout on a number of training images.
+
+        Raises:
+            SettingError: see `Layout.check_batch_norm`; or passes are smaller than a batch, and the config does not say
+                what the statistics are of, so that runs with other passes would have the same identity.
+        """
+        named = {"batch_norm", "batch_norm_size"} & {*self.choices["model"]}
+        if not named and (self.layout.forward < self.layout.batch_size or self.settings["ascent"].get("m")):
+            raise SettingError(
+                "This net has batch norm, and ascent.m, trainer.micro_batch or trainer.devices divides its batches: "
+                "add batch_norm: local to its file in conf/model/."
+            )
+        self.layout.check_batch_norm(images, self.synchronized)
 
     def epoch_steps(self, images: int) -> int:
         """Return the number of steps in an epoch of `images` training images."""

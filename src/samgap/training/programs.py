@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from samgap.data.batches import gathered
-from samgap.errors import line
+from samgap.errors import SettingError, line
 from samgap.optim.sam import AscentMetrics
 from samgap.training import compiled, cuda, trace
 from samgap.training.graphs import GraphStepper
@@ -82,8 +82,13 @@ class Program:
     def _prepare(self, runs: Sequence[GraphStepper]) -> list[Call]:
         """Copy the runs into the rows, allocated if needed, and return the calls for the steps of an epoch."""
         before = self.rows
-        if not len(runs) <= len(before) <= 2 * len(runs):
-            self._allocate(runs)
+        rolls = any(run.wrapper.param_groups[0]["momentum"] for run in runs)  # a callback may have switched it on
+        if not len(runs) <= len(before) <= 2 * len(runs) or rolls != bool(self.state.momenta):
+            self._allocate(runs, momentum=rolls)
+        for run in runs:
+            reason = compiled.uncovered(run)  # a callback may have added hooks
+            if reason or trace.attributes(run.net) != self.attributes:
+                raise SettingError(reason or compiled.CHANGED)
         # Rows of finished runs repeat another run, since fewer rows would need another graph.
         self.rows = [*runs, *[runs[-1]] * (len(self.rows) - len(runs))]
         for number, run in enumerate(self.rows):
@@ -100,7 +105,7 @@ class Program:
         measures = runs[0].sam is not None
         return [self._call(size, measures and step == 0) for step, size in enumerate(sizes)]
 
-    def _allocate(self, runs: Sequence[GraphStepper]) -> None:
+    def _allocate(self, runs: Sequence[GraphStepper], *, momentum: bool) -> None:
         first, count = runs[0], len(runs)
         images, device, dtype = first.epoch.images, first.weights[0].device, first.weights[0].dtype
         zeros = partial(torch.zeros, device=device)
@@ -109,7 +114,7 @@ class Program:
             return {name: zeros(count, *t.shape, dtype=t.dtype) for name, t in tensors.items()}
 
         weights, numbers = rows(first.named), dict.fromkeys(trace.numbers_of(first), first.weights[0].new_zeros(()))
-        momenta = rows(first.named) if first.wrapper.param_groups[0]["momentum"] else {}
+        momenta = rows(first.named) if momentum else {}
         self.state = State(weights, momenta, rows(dict(first.net.named_buffers())), rows(first.masks), rows(numbers))
         table = len(first.epoch.draws), count, first.layout.batch_size
         drawn = {"positions": zeros(table, dtype=torch.int64)}
@@ -121,6 +126,7 @@ class Program:
             zeros(len(AscentMetrics._fields), count, dtype=dtype),
         )  # fmt: skip
         self.calls, self.rows, self.compiles = {}, [*runs], first.compiles
+        self.attributes = trace.attributes(first.net)
 
     def _call(self, size: int, measures: bool) -> Call:
         """Return a function that takes a step of all rows."""

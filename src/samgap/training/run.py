@@ -18,6 +18,7 @@ from samgap import files, provenance, seeds
 from samgap.data.batches import EpochSampler, batches
 from samgap.errors import SettingError
 from samgap.pruning import mask
+from samgap.rules import is_whole
 from samgap.runs import hits, measurements, records
 from samgap.runs.records import ERROR, LAST, LOCK, METRICS, RunRecord
 from samgap.targets import locate, options
@@ -63,8 +64,9 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
                 (folder / ERROR).unlink(missing_ok=True)
                 with contextlib.nullcontext() if stacked.stack_size() else stacked.process_settings(plan):
                     record = _train(plan, folder, callbacks, keywords)
-            elif record.status == "done":
+            elif record.status == "done" and not ranks.rank():
                 _probe_missing(plan, record, folder)
+                (folder / ERROR).unlink(missing_ok=True)
             return record
         except Exception:
             # Keep the folder: `status` shows a failed run, and the next sweep repeats it. Of several ranks, keep the
@@ -135,17 +137,19 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
         record = _record(plan, task, last.elapsed, started, device)
         if ranks.rank():
             return record
-        if machine.keep_weights:
+        probes = measurements.missing(plan.requested, folder) if record.status == "done" else []
+        if machine.keep_weights or probes:
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
         if record.status == "done" and not task.data.regression:
             hits.write({name: part.numpy() for name, part in task.hits.items()}, folder)
-        if record.status == "done" and (names := measurements.missing(plan.requested, folder)):
-            probing.carry_out(
-                plan, names, probing.subject(plan, task.net, task.data, task.masks, device), record, folder
-            )
         records.write(record, folder)
         (folder / LAST).unlink(missing_ok=True)
+        if probes:  # after the record, so that a failing probe loses no training
+            trained = probing.subject(plan, task.net, task.data, task.masks, device)
+            probing.carry_out(plan, probes, trained, record, folder)
+            if not machine.keep_weights:
+                (folder / WEIGHTS).unlink()
         mirror.keep(record, folder)  # last, since it uploads the files
     return record
 
@@ -156,7 +160,14 @@ def _task(plan: RunPlan) -> GapTask:
     if plan.settings["precision"] == "64-true":
         net.double()  # Lightning would do so too late and round a checkpoint to float32
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
-        plan.layout.check_batch_norm(len(data.train), plan.synchronized)
+        plan.check_batch_norm(len(data.train))
+    for name, group in plan.probes.items():
+        examples: Any = group.get("examples")
+        if is_whole(examples) and examples > len(data.train):
+            raise SettingError(
+                f"probe.{name}.examples must be at most the {len(data.train)} training images, or null for all, got "
+                f"{examples}."
+            )
     return GapTask(plan, net, masks, data)
 
 

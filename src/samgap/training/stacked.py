@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from samgap import seeds
 from samgap.errors import line
 from samgap.pruning.mask import Masks
 from samgap.runs import identity
@@ -65,12 +66,12 @@ class Member:
             NotStackable: the steps cannot be taken in the stack.
         """
         # Each run keeps its own random state and default type, which Lightning sets for precision=64-true.
-        random, dtype = torch.get_rng_state(), torch.get_default_dtype()
+        random, dtype = seeds.global_states(), torch.get_default_dtype()
         torch.set_default_dtype(self.default_dtype)
         self.stepper = stepper
         self._back.release()
         self._go.acquire()
-        torch.set_rng_state(random)
+        seeds.restore_globals(random)
         torch.set_default_dtype(dtype)
         if self.reason:
             raise NotStackable(self.reason)
@@ -116,7 +117,6 @@ def carry_out(calls: Sequence[Callable[[], Any]], plan: RunPlan) -> list[Any]:
         because = "a stack multiplies batches of matrices, by torch's own library"
         warnings.warn(f"The products of the steps are not oneDNN's: {because}.", stacklevel=2)
     program, members = Program("stacked", together=True), [Member(call, len(calls)) for call in calls]
-    torch.set_num_threads(plan.machine.threads)
     with process_settings(plan):
         try:
             while active := [member for member in members if not member.ended]:
@@ -135,15 +135,27 @@ def carry_out(calls: Sequence[Callable[[], Any]], plan: RunPlan) -> list[Any]:
     reasons = [str(member.error) for member in members if isinstance(member.error, NotStackable)]
     for reason in dict.fromkeys(reasons):
         warnings.warn(f"{reasons.count(reason)} runs are not stacked and go one by one: {reason}.", stacklevel=2)
-    return [m.call() if isinstance(m.error, NotStackable) else m.error or m.result for m in members]
+    return [_alone(m.call) if isinstance(m.error, NotStackable) else m.error or m.result for m in members]
+
+
+def _alone(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return error
 
 
 @contextlib.contextmanager
 def process_settings(plan: RunPlan) -> Iterator[None]:
-    """Set numerics and messages, which are global to the process, for a run; a stack does so once for all its runs."""
+    """Set numerics, threads and messages of the process for a run; a stack does so once for all its runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(plan.machine.threads)
     level = logging.INFO if plan.keywords or plan.callbacks else logging.WARNING
-    with numerics(plan.settings["precision"]), lightning.quiet(level):
-        yield
+    try:
+        with numerics(plan.settings["precision"]), lightning.quiet(level):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def choose(

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from samgap import seeds
 from samgap.data.batches import Batch, Epoch
 from samgap.data.files import ImageFiles
 from samgap.data.sets import Data, Split
@@ -46,12 +47,16 @@ class GapTask(LightningModule):
         self.plan, self.net, self.masks, self.data = plan, net, masks, data
         self.loss, self.schedule = build.loss(plan), build.schedule(plan)
         self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the whole run
+        if (warmup := plan.settings["schedule"].get("warmup_steps") or 0) > self.steps:
+            raise SettingError(
+                f"schedule.warmup_steps must be at most the {self.steps} steps of the run, got {warmup}."
+            )
         # A resumed run keeps the stepper and the libraries that auto chose at its start.
         self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()
         self.curve: list[Row] = []
         self.hits: dict[str, Tensor] = {}  # part -> whether each image was classified correctly at the last evaluation
         self.diverged = self.reached = False
-        self._random: list[dict[str, Tensor]] = []
+        self._random: list[dict[str, Any]] = []
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and a schedule that advances once per step."""
@@ -91,7 +96,7 @@ class GapTask(LightningModule):
                 "or move it away and the run starts from the beginning."
             )
         random = self._random[self.ranks.number]
-        torch.set_rng_state(random["cpu"])
+        seeds.restore_globals(random)
         if "cuda" in random:
             torch.cuda.set_rng_state(random["cuda"], self.device)
 
@@ -182,7 +187,7 @@ class GapTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add curve, masks and random state to Lightning's checkpoint (weights, momentum, schedule, progress)."""
-        random = {"cpu": torch.get_rng_state()}
+        random = seeds.global_states()
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
         checkpoint["samgap"] = {

@@ -4,10 +4,14 @@ The module `compiled` compiles it for the CPU; `programs` replays it, for one ru
 """
 
 import copy
+import pickle
+import random
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,6 +27,7 @@ from samgap.pruning.mask import Masks
 from samgap.training.products import MKL, Chosen
 from samgap.training.steppers import EagerStepper
 
+PLAIN = (int, float, str, type(None))
 NUMBERS = ("rho", "eta", "alpha")
 Loss = Callable[[Tensor, Tensor], Tensor]
 Named = dict[str, Tensor]  # key: name of the parameter in the net
@@ -74,22 +79,36 @@ def traced(
         instead: operator -> function that is traced instead of it.
 
     Raises:
-        SettingError: the net draws random numbers.
+        SettingError: the net draws random numbers, changes an attribute of its own, or decides by its data.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     flat, spec = pytree.tree_flatten((images, labels, state))
-    frozen = _frozen(parts.net)
-    graph = make_fx(
-        lambda *flat: _whole(parts, frozen, *pytree.tree_unflatten(flat, spec)),
-        # Inductor cannot compile `_foreach_norm`.
-        {torch.ops.aten._foreach_norm.Scalar: lambda tensors: list(map(torch.linalg.vector_norm, tensors)), **instead},
-        tracing_mode="fake",
-    )(*flat)
-    if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes):
+    frozen, before, drawn = _frozen(parts.net), attributes(parts.net), (random.getstate(), np.random.get_state())
+    # Inductor cannot compile `_foreach_norm`.
+    norm = {torch.ops.aten._foreach_norm.Scalar: lambda tensors: list(map(torch.linalg.vector_norm, tensors))}
+    whole = partial(_whole, parts, frozen)
+    trace = make_fx(lambda *flat: whole(*pytree.tree_unflatten(flat, spec)), norm | instead, tracing_mode="fake")
+    try:
+        graph: GraphModule = trace(*flat)
+    except GuardOnDataDependentSymNode as error:
+        raise SettingError("the net's control flow depends on data") from error
+    after = random.getstate(), np.random.get_state()
+    random.setstate(drawn[0])
+    np.random.set_state(drawn[1])
+    draws = any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in graph.graph.nodes)
+    if draws or pickle.dumps(after) != pickle.dumps(drawn):
         raise SettingError("the net draws random numbers, which both passes of SAM must share")
+    if attributes(parts.net) != before:
+        raise SettingError("a forward pass changes an attribute of the net, which a graph would not repeat")
     _view_once(graph)
     return graph
+
+
+def attributes(net: nn.Module) -> list[list[tuple[str, Any]]]:
+    """Return the numbers, flags and texts among the attributes of a net; a graph has them as constants."""
+    return [[(name, v) for name, v in vars(part).items() if isinstance(v, PLAIN)] for part in net.modules()]
 
 
 def _whole(parts: Parts, frozen: nn.Module, images: Tensor, labels: Tensor, state: State) -> tuple[Tensor, ...]:
