@@ -24,7 +24,7 @@ ROOTED = root="root='$${ROOT//\'/\\\'}'"
 SPLIT = split="$$(printf %s "$$OVERRIDES" | xargs -r printf '%s\n' 2>/dev/null)" || { \
 	echo "samgap: OVERRIDES has a quote without its end, got $$OVERRIDES" >&2; exit 1; }; words=(); shown=(); \
 	[ -z "$$split" ] || mapfile -t words <<< "$$split"; \
-	for word in "$${words[@]}"; do [[ $$word =~ ^(name|scale|draw|logger)[=.] ]] && shown+=("$$word"); done
+	for word in "$${words[@]}"; do [[ $$word =~ ^(name|scale|root|draw|logger)[=.] ]] && shown+=("$$word"); done
 TOLD = told() { echo "$(BIN)/python -m $$*"; "$(BIN)/python" -m "$$@"; }
 
 INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable

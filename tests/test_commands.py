@@ -21,7 +21,7 @@ from filelock import FileLock
 from samgap import cli
 from samgap.runs import records
 from tests.conftest import called
-from tests.processes import LIMIT, finished, wait_for
+from tests.processes import LIMIT, alive, below, finished, wait_for
 from tests.training.test_run import PASSING
 
 Command = Callable[..., tuple[int, str, str]]
@@ -361,7 +361,9 @@ def test_one_seed_and_one_cell_still_give_a_table(command: Command, mine: Path) 
     assert command("train", "-m", *MINE[:-1], f"root={mine}")[0] == 0
     code, out, err = command("draw", "name=mine", f"root={mine}")
     assert code == 0, err
-    assert "INCONCLUSIVE: mine/own on digits (64 images): a trend needs 2 seeds and 3 cells, there are 0 and 1." in out
+    assert (
+        "INCONCLUSIVE: mine/own on digits (64 images): a trend needs 2 seeds with all cells, and 3 cells, there" in out
+    )
     assert "nan" not in out
 
 
@@ -438,13 +440,18 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
         wait_for(lambda: progress() > before and any(root.glob("runs/*/record.json")), process)
         return process
 
-    for launcher in ("basic", "cores"):
-        for ending in (signal.SIGINT, signal.SIGKILL):
+    for launcher, gentle in (("basic", signal.SIGINT), ("cores", signal.SIGTERM)):
+        for ending in (gentle, signal.SIGKILL):
             process = started(launcher)
-            os.killpg(process.pid, ending)
+            workers = below(process.pid)
+            if ending == signal.SIGTERM:  # to the sweep's own process alone, which ends its workers
+                os.kill(process.pid, ending)
+            else:
+                os.killpg(process.pid, ending)
             err = finished(process)
-            assert process.returncode == (130 if ending == signal.SIGINT else -9), err
-            if ending == signal.SIGINT:
+            assert process.returncode == (-9 if ending == signal.SIGKILL else 130), err
+            if ending == gentle:
+                assert not alive(workers)
                 assert "samgap: Stopped. The same command goes on where it was." in err
                 assert "Traceback" not in err
             assert 0 < len(lasting(root)) < 4
@@ -494,8 +501,49 @@ def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> N
     code, out, err = command("draw", "name=mine", f"root={tmp_path}")
     assert code == 0, err
     assert "missing" not in out
-    code, _, err = command("train", *grid, "hydra.sweeper.skip={model.width:[0.1,0.2]}")
-    assert (code, "set it to null" in err) == (1, True)
+    for skip, sentence in (
+        ("{model.width:[0.1,0.2]}", "leaves out every point of this grid: set it to null."),
+        (
+            "{modle.width:[0.1]}",
+            "must be settings of the runs, such as seed, ascent.rho or ascent.name, got modle.width.",
+        ),
+        ("{seed:0}", 'must be like {seed: [1, 2], ascent.rho: [0.1]}, or null, got {"seed": 0}.'),
+    ):
+        code, _, err = command("train", *grid, f"hydra.sweeper.skip={skip}")
+        assert (code, sentence in err) == (1, True), err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("cores hydra.launcher.n_jobs=0", "n_jobs must be a whole number other than 0, -1 for all cores, got 0."),
+        ("cores hydra.launcher.batch_size=0", 'batch_size must be auto or a whole number from 1, got "0".'),
+        ("gpus hydra.launcher.address=6379", "address must be an address such as auto or head:6379, or null, got 6379"),
+        ("slurm hydra.launcher.setup=x", 'setup must be a list of shell commands, or null, got "x".'),
+        ("slurm hydra.launcher.folder=null", "folder must be a folder, got null."),
+    ],
+)
+def test_a_wrong_value_of_a_launcher_is_one_sentence(
+    command: Command, tmp_path: Path, words: str, sentence: str
+) -> None:
+    code, _, err = command("train", "-m", "seed=0,1", f"root={tmp_path}", *f"hydra/launcher={words}".split())
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert f"samgap: hydra.launcher.{sentence}" in err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_place_may_refer_to_other_keys(command: Command, tmp_path: Path) -> None:
+    tiny = ("epochs=1", "data.train_size=64", "model.width=0.1", "ascent.rho=0,0.1")
+    assert command("train", "-m", "name=mine", *tiny, f"root={tmp_path}/${{name}}")[0] == 0
+    assert len(lasting(tmp_path / "mine")) == 2
+
+
+def test_the_error_of_a_callback_is_that_of_its_run(command: Command, tmp_path: Path) -> None:
+    grid = ("name=mine", "data.train_size=64", "seed=0,1,2", "hydra.sweeper.stop_after=1", f"root={tmp_path}")
+    code, _, err = command("train", "-m", *grid, "+callbacks.mine._target_=nothing.at_all")
+    assert code == 1
+    assert "1 of 3 runs of mine/own failed, and 2 were not started (hydra.sweeper.stop_after)" in err
+    assert "callbacks.mine cannot be made" in next(tmp_path.glob("runs/*/error.txt")).read_text()
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_path: Path) -> None:

@@ -89,11 +89,11 @@ def test_make_starts_runs_on_several_devices(tmp_path: Path, options: list[str],
 
 def test_make_hands_on_what_is_typed_and_gives_the_drawing_what_it_must_know(tmp_path: Path) -> None:
     skip, seeds, title = "hydra.sweeper.skip={model.width:[0.2]}", "seed=range(0,2)", "draw.title=a b*"
-    options = f"{skip} name=mine {seeds} draw.title='a b*' logger=wandb"
+    options = f"{skip} name=mine root=there {seeds} draw.title='a b*' logger=wandb"
     sweep, drawing = made(tmp_path, "reproduce-fig8", f"OVERRIDES={options}", "ROOT=/My Drive (1)/it's")
-    assert sweep[-6:] == [r"root='/My Drive (1)/it\'s'", skip, "name=mine", seeds, title, "logger=wandb"]
-    assert drawing[-4:] == [r"root='/My Drive (1)/it\'s'", "name=mine", title, "logger=wandb"]
-    override = OverridesParser.create().parse_override(sweep[-6])
+    assert sweep[-7:] == [r"root='/My Drive (1)/it\'s'", skip, "name=mine", "root=there", seeds, title, "logger=wandb"]
+    assert drawing[-5:] == [r"root='/My Drive (1)/it\'s'", "name=mine", "root=there", title, "logger=wandb"]
+    override = OverridesParser.create().parse_override(sweep[-7])
     assert override.value() == "/My Drive (1)/it's"
 
 

@@ -20,7 +20,11 @@ def plain(config: DictConfig, *keys: str) -> dict[str, Any]:
     Raises:
         SettingError: a value is not valid for its key.
     """
-    chosen: dict[str, Any] = OmegaConf.to_container(OmegaConf.masked_copy(config, list(keys)), resolve=True)  # type: ignore[assignment]
+    values = {key: config[key] for key in keys if key in config}  # each may refer to keys that are not chosen
+    chosen: dict[str, Any] = {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    }
     check(chosen)
     return chosen
 

@@ -27,10 +27,10 @@ def show(root: Path) -> None:
     for name, scale in all_sweeps:
         try:
             watch = Watch(sweeps.read(root, name, scale), root)
+            progress = watch.update()
         except SettingError as error:
             print(f"{name}/{scale}: {error}")
             continue
-        progress = watch.update()
         unfinished |= progress.finished < progress.total
         line = f"{name}/{scale}: {progress.text()}"
         if progress.cost_left and (left := progress.seconds_left) is not None:

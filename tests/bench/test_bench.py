@@ -78,7 +78,8 @@ def without_starts(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
 def test_every_row_is_measured(tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert bench.main(["--smoke", "--root", str(tmp_path)]) == 0
-    parts = json.loads((tmp_path / "bench" / "bench.json").read_text())
+    assert [path.name for path in (tmp_path / "bench").iterdir()] == ["smoke.json"]  # not that of a measurement
+    parts = json.loads((tmp_path / "bench" / "smoke.json").read_text())
     assert list(parts) == ["steps", "sweeps", "scheduling", "curvature"]
     assert all(part["smoke"] and part["versions"]["torch"] in torch.__version__ for part in parts.values())
     rows = [row for part in parts.values() for row in part["rows"]]

@@ -44,6 +44,25 @@ def test_images_are_those_of_the_files_and_classes_go_by_their_names(place: Path
     assert raw.max_pixel == 255
 
 
+def test_classes_must_have_one_order(place: Path) -> None:
+    for part in ("train", "test"):
+        save(place / part / "C2" / "0.png", pixels(9))
+    with pytest.raises(SettingError, match="differ in more than case or leading zeros, found C2 and c2: rename one"):
+        image_folder.load(place)
+
+
+def test_images_must_be_directly_in_the_folder_of_their_class(place: Path) -> None:
+    save(place / "train" / "c2" / "good" / "0.png", pixels(9))
+    with pytest.raises(SettingError, match=r"found 1 deeper, such as c2/good/0\.png: move them up"):
+        image_folder.load(place)
+
+
+def test_images_of_16_bits_are_refused(place: Path) -> None:
+    save(place / "train" / "c2" / "0.png", 1024 * np.arange(36, dtype=np.uint16).reshape(6, 6))
+    with pytest.raises(SettingError, match=r"c2/0\.png cannot be read as an image \(mode I;16 has more than 8 bits"):
+        image_folder.load(place).train.images[:]
+
+
 def test_the_test_part_may_be_called_as_of_imagenet(place: Path) -> None:
     shutil.copytree(place / "test", place / "val")
     (place / "val" / "c2" / "0.png").rename(place / "val" / "c2" / "1.png")

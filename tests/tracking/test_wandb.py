@@ -36,7 +36,7 @@ from tests.test_commands import Command, lasting
 from tests.tracking.test_dashboard import DRAW, SHOWN
 
 KEY = 40 * "a"
-NAME = f"mine-{66 * 'x'}"  # longer than W&B's limit for tags
+NAME = f"mine.v2-{66 * 'x'}"  # longer than W&B's limit for tags, and with a dot, which starts no ending
 ABOUT: dict[str, Any] = {
     "project": "samgap", "id": "own-id", "name": "own-name", "group": "own-group", "job_type": "SAM",
     "tags": ["one", "two"], "config": {"width": 1}, "start_seconds": 2,
@@ -492,16 +492,20 @@ def test_a_wandb_whose_process_dies_stops_no_run(logged: Path, tmp_path: Path, f
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("mode=onlin", 'offline or disabled, or null (its default is WANDB_MODE), got "onlin"'),
-        ("project=a/b", 'logger.project must be a text of at most 128 characters without / \\ # ? % :, got "a/b"'),
-        ("entity=a/b", 'or null for the account\'s own (its default is WANDB_ENTITY), got "a/b"'),
+        ("+logger.tags=[a]", 'logger.tags must be left out, since samgap sets it, got ["a"]'),
+        ("logger.mode=onlin", 'offline or disabled, or null (its default is WANDB_MODE), got "onlin"'),
+        (
+            "logger.project=a/b",
+            'logger.project must be a text of at most 128 characters without / \\ # ? % :, got "a/b"',
+        ),
+        ("logger.entity=a/b", 'or null for the account\'s own (its default is WANDB_ENTITY), got "a/b"'),
     ],
 )
 def test_what_is_wrong_for_wandb_is_one_sentence_and_nothing_starts(
     command: Command, tmp_path: Path, setting: str, sentence: str
 ) -> None:
     for called in (("train",), ("train", "-m"), ("draw",)):
-        code, _, err = command(*called, "name=mine", f"root={tmp_path}", "logger=wandb", f"logger.{setting}")
+        code, _, err = command(*called, "name=mine", f"root={tmp_path}", "logger=wandb", setting)
         assert code == 1
         assert sentence in err
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work, lost
 from hydra_plugins.samgap_launchers.stack import carry_out, most, stacked
 from samgap import files, provenance
 from samgap.errors import SettingError
-from samgap.rules import check, count, number
+from samgap.rules import Rule, check, count, is_text, number
 from samgap.runs.records import RunOutcome
 
 # Hydra imports this file for every command, so Ray is only imported where it is used.
@@ -30,6 +30,7 @@ RULES = {
     ),
     "gpus": count(1).or_null(),
     "retries": count(0),
+    "address": Rule(is_text, "an address such as auto or head:6379").or_null(),
 }
 POLL_SECONDS = 5.0  # between checks whether the cluster still has a GPU
 OBJECT_STORE_BYTES = 10**8  # shared memory. Ray's default is a third of all memory; settings and outcomes need little
@@ -49,7 +50,8 @@ class GpusLauncher(JobLauncher):
         Raises:
             SettingError: a value is invalid.
         """
-        check({"gpus_per_run": gpus_per_run, "gpus": gpus, "retries": retries}, RULES, "hydra.launcher.")
+        values = {"gpus_per_run": gpus_per_run, "gpus": gpus, "retries": retries, "address": address}
+        check(values, RULES, "hydra.launcher.")
         if gpus is not None and address is not None:
             raise SettingError(
                 f"hydra.launcher.gpus={gpus} is for a Ray started here, and hydra.launcher.address={address} "

@@ -69,9 +69,10 @@ class Work:
 
 
 class JobLauncher(Launcher):
-    """The part of a launcher that Hydra calls. If a run fails or its process is killed, the others go on."""
+    """The part of a launcher that Hydra calls. If a run fails, the others go on."""
 
     several_devices = False  # whether it can start a run with several processes (trainer.devices above 1)
+    outlived = False  # whether its runs go on without this process
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the arguments that Hydra passes before it calls `launch`."""

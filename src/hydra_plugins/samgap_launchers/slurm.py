@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.samgap_launchers.jobs import Job, JobLauncher, Work
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
 from samgap.errors import SettingError
-from samgap.rules import Rule, at_least, check, count
+from samgap.rules import Rule, at_least, check, count, is_text
 from samgap.runs.records import RunOutcome
 
 ARRAY = 1000  # most jobs in an array; Slurm's default limit is 1001
@@ -33,6 +34,8 @@ RULES = {
     "gpus_per_task": count(0),
     "parallel": count(1),
     "extra": Rule(lambda value: isinstance(value, dict | None), "like {constraint: a100}, or null"),
+    "setup": Rule(lambda value: value is None or isinstance(value, list), "a list of shell commands, or null"),
+    "folder": Rule(is_text, "a folder"),
     "poll_seconds": at_least(0),
     "late_seconds": at_least(0),
 }
@@ -42,7 +45,9 @@ class Task:
     """The function that a job calls; submitit pickles it."""
 
     def __init__(self, job: Job, work: Work) -> None:
-        self.job, self.work = job, work
+        # The pickle stays on a disk that others may read. sbatch passes the variable on by itself.
+        environment = {key: value for key, value in work.environment.items() if key != "WANDB_API_KEY"}
+        self.job, self.work = job, replace(work, environment=environment)
 
     def __call__(self) -> RunOutcome:
         """Carry out the run in this process, which is one of its `trainer.devices` processes."""
@@ -60,7 +65,7 @@ class Task:
 class SlurmLauncher(JobLauncher):
     """Queues the runs, watches the queue and collects the outcomes."""
 
-    several_devices = True
+    several_devices, outlived = True, True
 
     def __init__(self, **keys: Any) -> None:
         """

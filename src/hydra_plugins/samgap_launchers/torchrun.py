@@ -17,7 +17,13 @@ class TorchrunLauncher(JobLauncher):
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a process for each device; if one fails, torchrun ends all processes of the run."""
-        return [_run(job) for job in jobs]
+        limit = self.config.hydra.sweeper.get("stop_after")
+        outcomes: list[RunOutcome] = []
+        for job in jobs:
+            failed = sum(outcome.status == "failed" for outcome in outcomes)
+            is_enough = limit is not None and failed >= limit
+            outcomes.append(RunOutcome(job.folder.name, "skipped") if is_enough else _run(job))
+        return outcomes
 
 
 def _run(job: Job) -> RunOutcome:

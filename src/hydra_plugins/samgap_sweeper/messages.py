@@ -24,6 +24,11 @@ def refuse_failed(outcomes: list[RunOutcome], runs: int, grid: Sweep, root: Path
             f"{len(failures)} of {runs} runs of {grid} failed{others}; "
             f"first {sweeps.runs(root) / first.folder}: {first.error}"
         )
+    if skipped:
+        raise SettingError(
+            f"{skipped} of {runs} runs of {grid} were not started (hydra.sweeper.stop_after), since runs of another "
+            "process failed: see python -m samgap.status."
+        )
 
 
 def planned(grid: Sweep, before: Progress, left: Sequence[Member]) -> str:

@@ -12,12 +12,14 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweepe
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
+from omegaconf import OmegaConf
 
 from hydra_plugins.samgap_sweeper import messages
+from hydra_plugins.samgap_sweeper.signals import stopping
 from samgap import cli, naming, provenance
 from samgap.composer import Composer
 from samgap.errors import SettingError
-from samgap.rules import FLAG, check, count
+from samgap.rules import FLAG, Rule, check, count
 from samgap.runs import identity, measurements, registered, sweeps
 from samgap.runs.display import Display
 from samgap.runs.sweeps import Member, Sweep
@@ -42,6 +44,21 @@ class ResumeSweeperConf(BasicSweeperConf):
     stop_after: Any = None  # start no run after this many have failed; null = try all runs
 
 
+RULES = {
+    "dry_run": FLAG,
+    "stop_after": count(1).or_null(),
+    "skip": Rule(
+        lambda value: isinstance(value, dict) and all(isinstance(values, list) for values in value.values()),
+        "like {seed: [1, 2], ascent.rho: [0.1]}",
+    ).or_null(),
+}
+JOBLIB = {  # of hydra/launcher=cores; joblib itself checks them too late
+    "n_jobs": Rule(lambda value: type(value) is int and value != 0, "a whole number other than 0, -1 for all cores"),
+    "batch_size": Rule(
+        lambda value: value == "auto" or (value.isdigit() and int(value) > 0), "auto or a whole number from 1"
+    ),
+}
+
 ConfigStore.instance().store(group="hydra/sweeper", name="resume", node=ResumeSweeperConf, provider="samgap")
 
 
@@ -57,9 +74,9 @@ class ResumeSweeper(BasicSweeper):
         self, skip: dict[str, Any] | None = None, dry_run: Any = False, stop_after: Any = None, **grid: Any
     ) -> None:
         super().__init__(**grid)
-        rules = {"dry_run": FLAG, "stop_after": count(1).or_null()}
-        check({"dry_run": dry_run, "stop_after": stop_after}, rules, "hydra.sweeper.")
-        self.skip, self.dry_run, self.typed = skip, dry_run, sys.argv[1:]
+        self.skip: Any = OmegaConf.to_container(skip) if OmegaConf.is_config(skip) else skip
+        check({"dry_run": dry_run, "stop_after": stop_after, "skip": self.skip}, RULES, "hydra.sweeper.")
+        self.dry_run, self.typed = dry_run, sys.argv[1:]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Carry out the sweep.
@@ -73,6 +90,7 @@ class ResumeSweeper(BasicSweeper):
         composer: Any = Composer(self.hydra_context.config_loader)
         # The launcher uses the composer too, since it composes each job again.
         self.hydra_context = self.launcher.hydra_context = HydraContext(composer, self.hydra_context.callbacks)
+        check(OmegaConf.to_container(self.config.hydra.launcher), JOBLIB, "hydra.launcher.")
         place = naming.plain(self.config, *PLACES, "draw")
         jobs = self._jobs(arguments)
         root = Path(place["root"])
@@ -113,7 +131,7 @@ class ResumeSweeper(BasicSweeper):
         )
 
     def _launch(self, jobs: list[list[str]], watch: sweeps.Watch) -> Any:
-        with Display(watch):
+        with Display(watch), stopping(not getattr(self.launcher, "outlived", False)):
             try:
                 return self.launcher.launch(jobs, initial_job_idx=0)
             except BrokenExecutor as error:
@@ -149,7 +167,7 @@ class ResumeSweeper(BasicSweeper):
             from samgap.training.cost import cost  # imports torch, and Hydra imports this file for every command
 
         keys = dict.fromkeys([*self._axes(arguments), sweeps.RHO, sweeps.SEED])
-        jobs = []
+        jobs, unknown = [], {*(self.skip or ())}
         for job in self.split_arguments(self._overrides(arguments), None)[0]:
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             values = naming.plain(config, *GROUPS, *SCALARS, "trainer", "logger", "root")
@@ -158,6 +176,7 @@ class ResumeSweeper(BasicSweeper):
             if Path(config.hydra.sweep.dir, config.hydra.sweep.subdir) != folder:
                 raise SettingError(f"The folder of a run is {folder}, where it is found: set root and not hydra.sweep.")
             leaves = {sweeps.RHO: 0} | identity.flat(plan.settings) | {LIVE: values["pruner"].get("live_params")}
+            unknown -= {*leaves}
             if self.skip and all(leaves.get(key) in skipped for key, skipped in self.skip.items()):
                 continue
             if (devices := plan.machine.devices) > 1 and not getattr(self.launcher, "several_devices", False):
@@ -172,6 +191,11 @@ class ResumeSweeper(BasicSweeper):
                 cost=round(cost(plan), 3),
             )
             jobs.append((member, list(job)))
+        if unknown:
+            raise SettingError(
+                "The keys of hydra.sweeper.skip must be settings of the runs, such as seed, ascent.rho or ascent.name, "
+                f"got {', '.join(sorted(unknown))}."
+            )
         if not jobs:
             raise SettingError("hydra.sweeper.skip leaves out every point of this grid: set it to null.")
         return jobs

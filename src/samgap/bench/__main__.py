@@ -33,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(options.root) / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     print("ours / theirs, goal, verdict, what was measured: below 1, ours takes less. Look at what is missed.\n")
-    path = folder / "bench.json"
+    path = folder / ("smoke.json" if options.smoke else "bench.json")
     for part in options.parts or PARTS:
-        others = json.loads(path.read_text()) if path.exists() else {}  # keep the other parts
         with cli.sentences():
+            others = files.read_json(path, "move it away") if path.exists() else {}  # keep the other parts
             for measured in _measured(part, options.smoke):
                 files.replace_text(path, json.dumps(others | {part: measured}, indent=1) + "\n")
     print(f"\n{_processor()}\n{path}")

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import json
+import math
 import os
 import sys
 import tempfile
@@ -64,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of all parts together (default: {SECONDS:g})")
     options = parser.parse_args(arguments)
     console.refuse_unknown(parser, options.parts, PARTS)
+    if not 0 < options.seconds < math.inf:
+        parser.error(f"--seconds must be a number above 0, got {options.seconds:g}")
     if options.commit:
         os.environ[provenance.COMMIT] = options.commit
     if not options.rehearse and not torch.cuda.is_available():

@@ -99,6 +99,8 @@ class ImageFiles:
     def _read(self, position: int, gray: bool = False) -> Image.Image:
         """Read an image in color; with `gray` a gray image stays gray."""
         with _naming(self.root / self.names[position]) as path, Image.open(path) as image:
+            if image.mode[0] in "IF":  # Pillow would clip its values
+                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
             return image.convert("L" if gray and image.mode in ("1", "L") else "RGB")
 
     def _stack(self, images: list[Tensor]) -> Tensor:

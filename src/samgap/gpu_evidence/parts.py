@@ -54,7 +54,7 @@ def plan(workers: Workers, overrides: Sequence[str], root: Path, until: float) -
     settings = [word for word in overrides if not word.startswith(("root=", "data_dir="))]
     path = root / "fig8" / _scale(overrides) / PLAN
     if path.exists():
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = files.read_json(path, "move it away")
         if saved["settings"] != settings:
             raise SettingError(
                 f"{path} is the plan for {' '.join(saved['settings'])}, and the settings now are {' '.join(settings)}: "

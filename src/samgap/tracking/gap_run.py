@@ -55,7 +55,7 @@ def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> N
     import wandb
 
     sweep = study.table.sweep
-    base_path = sweep.folder(root) / sweep.name
+    files = {ending: str(sweep.folder(root) / f"{sweep.name}.{ending}") for ending in ("csv", "json", "pdf", "png")}
     run.summary.update(
         {key: value for key, value in study.headline.items() if math.isfinite(value)}
         | {"verdict": "\n".join(output.verdict_line(study.table, verdict) for verdict in study.verdicts)}
@@ -65,7 +65,7 @@ def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> N
     logged: dict[str, Any] = {
         JOB: wandb.Table(dataframe=_tabled(study.frame)),
         "runs": wandb.Table(dataframe=_tabled(_links(study, run))),
-        "figure": wandb.Image(str(base_path.with_suffix(".png"))),
+        "figure": wandb.Image(files["png"]),
     }
     for chart in charts:
         if isinstance(chart, Chart):
@@ -75,8 +75,8 @@ def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> N
             logged[chart.name] = wandb.plot.line(points_table, "x", "y", stroke="series", title=title)
     run.log(logged)
     artifact = wandb.Artifact(id_of(sweep.name, sweep.scale), type="figure", description=study.title)
-    for ending in ("csv", "json", "pdf", "png"):
-        artifact.add_file(str(base_path.with_suffix(f".{ending}")))
+    for path in files.values():
+        artifact.add_file(path)
     run.log_artifact(artifact)
 
 

@@ -79,7 +79,7 @@ def _grid(api: Any, path: str, root: Path, name: str, scale: str) -> Sweep:
 
     try:
         return sweeps.parse(json.loads(api.run(f"{path}/{gap_run.id_of(name, scale)}").config["grid"]))
-    except (wandb.errors.CommError, ValueError, KeyError) as error:
+    except (wandb.errors.CommError, ValueError, KeyError, TypeError) as error:
         # The sweep may not have sent its gap run yet. Then its grid may be on this machine.
         try:
             return sweeps.read(root, name, scale)

@@ -41,7 +41,6 @@ OPTIONS = {
     "memory_planning": True,  # one block of memory for all intermediate results: 4 % of a small step
 }
 VECTOR = 16  # [float32 numbers] in the largest vector register
-CHANGED = "an attribute of the net has changed"
 Whole = Callable[..., Sequence[Tensor]]  # (images, labels, *state as a flat list): changes the state
 
 
@@ -94,6 +93,12 @@ def uncovered(eager: EagerStepper) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+def changed(stepper: EagerStepper, before: object) -> str | None:
+    """Return the reason that a step of a net with attributes `before` stands for its steps no longer, or None."""
+    different = attributes(stepper.net) != before
+    return uncovered(stepper) or ("an attribute of the net has changed" if different else None)
+
+
 def missing() -> str | None:
     """Return the reason that this machine cannot compile any step, or None if it can."""
     # Private modules of torch are imported here: another version may lack them, and eager runs must still work.
@@ -136,8 +141,7 @@ class CompiledStepper(EagerStepper):
     def block(self, block: Iterable[Batch], advance: Callable[[], object]) -> tuple[Any, Any, int]:
         """Take a step for each batch, with the optimizer's present settings: a callback may have changed them."""
         if self.whole and self.name != "eager":
-            reason = uncovered(self) or (CHANGED if attributes(self.net) != self.attributes else None)
-            if reason:
+            if reason := changed(self, self.attributes):
                 warnings.warn(f"The step is not compiled any more and runs slower: {reason}.", stacklevel=2)
                 self.name = "eager"
             for name, number in numbers_of(self).items():

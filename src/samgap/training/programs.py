@@ -85,10 +85,8 @@ class Program:
         rolls = any(run.wrapper.param_groups[0]["momentum"] for run in runs)  # a callback may have switched it on
         if not len(runs) <= len(before) <= 2 * len(runs) or rolls != bool(self.state.momenta):
             self._allocate(runs, momentum=rolls)
-        for run in runs:
-            reason = compiled.uncovered(run)  # a callback may have added hooks
-            if reason or trace.attributes(run.net) != self.attributes:
-                raise SettingError(reason or compiled.CHANGED)
+        for reason in filter(None, (compiled.changed(run, self.attributes) for run in runs)):
+            raise SettingError(reason)
         # Rows of finished runs repeat another run, since fewer rows would need another graph.
         self.rows = [*runs, *[runs[-1]] * (len(self.rows) - len(runs))]
         for number, run in enumerate(self.rows):
@@ -101,9 +99,8 @@ class Program:
                 _copy(self.state.masks, number, run.masks)
             for name, value in trace.numbers_of(run).items():  # a callback may have changed them
                 self.state.numbers[name][number].fill_(value)
-        sizes = [draw.size for draw in runs[0].epoch.draws]
-        measures = runs[0].sam is not None
-        return [self._call(size, measures and step == 0) for step, size in enumerate(sizes)]
+        measures, draws = runs[0].sam is not None, runs[0].epoch.draws
+        return [self._call(draw.size, measures and step == 0) for step, draw in enumerate(draws)]
 
     def _allocate(self, runs: Sequence[GraphStepper], *, momentum: bool) -> None:
         first, count = runs[0], len(runs)
@@ -114,8 +111,8 @@ class Program:
             return {name: zeros(count, *t.shape, dtype=t.dtype) for name, t in tensors.items()}
 
         weights, numbers = rows(first.named), dict.fromkeys(trace.numbers_of(first), first.weights[0].new_zeros(()))
-        momenta = rows(first.named) if momentum else {}
-        self.state = State(weights, momenta, rows(dict(first.net.named_buffers())), rows(first.masks), rows(numbers))
+        buffers, momenta = rows(dict(first.net.named_buffers())), rows(first.named) if momentum else {}
+        self.state = State(weights, momenta, buffers, rows(first.masks), rows(numbers))
         table = len(first.epoch.draws), count, first.layout.batch_size
         drawn = {"positions": zeros(table, dtype=torch.int64)}
         drawn |= {"offsets": zeros((*table, 2), dtype=torch.int64)} if images.data.crop else {}

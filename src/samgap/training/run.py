@@ -55,13 +55,13 @@ def run(config: Mapping[str, Any], folder: Path, *, bar: bool = False, callbacks
     """
     plan = RunPlan.of(config)
     ranks.require(plan.machine.devices)
-    callbacks, keywords = build.extras(plan, callbacks, bar)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder) if ranks.rank() == 0 else contextlib.nullcontext():
         try:
             record = records.read(folder, plan.identity)
             if record is None:
                 (folder / ERROR).unlink(missing_ok=True)
+                callbacks, keywords = build.extras(plan, callbacks, bar)
                 with contextlib.nullcontext() if stacked.stack_size() else stacked.process_settings(plan):
                     record = _train(plan, folder, callbacks, keywords)
             elif record.status == "done" and not ranks.rank():

@@ -29,6 +29,7 @@ from samgap.style import compact
 STUDIES = 10_000
 AGAINST = " against "
 SAM_BY_RHO = "fig7_rho"  # table with the published accuracy of SAM at every rho
+POINT = ("params", "arm", "published", "means", "half_widths")
 ARMS = {"SGD": "sgd", "SAM": "fixed"}  # arm -> prefix of its columns in our cells
 
 
@@ -147,8 +148,8 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
         answer = "reproduced" if fits[0] else "not reproduced"
     half_widths = special.stdtrit(degrees, 1 - LEVEL / 2) * spread
     points = [
-        {"params": params, "arm": arm, "published": value, "means": [*mean], "half_widths": [*half_width]}
-        for (params, arm, value), mean, half_width in zip(numbers, means.T, half_widths.T, strict=True)
+        dict(zip(POINT, (*number, [*mean], [*half]), strict=True))
+        for number, mean, half in zip(numbers, means.T, half_widths.T, strict=True)
     ]
     far_first, far_second = distances
     return ChoiceFit(series, answer, reason, len(published), far_first, far_second, p_first, p_second, power, points)
