@@ -153,7 +153,7 @@ def test_the_page_of_results_names_the_rules_that_gave_each_verdict() -> None:
 
 
 STATEMENTS = """\
-| statement | here | one number | command | time on two cores |
+| statement | here | one number | command | core hours |
 |---|---|---|---|---|
 """
 
@@ -186,39 +186,44 @@ def statements() -> list[str]:
     flat = [verdict["answer"] for figure in ("fig4", "fig6") for verdict in load(figure)["verdicts"]]
     curvature = pd.DataFrame(load("fig6")["cells"])
     largest = curvature[curvature["stop_loss"] == "null"].set_index("ascent.rho")["lambda_max"]
-    rho = load("rho", "paper")["verdicts"][0]
+    equal, half = "at equal rho (0.1)", "data.label_noise=0.5"
     made = [
-        ("The gain grows with the size of an MLP (fig. 7)", *slope("fig7"), "fig7", "22 min"),
-        ("the same, with one rho for all sizes", *slope("fig7", "at equal rho (0.1)"), "fig7", ""),
-        ("the same, by a study that was written down before⁴", *slope("fig7", scale="registered"), "fig7", "65 min"),
-        ("... with one rho for all sizes⁴", *slope("fig7", "at equal rho (0.1)", "registered"), "fig7", ""),
-        ("... of a ResNet-18 (fig. 8)", *slope("fig8"), "fig8", "67 min"),
-        ("... with a fifth of the labels wrong, by a study that was written down before⁴",
-         *slope("fig8", scale="registered"), "fig8", "2 h"),
-        ("... of a ResNet-50 (fig. 9)", *slope("fig9"), "fig9", "81 min"),
-        ("With equally many weights, sparse nets gain more than dense (fig. 10)", *ends("fig10"), "fig10", "62 min²"),
-        (
-            "... more so with the pruner SNIP than at random (fig. 11)",
-            *slope("fig11", "pruner.name=snip against pruner.name=random"), "fig11", "50 min²",
-        ),
-        (
-            "The gain grows with size if half of the labels are wrong",
-            *ends("noise", "data.label_noise=0.5"), "noise", "12 min²",
-        ),
-        ("... if a fifth are, by a study that was written down before⁴", *slope("noise", scale="registered"), "noise",
-         "22 min"),
-        ("... the more steeply, the more labels are wrong⁵",
-         *slope("noise", "slope over data.label_noise", "doses"), "noise", "20 min"),
-        ("The best rho grows with size (published data and settings)⁶", rho["answer"], f"p = {rho['p_up']:.2g}", "rho",
-         "0 min²"),
-        ("The loss falls faster in larger nets (fig. 1, SAM)", *faster("fig1"), "fig1", "3 min"),
-        ("the same in an MLP (fig. 2, SAM)", *faster("fig2"), "fig2", "14 min"),
-        ("It falls at a linear rate or faster where the theory says so (fig. 1)³", linear,
-         f"p = {max(verdict['p'] for verdict in load('fig1', 'long')['verdicts'][1::2]):.2g}", "fig1", "14 min"),
+        ("The gain grows with the size of an MLP (fig. 7)", *slope("fig7"), "fig7/cpu"),
+        ("the same, with one rho for all sizes", *slope("fig7", equal), ""),
+        ("the same, by a study that was written down before³", *slope("fig7", scale="registered"), "fig7/registered"),
+        ("... with one rho for all sizes", *slope("fig7", equal, "registered"), ""),
+        ("... of a ResNet-18 (fig. 8)", *slope("fig8"), "fig8/cpu"),
+        ("... with a fifth of the labels wrong, by a study that was written down before³",
+         *slope("fig8", scale="registered"), "fig8/registered"),
+        ("... with one rho for all sizes", *slope("fig8", equal, "registered"), ""),
+        ("... of a ResNet-50 (fig. 9)", *slope("fig9"), "fig9/cpu"),
+        ("With equally many weights, sparse nets gain more than dense (fig. 10)", *ends("fig10"), "fig10/cpu"),
+        ("... more so with the pruner SNIP than at random (fig. 11)",
+         *slope("fig11", "pruner.name=snip against pruner.name=random"), "fig11/cpu"),
+        ("The gain of an MLP grows with size if half of the labels are wrong", *ends("noise", half), "noise/cpu"),
+        ("... with one rho for all sizes", *slope("noise", f"{half}, {equal}"), ""),
+        ("... if a fifth are, by a study that was written down before³", *slope("noise", scale="registered"),
+         "noise/registered"),
+        ("... with one rho for all sizes", *slope("noise", equal, "registered"), ""),
+        ("... the more steeply, the more labels are wrong³", *slope("noise", "slope over data.label_noise", "doses"),
+         "noise/doses"),
+        ("The loss falls faster in larger nets (fig. 1, SAM)", *faster("fig1"), "fig1/cpu"),
+        ("... in an MLP (fig. 2, SAM)", *faster("fig2"), "fig2/cpu"),
+        ("... in a ResNet-18 (fig. 3, SAM)", load("fig3")["verdicts"][2]["answer"],
+         "only one net interpolates, and it stopped at SAM's floor", "fig3/cpu"),
+        ("It falls at a linear rate or faster where the theory says so (fig. 1)", linear,
+         f"p = {max(verdict['p'] for verdict in load('fig1', 'long')['verdicts'][1::2]):.2g}", "fig1/long"),
         ("The loss is flatter where SAM ends (fig. 4 to 6)", *set(flat),
-         f"largest eigenvalue {largest.iloc[0]:.1f} to {largest.iloc[-1]:.2f}", "fig6`, `-fig4", "84, 18 min"),
+         f"largest eigenvalue {largest.iloc[0]:.1f} to {largest.iloc[-1]:.2f}", "fig6/cpu"),
     ]  # fmt: skip
-    return [f"| {what} | {answer} | {number} | `{command}` | {time} |" for what, answer, number, command, time in made]
+    return [f"| {what} | {answer} | {number} | {command(study)} |" for what, answer, number, study in made]
+
+
+def command(study: str) -> str:
+    """Return the name and scale of a study as options of make, and the time that its runs took."""
+    name, _, scale = study.partition("/")
+    hours = load(name, scale)["provenance"]["core_seconds"] / 3600 if study else 0
+    return f"`{name} SCALE={scale}` | {hours:.1f}" if study else " | "
 
 
 def test_the_readme_shows_what_the_first_command_prints() -> None:
@@ -271,7 +276,10 @@ def test_the_docs_have_every_claim_with_its_p_value_corrected_for_all_questions(
 
 def test_the_readme_s_table_of_statements_is_that_of_the_reference_results() -> None:
     table = STATEMENTS + "\n".join(statements()) + "\n"
-    assert table in (TOP / "README.md").read_text(), "README.md must have:\n" + table
+    readme = (TOP / "README.md").read_text()
+    assert table in readme, "README.md must have:\n" + table
+    rho = load("rho", "paper")["verdicts"][0]
+    assert (rho["answer"], f"p = {rho['p_up']:.2g} (`make reproduce-rho SCALE=paper`" in readme) == ("reproduced", True)
 
 
 @pytest.mark.parametrize("figure", GAPS)
