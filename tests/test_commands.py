@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -451,7 +452,10 @@ def test_a_sweep_that_is_stopped_again_and_again_ends_like_an_undisturbed_one(co
             err = finished(process)
             assert process.returncode == (-9 if ending == signal.SIGKILL else 130), err
             if ending == gentle:
-                assert not alive(workers)
+                end = time.monotonic() + LIMIT
+                while alive(workers):
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
                 assert "samgap: Stopped. The same command goes on where it was." in err
                 assert "Traceback" not in err
             assert 0 < len(lasting(root)) < 4
