@@ -57,7 +57,7 @@ def number(verdict: Mapping[str, Any]) -> str:
     if not pd.isna(verdict.get("slope_low")):
         slope = "slope {slope:+.2f} [{slope_low:+.2f}, {slope_high:+.2f}]"
         texts.append(slope.format(**verdict))
-    fell = verdict["answer"] == "not reproduced" and verdict.get("p_down", 1) < LEVEL
+    fell = verdict["answer"] == "not reproduced" and (verdict.get("p_down") or 1) < LEVEL
     keys = ("p_down",) if fell else ("p_up", "p")
     p = next((verdict[key] for key in keys if not pd.isna(verdict.get(key))), None)
     return ", ".join(texts + ([f"p = {p:.2g}{' of a fall' * fell}"] if p is not None else []))

@@ -94,7 +94,7 @@ def uncovered(eager: EagerStepper) -> str | None:
 
 
 def changed(stepper: EagerStepper, before: object) -> str | None:
-    """Return the reason that a step of a net with attributes `before` stands for its steps no longer, or None."""
+    """Return the reason that a function traced for a net with attributes `before` is not its step now, or None."""
     different = attributes(stepper.net) != before
     return uncovered(stepper) or ("an attribute of the net has changed" if different else None)
 
