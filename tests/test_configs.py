@@ -315,6 +315,7 @@ def generated(channels: int, size: int, max_pixel: int, classes: int) -> Raw:
 
 
 # Scales gpu have the same nets and settings as scales paper, apart from data.
+@pytest.mark.filterwarnings("ignore:schedule.warmup_steps=")
 @pytest.mark.parametrize("figure", [figure for figure in FIGURES if not figure.endswith("/gpu")])
 def test_every_figure_runs_at_its_tiniest(figure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run both ends of a figure's grid: the smallest net without ascent, and the largest net with the largest rho.

@@ -47,7 +47,6 @@ TYPED = [
         [*TINY, "+optimizer.nesterov=true", "optimizer.momentum=0"],
         "The optimizer does not take what optimizer says (Ne",
     ),
-    ([*TINY, "schedule=cosine", "schedule.warmup_steps=9"], "schedule.warmup_steps must be at most the 1 steps of the"),
     (["-m", "hydra.sweep.subdir=x", "seed=0,1"], "hydra.sweep.subdir cannot be set"),
     (["-m", "hydra.sweep.dir=x", "seed=0,1"], "hydra.sweep.dir cannot be set"),
     (["hydra.output_subdir=null"], "hydra.output_subdir cannot be set"),

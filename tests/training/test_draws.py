@@ -108,7 +108,7 @@ def test_passes_share_a_draw_that_comes_late(
     m: str, passes: int, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Sometimes, "factors", [])
-    net = "model.code=tests.training.nets.Sometimes", "model.width=2"
+    net = "model.code=tests.training.nets.Sometimes", "model.width=2", "+model.batch_norm=local"
     run(tiny("ascent.rho=0.1", f"ascent.m={m}", *net), tmp_path)
     found = Sometimes.factors
     assert len(found) == passes

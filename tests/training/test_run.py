@@ -260,6 +260,13 @@ def test_a_resumed_run_goes_on_with_the_same_random_numbers(
     assert lasting(run(config, tmp_path / "stopped")) == lasting(whole)
 
 
+def test_a_warm_up_longer_than_the_run_is_said(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.warns(
+        UserWarning, match="warmup_steps=7 is more than the 6 steps of the run, whose learning rate only"
+    ):
+        run(tiny("schedule=cosine", "schedule.warmup_steps=7"), tmp_path)
+
+
 def test_a_checkpoint_that_is_none_is_damaged(tiny: Tiny, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "last.ckpt", "w") as file:
         file.writestr("a", "b")

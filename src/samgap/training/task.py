@@ -48,8 +48,10 @@ class GapTask(LightningModule):
         self.loss, self.schedule = build.loss(plan), build.schedule(plan)
         self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the whole run
         if (warmup := plan.settings["schedule"].get("warmup_steps") or 0) > self.steps:
-            raise SettingError(
-                f"schedule.warmup_steps must be at most the {self.steps} steps of the run, got {warmup}."
+            warnings.warn(
+                f"schedule.warmup_steps={warmup} is more than the {self.steps} steps of the run, whose learning rate "
+                "only rises.",
+                stacklevel=2,
             )
         # A resumed run keeps the stepper and the libraries that auto chose at its start.
         self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()

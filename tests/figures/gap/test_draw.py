@@ -269,3 +269,10 @@ def test_a_note_that_would_cover_another_is_hidden() -> None:
         axes.annotate("ρ=0.1", (x, y))
     picture.hide_overlapping(axes)
     assert [text.get_visible() for text in axes.texts[1:]] == [True, False, True]
+
+
+def test_the_title_of_a_fall_has_the_p_value_of_a_fall() -> None:
+    slope = {"slope": -0.75, "slope_low": -1.07, "slope_high": -0.43, "p_up": 0.99, "p_down": 0.018}
+    assert heading.number({"answer": "not reproduced"} | slope) == "slope -0.75 [-1.07, -0.43], p = 0.018 of a fall"
+    assert heading.number({"answer": "inconclusive"} | slope | {"p_down": 0.2}).endswith("p = 0.99")
+    assert heading.number({"answer": "not reproduced", "p_up": 0.3, "p_down": None}) == "p = 0.3"

@@ -123,8 +123,7 @@ def judge(names: tuple[str, str], first: np.ndarray, second: np.ndarray, numbers
     series, published = AGAINST.join(names), np.array([number.value for number in numbers])
     ours = np.array([first, second]).reshape(2, len(numbers), 3)
     means, spreads, n = np.moveaxis(ours, -1, 0)
-    enough = np.isfinite(means).all() and n.min(initial=math.inf) >= 2 and spreads.any(axis=0).all()
-    if not numbers or not enough:
+    if not (numbers and np.isfinite(means).all() and n.min() >= 2 and spreads.any(axis=0).all()):
         reason = "a comparison needs published numbers, and at each two seeds by either choice that differ"
         nan = math.nan
         return ChoiceFit(series, "inconclusive", reason, len(published), nan, nan, nan, nan, nan, [])
