@@ -1,6 +1,7 @@
 """hydra/launcher=slurm with a real Slurm of two nodes, without accounting."""
 
 import os
+import pickle
 import re
 import select
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from hydra_plugins.samgap_launchers import slurm_queue
+from hydra_plugins.samgap_launchers.jobs import Job, Work
+from hydra_plugins.samgap_launchers.slurm import Task
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
 from tests.processes import alive, finished, wait_for, workers
 from tests.slurm import cluster, output_of, patiently
@@ -244,3 +247,11 @@ def test_what_needs_a_person_is_said_once_and_again_when_it_changes(
     for _ in range(2):
         assert polls("exit 1") == "squeue has not answered for minutes; this command waits until it does.\n"
         assert polls("exit 1") == polls(waiting("Priority")) == ""
+
+
+def test_files_on_a_shared_disk_have_no_key() -> None:
+    environment = {"WANDB_API_KEY": "secret", "WANDB_MODE": "offline"}
+    work: Any = Work(None, None, None, None, "/", environment)  # type: ignore[arg-type]
+    task = Task(Job(0, [], 1, Path("/x")), work)
+    assert task.work.environment == {"WANDB_MODE": "offline"}
+    assert b"secret" not in pickle.dumps(task)

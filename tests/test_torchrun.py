@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from hydra_plugins.samgap_launchers import torchrun
+from hydra_plugins.samgap_launchers.jobs import Job
+from hydra_plugins.samgap_sweeper import messages
+from samgap.errors import SettingError
+from samgap.runs.records import RunOutcome
+from samgap.runs.sweeps import Sweep
 from tests.processes import alive, below, finished, wait_for
 from tests.test_commands import lasting, start
 
@@ -79,3 +86,17 @@ def test_a_killed_device_ends_its_run_and_the_same_command_goes_on(command: Comm
     assert "samgap: Stopped. The same command goes on where it was." in err
     assert len(left) == 2
     assert not alive(left)
+
+
+def test_no_run_starts_after_so_many_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchrun, "_run", lambda job: RunOutcome(job.folder.name, "failed", "no"))
+    launcher = torchrun.TorchrunLauncher()
+    launcher.config = OmegaConf.create({"hydra": {"sweeper": {"stop_after": 1}}})
+    jobs = [Job(number, [], 2, Path(f"/{number}")) for number in range(3)]
+    assert [outcome.status for outcome in launcher.carry_out(jobs, None)] == ["failed", "skipped", "skipped"]  # type: ignore[arg-type]
+
+
+def test_a_sweep_that_another_process_has_stopped_has_failed(tmp_path: Path) -> None:
+    grid = Sweep("mine", "own", [], "", "", "", [])
+    with pytest.raises(SettingError, match="1 of 2 runs of mine/own were not started"):
+        messages.refuse_failed([RunOutcome("a", "busy"), RunOutcome("b", "skipped")], 2, grid, tmp_path)

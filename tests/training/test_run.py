@@ -262,7 +262,7 @@ def test_a_resumed_run_goes_on_with_the_same_random_numbers(
 
 def test_a_warm_up_longer_than_the_run_is_said(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.warns(
-        UserWarning, match="warmup_steps=7 is more than the 6 steps of the run, whose learning rate only"
+        UserWarning, match="warmup_steps=7 is more than the 6 steps of the run, so the learning rate only"
     ):
         run(tiny("schedule=cosine", "schedule.warmup_steps=7"), tmp_path)
 

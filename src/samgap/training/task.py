@@ -49,8 +49,8 @@ class GapTask(LightningModule):
         self.steps: int = plan.settings["epochs"] * plan.epoch_steps(len(data.train))  # of the whole run
         if (warmup := plan.settings["schedule"].get("warmup_steps") or 0) > self.steps:
             warnings.warn(
-                f"schedule.warmup_steps={warmup} is more than the {self.steps} steps of the run, whose learning rate "
-                "only rises.",
+                f"schedule.warmup_steps={warmup} is more than the {self.steps} steps of the run, so the "
+                "learning rate only rises.",
                 stacklevel=2,
             )
         # A resumed run keeps the stepper and the libraries that auto chose at its start.
