@@ -22,9 +22,9 @@ class Loaded:
     study: Study  # the whole evaluation
     root: Path  # results folder with the runs
 
-    def noise(self) -> pd.DataFrame:
+    def noise(self, epoch: int | None = None) -> pd.DataFrame:
         """Return each gap's noise of seeds and of test images; see `samgap.figures.gap.images.noise`."""
-        return images.noise(self.study.table, self.root)
+        return images.noise(self.study.table, self.root, epoch)
 
 
 def load(figure: str, *overrides: str, source: str = "records", root: str = "multirun") -> Loaded:

@@ -102,7 +102,7 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
         "figure=fig7/smoke",
         "model.width=0.1,0.2",
         "ascent.rho=0,0.1",
-        "epochs=1",
+        "epochs=2",
         "eval_every=1",
         "data.train_size=100",
     )
@@ -133,13 +133,18 @@ def test_a_sweep_is_drawn_continued_and_loaded_from_what_was_kept(
     pd.testing.assert_frame_equal(
         loaded.gaps, samgap.load("fig7/smoke", source="reference", root=f"{tmp_path}/drawn").gaps
     )
-    noise = loaded.noise()
-    for rho, cell in noise.groupby("ascent.rho"):
-        by_seed = loaded.runs.pivot(index=["seed", "model.width"], columns="ascent.rho", values="test_acc_final")
-        gaps = 100 * (by_seed[rho] - by_seed[0]).unstack()
-        assert cell["gap"].tolist() == pytest.approx(gaps.mean().tolist())
-        assert cell["sd"].tolist() == pytest.approx(gaps.std().tolist())
-    with pytest.raises(SettingError, match=r"without the hits\.npz of two seeds' runs, and restored and older"):
+    curves = {folder: pd.read_csv(tmp_path / "first/runs" / folder / "metrics.csv") for folder in loaded.runs["folder"]}
+    for epoch in (None, 1):
+        test_acc = [curve["test_acc"].iloc[(epoch or 0) - 1] for curve in curves.values()]
+        runs = loaded.runs.assign(test_acc=test_acc)
+        by_seed = runs.pivot(index=["seed", "model.width"], columns="ascent.rho", values="test_acc")
+        for rho, cell in loaded.noise(epoch).groupby("ascent.rho"):
+            gaps = 100 * (by_seed[rho] - by_seed[0]).unstack()
+            assert cell["gap"].tolist() == pytest.approx(gaps.mean().tolist())
+            assert cell["sd"].tolist() == pytest.approx(gaps.std().tolist())
+    with pytest.raises(SettingError, match=r"two seeds' runs, scored after epoch 99\. Restored"):
+        loaded.noise(epoch=99)
+    with pytest.raises(SettingError, match=r"without the hits\.npz of two seeds' runs\. Restored and older"):
         samgap.load("fig7/smoke", root=f"{tmp_path}/again").noise()
     # This is shown in docs/analysis.md.
     (code,) = re.findall(r"```python\n(.*?)```", (TOP / "docs" / "analysis.md").read_text(), re.DOTALL)

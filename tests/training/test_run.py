@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -162,10 +163,10 @@ def test_unused_images_are_scored_beside_the_test(tiny: Tiny, tmp_path: Path) ->
     assert (logits.argmax(dim=1) == data.test.labels).tolist() == right["test"].tolist()
 
 
-def test_a_run_that_is_stopped_after_its_last_epoch_has_its_hits_too(
+def test_a_run_that_is_stopped_after_its_last_epoch_keeps_the_hits_of_every_evaluation(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny("ascent.rho=0.1", "trainer.checkpoint_seconds=0")
+    config = tiny("ascent.rho=0.1", "trainer.checkpoint_seconds=0", "epochs=5", "eval_every=2")
     whole = run(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_record", lambda *_: (_ for _ in ()).throw(Stop))
@@ -173,8 +174,14 @@ def test_a_run_that_is_stopped_after_its_last_epoch_has_its_hits_too(
             run(config, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "hits.npz").exists()
     assert lasting(run(config, tmp_path / "stopped")) == lasting(whole)
+    curve = pd.read_csv(tmp_path / "whole" / "metrics.csv", index_col="epoch")
     for part in ("test", "holdout"):
-        assert np.array_equal(*(hits.read(tmp_path / name, part) for name in ("whole", "stopped")))
+        for epoch in (2, 4, 5):
+            found = [hits.read(tmp_path / name, part, epoch) for name in ("whole", "stopped")]
+            assert np.array_equal(*found)
+            assert found[0].mean() == pytest.approx(curve.loc[epoch, f"{part}_acc"])
+        assert np.array_equal(found[0], hits.read(tmp_path / "whole", part))
+        assert hits.read(tmp_path / "whole", part, 3) is None
     (tmp_path / "whole" / "hits.npz").write_bytes(b"PK half of it")
     with pytest.raises(SettingError, match=r"hits\.npz is damaged \(\w+\): move it away"):
         hits.read(tmp_path / "whole")

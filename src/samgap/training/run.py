@@ -142,7 +142,7 @@ def _train(plan: RunPlan, folder: Path, callbacks: list[Callback], keywords: dic
             files.replace(folder / WEIGHTS, lambda path: probing.keep(task.net, record.identity, path))
         curve.write(task.curve, folder / METRICS)
         if record.status == "done" and not task.data.regression:
-            hits.write({name: part.numpy() for name, part in task.hits.items()}, folder)
+            hits.write(task.hits, {name: len(getattr(task.data, name)) for name in task.hits}, folder)
         records.write(record, folder)
         (folder / LAST).unlink(missing_ok=True)
         if probes:  # after the record, so that a failing probe loses no training

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from samgap import seeds
@@ -19,6 +19,7 @@ from samgap.optim.sam import SAM
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.mask import Masks
+from samgap.runs import hits
 from samgap.training import build, compiled, draws, stacked
 from samgap.training.evaluate import Score, evaluate, share
 from samgap.training.plan import RunPlan
@@ -56,7 +57,7 @@ class GapTask(LightningModule):
         # A resumed run keeps the stepper and the libraries that auto chose at its start.
         self.choice, self.products, self.known = plan.machine.stepper, plan.machine.products, Chosen()
         self.curve: list[Row] = []
-        self.hits: dict[str, Tensor] = {}  # part -> whether each image was classified correctly at the last evaluation
+        self.hits: hits.Packed = {}
         self.diverged = self.reached = False
         self._random: list[dict[str, Any]] = []
 
@@ -146,7 +147,7 @@ class GapTask(LightningModule):
             for name, part in self.parts.items():
                 score = self.score(part)
                 row |= {f"{name}_loss": score.loss, f"{name}_acc": score.acc}
-                self.hits[name] = score.hits
+                self._keep(name, epoch, score)
         self.curve.append(row)
         if self.trainer.logger is not None:
             self.trainer.logger.log_metrics(*logged(row))
@@ -158,12 +159,8 @@ class GapTask(LightningModule):
         self.train_score = self.score(self._share(self.data.train))
         unused = self.data.unused
         self.unused_score = None if unused is None else self.score(self._share(unused))
-        for name, part in self.parts.items():
-            if name not in self.hits:  # the run was resumed after its last epoch
-                self.hits[name] = self.score(part).hits
         if self.unused_score is not None:
-            self.hits["unused"] = self.unused_score.hits
-        self.hits = {name: torch.cat(self.ranks.gather(part)) for name, part in self.hits.items()}
+            self._keep("unused", int(self.curve[-1]["epoch"] or 0), self.unused_score)
 
     def score(self, part: Split) -> Score:
         """Return the score on a part, from this rank's share of it. If the loss is not finite, set `diverged`."""
@@ -171,6 +168,11 @@ class GapTask(LightningModule):
         score = evaluate(self.net, self.loss, self.data, part, workers=workers, sums=self.ranks.sums)
         self.diverged = self.diverged or not math.isfinite(score.loss)
         return score
+
+    def _keep(self, part: str, epoch: int, score: Score) -> None:
+        """Keep whether each image of a part was classified correctly after an epoch, from all ranks."""
+        if not self.data.regression:
+            self.hits.setdefault(part, {})[epoch] = hits.pack(torch.cat(self.ranks.gather(score.hits)).numpy())
 
     def _ascent(self, sam: SAM) -> Row:
         """Return measurements of the epoch's first ascent; warn if its radius differs from ascent.rho."""
@@ -195,6 +197,7 @@ class GapTask(LightningModule):
         checkpoint["samgap"] = {
             "identity": self.plan.identity,
             "curve": self.curve,
+            "hits": self.hits,
             "stepper": self.stepper.name,
             "products": self.known | self.stepper.products,  # an eager stepper has none and keeps the known ones
             # Another machine may round the pruner's scores differently, and get other masks.
@@ -219,6 +222,7 @@ class GapTask(LightningModule):
         self.known = saved.get("products", {})
         mask.load(self.masks, saved.get("masks", self.masks))  # older checkpoints have no masks
         self.curve = list(saved["curve"])
+        self.hits = saved.get("hits", {})  # older checkpoints have none, and their runs lack these epochs
         self._random = saved["random"]
 
     def _share(self, part: Split) -> Split:

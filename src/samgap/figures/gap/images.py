@@ -13,7 +13,7 @@ from samgap.runs import hits, sweeps
 from samgap.runs.sweeps import REPLICATE, RHO, SEED
 
 
-def noise(table: Table, root: Path) -> pd.DataFrame:
+def noise(table: Table, root: Path, epoch: int | None = None) -> pd.DataFrame:
     """Return a row for each cell and rho with the gap on the test images, in percentage points.
 
     seeds and images are counts; gap is the mean. sd is the standard deviation over seeds on these images. It consists
@@ -23,14 +23,15 @@ def noise(table: Table, root: Path) -> pd.DataFrame:
     Args:
         table: the runs; a seed that lacks one of its runs, or a run's hits, is left out.
         root: the results folder with the runs.
+        epoch: the evaluation that counts; by default the last.
 
     Raises:
-        SettingError: no cell has two seeds with hits.
+        SettingError: no cell has two seeds with hits of this evaluation.
     """
     cell_axes = [axis for axis in table.cell_axes if axis != REPLICATE]
     rows = []
     for cell, sam, sgd in arms(table.runs, cell_axes):
-        hits_of = {key: _hits(runs, root) for key, runs in pd.concat([sam, sgd]).groupby([RHO, SEED])}
+        hits_of = {key: _hits(runs, root, epoch) for key, runs in pd.concat([sam, sgd]).groupby([RHO, SEED])}
         for rho in sorted(sam[RHO].unique()):
             seeds = sorted(sam[SEED][sam[RHO] == rho].unique())
             pairs = [(hits_of[rho, seed], hits_of.get((0, seed))) for seed in seeds]
@@ -39,8 +40,9 @@ def noise(table: Table, root: Path) -> pd.DataFrame:
                 rows.append(cell | {RHO: rho} | split(np.stack(gaps)))
     if not rows:
         raise SettingError(
-            f"The noise of seeds and images cannot be separated without the {hits.HITS} of two seeds' runs, and "
-            "restored and older runs have none: carry out the sweep in another root."
+            f"The noise of seeds and images cannot be separated without the {hits.HITS} of two seeds' runs"
+            f"{'' if epoch is None else f', scored after epoch {epoch}'}. Restored and older runs have none: carry out "
+            "the sweep in another root."
         )
     return pd.DataFrame(rows)
 
@@ -63,8 +65,8 @@ def split(gaps: np.ndarray) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _hits(runs: pd.DataFrame, root: Path) -> np.ndarray | None:
+def _hits(runs: pd.DataFrame, root: Path, epoch: int | None) -> np.ndarray | None:
     """Return the share of runs (images,) that got each image right; None if a run is not done or has no hits."""
-    all_hits = [hits.read(sweeps.runs(root) / folder) for folder in runs["folder"]]
+    all_hits = [hits.read(sweeps.runs(root) / folder, epoch=epoch) for folder in runs["folder"]]
     known = [run_hits for run_hits in all_hits if run_hits is not None]
     return np.mean(known, axis=0) if len(known) == len(all_hits) else None
