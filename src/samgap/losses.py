@@ -33,8 +33,15 @@ def squared(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: (B, C).
         labels: (B,) class numbers, taken as one-hot, or (B, C) targets.
+
+    Raises:
+        SettingError: targets have another shape than logits.
     """
     target = labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])
+    if target.shape != logits.shape:  # torch would repeat one of them
+        raise SettingError(
+            f"A regression needs targets of the outputs' shape {(*logits.shape,)}, got {(*target.shape,)}."
+        )
     return (logits - target.to(logits.dtype)).square().sum(dim=1).mean()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from samgap.optim.sam import SAM, global_norm
+from samgap.optim.sam import SAM, freeze_statistics, global_norm
 
 
 class NotAtTheWeights(SAM):
@@ -113,8 +113,7 @@ class StatisticsTwice(SAM):
 class StatisticsFrozen(SAM):
     def gradient(self, closure: Callable[[], Tensor]) -> Tensor:
         loss = super().gradient(closure)
-        for part in self._tracking:
-            part.momentum = 0.0
+        freeze_statistics(self.module)
         return loss
 
 

@@ -4,10 +4,12 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from samgap.errors import SettingError
-from samgap.models.count import count, nearest_width
+from samgap.models.count import count, counts_of, nearest_width, prunable, width_of
 from samgap.models.init import initialize
+from samgap.models.make import model
 from samgap.models.mlp import MLP
 from samgap.models.resnet18 import ResNet18
 from samgap.models.resnet50 import ResNet50
@@ -107,6 +109,62 @@ def test_nearest_width_of_two_takes_the_nearer() -> None:
 def test_nearest_width_refuses_what_no_net_comes_near() -> None:
     with pytest.raises(SettingError, match=r"model\.params=10 is too few"):
         nearest_width(resnet18, 10, 1)
+
+
+class Deep(nn.Module):
+    """Linear layers; `most` limits the width, and the width is not the first setting."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int, depth: int = 1, most: float = 1e9, width: float = 9
+    ) -> None:
+        super().__init__()
+        width = int(min(width, most))
+        inner = [layer for _ in range(depth) for layer in (nn.ReLU(), nn.Linear(width, width))]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), *inner, nn.Linear(width, classes))
+
+
+WIDTH_STEP = 1
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_counts_and_widths_are_of_the_net_with_its_own_settings(depth: int) -> None:
+    code, shape = f"{__name__}.Deep", (1, 8, 8)
+    for width in (20, 50):
+        total = count(Deep(shape, 10, depth, width=width)).total
+        assert counts_of(code, {"depth": depth}, width, shape, 10).total == total
+        assert width_of(code, {"depth": depth}, total, shape, 10) == width
+        made = {"code": code, "name": "deep", "init": "torch", "depth": depth}
+        assert count(model(shape, 10, width=9, params=total, **made)).total == total
+    with pytest.raises(
+        SettingError, match=r"keys of model must be those of .*got an unexpected keyword argument 'dept'"
+    ):
+        width_of(code, {"dept": depth}, 1000, shape, 10)
+    with pytest.raises(
+        SettingError, match=r"params=1e\+06 cannot be met: the net has \d+ parameters at model.width=64"
+    ):
+        width_of(code, {"depth": depth, "most": 50}, 1e6, shape, 10)
+
+
+def test_kernels_are_not_the_parameters_of_norm_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm([4, 6, 6]), nn.Flatten(), nn.Linear(144, 2))
+    assert [name for name, _ in prunable(net)] == ["0.weight", "3.weight"]
+    with pytest.raises(SettingError, match=r"1\.weight has no weights before the net's first pass"):
+        count(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(300, 400), nn.Conv1d(60, 400, 5), nn.Conv2d(24, 400, 5, groups=2), nn.Conv3d(40, 400, 2),
+              nn.ConvTranspose2d(75, 400, 2)]
+)  # fmt: skip
+def test_kernels_are_drawn_with_a_variance_of_one_over_their_inputs(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    initialize(layer, "lecun_normal")
+    assert float(layer.weight.detach().std()) == pytest.approx(
+        (300 if layer.weight.ndim != 5 else 320) ** -0.5, rel=0.02
+    )
+    assert not layer.bias.any()
+    with pytest.raises(SettingError, match="cannot draw the weights of the net, which are computed"):
+        initialize(weight_norm(nn.Linear(2, 3)), "lecun_normal")
 
 
 @pytest.mark.parametrize("width", [0, -1, 2.5])

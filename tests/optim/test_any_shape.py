@@ -42,7 +42,7 @@ class Bag(nn.Module):
 def test_one_step(kinds: Any, cut: int, seed: int, variant: type[SAM], rho: float) -> None:
     net = Bag(kinds, seed)
     weights = list(net.parameters())
-    groups = [{"params": part} for part in (weights[:cut], weights[cut:]) if part]
+    groups = [{"params": part} for part in (weights[:cut], weights[cut:])]
     optimizer = variant(SGD(groups, lr=0.0, weight_decay=0.1), rho, net)
     before = [w.detach().clone() for w in weights]
     passes: list[list[Tensor]] = []

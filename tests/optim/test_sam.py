@@ -175,6 +175,13 @@ def test_asam_does_not_see_a_layer_s_scale() -> None:
     assert moved[0] == pytest.approx(moved[1], rel=1e-12)
 
 
+def test_asam_refuses_a_parameter_that_its_module_lacks() -> None:
+    matrix, weights = problem()
+    optimizer = ASAM(SGD(weights, lr=0.1), 0.1, Weights(weights[:1]))
+    with pytest.raises(ValueError, match="needs the module of all parameters"):
+        optimizer.step(quadratic(matrix, weights, optimizer))
+
+
 def test_asam_needs_names() -> None:
     with pytest.raises(ValueError, match="ASAM needs the module"):
         ASAM(SGD([nn.Parameter(torch.ones(1))], lr=0.1), 0.1)
@@ -324,8 +331,7 @@ def test_rho_zero_is_the_base_bit_for_bit(variant: type[SAM], make: Callable[[An
     # Batch norm is updated once (T4, T6), passes share a dropout mask (T7), and weights are restored exactly (T3).
     plain, wrapped = noisy_net(), noisy_net()
     base = make(plain.parameters())
-    # GSAM's additional term rounds even if both gradients are equal.
-    sam = variant(make(wrapped.parameters()), 0.0, wrapped, **({"alpha": 0} if variant is GSAM else {}))
+    sam = variant(make(wrapped.parameters()), 0.0, wrapped)
     torch.manual_seed(1)
     train(plain, base, 20)
     torch.manual_seed(1)
@@ -469,6 +475,62 @@ def test_running_statistics_are_those_of_the_first_pass() -> None:
         assert torch.equal(getattr(net[1], name), getattr(plain[1], name))
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_instance_norm_is_updated_once_and_both_passes_compute_the_same_function(mode: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm1d(3, affine=True, track_running_stats=True, momentum=0.3)
+    net, images = nn.Sequential(nn.Conv1d(2, 3, 3), norm, nn.Flatten(), nn.Linear(18, 1)), torch.randn(4, 2, 8)
+    net.train(mode)
+    plain, outputs = copy.deepcopy(net), []
+    optimizer = SAM(SGD(net.parameters(), lr=0.1), 0.0, module=net)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        outputs.append(net(images))
+        outputs[-1].square().sum().backward()
+        return outputs[-1].detach().square().sum()
+
+    optimizer.step(closure)
+    assert torch.equal(*outputs)
+    plain(images)
+    for name in ("running_mean", "running_var", "momentum", "track_running_stats"):
+        assert torch.equal(*(torch.as_tensor(getattr(each[1], name)) for each in (net, plain)))
+
+
+def test_layers_that_are_replaced_or_stop_tracking_later_stay_so() -> None:
+    net = noisy_net()
+    optimizer = SAM(SGD(net.parameters(), lr=0.1), 0.1, module=net)
+    net[1] = nn.Sequential(net[1], nn.BatchNorm1d(net[1].num_features, affine=False))
+    net[1][0].track_running_stats = False
+    optimizer.step(batch_closure(net, optimizer, 0))
+    assert not net[1][0].track_running_stats
+    assert int(net[1][1].num_batches_tracked) == 1
+
+
+def test_complex_weights_have_an_ascent_of_length_rho() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randn(5, 2, generator=generator, dtype=torch.float64)
+    matrix = torch.randn(10, 10, generator=generator, dtype=torch.float64)
+    ends = []
+    for is_complex in (True, False):  # L depends on real and imaginary parts, as on 10 real weights
+        weight = nn.Parameter(torch.view_as_complex(pairs.clone()) if is_complex else pairs.clone())
+        optimizer = Spy(SGD([weight], lr=0.1), 0.1)
+
+        def real(w: Tensor) -> Tensor:
+            return torch.view_as_real(w) if w.is_complex() else w
+
+        def closure(weight: nn.Parameter = weight, optimizer: Spy = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = (matrix @ real(weight).flatten()).pow(4).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        ends += [real(optimizer.eps[0]), real(weight.detach())]
+    assert float(ends[0].norm()) == pytest.approx(0.1)
+    torch.testing.assert_close(ends[:2], ends[2:])
+
+
 @pytest.mark.parametrize("draw", [random.random, np.random.rand])
 def test_both_passes_draw_the_same_numbers_from_python_and_numpy(draw: Callable[[], float]) -> None:
     weight, drawn = nn.Parameter(torch.ones(3)), []
@@ -585,6 +647,8 @@ def test_groups_and_state_are_the_base_s_own() -> None:
     assert shared()
     train(net, sam, 1)
     sam.load_state_dict(copy.deepcopy(sam.state_dict()))
+    assert shared()
+    base.load_state_dict(copy.deepcopy(base.state_dict()))  # replaces both objects
     assert shared()
     extra = nn.Parameter(torch.ones(2))
     sam.add_param_group({"params": [extra], "lr": 0.5})

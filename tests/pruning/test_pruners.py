@@ -1,5 +1,6 @@
 """Scores of each pruner equal formulas that are computed in another way, in float64."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import hessian
 from torch.func import functional_call, grad
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 from samgap.errors import SettingError
 from samgap.models.init import initialize
@@ -108,12 +110,13 @@ def test_kernels_of_a_resnet50_are_scored_though_its_blocks_start_as_identities(
 
 
 GRADIENTS = {"batches": 1, "batch_size": 32, "mode": "train"}
-
-
-@pytest.mark.parametrize(
+SCORED = pytest.mark.parametrize(
     ("pruner", "settings"),
     [(snip, GRADIENTS), (grasp, GRADIENTS | {"temperature": 200}), (synflow, {"iterations": 3})],
 )
+
+
+@SCORED
 def test_a_pruner_that_cannot_see_whole_layers_refuses_to_choose_among_them(pruner: Any, settings: Any) -> None:
     # A factor of 0 that is not the scale of a layer: at sparsity 1/2, position would decide which blocks are kept.
     hidden, seen = (residual(*(ReZero(4, factor) for _ in range(3))) for factor in (0.0, 0.1))
@@ -122,6 +125,61 @@ def test_a_pruner_that_cannot_see_whole_layers_refuses_to_choose_among_them(prun
         pruner.prune(hidden, EXAMPLES, sparsity=0.5, seed=0, **settings)
     pruner.prune(seen, EXAMPLES, sparsity=0.5, seed=0, **settings)
     random.prune(hidden, EXAMPLES, sparsity=0.5, seed=0)
+
+
+class Attention(nn.Module):
+    """Attention over the rows of an image, with dropout, a layer that is not used, and a mask as buffer."""
+
+    def __init__(self, unused: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.5, batch_first=True)
+        self.head = nn.Linear(8, 10)
+        self.register_buffer("hidden", torch.zeros(8, 8, dtype=torch.bool))
+        if unused:
+            self.unused = nn.Linear(2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.rows(images.flatten(1, 2), src_mask=self.hidden).mean(dim=1))
+        return logits
+
+
+@SCORED
+def test_nets_with_attention_dropout_and_frozen_layers_are_scored(pruner: Any, settings: Any) -> None:
+    net = Attention()
+    first = pruner.prune(net, EXAMPLES, sparsity=0.5, seed=0, **settings)
+    net.rows.requires_grad_(False)
+    again = pruner.prune(net, EXAMPLES, sparsity=0.5, seed=0, **settings)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    mask.apply(net, again)
+    assert not net.rows.linear1.weight.requires_grad
+    assert torch.equal(net.rows.linear1.weight != 0, again["rows.linear1.weight"])
+
+
+@SCORED
+def test_kernels_that_cannot_be_scored_or_masked_are_refused(pruner: Any, settings: Any) -> None:
+    with pytest.raises(SettingError, match=r"does not depend on unused\.weight, so it has no score"):
+        pruner.prune(Attention(unused=True), EXAMPLES, sparsity=0.5, seed=0, **settings)
+    net = nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(64, 10)))
+    with pytest.raises(SettingError, match=r"a kernel from 1\.parametrizations\.weight\.original0, so no mask"):
+        pruner.prune(net, EXAMPLES, sparsity=0.5, seed=0, **settings)
+
+
+def test_synflow_revives_no_weight_where_scores_are_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 100))
+    lowest, rounds, largest = [], [], mask.largest
+
+    def spy(scores: dict[str, Tensor], live: int) -> mask.Masks:
+        lowest.append(min(float(layer.min()) for layer in scores.values()))
+        rounds.append(largest(scores, live))
+        return rounds[-1]
+
+    monkeypatch.setattr(mask, "largest", spy)
+    synflow.prune(net, EXAMPLES, sparsity=0.7, seed=0, iterations=20)
+    assert lowest[0] < -1
+    for before, after in pairwise(rounds):
+        assert all((before[name] | ~after[name]).all() for name in after)
 
 
 @pytest.mark.parametrize("batches", [1, 3])

@@ -26,7 +26,7 @@ def model(
     conf/model/base.yaml explains the keys. `batch_norm` is accepted and ignored: it affects training, not the net.
     """
     if params is not None:
-        width = count.width_of(code, params, shape, classes)
+        width = count.width_of(code, own, params, shape, classes)
     net: nn.Module = call("model", locate(code, "model.code"), shape, classes, width=width, **own)
     initialize(net, init)
     return net

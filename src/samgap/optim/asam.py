@@ -3,8 +3,6 @@
 Kwon et al. 2021, equation 9.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,7 +19,7 @@ class ASAM(SAM):
     Rho is not comparable with SAM's; the authors use 0.5 on CIFAR-10.
     """
 
-    KEPT = (*SAM.KEPT, "eta", "_adaptive")
+    KEPT = (*SAM.KEPT, "eta")
 
     def __init__(
         self,
@@ -35,7 +33,7 @@ class ASAM(SAM):
         """
         Args:
             base, rho, interval: as for `SAM`.
-            module: the net; the names of its parameters distinguish weights from biases.
+            module: the net of all parameters; their names distinguish weights from biases.
             eta: added to |w|, so that weights of 0 are perturbed too.
 
         Raises:
@@ -47,7 +45,6 @@ class ASAM(SAM):
         if not eta >= 0:
             raise ValueError(f"ascent.eta must be a number from 0, got {eta!r}.")
         self.eta = eta
-        self._adaptive = adaptive(module.named_parameters())
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """Return eps, one tensor for each weight."""
@@ -60,10 +57,7 @@ class ASAM(SAM):
         return global_norm([torch.nan_to_num(e / t) for e, t in zip(eps, self._scales(weights), strict=True)])
 
     def _scales(self, weights: list[Tensor]) -> list[Tensor]:
-        adaptive = {id(w) for w in self._adaptive}
-        return [w.abs() + self.eta if id(w) in adaptive else torch.ones_like(w) for w in weights]
-
-
-def adaptive(parameters: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
-    """Return the parameters of a net that count as weights in ASAM."""
-    return [w for name, w in parameters if "weight" in name]
+        is_weight = {id(w): "weight" in name for name, w in self.module.named_parameters()}  # type: ignore[union-attr]
+        if any(id(w) not in is_weight for w in weights):
+            raise ValueError("ASAM needs the module of all parameters of its optimizer, and some are not in it.")
+        return [w.abs() + self.eta if is_weight[id(w)] else torch.ones_like(w) for w in weights]

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 
 from .wrapper import Closure, Groups, Wrapper
 
-TRACKING = "track_running_stats"  # of batch norm and its relatives
 STEPS = "steps_taken"  # in param_groups: counts steps, so that an interval survives a checkpoint
 
 
@@ -47,7 +47,7 @@ class SAM(Wrapper):
     A variant overrides `ascent`, `radius` or `combine`.
     """
 
-    KEPT = (*Wrapper.KEPT, "rho", "interval", "measuring", "measured", "ascents", "draws", "_tracking")
+    KEPT = (*Wrapper.KEPT, "rho", "interval", "measuring", "measured", "ascents", "draws", "module")
     COMBINES = False  # whether `combine` needs the first gradient
 
     def __init__(
@@ -57,7 +57,8 @@ class SAM(Wrapper):
         Args:
             base: takes the descent step; any optimizer whose step needs no closure.
             rho: radius of the ascent, as an L2 norm over all parameters.
-            module: the net. The second pass does not update its running statistics (batch norm).
+            module: the net. The second pass does not update its running statistics (batch norm, instance norm); without
+                a module it does.
             interval: k: only steps 0, k, 2k, ... have an ascent; None is 1. The step count is saved in `param_groups`,
                 and so in `state_dict`.
 
@@ -74,8 +75,7 @@ class SAM(Wrapper):
         self.measured: AscentMetrics | None = None
         self.ascents = 0  # number of steps with an ascent; callers may reset it
         self.draws = True  # set False if closures draw no random numbers, to save copying the random state
-        parts = module.modules() if module is not None else ()
-        self._tracking = [part for part in parts if getattr(part, TRACKING, False)]
+        self.module = module
         self._saved: list[Tensor] = []
 
     def ascent(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
@@ -116,7 +116,7 @@ class SAM(Wrapper):
         if measuring:
             second = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
             self.measured = self.measure(weights, first, second, eps, (perturbed_loss - loss).detach())
-        if self.COMBINES:
+        if self.COMBINES and self.rho:
             self.combine(weights, first)
         return loss
 
@@ -164,15 +164,27 @@ class SAM(Wrapper):
 
     @contextlib.contextmanager
     def _statistics_frozen(self) -> Iterator[None]:
-        # Without tracking, batch norm in training mode still normalizes by the batch, but does not update its running
-        # mean, variance and batch count. Momentum 0 would still update the count.
-        for part in self._tracking:
-            setattr(part, TRACKING, False)
+        changed = freeze_statistics(self.module) if self.module is not None else []
         try:
             yield
         finally:
-            for part in self._tracking:
-                setattr(part, TRACKING, True)
+            for part, name, value in changed:
+                setattr(part, name, value)
+
+
+def freeze_statistics(net: nn.Module) -> list[tuple[nn.Module, str, Any]]:
+    """Stop the updates of running statistics in training mode; return layers, changed attributes and their old values.
+
+    Batch norm without tracking still normalizes by the batch, but does not update mean, variance and batch count, which
+    a momentum of 0 would still update. Instance norm has no count, and updates the others with or without tracking.
+    """
+    changed: list[tuple[nn.Module, str, Any]] = []
+    for part in net.modules():
+        if getattr(part, "track_running_stats", False):
+            name, value = ("momentum", 0.0) if isinstance(part, _InstanceNorm) else ("track_running_stats", False)
+            changed.append((part, name, getattr(part, name)))
+            setattr(part, name, value)
+    return changed
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
@@ -192,6 +204,8 @@ def ratio(length: float, norm: Tensor) -> Tensor:
 
 
 def _wide(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
@@ -201,7 +215,8 @@ def _random_state(groups: list[dict[str, Any]]) -> Callable[[], None]:
 
     A GPU generator's state is two numbers on the host; reading them does not synchronize.
     """
-    device, numpy = groups[0]["params"][0].device, sys.modules.get("numpy")
+    device = next((w.device for group in groups for w in group["params"]), torch.device("cpu"))
+    numpy = sys.modules.get("numpy")
     calls: list[Callable[[], object]] = [
         partial(torch.set_rng_state, torch.get_rng_state()),
         partial(random.setstate, random.getstate()),

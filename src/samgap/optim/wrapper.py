@@ -18,12 +18,20 @@ class Wrapper(Optimizer):
     base's, including momentum.
     """
 
-    KEPT: tuple[str, ...] = ("base",)  # attributes that a deep copy carries over
+    KEPT: tuple[str, ...] = ("base", "defaults")  # attributes that a deep copy carries over
+    SHARED = ("param_groups", "state")
 
     def __init__(self, base: Optimizer) -> None:
         super().__init__(base.param_groups, dict(base.defaults))
         self.base = base
-        self._share()
+        for name in self.SHARED:
+            delattr(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        # The base may replace these objects at any time: it does so when it loads a state.
+        if name in self.SHARED and "base" in vars(self):
+            return getattr(self.base, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name}.")
 
     def gradient(self, closure: Closure) -> Tensor:
         """Set `.grad` to the gradient for the base's step, and change nothing else.
@@ -65,16 +73,10 @@ class Wrapper(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the base's state."""
         self.base.load_state_dict(state_dict)
-        self._share()
 
     def __getstate__(self) -> dict[str, Any]:
         # torch would copy groups and state, but not the base that they belong to.
-        state: dict[str, Any] = super().__getstate__()
-        return state | {name: getattr(self, name) for name in self.KEPT}
-
-    def _share(self) -> None:
-        self.param_groups = self.base.param_groups
-        self.state = self.base.state
+        return {name: getattr(self, name) for name in self.KEPT}
 
     def _gradients(self, groups: Groups) -> Tensor:
         if len(groups) == 1 and groups[0][0] == 1:  # unscaled, to keep the closure's gradient bit for bit

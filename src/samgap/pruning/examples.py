@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from samgap import seeds
 from samgap.errors import SettingError, said
@@ -57,9 +58,14 @@ class Examples:
 def set_mode(net: nn.Module, mode: str) -> None:
     """Make batch norm use the statistics of the batch (`mode` "train") or its initial running statistics ("eval").
 
+    All other layers are in evaluation mode. So dropout is off, and scores depend on the seed alone.
+
     Raises:
         SettingError: `mode` is neither.
     """
     if mode not in MODES:
         raise SettingError(f"pruner.mode must be one of {', '.join(MODES)}, got {said(mode)}.")
-    net.train(mode == "train")
+    net.eval()
+    for layer in net.modules():
+        if isinstance(layer, _NormBase):
+            layer.train(mode == "train")

@@ -1,7 +1,10 @@
 """GraSP (gradient signal preservation): a pruner at initialization. Wang et al. 2020, equation 8."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from samgap.models.count import prunable
 from samgap.pruning import mask, scoring
@@ -26,32 +29,34 @@ def prune(
         temperature: divides the logits.
 
     Raises:
-        SettingError: a setting is out of range, or whole layers have equal scores, see `mask.refuse_ties`.
+        SettingError: a setting is out of range, the net does not use a kernel, or whole layers have equal scores, see
+            `mask.refuse_ties`.
     """
     live = mask.live_kernels(sum(mask.layers(net).values()), sparsity)
     net = scoring.copy_of(net)
     set_mode(net, mode)
     kernels = dict(prunable(net))
-    products = _hessian_times_gradient(net, [*kernels.values()], examples, batches, batch_size, seed, temperature)
+    with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+        products = _hessian_times_gradient(net, kernels, examples, batches, batch_size, seed, temperature)
     scores = {name: w.detach() * product for (name, w), product in zip(kernels.items(), products, strict=True)}
     return mask.globally(scores, live)
 
 
 def _hessian_times_gradient(
-    net: nn.Module, weights: list[nn.Parameter], examples: Examples, batches: int, batch_size: int, seed: int,
+    net: nn.Module, kernels: Mapping[str, Tensor], examples: Examples, batches: int, batch_size: int, seed: int,
     temperature: float,
 ) -> list[Tensor]:  # fmt: skip
     drawn = examples.draw(batches, batch_size, seed)
 
-    def gradients(images: Tensor, labels: Tensor, graph: bool) -> tuple[Tensor, ...]:
+    def gradients(images: Tensor, labels: Tensor, graph: bool) -> list[Tensor]:
         loss = examples.loss(net(images) / temperature, labels) / len(drawn)
-        return torch.autograd.grad(loss, weights, create_graph=graph)
+        return scoring.gradients(loss, kernels, graph)
 
-    g = [torch.zeros_like(weight) for weight in weights]
+    g = [torch.zeros_like(weight) for weight in kernels.values()]
     for batch in drawn:
         torch._foreach_add_(g, gradients(*batch, graph=False))
-    hg = [torch.zeros_like(weight) for weight in weights]
+    hg = [torch.zeros_like(weight) for weight in kernels.values()]
     for batch in drawn:
         product = torch.stack([(a * b).sum() for a, b in zip(gradients(*batch, graph=True), g, strict=True)]).sum()
-        torch._foreach_add_(hg, torch.autograd.grad(product, weights))
+        torch._foreach_add_(hg, scoring.gradients(product, kernels))
     return hg

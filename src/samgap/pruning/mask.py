@@ -152,14 +152,16 @@ def keep_largest(scores: Tensor, live: int) -> Tensor:
 def apply(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Zero the pruned weights of `net` and keep their gradients at 0.
 
-    The keys of `state_dict` are those of a dense net.
+    The keys of `state_dict` are those of a dense net. A deep copy of `net` does not keep the gradients at 0: call this
+    for each copy.
     """
     weights = dict(net.named_parameters())
     for name, mask in masks.items():
         weight = weights[name]
         with torch.no_grad():
             weight.mul_(mask.to(weight.device))
-        weight.register_hook(Masked(mask))  # type: ignore[no-untyped-call]
+        if weight.requires_grad:
+            weight.register_hook(Masked(mask))  # type: ignore[no-untyped-call]
 
 
 def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:
@@ -169,8 +171,18 @@ def params_live(net: nn.Module, masks: Mapping[str, Tensor]) -> int:
 
 
 def layers(net: nn.Module) -> dict[str, int]:
-    """Return the number of weights of each kernel by name, in the net's order."""
-    return {name: weight.numel() for name, weight in prunable(net)}
+    """Return the number of weights of each kernel by name, in the net's order.
+
+    Raises:
+        SettingError: a kernel is computed from other parameters (weight norm), which masks cannot prune.
+    """
+    kernels = dict(prunable(net))
+    if computed := [name for name in kernels if ".parametrizations." in f".{name}"]:
+        raise SettingError(
+            f"The net computes a kernel from {computed[0]}, so no mask can prune it: set pruner.sparsity=0, or remove "
+            "this parametrization."
+        )
+    return {name: weight.numel() for name, weight in kernels.items()}
 
 
 def sparsity_by_layer(masks: Mapping[str, Tensor]) -> dict[str, float]:

@@ -22,7 +22,8 @@ def prune(
         mode: train or eval, see `examples.set_mode`.
 
     Raises:
-        SettingError: a setting is out of range, or whole layers have equal scores, see `mask.refuse_ties`.
+        SettingError: a setting is out of range, the net does not use a kernel, or whole layers have equal scores, see
+            `mask.refuse_ties`.
     """
     live = mask.live_kernels(sum(mask.layers(net).values()), sparsity)
     net = scoring.copy_of(net)  # a forward pass updates running statistics
@@ -31,6 +32,6 @@ def prune(
     total = [torch.zeros_like(weight) for weight in kernels.values()]
     for images, labels in examples.draw(batches, batch_size, seed):
         loss = examples.loss(net(images), labels)
-        torch._foreach_add_(total, torch.autograd.grad(loss, list(kernels.values())))
+        torch._foreach_add_(total, scoring.gradients(loss, kernels))
     scores = {name: (w.detach() * g).abs() for (name, w), g in zip(kernels.items(), total, strict=True)}
     return mask.globally(scores, live)

@@ -22,22 +22,24 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
         iterations: n.
 
     Raises:
-        SettingError: sparsity is outside [0, 1), or whole layers have equal scores, see `mask.refuse_ties`.
+        SettingError: sparsity is outside [0, 1), the net does not use a kernel, or whole layers have equal scores, see
+            `mask.refuse_ties`.
     """
     total = sum(mask.layers(net).values())
     live = mask.live_kernels(total, sparsity)
     net = scoring.copy_of(net).double().eval()  # products over all layers overflow in float32
     for tensor in net.state_dict().values():
-        tensor.abs_()
+        if tensor.is_floating_point():
+            tensor.abs_()
     kernels = dict(prunable(net))
     ones = torch.ones(1, *examples.images.shape[1:], dtype=torch.float64)
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in kernels.items()}
     first: dict[str, Tensor] = {}
     for round_ in range(1, iterations + 1):
-        gradients = torch.autograd.grad(net(ones).sum(), list(kernels.values()))
+        gradients = scoring.gradients(net(ones).sum(), kernels)
         scores = {
-            # Pruned weights score below all others.
-            name: torch.where(masks[name], weight.detach() * gradient, -1)
+            # Pruned weights score below all others; norm layers can make scores negative.
+            name: torch.where(masks[name], weight.detach() * gradient, torch.finfo(torch.float64).min)
             for (name, weight), gradient in zip(kernels.items(), gradients, strict=True)
         }
         first = first or scores

@@ -97,7 +97,7 @@ def _resolve_model(settings: dict[str, Any], code: str, division: Layout) -> Non
     if (params := model.pop("params", None)) is not None:
         from samgap.models import count  # imports torch, which is slow; only model.params needs it
 
-        model["width"] = _plain(count.width_of(code, params, *images(settings)))
+        model["width"] = _plain(count.width_of(code, _own(model), params, *images(settings)))
 
 
 def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
@@ -112,7 +112,13 @@ def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
                 "pruner.live_params and pruner.sparsity say the same: set pruner.live_params=null or pruner.sparsity=0."
             )
         width = settings["model"]["width"]
-        pruner["sparsity"] = mask.sparsity_of(live, count.counts_of(code, width, *images(settings)), width)
+        counts = count.counts_of(code, _own(settings["model"]), width, *images(settings))
+        pruner["sparsity"] = mask.sparsity_of(live, counts, width)
+
+
+def _own(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a model's class takes beside its width."""
+    return {key: value for key, value in model.items() if key not in ("name", "width", "init", "batch_norm_size")}
 
 
 def check(values: Mapping[str, Any]) -> None:

@@ -21,8 +21,7 @@ from torch.utils import _pytree as pytree
 from samgap.data.sets import Normalize
 from samgap.errors import SettingError
 from samgap.losses import correct
-from samgap.optim.asam import adaptive
-from samgap.optim.sam import SAM, TRACKING, global_norm
+from samgap.optim.sam import SAM, freeze_statistics, global_norm
 from samgap.pruning.mask import Masks
 from samgap.training.products import MKL, Chosen
 from samgap.training.steppers import EagerStepper
@@ -185,16 +184,14 @@ def _descend(parts: Parts, state: State, g: Named) -> None:
 def _rule(ascent: type[SAM], state: State) -> SAM:
     """Return an instance of `ascent` whose rho and other numbers are inputs of the graph."""
     rule = object.__new__(ascent)
-    vars(rule).update(state.numbers, _adaptive=adaptive(state.weights.items()))
+    vars(rule).update(state.numbers, module=SimpleNamespace(named_parameters=state.weights.items))
     return rule
 
 
 def _frozen(net: nn.Module) -> nn.Module:
     """Return a copy of a net for SAM's second pass, which does not update running statistics (batch norm)."""
     net = copy.deepcopy(net)
-    for part in net.modules():
-        if hasattr(part, TRACKING):
-            setattr(part, TRACKING, False)
+    freeze_statistics(net)
     return net
 
 
