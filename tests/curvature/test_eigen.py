@@ -2,12 +2,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from samgap.curvature import eigen
+from samgap.curvature.examples import Examples
 from samgap.curvature.hessian import Hessian
 from samgap.curvature.vectors import Array
 from samgap.errors import SettingError
-from samgap.losses import cross_entropy
+from samgap.losses import cross_entropy, squared
 from tests.curvature.nets import examples, explicit, smooth
 
 
@@ -36,6 +39,28 @@ def test_the_largest_are_so_with_their_sign() -> None:
 def test_the_largest_of_a_negative_operator_is_the_nearest_to_0() -> None:
     found = eigen.largest(with_values([*np.linspace(-9, -2, 30)]), tol=1e-12)
     assert found.values[0] == pytest.approx(-2, abs=1e-9)
+
+
+@pytest.mark.parametrize("tol", [1e-3, 1e-5, 1e-12])
+def test_an_eigenvalue_is_found_as_often_as_it_occurs(tol: float) -> None:
+    operator = with_values([*np.linspace(-9, 1, 60), 2, 3, 3, 3, 5, 5, 5])
+    for k in (2, 4, 6, 8):
+        found = eigen.largest(operator, k, tol=tol)
+        np.testing.assert_allclose(found.values, [5, 5, 5, 3, 3, 3, 2, 1][:k], rtol=10 * tol)
+        assert found.converged
+        assert max(found.residuals) <= max(10 * tol, 1e-9)
+    columns = eigen.vectors(operator, 4, tol=tol)
+    np.testing.assert_allclose(columns.T @ columns, np.eye(4), atol=1e-9)
+
+
+def test_a_linear_layer_with_a_squared_loss_has_every_eigenvalue_once_for_each_output() -> None:
+    torch.manual_seed(0)
+    net, inputs = nn.Linear(20, 3).double(), torch.randn(30, 20, dtype=torch.float64)
+    hessian = Hessian(net, squared, Examples(inputs, torch.arange(30) % 3))
+    expected = np.linalg.eigvalsh(explicit(net, squared, hessian.examples))[::-1]
+    found = eigen.largest(hessian, 6)
+    np.testing.assert_allclose(found.values, expected[:6], rtol=1e-4)
+    assert expected[0] == pytest.approx(expected[2])
 
 
 @pytest.mark.parametrize("tol", [1e-1, 1e-8])

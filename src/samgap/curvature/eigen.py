@@ -33,7 +33,11 @@ class Eigen:
 
 
 def largest(operator: Symmetric, k: int = 1, *, tol: float = TOL, seed: int = 0, maxiter: int = MAXITER) -> Eigen:
-    """Compute the k largest eigenvalues by Lanczos with restarts (ARPACK).
+    """Compute the k largest eigenvalues by Lanczos with restarts (ARPACK), each as often as it occurs.
+
+    From one start, Lanczos finds an eigenvalue that occurs several times only once or a few times. With a squared loss,
+    the Hessian of a last layer of C outputs has every eigenvalue C times. So for k > 1 further starts, orthogonal to
+    what was found, search for larger ones than the last.
 
     Args:
         operator: (P, P).
@@ -88,7 +92,29 @@ def _lanczos(operator: Symmetric, k: int, tol: float, seed: int, maxiter: int) -
         if counted.largest > 0:
             raise
         values, columns = np.zeros(k), np.linalg.qr(np.eye(size, k))[0]
+    if converged and k > 1:
+        values, columns, converged = _repeated(counted, values, columns, tol, seed, maxiter)
     return counted, values, columns, converged
+
+
+def _repeated(
+    counted: "_Counted", values: Array, columns: Array, tol: float, seed: int, maxiter: int
+) -> tuple[Array, Array, bool]:
+    """Replace the smallest of the eigenvalues while a new start finds a larger one among the other eigenvectors."""
+    for number in range(1, len(values) + 1):
+        rest = _Counted(_Without(counted, columns, 2 * float(np.abs(values).max())))
+        start = _start(counted.shape[0], seed, number)
+        try:
+            found, vector = eigsh(rest, k=1, which="LA", tol=tol, v0=start - columns @ (columns.T @ start),
+                                  maxiter=maxiter, ncv=min(counted.shape[0], 2 + KEPT))  # fmt: skip
+        except ArpackNoConvergence:
+            return values, columns, False
+        smallest = int(values.argmin())
+        if found[0] <= values[smallest] + tol * np.abs(values).max():
+            break
+        column = vector[:, 0] - columns @ (columns.T @ vector[:, 0])
+        values[smallest], columns[:, smallest] = found[0], column / np.linalg.norm(column)
+    return values, columns, True
 
 
 def _with_residuals(counted: "_Counted", values: Array, vectors: Array, converged: bool, k: int) -> Eigen:
@@ -101,11 +127,23 @@ def _with_residuals(counted: "_Counted", values: Array, vectors: Array, converge
     return Eigen(tuple(ordered + missing), tuple(residuals + missing), counted.products, converged)
 
 
-def _start(size: int, seed: int) -> Array:
+def _start(size: int, seed: int, *number: int) -> Array:
     # Drawn on the CPU, so that the starting vector is the same for every device.
-    return np.asarray(
-        torch.randn(size, generator=seeds.generator(seed, "curvature", "eigen"), dtype=torch.float64).numpy()
-    )
+    generator = seeds.generator(seed, "curvature", "eigen", *number)
+    return np.asarray(torch.randn(size, generator=generator, dtype=torch.float64).numpy())
+
+
+class _Without:
+    """An operator on the complement of orthonormal columns (P, k), with the eigenvalue -low on the columns."""
+
+    def __init__(self, operator: Symmetric, columns: Array, low: float) -> None:
+        self.operator, self.columns, self.low, self.shape = operator, columns, low, operator.shape
+        self.dtype: np.dtype[Any] = np.dtype(np.float64)
+
+    def matvec(self, vector: Array) -> Array:
+        inside = self.columns.T @ vector
+        image = self.operator.matvec(vector - self.columns @ inside)
+        return np.asarray(image - self.columns @ (self.columns.T @ image + self.low * inside))
 
 
 class _Counted:

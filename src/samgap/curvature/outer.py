@@ -22,24 +22,18 @@ from samgap.curvature.examples import Loss
 Shift = Callable[[Tensor], Tensor]  # from a layer's input (B, h) to the change of its output (B, o) along a vector
 
 
-def applies(net: nn.Module, example: Tensor) -> bool:
-    """Return whether all weights of `net` are in linear layers that run once per pass, with one row per example.
+def applies(net: nn.Module) -> bool:
+    """Return whether every parameter of `net` is trained and belongs to exactly one linear layer.
 
-    Args:
-        net: each parameter must be used only by its layer's forward pass.
-        example: an input, (1, ...).
+    This is not enough for `powers`: each layer must also run once per pass, with one row per example, and its weights
+    must be used nowhere else. `moments.Excess` checks that by a comparison.
     """
-    if not _of_linear_layers(net):
-        return False
-    rows: dict[nn.Linear, list[int]] = {layer: [] for layer in _layers(net).values()}
-    handles = [layer.register_forward_hook(lambda layer, _, output: rows[layer].append(output.ndim)) for layer in rows]
-    try:
-        with torch.no_grad():
-            net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return all(dimensions == [2] for dimensions in rows.values())
+    owners = [module for module in net.modules() if any(True for _ in module.parameters(recurse=False))]
+    return (
+        all(type(module) is nn.Linear for module in owners)
+        and all(weight.requires_grad for weight in net.parameters())
+        and len(list(net.parameters())) == len(list(net.named_parameters(remove_duplicate=False)))
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +62,7 @@ def powers(
     """Return the sum over B examples of H_i^order v, by parameter name.
 
     Args:
-        net: in evaluation mode; `applies` must be true of it.
+        net: in evaluation mode, see `applies`.
         loss: mean over a batch.
         inputs, labels: (B, ...) and (B, ...).
         along: v, by parameter name.
@@ -131,16 +125,6 @@ def _shift(layer: nn.Linear, product: _LayerProduct) -> Shift:
     if layer.bias is not None:
         return product.shift
     return lambda inputs: product.shift(inputs) - product.gradient_changes
-
-
-def _of_linear_layers(net: nn.Module) -> bool:
-    """Whether every parameter is trained and belongs to exactly one linear layer."""
-    owners = [module for module in net.modules() if any(True for _ in module.parameters(recurse=False))]
-    return (
-        all(type(module) is nn.Linear for module in owners)
-        and all(weight.requires_grad for weight in net.parameters())
-        and len(list(net.parameters())) == len(list(net.named_parameters(remove_duplicate=False)))
-    )
 
 
 def _layers(net: nn.Module) -> dict[str, nn.Linear]:

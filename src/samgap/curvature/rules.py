@@ -9,8 +9,13 @@ LANCZOS = {"tol": ABOVE_0, "maxiter": count(1), "seed": count(0)}
 
 def _some_of(options: tuple[object, ...]) -> Rule:
     return Rule(
-        lambda value: isinstance(value, list) and value != [] and all(item in options for item in value),
-        f"a list of some of {', '.join(map(str, options))}",
+        lambda value: (
+            isinstance(value, list)
+            and value != []
+            and all(any(item == option and type(item) is type(option) for option in options) for item in value)
+            and len({*value}) == len(value)
+        ),
+        f"a list of some of {', '.join(map(str, options))}, each once",
     )
 
 
@@ -28,5 +33,10 @@ RULES = {
         "directions": _some_of(DIRECTIONS),
         "seed": count(0),
     },
-    "moments": {"examples": EXAMPLES, "orders": _some_of((2, 3, 4)), "method": one_of("hessian"), **LANCZOS},
+    "moments": {
+        "examples": count(2).or_null(" for all"),
+        "orders": _some_of((2, 3, 4)),
+        "method": one_of("hessian"),
+        **LANCZOS,
+    },
 }

@@ -12,7 +12,7 @@ from scipy import stats
 from samgap.errors import SettingError
 from samgap.figures.convergence.arm import Arm
 from samgap.figures.convergence.contrast import Growth, excluded, power, trend
-from samgap.figures.convergence.curves import fit, late, means, quarters, rate, reference, warmed_up
+from samgap.figures.convergence.curves import fit, has_stopped, late, means, quarters, rate, reference, warmed_up
 from samgap.figures.convergence.linear import Linear, linear
 from samgap.figures.convergence.verdict import judge
 from samgap.figures.significance import p_above_0
@@ -47,7 +47,17 @@ def test_a_curve_that_ends_above_a_millionth_says_nothing_of_its_late_rate() -> 
     floor = np.exp(-0.2 * EPOCHS) + 1e-5
     assert np.isnan(late(EPOCHS, floor)).all()
     assert np.isnan(late(EPOCHS, np.exp(-3.0 * EPOCHS))).all()  # there are five epochs in the window
-    assert quarters(EPOCHS, floor) < 0.1 < quarters(EPOCHS, 1 / EPOCHS)
+    assert np.isnan(quarters(EPOCHS, np.ones(100)))
+
+
+@pytest.mark.parametrize("speed", [0.2, 0.5, 5.0])
+def test_a_curve_has_stopped_however_early_it_fell(speed: float) -> None:
+    draw = np.random.default_rng(0)
+    floors = [(np.exp(-speed * EPOCHS) + 1e-5) * np.exp(0.02 * draw.normal(size=100)) for _ in range(20)]
+    assert all(has_stopped(EPOCHS, floor) for floor in floors)
+    assert not has_stopped(EPOCHS, 1 / EPOCHS)
+    assert not has_stopped(EPOCHS, np.exp(-speed * EPOCHS))
+    assert not has_stopped(EPOCHS, np.exp(0.02 * EPOCHS))
 
 
 def test_the_first_quarter_is_left_out() -> None:
@@ -64,7 +74,9 @@ def test_p_values_are_student_s() -> None:
 
 
 Curve = Callable[[np.random.Generator], np.ndarray]
-SQUARED = {"loss": {"name": "squared"}, "optimizer": {"momentum": 0, "weight_decay": 0}}
+SQUARED = {
+    "loss": {"name": "squared"}, "optimizer": {"momentum": 0, "weight_decay": 0}, "schedule": {"name": "constant"},
+}  # fmt: skip
 
 
 def judged(
@@ -84,7 +96,9 @@ def judged(
             epochs = np.arange(1, 1 + len(loss))
             parts.append(pd.DataFrame({"epoch": epochs, "loss": loss}).assign(acc=None, width=width, **context))
     together = pd.concat(parts)
-    found = judge(fit(together, KEYS, 6), KEYS, means(together, KEYS), reference("fig1"), settings, 0.8, lost)
+    found = judge(
+        fit(together, KEYS, 6), KEYS, means(together, KEYS), reference("fig1"), [SQUARED, settings], 0.8, lost
+    )
     first, second = found
     assert isinstance(first, Growth)
     assert isinstance(second, Linear)
@@ -92,7 +106,9 @@ def judged(
 
 
 def exponential(speed: float, noise: float = 0.05, spread: float = 0.1, floor: float = 0) -> Curve:
-    return lambda draw: np.exp(-speed * EPOCHS * (1 + spread * draw.normal()) + noise * draw.normal(size=100)) + floor
+    return lambda draw: (
+        (np.exp(-speed * EPOCHS * (1 + spread * draw.normal())) + floor) * np.exp(noise * draw.normal(size=100))
+    )
 
 
 def bent(speed: float) -> Curve:
@@ -145,14 +161,19 @@ def test_a_power_law_is_no_line_and_a_sum_of_exponentials_is_open() -> None:
 def test_a_linear_rate_is_tested_only_where_theorem_6_says_something() -> None:
     curves = {4: bent(0.5), 10: exponential(0.2)}
     reasons = {}
-    for loss, momentum, rule in (("cross_entropy", 0, "sgd"), ("squared", 0.9, "sgd"), ("squared", 0, "sam")):
-        settings = {"loss": {"name": loss}, "optimizer": {"momentum": momentum, "weight_decay": 0}}
-        grows, stays = judged(curves, rule=rule, settings=settings)
+    for change, rule in (
+        ({"loss": {"name": "cross_entropy"}}, "sgd"),
+        ({"optimizer": {"momentum": 0.9, "weight_decay": 0}}, "sgd"),
+        ({"schedule": {"name": "step"}}, "sgd"),
+        ({}, "sam"),
+    ):
+        grows, stays = judged(curves, rule=rule, settings=SQUARED | change)  # of one run; the others are as in SQUARED
         assert (grows.answer, stays.answer) == ("reproduced", "void")
-        reasons[loss, momentum, rule] = stays.reason
-    assert "cross-entropy is not PL" in reasons["cross_entropy", 0, "sgd"]
-    assert "without momentum" in reasons["squared", 0.9, "sgd"]
-    assert "un-normalized ascent" in reasons["squared", 0, "sam"]
+        reasons[" ".join(change) or rule] = stays.reason
+    assert "cross-entropy is not PL" in reasons["loss"]
+    assert "without momentum" in reasons["optimizer"]
+    assert "of a constant learning rate" in reasons["schedule"]
+    assert "un-normalized ascent" in reasons["sam"]
     assert judged(curves, rule="sgd")[1].answer == "reproduced"
 
 
@@ -216,7 +237,7 @@ def test_a_rate_at_the_bound_is_seldom_called_linear_and_a_line_as_often_as_said
     def found(late: float, seed: int) -> Linear:
         values = late + 0.2 * np.random.default_rng(seed).normal(size=8)
         runs = pd.DataFrame({"late": values, "late_power": 0.5, "params_total": 96, "interpolates": True})
-        return linear(Arm("sgd", 0, [runs], [], 0), SQUARED, 0.8)
+        return linear(Arm("sgd", 0, [runs], [], 0), [SQUARED], 0.8)
 
     bound, line = ([found(late, seed) for seed in range(300)] for late in (0.8, 1.0))
     assert 3 <= sum(one.answer == "reproduced" for one in bound) <= 27  # 5 % of 300 is 15, with a deviation of 4

@@ -5,11 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from samgap.figures.convergence.curves import RULES, quarters
+from samgap.figures.convergence.curves import RULES, has_stopped
 from samgap.figures.output import Judgment
 
 COVERED = ("sgd", "sam_unnormalized")  # rules of the step to which theorem 6 applies; SGD is its case rho = 0
-STOPPED = 0.1  # a curve has stopped if the rate of its last quarter is below this times the rate of its second
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +40,7 @@ class Arm:
     def at_floor(self) -> list[bool]:
         """Whether each cell has stopped at the floor of normalized SAM."""
         return [
-            self.rule not in COVERED
-            and bool(runs["interpolates"].all())
-            and quarters(curve["epoch"], curve["loss"]) < STOPPED
+            self.rule not in COVERED and bool(runs["interpolates"].all()) and has_stopped(curve["epoch"], curve["loss"])
             for runs, curve in zip(self.cells, self.curves, strict=True)
         ]
 

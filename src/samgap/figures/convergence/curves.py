@@ -24,6 +24,7 @@ from samgap.runs.sweeps import RHO, SEED
 
 WARM_UP = 0.25  # share of the epochs, at the start, that rates leave out
 ABOVE, BELOW = 1e-2, 1e-6  # shares of a run's first loss; `late` uses the epochs between them
+STOPPED = 0.1  # a curve has stopped if the rate of its last quarter is below this times the mean rate of all epochs
 MOST = 1_000  # longer mean curves are thinned to about this number of epochs
 RULES = {"sgd": "SGD", "sam": "SAM", "sam_unnormalized": "un-normalized SAM (the theory's)"}
 
@@ -34,13 +35,24 @@ def rate(epochs: Any, losses: Any) -> float:
 
 
 def quarters(epochs: Any, losses: Any) -> float:
-    """Return the rate of the last quarter of the epochs / that of the second; nan for fewer than 8 epochs."""
+    """Return the rate of the last quarter of the epochs / that of the second.
+
+    It is nan for fewer than 8 epochs, or if the loss does not fall in the second quarter.
+    """
     x, y = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
     progress = (x - x[0]) / max(x[-1] - x[0], 1)
     second, last = ((progress >= low) & (progress <= low + 0.25) for low in (0.25, 0.75))
     if len(x) < 8:
         return math.nan
-    return rate(x[last], y[last]) / rate(x[second], y[second])
+    middle = rate(x[second], y[second])
+    return rate(x[last], y[last]) / middle if middle > 0 else math.nan
+
+
+def has_stopped(epochs: Any, losses: Any) -> bool:
+    """Return whether a curve that fell has stopped falling: its last quarter is nearly flat, however early it fell."""
+    x, y = np.asarray(epochs, dtype=float), np.asarray(losses, dtype=float)
+    last, mean = x >= x[0] + 0.75 * (x[-1] - x[0]), math.log(y[0] / y[-1]) / (x[-1] - x[0])
+    return mean > 0 and rate(x[last], y[last]) < STOPPED * mean
 
 
 def late(epochs: Any, losses: Any) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Does the loss fall at a linear rate or faster, as theorem 6 says? Then its late rate equals its middle rate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,21 +39,23 @@ def void(rule: str, settings: Mapping[str, Any]) -> str:
         return "cross-entropy is not PL, since near a loss f of 0 its squared gradient falls like f squared"
     if optimizer["momentum"] or optimizer["weight_decay"]:
         return "theorem 6 is of steps without momentum and weight decay"
+    if settings["schedule"]["name"] != "constant":
+        return "theorem 6 is of a constant learning rate"
     if rule not in COVERED:
         return "theorem 6 is of the un-normalized ascent; that of normalized SAM ends at a floor"
     return ""
 
 
-def linear(arm: Arm, settings: Mapping[str, Any], least: float) -> Linear:
+def linear(arm: Arm, settings: Sequence[Mapping[str, Any]], least: float) -> Linear:
     """Return the verdict for the nets that interpolate.
 
     Args:
         arm: the runs.
-        settings: settings of one of the runs.
+        settings: the different settings of runs; the theorem must apply to all.
         least: smallest late rate divided by middle rate that counts as linear.
     """
     cells, known = arm.interpolating, arm.known
-    if void_reason := void(arm.rule, settings):
+    if void_reason := next(filter(None, (void(arm.rule, of_run) for of_run in settings)), ""):
         return Linear(answer="void", reason=f"no linear rate is claimed here: {void_reason}", claim=CLAIM, **known)
     if problem := arm.problem or _problem(cells):
         return Linear(answer="inconclusive", reason=f"whether {CLAIM}: {problem}", claim=CLAIM, **known)

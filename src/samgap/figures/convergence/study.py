@@ -71,8 +71,8 @@ def evaluate(table: Table, root: Path, settings: Mapping[str, Any]) -> Study:
     curves = load(table, root, keys)
     fits = fit(curves, keys, settings["interpolates_from"])
     published = reference(settings["published"])
-    first_settings, linear_from = table.records[0].settings, settings["linear_from"]
-    verdicts = judge(fits, keys, means(curves, keys), published, first_settings, linear_from, diverged(table))
+    of_runs, linear_from = [record.settings for record in table.records], settings["linear_from"]
+    verdicts = judge(fits, keys, means(curves, keys), published, of_runs, linear_from, diverged(table))
     return study(table, keys, curves, fits, published, verdicts)
 
 
@@ -90,9 +90,9 @@ def judge_report(report: Mapping[str, Any], frame: pd.DataFrame, settings: Mappi
     keys = [str(key) for key in fits.columns[: fits.columns.get_loc(SEED)]]
     if "width" not in fits:
         fits["width"] = fits["model.width"]
-    first_settings = report["provenance"]["settings_of_first_run"]
+    of_runs = [report["provenance"]["settings_of_first_run"]]
     published = reference(settings["published"])
-    return judge(fits, keys, our_curves, published, first_settings, settings["linear_from"], {})
+    return judge(fits, keys, our_curves, published, of_runs, settings["linear_from"], {})
 
 
 def _cells(fits: pd.DataFrame, keys: list[str], published: pd.DataFrame | None) -> pd.DataFrame:

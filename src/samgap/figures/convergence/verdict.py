@@ -4,7 +4,7 @@ Seeds are independent, since no best rho is chosen.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -32,7 +32,7 @@ def judge(
     keys: list[str],
     mean_curves: pd.DataFrame,
     published: pd.DataFrame | None,
-    settings: Mapping[str, Any],
+    settings: Sequence[Mapping[str, Any]],
     linear_from: float,
     lost: Mapping[tuple[str, float], int],
 ) -> list[Verdict]:
@@ -42,7 +42,7 @@ def judge(
         fits, keys: see `study.study`.
         mean_curves: mean curves of the cells, see `curves.means`.
         published: published curves, see `curves.reference`.
-        settings: settings of one of the runs.
+        settings: the settings of the runs.
         linear_from: see `linear`.
         lost: number of diverged runs by rule and rho.
     """

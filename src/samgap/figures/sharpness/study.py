@@ -5,7 +5,7 @@ is divided by the number of outputs.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,19 @@ def tabled(cells: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 def bounds(table: Table) -> str:
     """Return a sentence with the assumptions of the limits in the table, and the corresponding settings of the runs."""
-    settings = next((record for record in table.records if record.rho), table.records[0]).settings
-    rule, momentum = settings["ascent"]["name"], settings["optimizer"].get("momentum") or 0
+    settings = [record.settings for record in table.records]
+    rules = distinct(record.settings["ascent"]["name"] for record in table.records if record.rho)
+    momenta = distinct(f"{each['optimizer'].get('momentum') or 0:g}" for each in settings)
+    sizes = distinct(str(each["batch_size"]) for each in settings)
     return (
         "allowed and within are those of un-normalized SAM without momentum, bounds those of its batches of one "
-        f"example; these runs have ascent {rule}, momentum {momentum:g} and batches of {settings['batch_size']}."
+        f"example; these runs have ascent {rules or 'none'}, momentum {momenta} and batches of {sizes}."
     )
+
+
+def distinct(values: Iterable[str]) -> str:
+    """Return different values in order of appearance, as text."""
+    return " and ".join(dict.fromkeys(values))
 
 
 def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list[str]:
@@ -136,8 +143,9 @@ def remarks(table: Table, runs: pd.DataFrame, tops: Mapping[str, float]) -> list
         "squared": f"summed over outputs; curvature of the mean over {outputs} is smaller by that factor",
         "mean_squared": f"the mean over {outputs} outputs; curvature of the sum is larger by that factor",
     }
-    if scale := scale_texts.get(table.records[0].settings["loss"]["name"]):
-        notes.append(f"The squared loss is {scale}. Which of them the paper has is not said.")
+    losses = dict.fromkeys(record.settings["loss"]["name"] for record in table.records)
+    if scales := [scale_texts[name] for name in losses if name in scale_texts]:
+        notes.append(f"The squared loss is {'; or '.join(scales)}. Which of them the paper has is not said.")
     if tops:
         tops_text = ", ".join(f"{name.upper()} {value:g}" for name, value in tops.items())
         notes.append(f"Published lambda_max: {tops_text}; the rho of SAM's is not said.")
