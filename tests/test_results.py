@@ -49,9 +49,9 @@ CURVATURE = """\
 """
 
 
-def rows(figure: str) -> list[str]:
+def rows(figure: str, scale: str = "cpu") -> list[str]:
     """Return a row of docs/results.md for each verdict on gaps."""
-    report = load(figure)
+    report = load(figure, scale)
     made = []
     cells = pd.DataFrame(report["cells"])
     for verdict in report["verdicts"]:
@@ -136,10 +136,11 @@ def tables() -> dict[str, str]:
     rates = CURVES + "\n".join(row for figure, scale in CONVERGENCE for row in curve_rows(figure, scale)) + "\n"
     curvature = CURVATURE + "\n".join(curvature_rows()) + "\n\n" + "\n".join(claims()) + "\n"
     gaps = {figure: HEAD + "\n".join(rows(figure)) + "\n" for figure in GAPS}
+    gaps["wide"] = HEAD + "\n".join(rows("fig11", "cpu_wide")) + "\n"
     return gaps | {"rates": rates, "curvature": curvature}
 
 
-@pytest.mark.parametrize("figure", [*GAPS, "rates", "curvature"])
+@pytest.mark.parametrize("figure", [*GAPS, "wide", "rates", "curvature"])
 def test_the_tables_of_the_results_are_those_of_the_reference_results(figure: str) -> None:
     table = tables()[figure]
     assert table in RESULTS_PAGE.read_text(), "docs/results.md must have:\n" + table
@@ -289,7 +290,10 @@ def test_no_verdict_on_gaps_is_silent_about_what_it_could_have_found(figure: str
         assert "80 %" in verdict["reason"]
 
 
-@pytest.mark.parametrize(("figure", "scale"), [*((figure, "cpu") for figure in FIGURES), ("fig1", "long")])
+OTHERS = [("fig1", "long"), ("fig10", "cpu_wide"), ("fig11", "cpu_wide")]
+
+
+@pytest.mark.parametrize(("figure", "scale"), [*((figure, "cpu") for figure in FIGURES), *OTHERS])
 def test_reference_results_are_whole(figure: str, scale: str) -> None:
     report = load(figure, scale)
     assert report["runs"]["missing"] == {}

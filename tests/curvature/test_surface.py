@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from samgap.curvature.examples import Examples, Subject
-from samgap.curvature.surface import KINDS, directions, surface
+from samgap.curvature.rules import DIRECTIONS
+from samgap.curvature.surface import directions, surface
 from samgap.curvature.vectors import Coordinates
 from samgap.errors import SettingError
 from samgap.losses import cross_entropy, squared
@@ -15,7 +16,7 @@ def flat(direction: dict[str, Tensor]) -> Tensor:
     return torch.cat([part.flatten() for part in direction.values()])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DIRECTIONS)
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("build", NETS)
 def test_a_point_is_the_loss_of_the_net_that_lies_there(build, sparse: bool, kind: str) -> None:

@@ -45,13 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measured(part: str, smoke: bool) -> Iterator[dict[str, Any]]:
     """Print each row of a part once it is measured, and yield all rows so far with their provenance."""
-    commit, dirty = provenance.commit()
     rows: list[Row] = []
     for row in _rows(part, smoke):
         print(text(row), flush=True)
         rows.append(row)
         yield {
-            "commit": commit, "dirty": dirty, "created": provenance.now(),
+            **provenance.sources(), "created": provenance.now(),
             "versions": provenance.versions(), "processor": _processor(), "smoke": smoke,
             "rows": [{**dataclasses.asdict(row), "holds": row.holds} for row in rows],
         }  # fmt: skip

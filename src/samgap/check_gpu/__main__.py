@@ -105,7 +105,6 @@ def _carry_out(device: torch.device, path: Path, names: list[str], total: float)
 
 def head(device: torch.device) -> dict[str, Any]:
     """Return the content of the result file before any part has run."""
-    commit, dirty = provenance.commit()
     facts = {"torch": torch.__version__, "python": provenance.versions()["python"]}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -117,7 +116,7 @@ def head(device: torch.device) -> dict[str, Any]:
         "rehearsal": device.type == "cpu",
         "card": devices.name(device) if device.type == "cuda" else "a rehearsal on the CPU",
         "device": facts,
-        "commit": commit, "dirty": dirty, "created": provenance.now(), "host": provenance.host(),
+        **provenance.sources(), "created": provenance.now(), "host": provenance.host(),
         "versions": provenance.versions(),
         "parts": {},
     }  # fmt: skip

@@ -167,7 +167,7 @@ def curvature(bed: Bed) -> Iterator[Check]:
     results: list[tuple[float, float]] = []
     for subject in (cpu, device):
         top = probes.hessian(subject, examples=None, eigenvalues=1, samples=0, **options)["eigenvalues"][0]
-        s = probes.nonuniformity(subject, examples=10, orders=[2], method="hessian", **options)["s"]["2"]["value"]
+        s = probes.nonuniformity(subject, examples=10, orders=[2], **options)["s"]["2"]["value"]
         results.append((top, s))
     for what, value, expected in zip(("lambda_max", "s_2"), results[1], results[0], strict=True):
         off = abs(value - expected) / abs(expected)

@@ -109,6 +109,8 @@ def _repeated(
                                   maxiter=maxiter, ncv=min(counted.shape[0], 2 + KEPT))  # fmt: skip
         except ArpackNoConvergence:
             return values, columns, False
+        except ArpackError:  # as for the zero operator: all other eigenvalues are 0
+            break
         smallest = int(values.argmin())
         if found[0] <= values[smallest] + tol * np.abs(values).max():
             break

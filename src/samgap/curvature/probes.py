@@ -12,7 +12,6 @@ from samgap.curvature import eigen, moments, trace
 from samgap.curvature.eigen import Eigen
 from samgap.curvature.examples import Subject as Subject  # parts import it from here
 from samgap.curvature.hessian import Hessian
-from samgap.errors import SettingError, said
 
 
 def hessian(
@@ -37,7 +36,7 @@ def hessian(
 
 
 def nonuniformity(
-    subject: Subject, *, examples: int | None, orders: list[int], method: str, tol: float, maxiter: int, seed: int
+    subject: Subject, *, examples: int | None, orders: list[int], tol: float, maxiter: int, seed: int
 ) -> dict[str, Any]:
     """Compute s_2, s_3, s_4 of the Hessians of single examples.
 
@@ -45,16 +44,10 @@ def nonuniformity(
         subject: the trained net.
         examples: n, the number of training examples; None is all. s_k depends on n, so compare at equal n.
         orders: some of 2, 3, 4.
-        method: "hessian"; the key exists because saved measurements have it.
         tol, maxiter, seed: see `eigen.largest`.
-
-    Raises:
-        SettingError: `method` is not "hessian".
     """
-    if method != "hessian":
-        raise SettingError(f"probe.moments.method must be hessian, the only one left, got {said(method)}.")
     part = subject.first(examples)
-    result: dict[str, Any] = {"n": len(part), "method": method, "s": {}}
+    result: dict[str, Any] = {"n": len(part), "s": {}}
     for order in orders:
         hessian = Hessian(subject.net, subject.loss, part, subject.masks)  # counts its own gradients
         moment = moments.moment(hessian, order, tol=tol, seed=seed, maxiter=maxiter)

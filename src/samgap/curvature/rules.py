@@ -1,6 +1,6 @@
 """Valid values of the keys of conf/probe/, by the name of the probe."""
 
-from samgap.rules import ABOVE_0, Rule, count, one_of
+from samgap.rules import ABOVE_0, Rule, count
 
 DIRECTIONS = ("eigen", "raw", "filter")
 EXAMPLES = count(1).or_null(" for all")
@@ -36,7 +36,6 @@ RULES = {
     "moments": {
         "examples": count(2).or_null(" for all"),
         "orders": _some_of((2, 3, 4)),
-        "method": one_of("hessian"),
         **LANCZOS,
     },
 }

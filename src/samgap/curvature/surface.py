@@ -16,10 +16,10 @@ from samgap import seeds
 from samgap.curvature import eigen
 from samgap.curvature.examples import Subject, frozen
 from samgap.curvature.hessian import BLOCK, Hessian, Parts
+from samgap.curvature.rules import DIRECTIONS
 from samgap.curvature.vectors import Array, Coordinates
 from samgap.errors import SettingError, said
 
-KINDS = ("eigen", "raw", "filter")  # of directions
 TOL = 1e-3  # relative tolerance of the eigenvalues for eigenvector directions
 
 
@@ -75,8 +75,8 @@ def directions(subject: Subject, kind: str, *, seed: int = 0) -> tuple[Parts, Pa
     Raises:
         SettingError: the kind is unknown, the masks do not belong to this net, or it has fewer than two weights.
     """
-    if kind not in KINDS:
-        raise SettingError(f"A surface's directions are one of {', '.join(KINDS)}, got {said(kind)}.")
+    if kind not in DIRECTIONS:
+        raise SettingError(f"A surface's directions are one of {', '.join(DIRECTIONS)}, got {said(kind)}.")
     coordinates = Coordinates.of(subject.net, subject.masks)
     weights = coordinates.weights(subject.net)
     if kind == "eigen":

@@ -30,7 +30,6 @@ BEFORE = {
     ("rho.draw", "best_rho.verdicts"): "gap.kinds.BestRho",
     ("convergence.draw", "verdict.verdicts"): "convergence.kinds.Convergence",
     ("nonuniformity.draw", "verdict.verdicts"): "sharpness.kinds.Sharpness",
-    ("surface.draw", "verdict.verdicts"): "sharpness.kinds.Surfaces",
 }
 
 

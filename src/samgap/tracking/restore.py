@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samgap.errors import SettingError
-from samgap.runs import identity, records, sweeps
+from samgap.runs import records, sweeps
 from samgap.runs.records import RunRecord
 from samgap.runs.sweeps import Sweep
 from samgap.tracking import gap_run
@@ -119,7 +119,7 @@ def _record(text: Any, expected: str) -> RunRecord | None:
         record = records.parse(str(text))
     except ValueError:
         return None
-    return record if expected == record.identity == identity.identity(record.settings) else None
+    return record if record.identity == expected else None
 
 
 def _download(run: Any, folder: Path, files: Sequence[str]) -> None:

@@ -84,7 +84,6 @@ def carry_out(plan: RunPlan, names: list[str], trained: Subject, record: RunReco
     for name in names:
         started = time.monotonic()
         found = call(f"probe.{name}", build.instantiated(f"probe.{name}", plan.probes[name]), trained)
-        commit, dirty = provenance.commit()
         measurements.write(
             folder,
             name,
@@ -99,8 +98,7 @@ def carry_out(plan: RunPlan, names: list[str], trained: Subject, record: RunReco
                 "measured": provenance.now(),
                 "host": provenance.host(),
                 "device": trained.examples.labels.device.type,
-                "commit": commit,
-                "dirty": dirty,
+                **provenance.sources(),
                 "versions": provenance.versions(),
             },
         )

@@ -189,7 +189,6 @@ def _fit(plan: RunPlan, task: GapTask, device: torch.device, trainer: Trainer, f
 
 
 def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: torch.device) -> RunRecord:
-    commit, dirty = provenance.commit()
     return RunRecord(
         identity=plan.identity,
         folder=plan.folder,
@@ -208,8 +207,7 @@ def _record(plan: RunPlan, task: GapTask, seconds: float, started: str, device: 
         host=provenance.host(),
         started=started,
         finished=provenance.now(),
-        commit=commit,
-        dirty=dirty,
+        **provenance.sources(),
         versions=provenance.versions(),
         stepper=task.stepper.name,
         sparsity_by_layer=mask.sparsity_by_layer(task.masks),

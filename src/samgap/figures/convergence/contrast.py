@@ -117,18 +117,19 @@ def _ratios(rates: np.ndarray, interpolates: np.ndarray, published: np.ndarray) 
     compared = common if both else np.full(len(interpolates), fill_value=True)
     ours, published_ratio = {}, math.nan
     if (rates[:, compared] > 0).all():
-        ratios = _contrasts(np.log(rates), compared, interpolates)
+        ratios = _contrasts(rates[:, compared], interpolates[compared])
         half_width = special.stdtrit(len(ratios) - 1, 1 - LEVEL / 2) * ratios.std(ddof=1) / math.sqrt(len(ratios))
         log_steps = {"ratio": 0, "ratio_low": -half_width, "ratio_high": half_width}
         ours = {name: math.exp(ratios.mean() + step) for name, step in log_steps.items()}
     if both:
-        published_ratio = math.exp(_contrasts(np.log(published[None]), compared, interpolates)[0])
+        published_ratio = math.exp(_contrasts(published[None, compared], interpolates[compared])[0])
     return ours | {"published_ratio": published_ratio}
 
 
-def _contrasts(logs: np.ndarray, compared: np.ndarray, interpolates: np.ndarray) -> np.ndarray:
+def _contrasts(rates: np.ndarray, interpolates: np.ndarray) -> np.ndarray:
     """Return the mean log rate (seeds,) of the cells that interpolate minus that of the others."""
-    return np.asarray(logs[:, compared & interpolates].mean(axis=1) - logs[:, compared & ~interpolates].mean(axis=1))
+    logs = np.log(rates)
+    return np.asarray(logs[:, interpolates].mean(axis=1) - logs[:, ~interpolates].mean(axis=1))
 
 
 def _position(sizes: np.ndarray) -> np.ndarray:
