@@ -52,7 +52,7 @@ help: ## this list
 	@echo "  Figures: $(FIGURES)"
 
 reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
-	@test -e conf/figure/$*/$(SCALE).yaml || { echo "samgap: no figure $* at scale $(SCALE); conf/figure/ has: $$(cd conf/figure && ls */*.yaml | grep -v base | sed 's/.yaml//' | xargs)" >&2; exit 1; }
+	@test -e conf/figure/$*/$(SCALE).yaml -a "$(SCALE)" != base || { echo "samgap: no figure $* at scale $(SCALE); conf/figure/ has: $$(cd conf/figure && ls */*.yaml | grep -v base | sed 's/.yaml//' | xargs)" >&2; exit 1; }
 	@$(ROOTED); $(SPLIT); $(TOLD); \
 	told samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) "$$root" \
 		$(if $(filter-out 1,$(DEVICES)),trainer.devices=$(DEVICES)) "$${words[@]}" && \

@@ -165,13 +165,13 @@ def slope(figure: str, series: str = "", scale: str = "cpu") -> tuple[str, str]:
     return verdict["answer"], f"{verdict['slope']:+.2f} [{verdict['slope_low']:+.2f}, {verdict['slope_high']:+.2f}]"
 
 
-def ends(figure: str, series: str = "") -> tuple[str, str]:
+def ends(figure: str, series: str = "", scale: str = "cpu") -> tuple[str, str]:
     """Return a verdict, and the gaps of the first and the last net."""
     axis, _, value = series.partition("=")
-    cells = pd.DataFrame(load(figure)["cells"])
+    cells = pd.DataFrame(load(figure, scale)["cells"])
     cells = cells[cells[axis].astype(str) == value] if series else cells
     first, last = cells.sort_values("params_total")["paper_gap"].iloc[[0, -1]]
-    return slope(figure, series)[0], f"{first:+.2f} to {last:+.2f} points"
+    return slope(figure, series, scale)[0], f"{first:+.2f} to {last:+.2f} points"
 
 
 def faster(figure: str) -> tuple[str, str]:
@@ -198,9 +198,11 @@ def statements() -> list[str]:
          *slope("fig8", scale="registered"), "fig8/registered"),
         ("... with one rho for all sizes", *slope("fig8", equal, "registered"), ""),
         ("... of a ResNet-50 (fig. 9)", *slope("fig9"), "fig9/cpu"),
-        ("With equally many weights, sparse nets gain more than dense (fig. 10)", *ends("fig10"), "fig10/cpu"),
+        ("With equally many weights, sparse nets gain more than dense (fig. 10)", *ends("fig10", scale="cpu_wide"),
+         "fig10/cpu_wide"),
+        ("... with one rho for all sparsities", *slope("fig10", equal, "cpu_wide"), ""),
         ("... more so with the pruner SNIP than at random (fig. 11)",
-         *slope("fig11", "pruner.name=snip against pruner.name=random"), "fig11/cpu"),
+         *slope("fig11", "pruner.name=snip against pruner.name=random", "cpu_wide"), "fig11/cpu_wide"),
         ("The gain of an MLP grows with size if half of the labels are wrong", *ends("noise", half), "noise/cpu"),
         ("... with one rho for all sizes", *slope("noise", f"{half}, {equal}"), ""),
         ("... if a fifth are, by a study that was written down before³", *slope("noise", scale="registered"),

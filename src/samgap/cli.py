@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, Sweep
+from hydra.core.override_parser.types import Override, QuotedString, Sweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,10 +26,10 @@ SOURCE = str(Path(__file__).parents[1])
 CONF = str(Path(__file__).parents[2] / "conf")  # in the checkout, since the package is installed in place
 FULL = "HYDRA_FULL_ERROR"
 OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
-NUMBERED = ("1.", "2.", "3.")
-# Environment variables with the folders in which libraries write.
-PLACES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME", "MPLCONFIGDIR",
-          "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
+# Keys of a whole command, by their first part; Hydra would make a sweep of several values, and mix up its results.
+ONE_VALUE = ("name", "scale", "root", "data_dir", "debug", "probe", "logger", "callbacks", "draw", "protocol", "hydra")
+FOLDER_VARIABLES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME",
+                    "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
 
 tracebacks = False  # whether the user set HYDRA_FULL_ERROR=1
 
@@ -50,7 +50,9 @@ def command(main: Callable[[], object], sweeps: bool = False) -> None:
             if not Path(CONF).is_dir():
                 raise SettingError(f"{CONF} does not exist: install samgap in place (pip install --editable .).")
             _refuse_strange_ranks()
-            given = get_args_parser().parse_known_args()[0]
+            given, left = get_args_parser().parse_known_args()
+            if left:
+                raise SettingError(f"{left[0]} was not understood: options such as -m come before all key=value.")
             if given.multirun and not sweeps:
                 raise SettingError("Only samgap.train carries out a sweep: leave out -m (--multirun).")
             refuse(given.overrides)
@@ -63,10 +65,7 @@ def command(main: Callable[[], object], sweeps: bool = False) -> None:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Exclude the objects that imports in the `with` block create from garbage collection, for torch and Lightning.
-
-    Otherwise it would take almost as long as all other work of a tiny run, also at process exit.
-    """
+    """Exclude what imports in the `with` block create from garbage collection, which takes as long as a tiny run."""
     loaded = len(sys.modules)
     gc.disable()
     try:
@@ -123,20 +122,20 @@ def refuse(overrides: Iterable[str]) -> None:
             raise SettingError(f"{key} cannot be set, since a run is found by the name of its folder: set root.")
         if override.is_delete() and not key.startswith("hydra.") and not choices(key):
             raise SettingError(f"{key} cannot be taken out: give it a value, such as null.")
-        if key == "figure" and override.is_sweep_override():
-            raise SettingError(f"figure must be one figure at a time, each with its own grid, got {typed}.")
+        if key == "figure" and (override.is_sweep_override() or str(override.value()).endswith("/base")):
+            raise SettingError(f"figure must be one figure at a time, such as fig8/smoke, got {typed}.")
+        if key.split(".")[0].split("/")[0] in ONE_VALUE and override.is_sweep_override():
+            raise SettingError(f"{key} has one value for a whole sweep, got {typed}: put a list in brackets.")
         if (options := choices(key)) and not _selects_files(override):
             raise SettingError(f"{key} must be one of {options}, got {typed}.")
 
 
 def _selects_files(override: Override) -> bool:
     value = override.value()
-    if isinstance(value, ChoiceSweep | list):
-        items = value.list if isinstance(value, ChoiceSweep) else value
+    items = getattr(value, "list", value)  # of a sweep over choices
+    if isinstance(items, list):
         return all(isinstance(item, str | QuotedString) for item in items)
-    return (
-        value is None or isinstance(value, str | dict) or (isinstance(value, Sweep) and not override.is_range_sweep())
-    )
+    return value is None or (isinstance(value, str | dict | Sweep) and not override.is_range_sweep())
 
 
 def choices(group: str) -> str:
@@ -161,7 +160,9 @@ def explain(error: BaseException) -> str | None:
     for cause in chain:
         if isinstance(cause, OSError) and cause.filename is not None:
             problem, path = f"{cause.filename} cannot be used ({cause.strerror})", Path(str(cause.filename))
-            variables = [name for name in PLACES if (folder := os.environ.get(name)) and path.is_relative_to(folder)]
+            variables = [
+                name for name in FOLDER_VARIABLES if (folder := os.environ.get(name)) and path.is_relative_to(folder)
+            ]
             settings = " or ".join(["root", "data_dir", *variables])
             if cause.errno in (errno.ENOSPC, errno.EDQUOT):
                 return f"{problem}: make room there or set {settings} elsewhere; the same command goes on where it was."
@@ -205,7 +206,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _first_lines(chain: list[BaseException]) -> list[str]:
     # Hydra's error names the override, its cause names the key. Of further lines, only numbered ones help a user.
     texts = [str(cause).strip().splitlines() for cause in chain if str(cause).strip()]
-    lines = [line for first, *rest in texts for line in (first, *(other for other in rest if other[:2] in NUMBERED))]
+    lines = [line for first, *rest in texts for line in (first, *(each for each in rest if re.match(r"[123]\.", each)))]
     lines = [line.replace("is not in struct", "does not exist") for line in lines]
     key = next((key for cause in chain if (key := getattr(cause, "full_key", None))), "")
     if lines and key not in lines[0]:

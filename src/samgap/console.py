@@ -56,3 +56,10 @@ def table(frame: Any) -> str:
     return "\n".join(
         " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in zip(*grid, strict=True)
     )
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as text, such as "1:02:03", or "4:05" below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -17,6 +17,7 @@ from wandb_workspaces.workspaces.errors import SpecVersionError
 from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.files import replace_text
+from samgap.rules import FLAG, check
 from samgap.runs import identity
 from samgap.tracking import panels, session
 from samgap.training.settings import GROUPS, SCALARS
@@ -40,6 +41,7 @@ def show(config: DictConfig) -> None:
         SettingError: no sweep is named, a panel shows a key that no run logs, or W&B rejects the dashboard.
     """
     values = naming.plain(config, "root", "name", "scale", "draw", "logger", "panels", "dry_run")
+    check(values, {"dry_run": FLAG})
     name, scale, project = values["name"], values["scale"], values["logger"].get("project")
     if name == "adhoc":
         raise SettingError("A dashboard is of a sweep: give figure=fig8/paper or the name= of your own, got neither.")

@@ -17,6 +17,7 @@ from samgap.errors import SettingError, said
 from samgap.figures import archive, kind, latex, output
 from samgap.figures.archive import REFERENCE
 from samgap.figures.table import read_frame
+from samgap.rules import FLAG, check
 from samgap.runs import measurements, sweeps
 from samgap.style import style
 from samgap.targets import locate, options
@@ -72,6 +73,7 @@ def draw(config: dict[str, Any]) -> None:
     Args:
         config: the keys that `main` passes, as plain values.
     """
+    check(config, {"latex": FLAG})
     logger, figure = config["logger"], kind.from_settings(config["draw"])
     root = store(config)
     target = logger.get("_gaps_") if config["source"] == "records" else None  # sends only results of this disk

@@ -9,6 +9,7 @@ TOO_LARGE = re.compile(
     "(?i)allocate memory|out of memory|unable to allocate|alloc_failed|multiplication overflow|calculation overflow"
     "|overflow when unpacking|too large to convert|greater than maximum|infinity to integer"
 )
+NO_FLOAT = re.compile("cannot be converted to type float without overflow|Numerical result out of range")
 
 
 class SettingError(ValueError):
@@ -37,7 +38,7 @@ def line(error: BaseException) -> str:
 
 
 def shortage(error: BaseException) -> str | None:
-    """Return a sentence for an error of torch, NumPy or Python about too little memory, None for other errors."""
+    """Return a sentence for an error of torch, NumPy or Python about something too large, None for other errors."""
     text = str(error)
     if text.startswith("DataLoader "):
         cause = text.removeprefix("DataLoader ").split(". ")[0].rstrip(". ")
@@ -52,4 +53,6 @@ def shortage(error: BaseException) -> str | None:
             "what is large, such as model.width, data.size, data.train_size, batch_size, trainer.micro_batch or "
             "trainer.workers."
         )
+    if NO_FLOAT.search(text):
+        return f"A number of the config is too large for float32 ({line(error)}): lower it, or set precision=64-true."
     return None

@@ -6,9 +6,10 @@ import hydra
 from omegaconf import DictConfig
 
 from samgap import cli, naming
+from samgap.console import format_duration
 from samgap.errors import SettingError
 from samgap.runs import sweeps
-from samgap.runs.sweeps import Watch, format_duration
+from samgap.runs.sweeps import Watch
 
 
 @hydra.main(version_base="1.3", config_path=cli.CONF, config_name="status")
@@ -28,7 +29,7 @@ def show(root: Path) -> None:
         try:
             watch = Watch(sweeps.read(root, name, scale), root)
             progress = watch.update()
-        except SettingError as error:
+        except (SettingError, OSError) as error:
             print(f"{name}/{scale}: {error}")
             continue
         unfinished |= progress.finished < progress.total

@@ -81,7 +81,9 @@ def _refuse_other_folder(values: dict[str, Any], hydra_config: HydraConf) -> Non
 
 
 def _refuse_grid(hydra_config: HydraConf) -> None:
-    """Refuse a single run of a figure without a value for each axis: Hydra would silently ignore the grid."""
+    """Refuse a single run with settings of a sweep: Hydra would silently ignore them."""
+    if getattr(hydra_config.sweeper, "dry_run", False):
+        raise SettingError("hydra.sweeper.dry_run is of a sweep: add -m before it, or leave it out.")
     given = {override.lstrip("+").partition("=")[0] for override in hydra_config.overrides.task}
     given |= {naming.RENAMED[key] for key in given & {*naming.RENAMED}}
     if free := [key for key in getattr(hydra_config.sweeper, "params", None) or {} if key not in given]:

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from samgap.console import format_duration
 from samgap.errors import SettingError
 from samgap.figures import published
 from samgap.figures.table import collect, refuse_stray
 from samgap.runs import records, sweeps
 from samgap.runs.display import Display
-from samgap.runs.sweeps import Member, Sweep, Watch, format_duration
+from samgap.runs.sweeps import Member, Sweep, Watch
 from tests.runs.test_records import make
 
 

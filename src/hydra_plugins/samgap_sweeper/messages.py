@@ -4,10 +4,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from samgap.console import format_duration
 from samgap.errors import SettingError
 from samgap.runs import sweeps
 from samgap.runs.records import RunOutcome
-from samgap.runs.sweeps import Member, Progress, Sweep, format_duration
+from samgap.runs.sweeps import Member, Progress, Sweep
 
 
 def refuse_failed(outcomes: list[RunOutcome], runs: int, grid: Sweep, root: Path) -> None:

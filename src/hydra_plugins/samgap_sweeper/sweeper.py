@@ -197,7 +197,8 @@ class ResumeSweeper(BasicSweeper):
                 f"got {', '.join(sorted(unknown))}."
             )
         if not jobs:
-            raise SettingError("hydra.sweeper.skip leaves out every point of this grid: set it to null.")
+            cause = "hydra.sweeper.skip leaves out every point: set it to null" if self.skip else "a range is empty"
+            raise SettingError(f"This grid has no point: {cause}.")
         return jobs
 
     def _axes(self, arguments: list[str]) -> list[str]:

@@ -137,7 +137,7 @@ def _axis(axes: Axes, which: str, axis: Axis, *, labeled: bool) -> None:
 def _legend(axes: Axes, chart: Chart, *, wide: bool) -> int:
     """Draw the legend below the x axis, at the same distance in every figure; return its number of rows."""
     labels = [line.listed for line in chart.lines if line.listed]
-    longest = max(map(len, labels))
+    longest = max(map(len, labels), default=0)
     columns = 4 if longest < 15 else 2 if longest < 40 and wide and len(labels) > 4 else 1
     texts = [text for _, text in chart.x.ticks] or [""]
     extra_rows = chart.x.title.count("\n") + max(text.count("\n") for text in texts)

@@ -7,7 +7,8 @@ from typing import Self
 
 from tqdm import tqdm
 
-from samgap.runs.sweeps import Progress, Watch, format_duration
+from samgap.console import format_duration
+from samgap.runs.sweeps import Progress, Watch
 
 POLL_SECONDS = 1.0
 SHOWN_FAILURES = 3  # most failures that are printed while the sweep runs

@@ -96,7 +96,11 @@ def read(folder: Path, expected: str = "") -> RunRecord | None:
         return record
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingError(
+            f"{path} cannot be read ({error.strerror}): make it readable, or set root elsewhere."
+        ) from error
+    except ValueError as error:
         reason = (str(error) or "empty").splitlines()[0]
         raise SettingError(f"{path} is damaged ({reason}): move it away and start the run again.") from error
 
@@ -123,6 +127,10 @@ def _problem(record: RunRecord) -> str | None:
         return "no valid status or settings"
     if record.identity != identity.identity(record.settings):
         return "it holds the record of other settings"
+    if isinstance(record.seconds, bool) or not isinstance(record.seconds, float | int):
+        return f"seconds is {said(record.seconds)} and not a number"
+    if not isinstance(record.versions, dict):
+        return f"versions is {said(record.versions)} and not a mapping"
     if record.status == "done":
         loss = record.train_loss_final
         if not isinstance(loss, float | int) or not math.isfinite(loss):

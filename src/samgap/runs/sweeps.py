@@ -134,8 +134,13 @@ def read(root: Path, name: str, scale: str) -> Sweep:
     """
     path = root / name / scale / SWEEP
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return parse(values)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        sweep = parse(yaml.load(path.read_text(encoding="utf-8"), Loader=loader))
+        if str(sweep) != f"{name}/{scale}":
+            raise SettingError(
+                f"{path} is of {sweep}: keep a copy of a study in another root, in a folder of its name."
+            )
+        return sweep
     except FileNotFoundError:
         raise SettingError(
             f"No runs of {name}/{scale} in {root}: start the sweep first "
@@ -146,8 +151,13 @@ def read(root: Path, name: str, scale: str) -> Sweep:
 
 
 def parse(values: dict[str, Any]) -> Sweep:
-    """Return a sweep from its plain values."""
-    return Sweep(**values | {"members": [Member(**member) for member in values["members"]]})
+    """Return a sweep from its plain values; a value of a wrong type raises a TypeError or KeyError."""
+    sweep = Sweep(**values | {"members": [Member(**member) for member in values["members"]]})
+    _ = {**sweep.probes}
+    for member in sweep.members:  # these sums are of texts, or of numbers, and nothing else
+        _ = "" + member.identity + member.folder, 0.0 + member.cost + member.axes[RHO] + member.axes[SEED]
+        _ = [member.axes[axis] for axis in sweep.axes]
+    return sweep
 
 
 def override_for(name: str, scale: str) -> str:
@@ -179,7 +189,7 @@ def state(folder: Path, expected: str = "") -> tuple[State, RunRecord | None, st
         return "running", None, ""
     error_file = folder / ERROR
     if error_file.exists():
-        lines = error_file.read_text(encoding="utf-8").strip().splitlines()
+        lines = error_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return "failed", None, lines[-1].partition(": ")[2] if lines else ""
     return ("unfinished" if (folder / LAST).exists() else "missing"), None, ""
 
@@ -228,14 +238,6 @@ class Watch:
             else:
                 progress.cost_left += member.cost
         return progress
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration as text, such as "1:02:03", or "4:05" below an hour."""
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _locked(path: Path) -> bool:
