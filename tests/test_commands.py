@@ -506,7 +506,7 @@ def test_points_of_a_grid_can_be_left_out(command: Command, tmp_path: Path) -> N
     assert code == 0, err
     assert "missing" not in out
     for skip, sentence in (
-        ("{model.width:[0.1,0.2]}", "leaves out every point of this grid: set it to null."),
+        ("{model.width:[0.1,0.2]}", "hydra.sweeper.skip leaves out every point: set it to null."),
         (
             "{modle.width:[0.1]}",
             "must be settings of the runs, such as seed, ascent.rho or ascent.name, got modle.width.",

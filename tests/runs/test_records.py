@@ -69,6 +69,8 @@ def broken(change: Any) -> str:
         broken(lambda v: v.update(status="half")),
         broken(lambda v: v.update(format=2)),
         broken(lambda v: v.update(surprise=1)),
+        broken(lambda v: v.update(seconds=None)),
+        broken(lambda v: v.update(versions=[])),
     ],
 )  # fmt: skip
 def test_a_damaged_record_is_one_sentence(tmp_path: Path, text: str) -> None:
@@ -78,6 +80,14 @@ def test_a_damaged_record_is_one_sentence(tmp_path: Path, text: str) -> None:
     ) as info:
         records.read(tmp_path)
     assert "\n" not in str(info.value)
+
+
+def test_a_record_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "record.json").mkdir()
+    with pytest.raises(
+        SettingError, match=r"record\.json cannot be read \(Is a directory\): make it readable, or set root"
+    ):
+        records.read(tmp_path)
 
 
 def test_a_record_cannot_hold_nan(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,34 @@ def test_a_damaged_sweep_is_one_sentence(tmp_path: Path, text: str) -> None:
         sweeps.read(tmp_path, "mine", "own")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("cost: 2.0", "cost: x"),
+        ("ascent.rho: 0", "ascent.rho: null"),
+        ("ascent.rho: 0", "ascent.rhoo: 0"),
+        ("    seed: 0", "    seed: a"),
+        ("- seed", "- pruner.sparsity"),
+        ("probes: {}", "probes: [hessian]"),
+        ("  folder: digits", "  folder: 12 #"),
+    ],
+)
+def test_a_sweep_that_was_edited_by_hand_is_damaged_or_still_right(tmp_path: Path, before: str, after: str) -> None:
+    path = sweeps.write(sweep(tmp_path, "seed=0"), tmp_path)
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(SettingError, match=r"sweep\.yaml is damaged .*: start the same sweep again"):
+        sweeps.read(tmp_path, "mine", "own")
+
+
+def test_a_copy_of_a_study_in_the_same_root_is_refused(tmp_path: Path) -> None:
+    path = sweeps.write(sweep(tmp_path, "seed=0"), tmp_path)
+    shutil.copytree(path.parent.parent, tmp_path / "backup")
+    with pytest.raises(SettingError, match=r"backup/own/sweep\.yaml is of mine/own: keep a copy of a study in another"):
+        sweeps.read(tmp_path, "backup", "own")
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "runs", "None", "with space", "."])
 def test_a_name_must_be_a_folder_of_its_own(tmp_path: Path, name: str) -> None:
     planned = dataclasses.replace(sweep(tmp_path, "seed=0"), name=name)
@@ -55,7 +84,7 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     records.write(make("seed=0", seconds=4.0), folders[0])
     records.write(make("seed=1", status="diverged", acc=None, train_acc_final=None), folders[1])
-    (folders[2] / "error.txt").write_text("Traceback\nsamgap.errors.SettingError: wanted this: got that.\n")
+    (folders[2] / "error.txt").write_bytes(b"\xff\nsamgap.errors.SettingError: wanted this: got that.\n")
     (folders[3] / "record.json").write_text("{")
     (folders[4] / "last.ckpt").write_text("")
     watch = Watch(planned, tmp_path)
