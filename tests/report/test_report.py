@@ -343,6 +343,16 @@ def test_a_damaged_table_is_one_sentence(command: Command, tmp_path: Path, text:
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.parametrize("file", ["theory/theory.json", "bench/bench.json", "conformance/a.json"])
+def test_a_table_of_another_version_is_one_sentence(command: Command, tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir()
+    path.write_text('{"steps": {}}')
+    code, _, err = command("report.__main__", f"root={tmp_path}")
+    assert (code, f"below {tmp_path} is of another version of samgap" in err) == (1, True)
+    assert not (tmp_path / "report").exists()
+
+
 def test_own_suites_stand_in_place_of_those_that_came(tmp_path: Path, shown: collected.Collected) -> None:
     theory = json.loads((collected.REFERENCE / "theory" / "theory.json").read_text())
     theory["rows"] = theory["rows"][:2]

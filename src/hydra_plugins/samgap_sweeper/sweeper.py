@@ -11,6 +11,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
@@ -159,7 +160,14 @@ class ResumeSweeper(BasicSweeper):
 
     def _overrides(self, arguments: list[str]) -> list[Any]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        return parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:
+            if override.is_range_sweep() and not override.value().shuffle:
+                # Adding steps rounds: 0.15000000000000002 would be another run than 0.15.
+                values = [float(f"{value:.12g}") if isinstance(value, float) else value
+                          for value in override.value().range()]  # fmt: skip
+                override._value = ChoiceSweep(list=values, simple_form=True)
+        return overrides
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:
         # All jobs are composed and so checked before the first starts.

@@ -138,7 +138,13 @@ class Collected:
 def collect(root: Path) -> Collected:
     """Evaluate every sweep below `root`, and read the results that came with samgap."""
     # First what takes no time, so that a damaged file is reported at once.
-    rest = (_evidence(root), _theory(root), _conformance(root), _bench(root), _card(root))
+    try:
+        rest = (_evidence(root), _theory(root), _conformance(root), _bench(root), _card(root))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SettingError(
+            f"A file in evidence, theory, conformance, bench or check_gpu below {root} is of another version of samgap "
+            f"({type(error).__name__}: {error}): move these folders away, or make them again."
+        ) from error
     own = [evaluate(root, name, scale) for name, scale in sweeps.find(root)]
     shipped = [_reference(path) for path in sorted(REFERENCE.glob("*/*/*.json"))]
     return Collected([*own, *shipped], *rest)
