@@ -187,9 +187,9 @@ class KeepsWeightsInState(SAM):
 
 
 class GroupsOfItsOwn(SAM):
-    def _share(self) -> None:
-        self.param_groups = [dict(group) for group in self.base.param_groups]
-        self.state = self.base.state
+    def __init__(self, base: Optimizer, rho: float, module: nn.Module | None = None) -> None:
+        super().__init__(base, rho, module)
+        self.param_groups = [dict(group) for group in base.param_groups]
 
 
 class CopiedWithoutBase(SAM):

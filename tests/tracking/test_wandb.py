@@ -336,7 +336,7 @@ def test_many_runs_are_read_in_pages(
         one = dataclasses.replace(record, settings=settings, identity=mine, folder=identity.folder(settings))
         text = json.dumps(dataclasses.asdict(one))
         api.all.append(SimpleNamespace(id=mine, config={"identity": mine}, summary={"record": text}, state="finished"))
-        members.append(Member(mine, one.folder, {"seed": seed}, 1.0))
+        members.append(Member(mine, one.folder, {"ascent.rho": 0, "seed": seed}, 1.0))
     grid = Sweep("many", "own", ["seed"], "", "", "", members)
     text = json.dumps(dataclasses.asdict(grid))
     api.all.append(SimpleNamespace(id="gaps-many-own", config={"grid": text}, summary={}, state="finished"))

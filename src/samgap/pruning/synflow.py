@@ -22,15 +22,13 @@ def prune(net: nn.Module, examples: Examples, *, sparsity: float, seed: int, ite
         iterations: n.
 
     Raises:
-        SettingError: sparsity is outside [0, 1), the net does not use a kernel, or whole layers have equal scores, see
-            `mask.refuse_ties`.
+        SettingError: sparsity is outside [0, 1), a kernel is not used, or layers have equal scores, see `refuse_ties`.
     """
     total = sum(mask.layers(net).values())
     live = mask.live_kernels(total, sparsity)
     net = scoring.copy_of(net).double().eval()  # products over all layers overflow in float32
-    for tensor in net.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.abs_()
+    for tensor in filter(torch.is_floating_point, net.state_dict().values()):
+        tensor.abs_()
     kernels = dict(prunable(net))
     ones = torch.ones(1, *examples.images.shape[1:], dtype=torch.float64)
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in kernels.items()}
