@@ -160,12 +160,11 @@ class ResumeSweeper(BasicSweeper):
 
     def _overrides(self, arguments: list[str]) -> list[Any]:
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides: list[Any] = parser.parse_overrides([*self._parse_config(), *arguments])
         for override in overrides:
             if override.is_range_sweep() and not override.value().shuffle:
                 # Adding steps rounds: 0.15000000000000002 would be another run than 0.15.
-                values = [float(f"{value:.12g}") if isinstance(value, float) else value
-                          for value in override.value().range()]  # fmt: skip
+                values = [float(f"{x:.12g}") if isinstance(x, float) else x for x in override.value().range()]
                 override._value = ChoiceSweep(list=values, simple_form=True)
         return overrides
 
