@@ -47,7 +47,7 @@ class Idle(nn.Module):
 
 
 class Tied(nn.Module):
-    """An autoencoder whose decoder is the transposed encoder."""
+    """An autoencoder with the transposed encoder as decoder."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Tied(nn.Module):
 
 
 class Patches(nn.Module):
-    """A net whose layer gets patches of all examples as rows."""
+    """A net with a layer that gets patches of all examples as rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Patches(nn.Module):
 
 
 class Features(nn.Module):
-    """A net whose first layer has no gradient in a pass, and whose second gets its input by name."""
+    """A net with a first layer without gradient in a pass, and a second that gets its input by name."""
 
     def __init__(self) -> None:
         super().__init__()
