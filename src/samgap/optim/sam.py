@@ -180,7 +180,7 @@ def freeze_statistics(net: nn.Module) -> list[tuple[nn.Module, str, Any]]:
     """
     changed: list[tuple[nn.Module, str, Any]] = []
     for part in net.modules():
-        if getattr(part, "track_running_stats", False):
+        if vars(part).get("track_running_stats"):  # getattr of a module is slow if there is none
             name, value = ("momentum", 0.0) if isinstance(part, _InstanceNorm) else ("track_running_stats", False)
             changed.append((part, name, getattr(part, name)))
             setattr(part, name, value)
