@@ -46,7 +46,7 @@ def test_help_is_a_screen_with_three_examples(name: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     ("name", "typed", "meant"),
-    [("bench", "stepz", "steps"), ("bench.costs", "fig8/papr", "fig8/paper"), ("check_gpu", "graph", "graphs"),
+    [("bench", "sweepz", "sweeps"), ("bench.costs", "fig8/papr", "fig8/paper"), ("check_gpu", "graph", "graphs"),
      ("gpu_evidence", "fig77", "fig7")],
 )  # fmt: skip
 def test_a_part_that_does_not_exist_comes_with_the_nearest_and_the_list(

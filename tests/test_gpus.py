@@ -122,19 +122,22 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     root = tmp_path / "gpus"
     path = root / "runs" / long / "last.ckpt"
 
-    # A run that is killed more often than `retries` is reported, and the other one is done.
-    process = start(root, *ours, "hydra.launcher.retries=0")
-    wait_for(lambda: len(workers(root, long)) == 1, process)
-    (victim,) = workers(root, long)
-    os.kill(victim, signal.SIGKILL)
+    # A run that is killed goes on in another worker. If that happens more often than `retries`, it is reported, and the
+    # other run is done.
+    process = start(root, *ours, "hydra.launcher.retries=1")
+    victims: list[int] = []
+    for _ in range(2):
+        wait_for(lambda: len(workers(root, long)) == 1 and workers(root, long) != victims, process)
+        victims = workers(root, long)
+        os.kill(victims[0], signal.SIGKILL)
     err = finished(process)
     assert process.returncode == 1
     assert "1 of 2 runs of mine/own failed, the others are done" in err
-    assert "its process was killed or crashed 1 time" in err
+    assert "its process was killed or crashed 2 times" in err
     assert "Traceback" not in err
     out = command("status", f"root={root}")[1]
     assert "1/2 done, 1 failed" in out
-    assert "its process was killed or crashed 1 time" in out
+    assert "its process was killed or crashed 2 times" in out
 
     # Ctrl-C ends all processes of the sweep.
     before = path.stat().st_mtime_ns
@@ -150,16 +153,11 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
         time.sleep(0.1)
     assert not alive(started), [started[pid] for pid in alive(started)]
 
-    # A run that is killed once and retried has the same result.
-    before = path.stat().st_mtime_ns
-    process = start(root, *ours)
-    wait_for(lambda: path.stat().st_mtime_ns != before and len(workers(root)) == 1, process)
-    os.kill(workers(root)[0], signal.SIGKILL)
-    err = finished(process)
-    assert process.returncode == 0, err
+    # In the end the run has the same result.
+    assert command("train", "-m", *grid, f"root={root}")[0] == 0
     assert lasting(root) == lasting(undisturbed)
     rows = list(csv.DictReader((root / "mine" / "own" / "gpus.csv").read_text().splitlines()))
-    assert Counter(row["status"] for row in rows) == {"done": 2, "killed": 2, "stopped": 1}
+    assert Counter(row["status"] for row in rows) == {"done": 1, "killed": 2, "stopped": 1}
 
 
 @pytest.fixture(scope="module")

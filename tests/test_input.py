@@ -29,7 +29,7 @@ TINY = ("epochs=1", "data.train_size=64", "model.width=0.1")
 
 def test_random_words_end_in_one_sentence_or_in_nothing() -> None:
     wrong: list[str] = []
-    assert fuzz(120, 0, wrong.append) == 0, "\n".join(wrong)
+    assert fuzz(80, 0, wrong.append) == 0, "\n".join(wrong)
 
 
 TYPED = [

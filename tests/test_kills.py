@@ -10,7 +10,7 @@ from tests.kills import kills
 
 def test_a_sweep_that_is_killed_at_random_ends_like_an_undisturbed_one_and_leaves_nothing_behind() -> None:
     lines: list[str] = []
-    assert kills(3, "cores", 1, lines.append) == 0, "\n".join(lines)
+    assert kills(2, "cores", 1, lines.append) == 0, "\n".join(lines)
 
 
 def test_a_process_that_hangs_is_killed_and_its_last_words_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

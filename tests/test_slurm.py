@@ -87,7 +87,7 @@ def test_two_tasks_that_were_held_do_what_one_process_does(command: Command, tmp
 
 
 # The long run takes longer than the three seconds that Slurm gives to a canceled job.
-LONG = (*TINY, "ascent.rho=0.1", "epochs=3,1300", "eval_every=1300", "trainer.checkpoint_seconds=0")
+LONG = (*TINY, "ascent.rho=0.1", "epochs=3,800", "eval_every=800", "trainer.checkpoint_seconds=0")
 
 
 @pytest.fixture(scope="module")

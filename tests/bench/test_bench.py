@@ -80,7 +80,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         assert bench.main(["--smoke", "--root", str(tmp_path)]) == 0
     assert [path.name for path in (tmp_path / "bench").iterdir()] == ["smoke.json"]  # not that of a measurement
     parts = json.loads((tmp_path / "bench" / "smoke.json").read_text())
-    assert list(parts) == ["steps", "sweeps", "scheduling", "curvature"]
+    assert list(parts) == ["mlp", "sweeps", "scheduling", "curvature"]
     assert all(part["smoke"] and part["versions"]["torch"] in torch.__version__ for part in parts.values())
     rows = [row for part in parts.values() for row in part["rows"]]
     assert [(row["what"], row["against"]) for row in rows] == [
@@ -107,7 +107,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         ("s_2, MLP p = 10, 20 examples, two threads", "bound"),
         ("s_2, MLP p = 10, 20 examples, peak memory", "bound"),
     ]
-    assert parts["steps"]["processor"]
+    assert parts["mlp"]["processor"]
     limit, cores = (row["note"] for row in rows if row["note"])
     assert re.fullmatch(r"limit \d+ GFLOP/s; of one library mkl \d+, onednn \d+", limit)
     assert re.fullmatch(r"bare products: \d\.\d\d", cores)
@@ -129,7 +129,7 @@ def test_a_missed_row_has_the_profile_of_the_run_that_it_measured(monkeypatch: p
     monkeypatch.setattr(steps.torch_steps, "lightning_seconds", lambda *_, **__: 0.1)
     monkeypatch.setattr(steps, "timed", timed)
     monkeypatch.setattr(steps, "profile", lambda config: str(arm(config)))
-    case = steps.Case("mlp", 0.1, epochs=1, images=512, goal=1.0, limited=False, sparse=True)
+    case = steps.Case("mlp", 0.1, epochs=1, images=512, goal=1.0, limited=False, sparse=True, loops=True)
     found = {(row.what, row.against): row.profile for row in steps.rows(bench._compose, (case,)) if row.goal}
     assert found == {
         ("SAM step, MLP p = 0.1", "the JAX step"): "(0.1, 0)",
@@ -153,10 +153,10 @@ def test_rows_before_an_error_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_it_is_a_command() -> None:
-    start = [sys.executable, "-m", "samgap.bench", "stepps"]
+    start = [sys.executable, "-m", "samgap.bench", "mpl"]
     done = subprocess.run(start, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 2
-    assert "a part is one of steps, sweeps, scheduling, curvature, got stepps" in done.stderr
+    assert "a part is one of mlp, resnet18, sweeps, scheduling, curvature, got mpl" in done.stderr
 
 
 def test_the_idle_share_by_hand() -> None:

@@ -251,7 +251,7 @@ def test_every_result_that_came_with_samgap_is_there(shown: collected.Collected)
         assert study.about.get("claim") if not study.own else not study.about
         assert study.charts or study.problem
     assert {"samgap.optim.sam:SAM", "pytorch_optimizer:SAM"} <= {*shown.conformance}
-    assert {"steps", "sweeps", "scheduling"} <= {*shown.bench}
+    assert {"mlp", "resnet18", "sweeps", "scheduling"} <= {*shown.bench}
     assert len(shown.theory.rows) > 10
     assert not shown.evidence.own
     assert "ways of asking say that the gap grows" in page
@@ -347,7 +347,7 @@ def test_a_damaged_table_is_one_sentence(command: Command, tmp_path: Path, text:
 def test_a_table_of_another_version_is_one_sentence(command: Command, tmp_path: Path, file: str) -> None:
     path = tmp_path / file
     path.parent.mkdir()
-    path.write_text('{"steps": {}}')
+    path.write_text('{"mlp": {}}')
     code, _, err = command("report.__main__", f"root={tmp_path}")
     assert (code, f"below {tmp_path} is of another version of samgap" in err) == (1, True)
     assert not (tmp_path / "report").exists()

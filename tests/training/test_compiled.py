@@ -170,6 +170,33 @@ def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dt
     assert saved[0]["param_groups"] == saved[1]["param_groups"]
 
 
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(("capability", "dtype"), [("AVX2", torch.float32), ("AVX512", torch.uint8)])
+def test_masks_that_change_between_blocks_are_followed_and_bytes_are_read_in_the_fast_way(
+    capability: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    images = torch.randint(0, 17, (2 * BATCH, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batches = [Batch(part, torch.arange(BATCH) % 10, BATCH) for part in images.split(BATCH)]
+    nets = []
+    for kind in ("eager", "compiled"):
+        torch.manual_seed(0)
+        net = MLP(SHAPE, 10, 0.1)
+        masks = prune(net, EXAMPLES, sparsity=0.5, seed=0)
+        mask.apply(net, masks)
+        stepper = eager_stepper(net, ARMS["sam"](SGD(net.parameters(), lr=0.05), net))
+        if kind == "compiled":
+            stepper = compiled.CompiledStepper(stepper, masks, "auto")
+        for _ in range(2):
+            stepper.block(batches, lambda: None)
+            next(iter(masks.values()))[:2] = False
+        if isinstance(stepper, compiled.CompiledStepper):
+            assert {live.dtype for live in stepper.state.masks.values()} == {dtype}
+        nets.append(net.state_dict())
+    for name, value in nets[0].items():
+        assert torch.allclose(nets[1][name], value, atol=1e-6), name
+
+
 @pytest.mark.usefixtures("mixed")
 @pytest.mark.parametrize(
     ("arm", "model", "momentum", "sparsity", "dtype", "clip_norm"),

@@ -18,12 +18,12 @@ from omegaconf import OmegaConf
 from samgap import cli, console, files, naming, provenance
 from samgap.bench.rows import Row
 
-PARTS = ("steps", "sweeps", "scheduling", "curvature")
+PARTS = ("mlp", "resnet18", "sweeps", "scheduling", "curvature")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = console.parser("samgap.bench", __doc__, "", "steps curvature", "--smoke --root /tmp/bench")
+    parser = console.parser("samgap.bench", __doc__, "", "mlp curvature", "--smoke --root /tmp/bench")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--smoke", action="store_true", help="run everything once, small: the numbers mean nothing")
     parser.add_argument("--root", default="multirun", help="results go to ROOT/bench (default: multirun)")
@@ -76,10 +76,11 @@ def text(row: Row) -> str:
 
 
 def _rows(part: str, smoke: bool) -> Iterator[Row]:
-    if part == "steps":
+    if part in ("mlp", "resnet18"):
         from samgap.bench import steps
 
-        return steps.rows(_compose, steps.SMOKE if smoke else steps.CASES)
+        cases = steps.SMOKE if smoke else steps.CASES
+        return steps.rows(_compose, [case for case in cases if case.model == part])
     if part == "sweeps":
         from samgap.bench import sweeps
 

@@ -7,7 +7,7 @@ import os
 import pstats
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,7 @@ class Case:
     goal: float
     limited: bool = True  # also compare with the time of its matrix products alone; not for tiny nets
     sparse: bool = False  # also compare with the same net at SPARSITY
+    loops: bool = False  # also compare with loops in torch
 
     @property
     def label(self) -> str:
@@ -99,7 +100,7 @@ class Case:
 
 
 CASES = (
-    Case("mlp", 0.1, epochs=10, images=60_000, goal=1.0, limited=False),
+    Case("mlp", 0.1, epochs=10, images=60_000, goal=1.0, limited=False, loops=True),
     Case("mlp", 1, epochs=4, images=60_000, goal=0.95, sparse=True),
     Case("mlp", 4, epochs=3, images=60_000, goal=0.9),
     Case("mlp", 10, epochs=3, images=25_600, goal=0.85),
@@ -108,19 +109,19 @@ CASES = (
     Case("resnet18", 16, epochs=2, images=10_240, goal=0.5),
 )
 # Shows in seconds that everything runs; the numbers mean nothing.
-SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0),)
+SMOKE = (Case("mlp", 0.1, epochs=1, images=512, goal=1.0, loops=True),)
 
 
-def rows(compose: Compose, cases: tuple[Case, ...] = CASES) -> Iterator[Row]:
-    """Yield the rows on steps. The first case is compared with all peers.
+def rows(compose: Compose, cases: Iterable[Case] = CASES) -> Iterator[Row]:
+    """Yield the rows on steps.
 
     Args:
         compose: makes a config from overrides.
         cases: the cases to measure.
     """
     with one_core():
-        for number, case in enumerate(cases):
-            for row, config in _case(compose, case, everything=number == 0):
+        for case in cases:
+            for row, config in _case(compose, case):
                 yield dataclasses.replace(row, profile=profile(config)) if row.holds is False else row
 
 
@@ -145,7 +146,7 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _case(compose: Compose, case: Case, everything: bool) -> Iterator[tuple[Row, dict[str, Any]]]:
+def _case(compose: Compose, case: Case) -> Iterator[tuple[Row, dict[str, Any]]]:
     """Yield each row with the config of the run that it measured."""
     mlp = case.model == "mlp"
     channels, size = (1, 28) if mlp else (3, 32)
@@ -157,7 +158,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[tuple[Row,
         peers["the JAX step"] = partial(_waited, jax)
         goals = {"the JAX step": case.goal if rho else 1.0}
         note = ""
-        if everything and rho:
+        if case.loops and rho:
             peers["a bare two-step loop"] = torch_steps.two_step(case.net(), x, y, RHO, **SGD)
             peers["pytorch_optimizer's SAM"] = torch_steps.pytorch_optimizer(case.net(), x, y, RHO, **SGD)
         if mlp and case.limited and rho:
@@ -170,7 +171,7 @@ def _case(compose: Compose, case: Case, everything: bool) -> Iterator[tuple[Row,
             row = paired(what, name, seconds["ours"], seconds[name], goals.get(name))
             yield dataclasses.replace(row, note=note if name == LIMIT else ""), config
     sam, sgd = (case.config(compose, rho, 2) for rho in (RHO, 0.0))
-    if everything:
+    if case.loops:
         noise = images.mnist(Path()).train.take(torch.arange(max(256, case.images // 8)))
         loop = [torch_steps.lightning_seconds(case.net(), noise.images[:], noise.labels, RHO, **SGD) for _ in range(3)]
         again = [timed(sam, {})["ours"][0] for _ in loop]

@@ -32,7 +32,7 @@ from samgap.training import hooks, process
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.products import ONEDNN, Chosen, lacking, locked, place, unfused_addmm
 from samgap.training.steppers import EagerStepper, StepResult
-from samgap.training.trace import Parts, State, attributes, numbers_of, traced
+from samgap.training.trace import Parts, State, attributes, numbers_of, readable, traced
 
 ASCENTS = (SAM, SAMUnnormalized, ASAM, GSAM)  # depend only on weights, gradients and `trace.NUMBERS`
 OPTIONS = {
@@ -128,9 +128,7 @@ class CompiledStepper(EagerStepper):
             products, known: as for `choose`.
         """
         vars(self).update(vars(eager))
-        # View booleans as bytes: Inductor does not vectorize reading booleans, which doubles the time of a step.
-        self.masks = {name: mask.view(torch.uint8) for name, mask in masks.items()}
-        self.choice, self.known = products, known or {}
+        self.masks, self.choice, self.known = masks, products, known or {}
         self.whole: dict[bool, Whole] = {}  # key: whether the step has an ascent
         self._take(self.known)
 
@@ -146,6 +144,8 @@ class CompiledStepper(EagerStepper):
                 self.name = "eager"
             for name, number in numbers_of(self).items():
                 self.state.numbers[name].fill_(number)
+            for name, mask in self.masks.items():
+                self.state.masks[name].copy_(mask)
             if bool(self.wrapper.param_groups[0]["momentum"]) != bool(self.state.momenta):
                 self.whole.clear()  # with and without momentum are different functions
         return super().block(block, advance)
@@ -171,7 +171,7 @@ class CompiledStepper(EagerStepper):
         self.lr.fill_(group["lr"])
         # Call only Lightning's step counters: its full `optimizer.step` would take as long as a small step.
         self.optimizer._on_before_step()
-        loss, correct = self.whole[ascends](batch.images, batch.labels, *self.flat)
+        loss, correct = self.whole[ascends](readable(batch.images), batch.labels, *self.flat)
         self.optimizer._on_after_step()
         if sam:
             sam.count()
@@ -187,14 +187,14 @@ class CompiledStepper(EagerStepper):
                 {name: w.detach() for name, w in weights.items()},
                 {name: state[w]["momentum_buffer"] for name, w in weights.items() if group["momentum"] and w in state},
                 dict(self.net.named_buffers()),
-                self.masks,
+                {name: readable(mask) for name, mask in self.masks.items()},
                 {name: torch.tensor(number, dtype=self.weights[0].dtype) for name, number in numbers_of(self).items()},
             )
             self.lr, self.flat = self.state.numbers["lr"], pytree.tree_leaves(self.state)
         ascent = cast(type[SAM], type(self.wrapper)) if ascends else None
         clips = self.clip_norm is not None
         parts = Parts(self.net, self.loss, self.normalize, ascent, clips, self.choice, self.known)
-        whole, products = _compiled(parts, batch.images, batch.labels, self.state)
+        whole, products = _compiled(parts, readable(batch.images), batch.labels, self.state)
         self._take(self.products | products if self.whole else products)
         self.whole[ascends], self.attributes = whole, attributes(self.net)
 
