@@ -127,9 +127,9 @@ def test_killed_workers_and_a_stopped_sweep(command: Command, tmp_path: Path) ->
     process = start(root, *ours, "hydra.launcher.retries=1")
     victims: list[int] = []
     for _ in range(2):
-        wait_for(lambda: len(workers(root, long)) == 1 and workers(root, long) != victims, process)
-        victims = workers(root, long)
-        os.kill(victims[0], signal.SIGKILL)
+        wait_for(lambda: len(workers(root, long)) == 1 and not {*workers(root, long)} & {*victims}, process)
+        victims.extend(workers(root, long))
+        os.kill(victims[-1], signal.SIGKILL)
     err = finished(process)
     assert process.returncode == 1
     assert "1 of 2 runs of mine/own failed, the others are done" in err
