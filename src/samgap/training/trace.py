@@ -68,8 +68,8 @@ def numbers_of(stepper: EagerStepper) -> dict[str, float]:
 def readable(t: Tensor) -> Tensor:
     """Return a tensor with the values of `t` that a compiled loop reads fast; booleans and bytes may be slow.
 
-    Inductor does not vectorize reading booleans. With AVX2 it reads 8 bytes at a time through a buffer of 32, whose
-    load has to wait for the store: a step of the smallest MLP takes half as long again.
+    Inductor does not vectorize reading booleans. With AVX2 it reads 8 bytes at a time through a buffer of 32, and each
+    load waits for the store before it: a step of SGD of the smallest MLP takes a fifth longer.
     """
     t = t.view(torch.uint8) if t.dtype == torch.bool else t
     return t.float() if t.dtype == torch.uint8 and torch.backends.cpu.get_cpu_capability() == "AVX2" else t
