@@ -109,7 +109,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     ]
     assert parts["mlp"]["processor"]
     limit, cores = (row["note"] for row in rows if row["note"])
-    assert re.fullmatch(r"limit \d+ GFLOP/s; of one library mkl \d+, onednn \d+", limit)
+    assert re.fullmatch(r"limit \d+ GFLOP/s; of one library mkl \d+, mkl swapped \d+, onednn \d+", limit)
     assert re.fullmatch(r"bare products: \d\.\d\d", cores)
     for row in rows:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) or row["unit"] == "ms"

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import fcntl
+import itertools
 import logging
 import math
 import re
@@ -31,7 +32,6 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
 from samgap import losses
 from samgap.data.batches import Batch
@@ -45,7 +45,7 @@ from samgap.optim.sam_unnormalized import SAMUnnormalized
 from samgap.optim.wrapper import Wrapper
 from samgap.pruning import mask
 from samgap.pruning.random import prune
-from samgap.training import compiled, hooks, process, products, trace
+from samgap.training import build, compiled, hooks, process, products, trace
 from samgap.training.layout import Layout
 from samgap.training.run import run
 from samgap.training.steppers import EagerStepper
@@ -112,7 +112,7 @@ def train(
     masks = prune(net, EXAMPLES, sparsity=sparsity, seed=0) if sparsity else {}
     mask.apply(net, masks)
     optimizer = ARMS[arm](SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-2), net)
-    schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
+    schedule = build.Schedule(optimizer, lambda step: 1 / (1 + step / 10))
     stepper = eager_stepper(net, optimizer, clip_norm)
     if kind == "compiled":
         stepper = compiled.CompiledStepper(stepper, masks, "auto")
@@ -138,9 +138,10 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile the smaller half of the 32-bit products as loops and take the others from oneDNN, without timing."""
+    """Compile the smaller half of the 32-bit products as loops, and the others in both other ways, without timing."""
+    ways = itertools.cycle(("onednn", "mkl swapped"))
     monkeypatch.setattr(products, "SMALL", 5_000)
-    monkeypatch.setattr(products, "_fastest", lambda large: dict.fromkeys(large, "onednn"))
+    monkeypatch.setattr(products, "_fastest", lambda large: dict(zip(large, ways, strict=False)))
 
 
 def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dtype, clip_norm: float | None) -> None:
@@ -171,11 +172,11 @@ def hold(arm: str, model: str, momentum: float, sparsity: float, dtype: torch.dt
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(("capability", "dtype"), [("AVX2", torch.float32), ("AVX512", torch.uint8)])
+@pytest.mark.parametrize(("avx2", "dtype"), [(True, torch.float32), (False, torch.uint8)])
 def test_masks_that_change_between_blocks_are_followed_and_bytes_are_read_in_the_fast_way(
-    capability: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    avx2: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(trace, "AVX2", avx2)
     images = torch.randint(0, 17, (2 * BATCH, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batches = [Batch(part, torch.arange(BATCH) % 10, BATCH) for part in images.split(BATCH)]
     nets = []
@@ -560,7 +561,7 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ("batch_size=24", "epochs=3", "trainer.checkpoint_seconds=0", "trainer.stepper=compiled")
-    by_onednn = lambda product: {"mkl": 2.0, "onednn": 1.0}  # noqa: E731
+    by_onednn = lambda product: {"mkl": 2.0, "mkl swapped": 2.0, "onednn": 1.0}  # noqa: E731
     monkeypatch.setattr(products, "SMALL", 0)
     monkeypatch.setattr(products, "_choices", {})
     monkeypatch.setattr(products, "seconds", by_onednn)
@@ -583,7 +584,7 @@ def test_a_resumed_run_keeps_the_library_of_its_products(
     monkeypatch.setattr(GapTask, "training_step", original)
     # Without the checkpoint's choice, MKL would be used.
     monkeypatch.setattr(products, "_choices", {})
-    monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "onednn": 2.0})
+    monkeypatch.setattr(products, "seconds", lambda product: {"mkl": 1.0, "mkl swapped": 1.0, "onednn": 2.0})
     monkeypatch.setattr(compiled, "_kept", {})
     with fresh_cache():
         again = run(tiny(*overrides), tmp_path / "stopped")

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import Callback, ProgressBar, TQDMProgressBar
 from pytorch_lightning.profilers import Profiler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from samgap import seeds
 from samgap.data.sets import Data
@@ -51,6 +52,19 @@ def optimizer(plan: RunPlan, net: nn.Module) -> Wrapper:
 def schedule(plan: RunPlan) -> Callable[[int, int], float]:
     """Return a function from (step, steps) to the factor on the learning rate."""
     return _function(plan, "schedule")
+
+
+class Schedule(LambdaLR):
+    """Torch's scheduler without its checks in each step, which take about 2 % of a small step."""
+
+    def step(self, epoch: int | None = None) -> None:
+        """Set the learning rate of the next step; `epoch` is not used."""
+        self._step_count += 1
+        self.last_epoch += 1
+        factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
+        self._last_lr = [rate * factor for rate, factor in zip(self.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
 
 def loss(plan: RunPlan) -> Callable[[Tensor, Tensor], Tensor]:

@@ -153,7 +153,7 @@ class CompiledStepper(EagerStepper):
     def step(self, batch: Batch) -> StepResult:
         """Take one optimizer step on one batch."""
         sam = self.wrapper if isinstance(self.wrapper, SAM) else None
-        (group,) = self.wrapper.param_groups
+        (group,) = self.wrapper.base.param_groups
         lacking = group["momentum"] and not self.wrapper.base.state  # SGD's own first step creates the momentum
         ascends = sam is not None and sam.active
         measuring = sam is not None and sam.measuring and ascends
@@ -167,7 +167,6 @@ class CompiledStepper(EagerStepper):
                 warnings.warn(f"The step could not be compiled and runs slower: {last}", stacklevel=2)
                 self.name = "eager"
                 return super().step(batch)
-            self.wrapper._opt_called = True  # type: ignore[attr-defined]  # stops a warning of the scheduler
         self.lr.fill_(group["lr"])
         # Call only Lightning's step counters: its full `optimizer.step` would take as long as a small step.
         self.optimizer._on_before_step()

@@ -51,7 +51,6 @@ class GraphStepper(EagerStepper):
     def rates(self) -> list[float]:
         """Advance schedule and step counters by an epoch; return the learning rates of its steps."""
         (group,) = self.wrapper.param_groups
-        self.wrapper._opt_called = True  # type: ignore[attr-defined]  # stops a warning of the scheduler
         rates = []
         for _ in self.epoch.draws:
             rates.append(float(group["lr"]))

@@ -1,7 +1,8 @@
 """Matrix products of the compiled step with MKL (torch's default) or oneDNN, whichever is faster for each shape.
 
-Either library can be up to twice as fast, depending on processor and shape. Both are timed once per shape. The choice
-is saved next to Inductor's cache, so that all runs on a machine use the same library and are bitwise reproducible.
+Either library can be up to twice as fast, depending on processor and shape. MKL can be faster with swapped operands:
+(b' a')' is the same product. All ways are timed once per shape. The choice is saved next to Inductor's cache, so that all
+runs on a machine use the same way and are bitwise reproducible.
 For small products the call of a library takes longer than the product, so Inductor compiles them as loops.
 """
 
@@ -20,10 +21,12 @@ from torch.fx import GraphModule, Node
 
 from samgap import files, provenance
 
-MKL, ONEDNN, LOOPS = "mkl", "onednn", "loops"
+MKL, SWAPPED, ONEDNN, LOOPS = "mkl", "mkl swapped", "onednn", "loops"
 SMALL = 40_000  # products with at most so many multiplications are loops
-GAIN = 0.9  # oneDNN is used if it takes less than this share of MKL's time; a margin against timing noise
-Chosen = dict[str, str]  # name of a product -> its library, or loops
+# A way is used instead of MKL's if it takes less than this share of the time. The margin is for timing noise, and with
+# SWAPPED also for the operations that read the result, which is column-major.
+GAINS = {ONEDNN: 0.9, SWAPPED: 0.75}
+Chosen = dict[str, str]  # name of a product -> its way: a library, or loops
 
 
 class Product(NamedTuple):
@@ -50,7 +53,11 @@ def _by_onednn(a: Tensor, b: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
 
 
-WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, ONEDNN: _by_onednn}
+def _swapped(a: Tensor, b: Tensor) -> Tensor:
+    return torch.mm(b.t(), a.t()).t()
+
+
+WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {MKL: torch.mm, SWAPPED: _swapped, ONEDNN: _by_onednn}
 # Inductor caches compiled graphs by operator names, so a change of the lowering needs another name here.
 _library: Any = torch.library.Library("samgap", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define("product(Tensor a, Tensor b, str library) -> Tensor")
@@ -67,15 +74,15 @@ def unfused_addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha:
 
 
 def place(graph: GraphModule, choice: str, known: Chosen) -> Chosen:
-    """Assign each float32 product of a traced step to a library.
+    """Assign each float32 product of a traced step to a way of computing it.
 
     Args:
         graph: traced with fake tensors and with `unfused_addmm` in place of addmm; changed in place.
-        choice: mkl, onednn, or auto, which makes small products loops, and times both libraries for the others.
-        known: library of each product before the run was stopped; auto keeps it.
+        choice: a way for all products, or auto, which makes small products loops, and times all ways for the others.
+        known: way of each product before the run was stopped; auto keeps it.
 
     Returns:
-        The library of each product; empty if oneDNN cannot be used.
+        The way of each product; empty if oneDNN cannot be used.
     """
     nodes = {node: product for node in graph.graph.nodes if (product := _product(node))}
     names = {str(product): product for product in nodes.values()}
@@ -106,7 +113,7 @@ def lacking() -> str | None:
 
 
 def seconds(product: Product) -> dict[str, float]:
-    """Return the seconds of a product with each library: the minimum of a few alternating samples."""
+    """Return the seconds of a product in each way: the minimum of a few alternating samples."""
     calls = {name: functools.partial(way, *product.operands()) for name, way in WAYS.items()}
     least = {}
     for name, call in calls.items():
@@ -143,7 +150,7 @@ def locked(name: str) -> Iterator[Path | None]:
 
 
 def _product(node: Node) -> Product | None:
-    """Return the product that a graph node computes, or None if there is no choice of library."""
+    """Return the product that a graph node computes, or None if there is no choice."""
     if node.target is not torch.ops.aten.mm.default:
         return None
     operands: Any = node.args
@@ -172,6 +179,8 @@ def _lower() -> None:
     def product(a: Any, b: Any, library: str) -> Any:
         if library == MKL:
             return by_mkl(a, b)
+        if library == SWAPPED:
+            return lowering.permute(by_mkl(*(lowering.permute(t, [1, 0]) for t in (b, a))), [1, 0])
         if library == LOOPS:
             # Vectors of the sum run along rows of b, so these must be contiguous.
             rows = ir.ExternKernel.require_contiguous(lowering.clone(b))
@@ -192,7 +201,7 @@ def _measure(call: Callable[[], Tensor], times: int) -> float:
     return (time.thread_time() - started) / times
 
 
-_choices: dict[str, Chosen] = {}  # machine -> libraries; used by this process alone if they cannot be saved
+_choices: dict[str, Chosen] = {}  # machine -> ways; used by this process alone if they cannot be saved
 
 
 def _fastest(products: dict[str, Product]) -> Chosen:
@@ -206,7 +215,8 @@ def _fastest(products: dict[str, Product]) -> Chosen:
         new = [name for name in products if name not in chosen]
         for name in new:
             taken = seconds(products[name])
-            chosen[name] = ONEDNN if taken[ONEDNN] < GAIN * taken[MKL] else MKL
+            faster = [way for way, gain in GAINS.items() if taken[way] < gain * taken[MKL]]
+            chosen[name] = min(faster, key=taken.__getitem__, default=MKL)
         if path and new:
             with contextlib.suppress(OSError):  # a full disk
                 files.replace_text(path, json.dumps(_choices, indent=1) + "\n")

@@ -8,7 +8,6 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Callback
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from samgap import seeds
 from samgap.data.batches import Batch, Epoch
@@ -64,7 +63,7 @@ class GapTask(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and a schedule that advances once per step."""
         optimizer = build.optimizer(self.plan, self.net)
-        return [optimizer], [LambdaLR(optimizer, lambda step: self.schedule(step, self.steps))]
+        return [optimizer], [build.Schedule(optimizer, lambda step: self.schedule(step, self.steps))]
 
     def on_fit_start(self) -> None:
         """Choose the stepper, and move the data for evaluation to the device once."""

@@ -28,6 +28,7 @@ from samgap.training.steppers import EagerStepper
 
 PLAIN = (int, float, str, type(None))
 NUMBERS = ("rho", "eta", "alpha")
+AVX2 = torch.backends.cpu.get_cpu_capability() == "AVX2"  # and not AVX-512
 Loss = Callable[[Tensor, Tensor], Tensor]
 Named = dict[str, Tensor]  # key: name of the parameter in the net
 
@@ -72,7 +73,7 @@ def readable(t: Tensor) -> Tensor:
     load waits for the store before it: a step of SGD of the smallest MLP takes a fifth longer.
     """
     t = t.view(torch.uint8) if t.dtype == torch.bool else t
-    return t.float() if t.dtype == torch.uint8 and torch.backends.cpu.get_cpu_capability() == "AVX2" else t
+    return t.float() if AVX2 and t.dtype == torch.uint8 else t
 
 
 def traced(
