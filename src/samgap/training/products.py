@@ -1,8 +1,8 @@
 """Matrix products of the compiled step with MKL (torch's default) or oneDNN, whichever is faster for each shape.
 
 Either library can be up to twice as fast, depending on processor and shape. MKL can be faster with swapped operands:
-(b' a')' is the same product. All ways are timed once per shape. The choice is saved next to Inductor's cache, so that all
-runs on a machine use the same way and are bitwise reproducible.
+(b' a')' is the same product. All ways are timed once per shape. The choice is saved next to Inductor's cache, so that
+all runs on a machine use the same way and are bitwise reproducible.
 For small products the call of a library takes longer than the product, so Inductor compiles them as loops.
 """
 
