@@ -4,13 +4,15 @@ import dataclasses
 import importlib
 import json
 import math
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from samgap import console
+from samgap import cli, console
 from samgap.bench import __main__ as bench
 from samgap.bench.rows import Row as Cost
 from samgap.check_gpu.rows import Check, Speed
@@ -104,3 +106,49 @@ def test_heads_of_a_wide_table_stand_below_each_other() -> None:
     wide = console.table(few.assign(**{f"a long head {number}": ["1"] for number in range(9)})).splitlines()
     first = [line.split()[:2] for line in wide]
     assert first == [["a", "a"], ["long", "long"], ["label", "head"], ["noise", "gap"], ["0.5", "+1.0"]]
+
+
+def _stop() -> int:
+    raise KeyboardInterrupt
+
+
+def _print() -> int:
+    print("a line")
+    return 0
+
+
+@pytest.mark.parametrize("run", [console.script, cli.command])
+@pytest.mark.parametrize(
+    ("main", "output", "code", "sentence"),
+    [
+        (_print, None, 0, ""),  # the shell has closed it
+        (_print, "/dev/full", 1, console.DISK_FULL),
+        (_print, "pipe", 141, ""),
+        (_stop, "/dev/full", 130, "Stopped."),
+        (_stop, os.devnull, 130, "Stopped."),
+    ],
+)
+def test_a_command_ends_with_a_sentence_whatever_happens_to_its_output(
+    run: Callable[[Callable[[], int]], None], main: Callable[[], int], output: str | None, code: int, sentence: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.setenv(cli.FULL, "0")
+    if output == "pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(output, os.O_WRONLY) if output else None
+    stream = None if writing is None else os.fdopen(writing, "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    try:
+        run(main)
+        ended = 0
+    except SystemExit as leave:
+        ended = int(leave.code or 0)
+    said = capsys.readouterr().err
+    if stream is not None:
+        stream.close()  # writes what is left, as Python does at exit
+    assert ended == code
+    assert said.startswith(f"samgap: {sentence}") if sentence else not said
+    assert said.count("\n") == bool(sentence)

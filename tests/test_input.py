@@ -36,6 +36,7 @@ TYPED = [
     (["root=/x/a=b"], "root=/x/a=b cannot be read as key=value: put a value with spaces or signs"),
     (["root=/My Drive (1)"], "'root=\"/My Drive (1)\"'"),
     (["root='~/x'"], 'root must be a folder (in full: only a shell expands ~), got "~/x".'),
+    ([f"root={__file__}"], f'root must be a folder (in full: only a shell expands ~), got "{__file__}".'),
     (["name=2024_11"], "got 202411; for a text put it in quotes, \"name='202411'\"."),
     (["seed=0,1"], "To sweep over it, add --multirun"),
     (["figure=fig99/smoke"], "In conf/figure there are decay, fig1, "),

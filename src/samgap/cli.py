@@ -1,33 +1,28 @@
-"""Code that all commands share: the location of the config, error messages and exit codes."""
+"""Code that all commands share: error messages and exit codes."""
 
 import contextlib
 import errno
 import gc
 import os
 import re
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString, Sweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from samgap import console, overrides
 from samgap.errors import SettingError, shortage
 
 os.environ["MPLBACKEND"] = "agg"  # else child processes inherit a notebook's backend, which they cannot import
 SOURCE = str(Path(__file__).parents[1])
-CONF = str(Path(__file__).parents[2] / "conf")  # in the checkout, since the package is installed in place
+CONF = overrides.CONF
 FULL = "HYDRA_FULL_ERROR"
-OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
-# Keys of a whole command, by their first part; Hydra would make a sweep of several values, and mix up its results.
-ONE_VALUE = ("name", "scale", "root", "data_dir", "debug", "probe", "logger", "callbacks", "draw", "protocol", "hydra")
 FOLDER_VARIABLES = ("TMPDIR", "TMP", "TEMP", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_HOME",
                     "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")  # fmt: skip
 
@@ -55,12 +50,12 @@ def command(main: Callable[[], object], sweeps: bool = False) -> None:
                 raise SettingError(f"{left[0]} was not understood: options such as -m come before all key=value.")
             if given.multirun and not sweeps:
                 raise SettingError("Only samgap.train carries out a sweep: leave out -m (--multirun).")
-            refuse(given.overrides)
-            OmegaConf.register_new_resolver("conf", choices, replace=True)  # for --help
+            overrides.refuse(given.overrides)
+            OmegaConf.register_new_resolver("conf", overrides.choices, replace=True)  # for --help
             main()
-            sys.stdout.flush()  # raises errors of the last lines here
+            print(end="", flush=True)  # raises errors of the last lines here
     except KeyboardInterrupt:
-        _exit("Stopped. The same command goes on where it was.", 130)
+        console.end("Stopped. The same command goes on where it was.", 130)
 
 
 @contextlib.contextmanager
@@ -92,59 +87,13 @@ def sentences() -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # the reader of the output, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
-        sys.exit(128 + signal.SIGPIPE)
+    except BrokenPipeError:
+        console.leave_pipe()
     except Exception as error:
         sentence = None if tracebacks else explain(error)
         if sentence is None:
             raise
-        _exit(sentence, 1)
-
-
-def refuse(overrides: Iterable[str]) -> None:
-    """Refuse overrides, as typed, that Hydra would misunderstand or reject with an unclear error.
-
-    Raises:
-        SettingError: an override is wrong.
-    """
-    parser = OverridesParser.create()
-    for typed in overrides:
-        try:
-            override = parser.parse_overrides([typed])[0]
-        except HydraException as error:
-            raise SettingError(
-                f"{typed} cannot be read as key=value: put a value with spaces or signs such as = ( [ {{ ~ in double "
-                f"quotes, and all of it in single ones, such as 'root=\"/My Drive (1)\"'."
-            ) from error
-        key = override.key_or_group
-        if key in OURS:
-            raise SettingError(f"{key} cannot be set, since a run is found by the name of its folder: set root.")
-        if override.is_delete() and not key.startswith("hydra.") and not choices(key):
-            raise SettingError(f"{key} cannot be taken out: give it a value, such as null.")
-        if key == "figure" and (override.is_sweep_override() or str(override.value()).endswith("/base")):
-            raise SettingError(f"figure must be one figure at a time, such as fig8/smoke, got {typed}.")
-        if key.split(".")[0].split("/")[0] in ONE_VALUE and override.is_sweep_override():
-            raise SettingError(f"{key} has one value for a whole sweep, got {typed}: put a list in brackets.")
-        if (options := choices(key)) and not _selects_files(override):
-            raise SettingError(f"{key} must be one of {options}, got {typed}.")
-
-
-def _selects_files(override: Override) -> bool:
-    value = override.value()
-    items = getattr(value, "list", value)  # of a sweep over choices
-    if isinstance(items, list):
-        return all(isinstance(item, str | QuotedString) for item in items)
-    return value is None or (isinstance(value, str | dict | Sweep) and not override.is_range_sweep())
-
-
-def choices(group: str) -> str:
-    """Return the names of files and folders in conf/`group`, or "" if it is no folder."""
-    try:
-        names = sorted(path.stem for path in Path(CONF, *group.split("/")).iterdir() if path.name != "base.yaml")
-    except OSError:  # no folder, or the name is too long
-        return ""
-    return ", ".join(names) if group else ""
+        console.end(sentence, 1)
 
 
 def explain(error: BaseException) -> str | None:
@@ -168,6 +117,8 @@ def explain(error: BaseException) -> str | None:
                 return f"{problem}: make room there or set {settings} elsewhere; the same command goes on where it was."
             if variables or not isinstance(cause, FileNotFoundError):
                 return f"{problem}: set {settings} to a folder that can be written."
+        if console.is_full(cause):
+            return console.DISK_FULL
     for cause in chain:
         if isinstance(cause, MissingConfigException):
             return " ".join([*_first_lines([cause]), *_file_hints(cause.missing_cfg_file or "")])
@@ -182,11 +133,12 @@ def explain(error: BaseException) -> str | None:
 def _file_hints(missing: str) -> list[str]:
     """Return a sentence that lists the files in the folder of `missing`, or in the nearest folder that exists."""
     folder = missing
-    while folder and not choices(folder):
+    while folder and not overrides.choices(folder):
         folder = folder.rpartition("/")[0]
-    close_matches = get_close_matches(missing[len(folder) + 1 :].split("/")[0], choices(folder).split(", "), 1)
+    names = overrides.choices(folder)
+    close_matches = get_close_matches(missing[len(folder) + 1 :].split("/")[0], names.split(", "), 1)
     suggestion = [f"Did you mean {close_matches[0]}?"] if close_matches else []
-    return [*suggestion, f"In conf/{folder} there are {choices(folder)}."] if folder else []
+    return [*suggestion, f"In conf/{folder} there are {names}."] if folder else []
 
 
 def _raised_by_hydra(error: BaseException) -> str:
@@ -194,7 +146,7 @@ def _raised_by_hydra(error: BaseException) -> str:
     # function that raised, if this happened while Hydra read the command line, else "".
     frames = traceback.extract_tb(error.__traceback__)
     own_files = [frame.filename for frame in frames if frame.filename.startswith(SOURCE)]
-    return frames[-1].name if own_files[-1:] == [__file__] else ""
+    return frames[-1].name if own_files and own_files[-1] in (__file__, overrides.__file__) else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -243,8 +195,3 @@ def _keys() -> dict[str, list[str]]:
         for key in re.findall(r"^(\w+):", path.read_text("utf-8"), re.MULTILINE):
             owners.setdefault(f"{group}.{key}" if group else key, []).extend(f"{group}={file.stem}" for file in files)
     return owners | {path.name: [] for path in Path(CONF).iterdir() if path.is_dir()}
-
-
-def _exit(sentence: str, code: int) -> None:
-    print(f"samgap: {' '.join(sentence.splitlines())}", file=sys.stderr)
-    sys.exit(code)

@@ -1,13 +1,18 @@
-"""Output of the commands: help with examples, errors that suggest the nearest name, and tables of 100 columns."""
+"""Output of the commands: help, tables of 100 columns, and how a command ends."""
 
 import argparse
+import errno
+import os
 import re
+import signal
+import sys
 import textwrap
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 COLUMNS = 100  # most characters in a line of a table
+DISK_FULL = "The disk that the output goes to is full: make room there, or send the output elsewhere."
 
 
 def parser(command: str, about: str | None, *examples: str) -> argparse.ArgumentParser:
@@ -63,3 +68,45 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def script(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command with options, such as --out, and exit with its code; with 130 on Ctrl-C."""
+    try:
+        code = main()
+        print(end="", flush=True)  # raises errors of the last lines here
+    except KeyboardInterrupt:
+        end("Stopped.", 130)
+    except BrokenPipeError:
+        leave_pipe()
+    except OSError as error:
+        if not is_full(error):
+            raise
+        end(DISK_FULL, 1)
+    sys.exit(code)
+
+
+def end(sentence: str, code: int) -> NoReturn:
+    """Print a sentence on stderr and exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        _discard_output()
+    print(f"samgap: {' '.join(sentence.splitlines())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def leave_pipe() -> NoReturn:
+    """Exit in silence, since the reader of the output, such as head, has ended."""
+    _discard_output()
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error is about the disk of the output; an error about a file has the file's name."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+
+
+def _discard_output() -> None:
+    # At exit Python would try again to write what is left, and print an error.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     console.refuse_unknown(parser, options.parts, PARTS)
     naming.register()
     folder = Path(options.root) / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+    with cli.sentences():
+        folder.mkdir(parents=True, exist_ok=True)
     print("ours / theirs, goal, verdict, what was measured: below 1, ours takes less. Look at what is missed.\n")
     path = folder / ("smoke.json" if options.smoke else "bench.json")
     for part in options.parts or PARTS:
@@ -101,4 +101,4 @@ def _compose(*overrides: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.script(main)

@@ -162,4 +162,4 @@ def _part(bed: Bed, part: Part, planned: float, left: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.script(main)

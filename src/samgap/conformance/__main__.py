@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 from typing import Any
 
 import torch
@@ -65,4 +64,4 @@ def _json(subject: Subject, rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.script(main)

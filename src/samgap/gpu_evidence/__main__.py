@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from samgap import cli, console, naming, provenance
+from samgap import cli, console, naming, overrides, provenance
 from samgap.errors import SettingError
 from samgap.gpu_evidence.parts import images, mlp
 from samgap.gpu_evidence.workers import started
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     naming.register()
     try:
         with cli.sentences():
-            cli.refuse(typed)
+            overrides.refuse(typed)
             _carry_out(options, parts, typed)
     except KeyboardInterrupt:
         print("samgap: Stopped. The same command goes on where it was.", file=sys.stderr)
@@ -119,4 +119,4 @@ def _quoted(path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.script(main)

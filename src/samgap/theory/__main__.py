@@ -86,4 +86,4 @@ def _json(rows: list[Row], setup: Setup, arguments: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.script(main)

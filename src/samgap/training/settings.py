@@ -6,6 +6,7 @@ again, since they can be used without a config.
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from samgap.data import rules as data_rules
@@ -35,7 +36,7 @@ SCALARS = {
     "stop_loss": ABOVE_0.or_null(" for none"),
 }
 FOLDER = Rule(
-    lambda value: is_text(value) and not value.startswith("~") and "\0" not in value,
+    lambda value: is_text(value) and not value.startswith("~") and "\0" not in value and not Path(value).is_file(),
     "a folder (in full: only a shell expands ~)",
 )
 PLACES = {"name": Rule(is_name, A_NAME), "scale": Rule(is_word, A_WORD), "root": FOLDER, "data_dir": FOLDER}
