@@ -39,6 +39,8 @@ TYPED = [
     ([f"root={__file__}"], f'root must be a folder (in full: only a shell expands ~), got "{__file__}".'),
     (["name=2024_11"], "got 202411; for a text put it in quotes, \"name='202411'\"."),
     (["seed=0,1"], "To sweep over it, add --multirun"),
+    (["-m", "hydra.launcher.n_jobs=2", "seed=0,1"], "It is a key of hydra/launcher=cores."),
+    (["-m", "hydra/launcher=cores", "hydra.launcher.n_job=2"], "Did you mean hydra.launcher.n_jobs?"),
     (["figure=fig99/smoke"], "In conf/figure there are decay, fig1, "),
     (["figure=fig8/huge"], "In conf/figure/fig8 there are cpu, gpu, paper, pilot, registered, smoke."),
     (["figure=fig8/smoke", "seed=0"], "A figure is a grid over model.width, ascent.rho: add -m"),

@@ -187,11 +187,12 @@ def _keys() -> dict[str, list[str]]:
     A key of a base.yaml belongs to each file that includes it.
     """
     owners: dict[str, list[str]] = {}
-    for path in sorted([*Path(CONF).glob("*.yaml"), *Path(CONF).glob("*/*.yaml")]):
-        group = "" if path.parent == Path(CONF) else path.parent.name
+    for path in sorted(path for depth in ("", "*/", "hydra/launcher/") for path in Path(CONF).glob(f"{depth}*.yaml")):
+        group = "" if path.parent == Path(CONF) else path.parent.relative_to(CONF).as_posix()
         files = [path]
         if path.stem == "base":
             files = [file for file in sorted(path.parent.glob("*.yaml")) if "\n  - base\n" in file.read_text("utf-8")]
         for key in re.findall(r"^(\w+):", path.read_text("utf-8"), re.MULTILINE):
-            owners.setdefault(f"{group}.{key}" if group else key, []).extend(f"{group}={file.stem}" for file in files)
+            name = f"{group.replace('/', '.')}.{key}" if group else key
+            owners.setdefault(name, []).extend(f"{group}={file.stem}" for file in files)
     return owners | {path.name: [] for path in Path(CONF).iterdir() if path.is_dir()}
