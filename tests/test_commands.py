@@ -312,7 +312,7 @@ def _no_network(*_: object) -> None:
 def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for arguments in (["epochs=1"], ["-m", "epochs=1", "seed=0,1"]):
-        code, out, err = command("train", *arguments, f"root={tmp_path}/file")
+        code, out, err = command("train", *arguments, f"root={tmp_path}/file/below")
         assert code == 1
         assert "cannot be used" in err
         assert "set root or data_dir to a folder that can be written" in err
