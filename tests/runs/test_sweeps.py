@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from samgap.console import format_duration
 from samgap.errors import SettingError
 from samgap.figures import published
 from samgap.figures.table import collect, refuse_stray
-from samgap.runs import records, sweeps
+from samgap.runs import display, records, sweeps
 from samgap.runs.display import Display
-from samgap.runs.sweeps import Member, Sweep, Watch
+from samgap.runs.sweeps import Member, Progress, Sweep, Watch
 from tests.runs.test_records import make
 
 
@@ -102,11 +103,22 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
 
 def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned = sweep(tmp_path, "seed=0", "seed=1")
-    with Display(Watch(planned, tmp_path)) as display:
+    with Display(Watch(planned, tmp_path)) as shown:
         for seed, member in enumerate(planned.members):
             records.write(make(f"seed={seed}"), sweeps.runs(tmp_path) / member.folder)
-        assert display.thread.is_alive()
+        assert shown.thread.is_alive()
     assert "mine/own: 2/2 done, 0 running, 0 failed, 0:00 left" in capsys.readouterr().err
+
+
+def test_the_time_left_does_not_grow_between_two_ends_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    shown = Display(Watch(sweep(tmp_path, "seed=0"), tmp_path))
+    ends = []
+    # Ten runs of cost 1 take 60 seconds each; the display is read after 30, 60, 90, 120 seconds, and after much more.
+    for now[0], done in ((30.0, 0), (60.0, 1), (90.0, 1), (120.0, 2), (9_000.0, 2)):
+        ends.append(shown.text(Progress(cost_done=done, cost_left=10 - done)).rpartition(", ")[2])
+    assert ends == ["0 failed", "9:00 left", "8:30 left", "8:00 left", "0 failed"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (7384, "2:03:04")])

@@ -19,13 +19,18 @@ class Display:
     """Shows a progress bar on a terminal, or prints regular lines elsewhere, while a sweep runs in any processes.
 
     It reads the run folders, so it does not depend on the launcher. The time left is the cost of the remaining runs
-    divided by the speed since the start.
+    divided by the speed from the start to the last end of a run, less the time since then. At any other time, runs that
+    have begun would count as time without work. A time that has passed is not shown.
     """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self.start = time.monotonic()
         self.before = watch.update()
+        self.done, self.ended = (
+            0.0,
+            0.0,
+        )  # cost of the runs that have ended since the start, seconds to the last of them
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -39,13 +44,17 @@ class Display:
 
     def text(self, progress: Progress) -> str:
         """Return a text such as "12/48 done, 2 running, 0 failed, 1:05 left"."""
-        done = progress.cost_done - self.before.cost_done
-        left = progress.cost_left * (time.monotonic() - self.start) / done if done > 0 else None
+        done, elapsed = progress.cost_done - self.before.cost_done, time.monotonic() - self.start
+        if done > self.done:
+            self.done, self.ended = done, elapsed
+        left = progress.cost_left * self.ended / done - (elapsed - self.ended) if done > 0 else -1.0
+        if done > 0 and not progress.cost_left:
+            left = 0.0
         counts = progress.counts
         text = f"{progress.finished}/{progress.total} done, {counts['running']} running, {counts['failed']} failed"
         if counts["diverged"]:
             text += f", {counts['diverged']} diverged"
-        return text + (f", {format_duration(left)} left" if left is not None else "")
+        return text + (f", {format_duration(left)} left" if left >= 0 else "")
 
     def _follow(self) -> None:
         label = str(self.watch.sweep)
