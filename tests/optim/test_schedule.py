@@ -2,8 +2,12 @@ import math
 from fractions import Fraction
 
 import pytest
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
 
 from samgap.optim.schedule import constant, cosine, step
+from samgap.training.build import Schedule
 
 
 def test_constant() -> None:
@@ -39,3 +43,23 @@ def test_cosine_warms_up_and_ends_at_zero() -> None:
     assert cosine(55, 100, warmup_steps=10) == pytest.approx(0.5)
     assert cosine(100, 100, warmup_steps=10) == pytest.approx(0)
     assert cosine(25, 100) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+
+
+def test_the_scheduler_is_torchs_without_its_checks() -> None:
+    rates, states = [], []
+    for kind in (LambdaLR, Schedule):
+        groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in (0.1, 0.03)]
+        optimizer = SGD(groups)
+        for half in range(2):  # the second continues from the state of the first
+            scheduler = kind(optimizer, lambda t: cosine(t, 10, warmup_steps=3))
+            if half:
+                scheduler.load_state_dict(states[-1])
+            for _ in range(4):
+                optimizer.step()
+                scheduler.step()
+                rates.append([*scheduler.get_last_lr(), *(group["lr"] for group in optimizer.param_groups)])
+            states.append(scheduler.state_dict())
+    assert rates[:8] == rates[8:]
+    for theirs, ours in zip(states[:2], states[2:], strict=True):
+        assert {**theirs, "_get_lr_called_within_step": None} == {**ours, "_get_lr_called_within_step": None}
+    assert len({rate[0] for rate in rates}) == 8

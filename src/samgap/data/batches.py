@@ -111,8 +111,8 @@ class TensorImages(Dataset[Callable[[], Batch]]):
         self.labels = data.train.labels.to(device)
 
     def __getitem__(self, draw: Draw) -> Callable[[], Batch]:
-        used = (draw.positions, draw.offsets, draw.flips)[: 3 if self.data.crop or self.data.flip else 1]
-        drawn = [torch.from_numpy(part).to(self.images.device) for part in used]
+        augmentation = (draw.offsets, draw.flips) if self.data.crop or self.data.flip else ()
+        drawn = [torch.from_numpy(part).to(self.images.device) for part in (draw.positions, *augmentation)]
         return lambda: Batch(*gathered(self.data, self.images, self.labels, *drawn), draw.size)
 
 

@@ -27,10 +27,7 @@ class Display:
         self.watch = watch
         self.start = time.monotonic()
         self.before = watch.update()
-        self.done, self.ended = (
-            0.0,
-            0.0,
-        )  # cost of the runs that have ended since the start, seconds to the last of them
+        self.done = self.ended = 0.0  # since the start: cost of the runs that ended, and seconds to the last end
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -47,14 +44,14 @@ class Display:
         done, elapsed = progress.cost_done - self.before.cost_done, time.monotonic() - self.start
         if done > self.done:
             self.done, self.ended = done, elapsed
-        left = progress.cost_left * self.ended / done - (elapsed - self.ended) if done > 0 else -1.0
-        if done > 0 and not progress.cost_left:
-            left = 0.0
+        left = None
+        if done > 0:
+            left = progress.cost_left and progress.cost_left * self.ended / done - (elapsed - self.ended)
         counts = progress.counts
         text = f"{progress.finished}/{progress.total} done, {counts['running']} running, {counts['failed']} failed"
         if counts["diverged"]:
             text += f", {counts['diverged']} diverged"
-        return text + (f", {format_duration(left)} left" if left >= 0 else "")
+        return text + (f", {format_duration(left)} left" if left is not None and left >= 0 else "")
 
     def _follow(self) -> None:
         label = str(self.watch.sweep)
