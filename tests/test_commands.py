@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -552,12 +553,14 @@ def test_the_error_of_a_callback_is_that_of_its_run(command: Command, tmp_path: 
 
 def test_a_range_has_the_values_that_one_would_type(command: Command, tmp_path: Path) -> None:
     grid = ("-m", "name=mine", f"root={tmp_path}", "data.train_size=64", "seed=0", "hydra.sweeper.dry_run=true")
-    printed = [
+    typed, stepped, shuffled = (
         command("train", *grid, f"ascent.rho={rhos}")
-        for rhos in ("range(0.05,0.35,0.05)", "0.05,0.1,0.15,0.2,0.25,0.3")
-    ]
-    assert printed[0] == printed[1]
-    assert printed[0][1].count("-sam0.") == 6
+        for rhos in ("0.05,0.1,0.15,0.2,0.25,0.3", "range(0.05,0.35,0.05)", "shuffle(range(0.05,0.35,0.05))")
+    )
+    assert typed == stepped
+    runs = re.findall(r"\S+-sam0\.\S+", typed[1])
+    assert len(runs) == 6
+    assert sorted(runs) == sorted(re.findall(r"\S+-sam0\.\S+", shuffled[1]))
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(command: Command, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Output of commands: help of one screen, the nearest valid word, and tables of 100 columns."""
 
 import dataclasses
+import errno
 import importlib
 import json
 import math
@@ -60,6 +61,21 @@ def test_a_part_that_does_not_exist_comes_with_the_nearest_and_the_list(
     assert capsys.readouterr().err.endswith(f"got {typed}. Did you mean {meant}?\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bench", "mlp --root x sweepz"),
+        ("check_gpu", "mlp --seconds 9 sweepz"),
+        ("gpu_evidence", "fig7 --minutes 4 seed=0 --rehearse sweepz"),
+    ],
+)
+def test_parts_may_stand_before_and_after_options(name: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        COMMANDS[name].main(words.split())
+    assert left.value.code == 2
+    assert "got sweepz." in capsys.readouterr().err
+
+
 def load(path: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((REFERENCE / path).read_text(encoding="utf-8"))
     return found
@@ -112,6 +128,11 @@ def _stop() -> int:
     raise KeyboardInterrupt
 
 
+def _help() -> int:
+    print("a line")
+    sys.exit(0)
+
+
 def _print() -> int:
     print("a line")
     return 0
@@ -124,6 +145,8 @@ def _print() -> int:
         (_print, None, 0, ""),  # the shell has closed it
         (_print, "/dev/full", 1, console.DISK_FULL),
         (_print, "pipe", 141, ""),
+        (_help, "/dev/full", 1, console.DISK_FULL),
+        (_help, "pipe", 141, ""),
         (_stop, "/dev/full", 130, "Stopped."),
         (_stop, os.devnull, 130, "Stopped."),
     ],
@@ -152,3 +175,14 @@ def test_a_command_ends_with_a_sentence_whatever_happens_to_its_output(
     assert ended == code
     assert said.startswith(f"samgap: {sentence}") if sentence else not said
     assert said.count("\n") == bool(sentence)
+
+
+@pytest.mark.parametrize("problem", [errno.ENOSPC, errno.EDQUOT])
+def test_a_file_for_which_there_is_no_room_is_named(problem: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> int:
+        raise OSError(problem, os.strerror(problem), "results/theory.json")
+
+    with pytest.raises(SystemExit, match="1"):
+        console.script(write)
+    expected = f"samgap: results/theory.json cannot be written ({os.strerror(problem)}): make room.\n"
+    assert capsys.readouterr().err == expected

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from samgap import cli, files
+from samgap import cli, files, overrides
 from samgap.errors import SettingError
 from samgap.runs import records
 from samgap.training import checkpoint
@@ -45,6 +47,11 @@ TYPED = [
     (["figure=fig8/huge"], "In conf/figure/fig8 there are cpu, gpu, paper, pilot, registered, smoke."),
     (["figure=fig8/smoke", "seed=0"], "A figure is a grid over model.width, ascent.rho: add -m"),
     (["-m", "figure=fig7/smoke,fig10/smoke"], "figure must be one figure at a time"),
+    (["-m", "figure=[fig7/smoke,fig10/smoke]"], "figure must be one figure at a time"),
+    (["-m", "ascent=[sam,asam]", "seed=0"], "ascent must be one of asam, "),
+    (["trainer.epochs=5"], "There is epochs."),
+    (["trainer.seed=3"], "There is seed, data.seed, probe.hessian.seed, "),
+    (["probe.hessian.tol=1"], "It is a key of probe=hessian."),
     (["-m", "name=a,b", "seed=0"], "name has one value for a whole sweep, got name=a,b: put a list in brackets."),
     (["-m", "probe=hessian,moments", "seed=0"], "probe has one value for a whole sweep, got probe=hessian,moments"),
     (["figure=fig8/base"], "figure must be one figure at a time, such as fig8/smoke, got figure=fig8/base."),
@@ -75,6 +82,30 @@ TYPED = [
     (["optimizer.lr=${nothing}"], "optimizer.lr is wrong. Interpolation key 'nothing' not found."),
     (["+probe.tol=null"], "probe must name files of conf/probe/, such as probe=[hessian], and their settings by keys"),
 ]
+
+
+def test_every_key_that_a_hint_may_name_exists() -> None:
+    by_choice: dict[str, list[str]] = {}
+    for key, choices in cli._keys().items():
+        for choice in choices:
+            by_choice.setdefault(choice, []).append(key)
+    assert {"=train", "data=mnist", "probe=hessian", "hydra/launcher=slurm"} <= by_choice.keys()
+    with initialize_config_dir(cli.CONF, version_base="1.3"):
+        for choice, keys in by_choice.items():
+            group, _, file = choice.partition("=")
+            composed = compose(*(("train", [choice]) if group else (file,)), return_hydra_config=True)
+            for key in keys:
+                parent, _, name = key.rpartition(".")
+                assert name in (OmegaConf.select(composed, parent) if parent else composed), (choice, key)
+
+
+@pytest.mark.parametrize("group", sorted(path.name for path in Path(cli.CONF).iterdir() if path.is_dir()))
+def test_a_list_chooses_several_files_only_of_probes_and_callbacks(group: str) -> None:
+    if group in ("probe", "callbacks"):
+        overrides.refuse([f"{group}=[hessian,moments]"])
+    else:
+        with pytest.raises(SettingError, match=f"{group} must be one "):
+            overrides.refuse([f"{group}=[one]"])
 
 
 @pytest.mark.parametrize(("arguments", "part"), TYPED, ids=[" ".join(arguments)[:40] for arguments, _ in TYPED])

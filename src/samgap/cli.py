@@ -1,7 +1,6 @@
 """Code that all commands share: error messages and exit codes."""
 
 import contextlib
-import errno
 import gc
 import os
 import re
@@ -41,7 +40,7 @@ def command(main: Callable[[], object], sweeps: bool = False) -> None:
         if hasattr(stream, "reconfigure"):  # a path may have letters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
-        with sentences():
+        with sentences(), console.flushed():
             if not Path(CONF).is_dir():
                 raise SettingError(f"{CONF} does not exist: install samgap in place (pip install --editable .).")
             _refuse_strange_ranks()
@@ -53,7 +52,6 @@ def command(main: Callable[[], object], sweeps: bool = False) -> None:
             overrides.refuse(given.overrides)
             OmegaConf.register_new_resolver("conf", overrides.choices, replace=True)  # for --help
             main()
-            print(end="", flush=True)  # raises errors of the last lines here
     except KeyboardInterrupt:
         console.end("Stopped. The same command goes on where it was.", 130)
 
@@ -113,7 +111,7 @@ def explain(error: BaseException) -> str | None:
                 name for name in FOLDER_VARIABLES if (folder := os.environ.get(name)) and path.is_relative_to(folder)
             ]
             settings = " or ".join(["root", "data_dir", *variables])
-            if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            if cause.errno in console.FULL:
                 return f"{problem}: make room there or set {settings} elsewhere; the same command goes on where it was."
             if variables or not isinstance(cause, FileNotFoundError):
                 return f"{problem}: set {settings} to a folder that can be written."
@@ -171,7 +169,7 @@ def _key_hints(chain: list[BaseException]) -> Iterator[str]:
     for cause in chain:
         if match := re.match(r"Could not override '([\w.]+)'", str(cause)):
             key, keys = match[1], _keys()
-            same_name = [other for other in keys if "." in other and other.split(".")[-1] == key.split(".")[-1]]
+            same_name = [other for other in keys if other.split(".")[-1] == key.split(".")[-1]]
             if key in keys:
                 yield f"It is a key of {', '.join(keys[key])}." if "." in key else f"This command does not take {key}."
             elif same_name:
@@ -187,12 +185,15 @@ def _keys() -> dict[str, list[str]]:
     A key of a base.yaml belongs to each file that includes it.
     """
     owners: dict[str, list[str]] = {}
-    for path in sorted(path for depth in ("", "*/", "hydra/launcher/") for path in Path(CONF).glob(f"{depth}*.yaml")):
+    for path in (path for depth in ("", "*/", "hydra/launcher/") for path in sorted(Path(CONF).glob(f"{depth}*.yaml"))):
         group = "" if path.parent == Path(CONF) else path.parent.relative_to(CONF).as_posix()
         files = [path]
         if path.stem == "base":
             files = [file for file in sorted(path.parent.glob("*.yaml")) if "\n  - base\n" in file.read_text("utf-8")]
-        for key in re.findall(r"^(\w+):", path.read_text("utf-8"), re.MULTILINE):
-            name = f"{group.replace('/', '.')}.{key}" if group else key
+        text = path.read_text("utf-8")
+        package = re.match("# @package (.+)", text)
+        place = package[1] if package else group.replace("/", ".")
+        for key in re.findall(r"^(?!defaults)(\w+):", text, re.MULTILINE) if place != "_global_" else ():
+            name = f"{place}.{key}" if place else key
             owners.setdefault(name, []).extend(f"{group}={file.stem}" for file in files)
     return owners | {path.name: [] for path in Path(CONF).iterdir() if path.is_dir()}

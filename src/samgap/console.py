@@ -1,16 +1,18 @@
 """Output of the commands: help, tables of 100 columns, and how a command ends."""
 
 import argparse
+import contextlib
 import errno
 import os
 import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a full disk, or a user's share of it
 COLUMNS = 100  # most characters in a line of a table
 DISK_FULL = "The disk that the output goes to is full: make room there, or send the output elsewhere."
 
@@ -73,17 +75,26 @@ def format_duration(seconds: float) -> str:
 def script(main: Callable[[], int | None]) -> NoReturn:
     """Run a command with options, such as --out, and exit with its code; with 130 on Ctrl-C."""
     try:
-        code = main()
-        print(end="", flush=True)  # raises errors of the last lines here
+        with flushed():
+            code = main()
     except KeyboardInterrupt:
         end("Stopped.", 130)
     except BrokenPipeError:
         leave_pipe()
     except OSError as error:
-        if not is_full(error):
+        if error.errno not in FULL:
             raise
-        end(DISK_FULL, 1)
+        end(DISK_FULL if is_full(error) else f"{error.filename} cannot be written ({error.strerror}): make room.", 1)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    """Raise errors of the last lines of output here, also if the `with` block exits, as --help and --version do."""
+    try:
+        yield
+    finally:
+        print(end="", flush=True)
 
 
 def end(sentence: str, code: int) -> NoReturn:
@@ -104,7 +115,7 @@ def leave_pipe() -> NoReturn:
 
 def is_full(error: BaseException) -> bool:
     """Return whether an error is about the disk of the output; an error about a file has the file's name."""
-    return isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+    return isinstance(error, OSError) and error.errno in FULL and error.filename is None
 
 
 def _discard_output() -> None:

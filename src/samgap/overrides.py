@@ -12,6 +12,7 @@ from samgap.errors import SettingError
 CONF = str(Path(__file__).parents[2] / "conf")  # in the checkout, since the package is installed in place
 OURS = ("hydra.run", "hydra.run.dir", "hydra.sweep", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 # Keys of a whole command, by their first part; Hydra would make a sweep of several values, and mix up its results.
+SEVERAL = ("probe", "callbacks")  # groups of which a run may use several files; of others Hydra would use the last
 ONE_VALUE = ("name", "scale", "root", "data_dir", "debug", "probe", "logger", "callbacks", "draw", "protocol", "hydra")
 
 
@@ -35,7 +36,7 @@ def refuse(typed_overrides: Iterable[str]) -> None:
             raise SettingError(f"{key} cannot be set, since a run is found by the name of its folder: set root.")
         if override.is_delete() and not key.startswith("hydra.") and not choices(key):
             raise SettingError(f"{key} cannot be taken out: give it a value, such as null.")
-        if key == "figure" and (override.is_sweep_override() or str(override.value()).endswith("/base")):
+        if key == "figure" and (override.is_sweep_override() or str(override.value()).endswith(("/base", "]"))):
             raise SettingError(f"figure must be one figure at a time, such as fig8/smoke, got {typed}.")
         if key.split(".")[0].split("/")[0] in ONE_VALUE and override.is_sweep_override():
             raise SettingError(f"{key} has one value for a whole sweep, got {typed}: put a list in brackets.")
@@ -45,6 +46,8 @@ def refuse(typed_overrides: Iterable[str]) -> None:
 
 def _selects_files(override: Override) -> bool:
     value = override.value()
+    if isinstance(value, list) and override.key_or_group not in SEVERAL:
+        return False
     items = getattr(value, "list", value)  # of a sweep over choices
     if isinstance(items, list):
         return all(isinstance(item, str | QuotedString) for item in items)

@@ -124,12 +124,17 @@ def epoch(data: Data, number: int, workers: int, rank: int = 0, ranks: int = 1) 
 
 
 @forks
-def test_workers_make_no_difference_and_the_global_generators_are_left_alone(folder: Path) -> None:
+def test_workers_make_no_difference_and_the_global_generators_are_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = make(trees.load_digits, folder, train_size=150, flip=True)
     torch.manual_seed(5)
     random.seed(5)
     before = torch.get_rng_state(), random.getstate()
-    alone, helped = epoch(data, 1, 0), epoch(data, 1, 2)
+    with monkeypatch.context() as patch:  # of the GPUs' generators, which torch.manual_seed seeds too
+        patch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU's generator was seeded"))
+        alone = epoch(data, 1, 0)
+    helped = epoch(data, 1, 2)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
     assert [batch.size for batch in alone] == [64, 64, 22]

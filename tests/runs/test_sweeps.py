@@ -1,5 +1,7 @@
 import dataclasses
+import fcntl
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +110,44 @@ def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFix
             records.write(make(f"seed={seed}"), sweeps.runs(tmp_path) / member.folder)
         assert shown.thread.is_alive()
     assert "mine/own: 2/2 done, 0 running, 0 failed, 0:00 left" in capsys.readouterr().err
+
+
+def test_several_readers_without_a_right_to_write_see_whether_a_run_goes_on(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / ".lock")
+    with lock:
+        (tmp_path / ".lock").chmod(0o444)
+        assert sweeps.state(tmp_path)[0] == "running"
+    with (tmp_path / ".lock").open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        assert sweeps.state(tmp_path)[0] == "missing"
+
+
+def test_a_failure_is_shown_each_time_and_an_earlier_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(display, "POLL_SECONDS", 0.01)
+    planned = sweep(tmp_path, *(f"seed={seed}" for seed in range(6)))
+    errors = [sweeps.runs(tmp_path) / member.folder / "error.txt" for member in planned.members]
+    for error in errors[:4]:
+        error.parent.mkdir(parents=True)
+        error.write_text("SettingError: an earlier failure.\n")
+    shown = ""
+    with Display(Watch(planned, tmp_path)):
+        for number, seed in enumerate((3, 4, 5), 1):
+            errors[seed].parent.mkdir(parents=True, exist_ok=True)
+            errors[seed].write_text(f"SettingError: failure of {seed}.\n")
+            for _ in range(1_000):
+                shown += capsys.readouterr().err
+                if shown.count("failure of") == number:
+                    break
+                time.sleep(0.02)
+        errors[2].write_text("SettingError: the fourth is not shown.\n")
+    shown += capsys.readouterr().err
+    assert [line.partition(": ")[2] for line in shown.splitlines() if "failure" in line] == [
+        "failure of 3.", "failure of 4.", "failure of 5.",
+    ]  # fmt: skip
+    assert "0/6 done, 0 running, 6 failed" in shown
+    assert "fourth" not in shown
 
 
 def test_the_time_left_does_not_grow_between_two_ends_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,10 +162,10 @@ class ResumeSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides: list[Any] = parser.parse_overrides([*self._parse_config(), *arguments])
         for override in overrides:
-            if override.is_range_sweep() and not override.value().shuffle:
+            if override.is_range_sweep():
                 # Adding steps rounds: 0.15000000000000002 would be another run than 0.15.
                 values = [float(f"{x:.12g}") if isinstance(x, float) else x for x in override.value().range()]
-                override._value = ChoiceSweep(list=values, simple_form=True)
+                override._value = ChoiceSweep(list=values, simple_form=True, shuffle=override.value().shuffle)
         return overrides
 
     def _jobs(self, arguments: list[str]) -> list[tuple[Member, list[str]]]:

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--smoke", action="store_true", help="run everything once, small: the numbers mean nothing")
     parser.add_argument("--root", default="multirun", help="results go to ROOT/bench (default: multirun)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     console.refuse_unknown(parser, options.parts, PARTS)
     naming.register()
     folder = Path(options.root) / "bench"

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", default="multirun/check_gpu", help=f"folder of {FILE} (default: multirun/check_gpu)")
     parser.add_argument("--commit", help="of these sources, where there is no git")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of all parts together (default: {SECONDS:g})")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     console.refuse_unknown(parser, options.parts, PARTS)
     if not 0 < options.seconds < math.inf:
         parser.error(f"--seconds must be a number above 0, got {options.seconds:g}")

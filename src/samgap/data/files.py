@@ -64,7 +64,7 @@ class ImageFiles:
             for position in positions.tolist():
                 image_seed = seeds.derive(seed, position)
                 random.seed(image_seed)  # timm draws crops from Python's generator and flips from torch's
-                torch.manual_seed(image_seed)
+                torch.default_generator.manual_seed(image_seed)  # the CPU's alone; a GPU's stays as it is
                 images.append(transform(self._read(position)))
         return self._stack(images)
 

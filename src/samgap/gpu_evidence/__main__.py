@@ -65,7 +65,7 @@ def _parsed(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str],
     parser.add_argument("--root", default="multirun", help="where results go (default: multirun)")
     parser.add_argument("--commit", help="of these sources, where they came without git")
     parser.add_argument("--rehearse", action="store_true", help="the same on the CPU, tiny: the numbers mean nothing")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     typed = [word for word in options.arguments if "=" in word]
     named = [word for word in options.arguments if "=" not in word]
     console.refuse_unknown(parser, named, PARTS)

@@ -1,5 +1,6 @@
 """The progress display of a sweep, the same for every launcher."""
 
+import contextlib
 import sys
 import threading
 import time
@@ -8,7 +9,8 @@ from typing import Self
 from tqdm import tqdm
 
 from samgap.console import format_duration
-from samgap.runs.sweeps import Progress, Watch
+from samgap.runs.records import ERROR
+from samgap.runs.sweeps import Progress, Watch, state
 
 POLL_SECONDS = 1.0
 SHOWN_FAILURES = 3  # most failures that are printed while the sweep runs
@@ -58,15 +60,15 @@ class Display:
         terminal = sys.stderr.isatty()
         bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
         printed = time.monotonic()
-        reported = set(self.watch.problems)  # failures of earlier starts of the sweep
+        before, shown = self._failures(), 0  # those of earlier starts of the sweep are not shown
         while True:
             stopped = self.stop.wait(POLL_SECONDS)
             progress = self.watch.update()
-            for folder in [folder for folder in self.watch.problems if folder not in reported]:
+            for folder, _ in sorted((failures := self._failures()) - before)[: SHOWN_FAILURES - shown]:
                 # At once, so that a user can stop a sweep that cannot succeed. `status` shows all failures.
-                if len(reported) < SHOWN_FAILURES:
-                    tqdm.write(f"{folder}: {self.watch.problems[folder]}", file=sys.stderr)
-                reported.add(folder)
+                tqdm.write(f"{folder}: {state(self.watch.runs / folder)[2]}", file=sys.stderr)
+                shown += 1
+            before |= failures
             bar.n = progress.finished
             bar.set_description_str(f"{label}: {self.text(progress)}")
             if not terminal and (stopped or time.monotonic() - printed >= LINE_SECONDS):
@@ -75,3 +77,11 @@ class Display:
             if stopped:
                 break
         bar.close()
+
+    def _failures(self) -> set[tuple[str, int]]:
+        # With the time of each failure, since a run may fail again.
+        failures = set()
+        for folder in self.watch.problems:
+            with contextlib.suppress(FileNotFoundError):  # the run has just begun again
+                failures.add((folder, (self.watch.runs / folder / ERROR).stat().st_mtime_ns))
+        return failures

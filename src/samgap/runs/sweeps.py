@@ -1,6 +1,7 @@
 """The runs that a sweep requests (sweep.yaml), and its progress, which is read from the run folders alone."""
 
 import dataclasses
+import fcntl
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from filelock import FileLock, Timeout
 
 from samgap.errors import SettingError, said
 from samgap.files import replace_text
@@ -187,11 +187,11 @@ def state(folder: Path, expected: str = "") -> tuple[State, RunRecord | None, st
         return "missing", None, ""
     if _locked(folder / LOCK):
         return "running", None, ""
-    error_file = folder / ERROR
-    if error_file.exists():
-        lines = error_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return "failed", None, lines[-1].partition(": ")[2] if lines else ""
-    return ("unfinished" if (folder / LAST).exists() else "missing"), None, ""
+    try:
+        lines = (folder / ERROR).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ("unfinished" if (folder / LAST).exists() else "missing"), None, ""
+    return "failed", None, lines[-1].partition(": ")[2] if lines else ""
 
 
 def epoch(folder: Path) -> str | None:
@@ -241,10 +241,10 @@ class Watch:
 
 
 def _locked(path: Path) -> bool:
-    if not path.exists():
-        return False
     try:
-        with FileLock(path, timeout=0):
+        with path.open("rb") as file:
+            # Shared, since that needs no right to write, and since two readers must not see each other's locks.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except Timeout:
-        return True
+    except OSError as error:  # locked; on a disk without such locks filelock keeps the file only while it is locked
+        return not isinstance(error, FileNotFoundError)
