@@ -1,5 +1,6 @@
 import dataclasses
 import fcntl
+import os
 import shutil
 import time
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_a_failure_is_shown_each_time_and_an_earlier_one_is_not(
     for error in errors[:4]:
         error.parent.mkdir(parents=True)
         error.write_text("SettingError: an earlier failure.\n")
+        os.utime(error, (0, 0))
     shown = ""
     with Display(Watch(planned, tmp_path)):
         for number, seed in enumerate((3, 4, 5), 1):
