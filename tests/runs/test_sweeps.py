@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from hydra_plugins.samgap_launchers.jobs import Job, lost
 from samgap.console import format_duration
 from samgap.errors import SettingError
 from samgap.figures import published
 from samgap.figures.table import collect, refuse_stray
-from samgap.runs import display, records, sweeps
+from samgap.runs import display, measurements, records, sweeps
 from samgap.runs.display import Display
 from samgap.runs.sweeps import Member, Progress, Sweep, Watch
 from tests.runs.test_records import make
@@ -88,7 +89,9 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     records.write(make("seed=0", seconds=4.0), folders[0])
     records.write(make("seed=1", status="diverged", acc=None, train_acc_final=None), folders[1])
-    (folders[2] / "error.txt").write_bytes(b"\xff\nsamgap.errors.SettingError: wanted this: got that.\n")
+    (folders[2] / "error.txt").write_bytes(
+        b"Traceback (most recent call last):\n  \xff\nsamgap.errors.SettingError: wanted this: got that.\nSet A: 1.\n"
+    )
     (folders[3] / "record.json").write_text("{")
     (folders[4] / "last.ckpt").write_text("")
     watch = Watch(planned, tmp_path)
@@ -102,6 +105,36 @@ def test_every_state_is_seen(tmp_path: Path) -> None:
     # Two runs of cost 2 took 4 + 1.5 seconds, and five such runs are left.
     assert progress.seconds_left == pytest.approx(5.5 / 4 * 10)
     assert watch.update().counts["running"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Lost: the node is gone\n", "the node is gone"),
+        ("Traceback (most recent call last):\n  File x\nAssertionError\n", "AssertionError"),
+        ("Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\nTraceback (most recent call last):\n"
+         "  File y\ntorch.AcceleratorError: CUDA error: assert\n\nCompile with X.\n", "CUDA error: assert"),
+        ("", "see error.txt"),
+    ],
+)  # fmt: skip
+def test_every_failed_run_has_a_reason(text: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text(text)
+    assert sweeps.state(tmp_path) == ("failed", None, problem)
+
+
+def test_a_run_is_not_done_before_its_probes(tmp_path: Path) -> None:
+    record = make("seed=0")
+    folder = tmp_path / record.folder
+    records.write(record, folder)
+    probes: dict[str, dict[str, Any]] = {"hessian": {"top": 1}}
+    job = Job(0, [], 1, folder, probes)
+    assert sweeps.state(folder) == ("done", record, "")
+    assert sweeps.state(folder, "", probes) == ("unfinished", None, "")
+    assert lost(job, "killed").status == "failed"
+    assert sweeps.state(folder, "", probes) == ("failed", None, "killed")
+    measurements.write(folder, "hessian", {"settings": {"top": 1}})
+    assert sweeps.state(folder, "", probes) == ("done", record, "")
+    assert lost(job, "killed").status == "done"
 
 
 def test_the_display_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ A launcher is a class with one method, `carry_out`. Only this file uses Hydra's 
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from samgap import files, naming
-from samgap.runs import sweeps
+from samgap.runs import measurements, sweeps
 from samgap.runs.records import ERROR, RunOutcome
 
 naming.register()
@@ -35,6 +35,7 @@ class Job:
     overrides: list[str]  # all overrides of the run, as typed
     devices: int  # trainer.devices
     folder: Path  # absolute path of the run's folder; its name ends with the run's identity
+    probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # those requested: name -> settings
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ class JobLauncher(Launcher):
     def _job(self, number: int, overrides: list[str]) -> Job:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
-        return Job(number, overrides, int(config.trainer.devices), folder)
+        probes = measurements.requested(naming.plain(config, "probe"))
+        return Job(number, overrides, int(config.trainer.devices), folder, probes)
 
 
 def lost(job: Job, reason: str) -> RunOutcome:
-    """Return the outcome of a run whose process is gone, from its record or error.txt, or else from `reason`.
+    """Return the outcome of a run whose process is gone, from its results or error.txt, or else from `reason`.
 
     In the last case, write `reason` to error.txt, from which `status` reads it.
 
@@ -108,7 +110,7 @@ def lost(job: Job, reason: str) -> RunOutcome:
         job: the run.
         reason: what happened to its process, as part of a sentence.
     """
-    state, record, problem = sweeps.state(job.folder, job.folder.name.rpartition("-")[2])
+    state, record, problem = sweeps.state(job.folder, job.folder.name.rpartition("-")[2], job.probes)
     if record is not None:
         return RunOutcome(job.folder.name, record.status)
     if state == "running":

@@ -29,6 +29,7 @@ class Display:
         self.watch = watch
         self.start = time.monotonic()
         self.before = watch.update()
+        self.known = self._failures()  # those of earlier starts of the sweep are not shown
         self.done = self.ended = 0.0  # since the start: cost of the runs that ended, and seconds to the last end
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -60,15 +61,15 @@ class Display:
         terminal = sys.stderr.isatty()
         bar = tqdm(total=len(self.watch.members), bar_format="{desc} |{bar}|", disable=not terminal)
         printed = time.monotonic()
-        before, shown = self._failures(), 0  # those of earlier starts of the sweep are not shown
+        shown = 0
         while True:
             stopped = self.stop.wait(POLL_SECONDS)
             progress = self.watch.update()
-            for folder, _ in sorted((failures := self._failures()) - before)[: SHOWN_FAILURES - shown]:
+            for folder, _ in sorted((failures := self._failures()) - self.known)[: SHOWN_FAILURES - shown]:
                 # At once, so that a user can stop a sweep that cannot succeed. `status` shows all failures.
                 tqdm.write(f"{folder}: {state(self.watch.runs / folder)[2]}", file=sys.stderr)
                 shown += 1
-            before |= failures
+            self.known |= failures
             bar.n = progress.finished
             bar.set_description_str(f"{label}: {self.text(progress)}")
             if not terminal and (stopped or time.monotonic() - printed >= LINE_SECONDS):

@@ -145,3 +145,14 @@ def _problem(record: RunRecord) -> str | None:
             if not isinstance(value, float | int) or not math.isfinite(value) or not 0 <= value <= 1:
                 return f"{name} is {said(value)} and not a fraction from 0 to 1"
     return None
+
+
+def failure(folder: Path) -> str:
+    """Return why a run failed, from the end of its error.txt; "" if it has none."""
+    try:
+        text = (folder / ERROR).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    # After the indented frames of the stack comes "Type: message", and the message may have further lines.
+    ends = [line for line in text.rpartition("Traceback (most recent call last):")[2].splitlines() if line[:1].strip()]
+    return (ends[0].partition(": ")[2] or ends[0]) if ends else f"see {ERROR}"

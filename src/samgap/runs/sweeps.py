@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import yaml
 from samgap.errors import SettingError, said
 from samgap.files import replace_text
 from samgap.runs import measurements, records
-from samgap.runs.records import ERROR, LAST, LOCK, METRICS, RunRecord
+from samgap.runs.records import LAST, LOCK, METRICS, RunRecord
 
 State = Literal["done", "diverged", "running", "failed", "damaged", "unfinished", "missing"]
 FINISHED: tuple[State, ...] = ("done", "diverged")
@@ -170,28 +171,27 @@ def find(root: Path) -> list[tuple[str, str]]:
     return sorted((path.parent.parent.name, path.parent.name) for path in root.glob(f"*/*/{SWEEP}"))
 
 
-def state(folder: Path, expected: str = "") -> tuple[State, RunRecord | None, str]:
+def state(
+    folder: Path, expected: str = "", probes: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[State, RunRecord | None, str]:
     """Return (state, record, sentence about the failure) of a run folder.
 
     Args:
         folder: of the run.
         expected: identity that the record must have; "" accepts any.
+        probes: settings by name; without one of their results the run is not done and has no record.
     """
     try:
         record = records.read(folder, expected)
     except SettingError as error:
         return "damaged", None, str(error)
-    if record is not None:
+    if record is not None and (record.status == "diverged" or not measurements.missing(probes or {}, folder)):
         return record.status, record, ""
-    if not folder.exists():
-        return "missing", None, ""
     if _locked(folder / LOCK):
         return "running", None, ""
-    try:
-        lines = (folder / ERROR).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ("unfinished" if (folder / LAST).exists() else "missing"), None, ""
-    return "failed", None, lines[-1].partition(": ")[2] if lines else ""
+    if problem := records.failure(folder):
+        return "failed", None, problem
+    return ("missing" if record is None and not (folder / LAST).exists() else "unfinished"), None, ""
 
 
 def epoch(folder: Path) -> str | None:
@@ -223,9 +223,7 @@ class Watch:
             if record is not None:
                 run_state: State = record.status
             else:
-                run_state, record, problem = state(self.runs / member.folder, member.identity)
-                if run_state == "done" and measurements.missing(self.sweep.probes, self.runs / member.folder):
-                    run_state, record = "unfinished", None
+                run_state, record, problem = state(self.runs / member.folder, member.identity, self.sweep.probes)
                 if problem:
                     self.problems[member.folder] = problem
                 if run_state == "running":
