@@ -10,6 +10,7 @@ from typing import Any
 
 import hydra
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from samgap import cli, files, naming
@@ -34,6 +35,12 @@ def main(config: DictConfig) -> None:
         values = naming.plain(config, *keys)
         shipped = REFERENCE / config.name / str(config.scale)
         if config.source == "reference" and shipped.exists() and not (shipped / archive.FOLDER).exists():
+            typed = {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
+            if others := typed - {"figure", "name", "scale", "source", "root", "style"}:
+                raise SettingError(
+                    f"{config.name}/{config.scale} came with samgap without its runs, so only root and style can be "
+                    f"set: leave out {', '.join(sorted(others))}."
+                )
             judge_again(shipped, values)
         else:
             draw(values)

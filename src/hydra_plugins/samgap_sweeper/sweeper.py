@@ -1,6 +1,5 @@
 """hydra/sweeper=resume: a grid sweeper that skips finished runs and starts the longest run first."""
 
-import json
 import shlex
 import sys
 from concurrent.futures import BrokenExecutor
@@ -194,7 +193,7 @@ class ResumeSweeper(BasicSweeper):
             member = Member(
                 identity=plan.identity,
                 folder=folder.name,
-                axes={key: _label(leaves.get(key)) for key in keys},
+                axes={key: identity.label(leaves.get(key)) for key in keys},
                 cost=round(cost(plan), 3),
             )
             jobs.append((member, list(job)))
@@ -212,10 +211,11 @@ class ResumeSweeper(BasicSweeper):
         # The axes are keys of the settings: a swept group becomes its name, model.params becomes model.width. Keys that
         # do not change a result, such as device and paths, are no axes.
         is_swept: dict[str, bool] = {}
-        live = self.config.pruner.get("live_params")
+        live, params = self.config.pruner.get("live_params"), self.config.model.get("params")
         for override in self._overrides(arguments):
             key = override.get_key_element().lstrip("+")
             live = override.value() if key == LIVE else live
+            params = override.value() if key == "model.params" else params
             is_swept[f"{key}.name" if key in GROUPS else key] = override.is_sweep_override()
         # An axis with several names counts once.
         swept = dict.fromkeys(
@@ -225,6 +225,8 @@ class ResumeSweeper(BasicSweeper):
         )
         if live is not None and any(key.startswith(("model.", "data.")) for key in swept):
             swept["pruner.sparsity"] = None  # each net has its own sparsity
+        if params is not None and any(key.startswith(("model.", "data.name", "data.size")) for key in swept):
+            swept["model.width"] = None  # and its own width
         if is_swept.get(LIVE):
             swept[LIVE] = None
         return list(swept)
@@ -241,8 +243,3 @@ def _count_dropped(grid: Sweep, root: Path) -> int:
 def _is_portable(argument: str) -> bool:
     # Paths are useless on other machines, and a dashboard must not show them.
     return not argument.startswith(("root=", "data_dir="))
-
-
-def _label(value: Any) -> float | str:
-    """Return a value of an axis so that tables can sort it: a number, or a text such as "null" or "[0.5, 0.75]"."""
-    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else json.dumps(value)

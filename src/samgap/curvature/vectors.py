@@ -46,17 +46,17 @@ class Coordinates:
         Raises:
             SettingError: a mask does not belong to this net, or no coordinate is left.
         """
-        trained = {name: weight for name, weight in net.named_parameters() if weight.requires_grad}
+        weights = dict(net.named_parameters())
+        trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
         live = {}
         for name, mask in (masks or {}).items():
-            if name not in trained or trained[name].shape != mask.shape or mask.dtype != torch.bool:
-                raise SettingError(
-                    f"The mask of {name!r} must be a bool tensor of the shape of a trained parameter of this net."
-                )
-            mask = mask.to(trained[name].device)
-            if trained[name].detach()[~mask].count_nonzero():
+            if name not in weights or weights[name].shape != mask.shape or mask.dtype != torch.bool:
+                raise SettingError(f"The mask of {name!r} must be a bool tensor of the shape of a weight of this net.")
+            mask = mask.to(weights[name].device)
+            if weights[name].detach()[~mask].count_nonzero():
                 raise SettingError(f"The mask of {name!r} prunes weights that are not 0: it is another net's.")
-            live[name] = mask.flatten().nonzero().squeeze(1)
+            if name in trained:
+                live[name] = mask.flatten().nonzero().squeeze(1)
         coordinates = cls({name: weight.shape for name, weight in trained.items()}, live)
         if coordinates.size == 0:
             raise SettingError("The net has no trained weight that lives: nothing has a curvature.")

@@ -79,7 +79,9 @@ class Normalize(NamedTuple):
     def moments(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return largest pixel value, mean and std, each (c, 1, 1)."""
         values = (float(self.max_pixel),) * len(self.mean), self.mean, self.std
-        largest, mean, std = (torch.tensor(channels, device=device).view(-1, 1, 1) for channels in values)
+        largest, mean, std = (
+            torch.tensor(channels, dtype=torch.float32, device=device).view(-1, 1, 1) for channels in values
+        )
         return largest, mean, std
 
     @staticmethod

@@ -9,7 +9,7 @@ empty if a record lacks the key.
 import csv
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from samgap.runs.sweeps import Member, Sweep
 REFERENCE = Path(reference.__file__).parent / "results"  # results that come with samgap
 FOLDER = "runs"  # inside the folder of a result
 RUNS, SHARED, CURVES, PROBES = "runs.csv", "runs.json", "curves.csv", "probes.json"
+RECORDED = "record."  # before the name of a column that is also an axis
 OF_MEMBER = ("folder", "cost", "status")  # columns of runs.csv
 ADVICE = "restore it from where the result came from"  # if a file is damaged
 Cells = dict[str, Any]
@@ -44,7 +45,8 @@ def write(table: Table, root: Path, folder: Path, files: Sequence[str]) -> None:
     rows = []
     for member in table.sweep.members:
         values = cells.get(member.folder, {"status": table.missing.get(member.folder)})
-        varying = {key: value for key, value in values.items() if key not in shared}
+        # A swept setting may have the name of a value of the record: epochs, which the run may not have finished.
+        varying = {RECORDED * (key in member.axes) + key: value for key, value in values.items() if key not in shared}
         rows.append(member.axes | {"folder": member.folder, "cost": member.cost, "status": values["status"]} | varying)
     sweep = {key: value for key, value in dataclasses.asdict(table.sweep).items() if key != "members"}
     write_rows(folder / RUNS, rows, encode)
@@ -114,9 +116,10 @@ def read(folder: Path) -> tuple[Sweep, list[RunRecord]]:
         for row in read_rows(folder / RUNS, decode):
             name, cost, status = (row.pop(key) for key in OF_MEMBER)
             axes = {key: row.pop(key) for key in [key for key in row if key in swept]}
+            values = {key.removeprefix(RECORDED): value for key, value in row.items()}
             members.append(Member(name.rpartition("-")[2], name, axes, cost))
             if status in sweeps.FINISHED:
-                by_folder[name] = _record({"folder": name, "status": status} | contents["shared"] | row, axes)
+                by_folder[name] = _record({"folder": name, "status": status} | contents["shared"] | values)
         return Sweep(**contents["sweep"], members=members), [*by_folder.values()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingError(f"{folder / RUNS} is damaged ({error}): {ADVICE}.") from error
@@ -141,7 +144,7 @@ def _same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and first == second
 
 
-def _record(cells: Cells, axes: Mapping[str, Any]) -> RunRecord:
+def _record(cells: Cells) -> RunRecord:
     settings: dict[str, Any] = {}
     for key, value in cells.items():
         if key.startswith("settings."):

@@ -92,7 +92,8 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
     """Refuse runs that differ in a setting that is no axis, since their gaps would mix two effects.
 
     The ascent of an SGD run and the pruner of a dense run are not compared, since they have no effect, and the run may
-    come from another sweep. A key *.seed that equals `seed` in all runs is not compared either.
+    come from another sweep. A key that equals the setting of its name in all runs, such as data.seed and seed, or
+    pruner.batch_size and batch_size, is not compared either.
 
     Raises:
         SettingError: a setting differs; the message names two of its values.
@@ -106,7 +107,7 @@ def refuse_stray(axes: list[str], settings: list[dict[str, Any]]) -> None:
         effective = identity.canonical(setting)
         for key, value in identity.flat({k: v for k, v in setting.items() if k in effective}).items():
             values.setdefault(key, []).append(said(value))
-            follows[key] = follows.get(key, key.endswith(".seed")) and value == setting["seed"]
+            follows[key] = follows.get(key, "." in key) and value == setting.get(key.rpartition(".")[2])
     for key, varying in values.items():
         distinct = list(dict.fromkeys(varying))
         if len(distinct) > 1 and key not in swept and not follows[key] and not (groups and key.startswith(groups)):

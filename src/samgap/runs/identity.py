@@ -61,6 +61,11 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return leaves
 
 
+def label(value: Any) -> float | str:
+    """Return a value of an axis so that tables can sort it: a number, or a text such as "null" or "[0.5, 0.75]"."""
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else json.dumps(value)
+
+
 def _get(settings: Mapping[str, Any], group: str, key: str) -> Any:
     return (settings.get(group) or {}).get(key)
 

@@ -11,6 +11,7 @@ from samgap import provenance
 from samgap.errors import SettingError, said
 from samgap.rules import ABOVE_0, Rule, is_text, is_whole, numbers, one_of
 from samgap.rules import check as refuse
+from samgap.runs import identity
 from samgap.runs.sweeps import RHO, SEED, Sweep
 
 TEXT = Rule(is_text, "a text")
@@ -114,8 +115,9 @@ def departures(block: Mapping[str, Any], sweep: Sweep) -> str:
     parts = []
     for axis, planned in {**block["cells"], RHO: block["rhos"], SEED: block["seeds"]}.items():
         actual = list(dict.fromkeys(member.axes.get(axis) for member in sweep.members))
-        if {*actual} != {*planned}:
-            parts.append(f"{axis} {_listed(actual)} and not {_listed(planned)}")
+        labels = [identity.label(value) for value in planned]
+        if {*actual} != {*labels}:
+            parts.append(f"{axis} {_listed(actual)} and not {_listed(labels)}")
     if not parts and (actual_digest := digest(member.identity for member in sweep.members)) != block["runs"]:
         parts.append(f"other runs (their digest is {actual_digest} and not {block['runs']})")
     return "; ".join(parts)

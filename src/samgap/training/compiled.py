@@ -219,7 +219,7 @@ _kept: dict[Any, tuple[Whole, Chosen]] = {}  # compiled steps, for later runs of
 
 def _compiled(parts: Parts, images: Tensor, labels: Tensor, state: State) -> tuple[Whole, Chosen]:
     # On the meta device a net has no values, so two nets of the same structure pickle to the same bytes.
-    parts = parts._replace(net=copy.deepcopy(parts.net).to("meta").train())
+    parts = parts._replace(net=copy.deepcopy(parts.net).to("meta"))
     flat, spec = pytree.tree_flatten((images, labels, state))
     shapes = [(t.shape, t.stride(), t.dtype) for t in flat]
     # Pickle stores classes and functions by name. After a reload of their module they are others.

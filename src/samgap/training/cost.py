@@ -1,12 +1,13 @@
 """A rough estimate of a run's duration, to start the longest runs first and to estimate the remaining time."""
 
 import functools
+import json
 import math
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from samgap.targets import locate
+from samgap.targets import call, locate
 from samgap.training.machine import COMPILED_FROM
 from samgap.training.plan import RunPlan
 
@@ -31,19 +32,19 @@ def cost(plan: RunPlan) -> float:
     return float(steps * passes * (parts * pass_seconds + work))
 
 
-def flops(code: str, width: float, shape: tuple[int, int, int], classes: int) -> int:
+def flops(code: str, width: float, shape: tuple[int, int, int], classes: int, own: str = "{}") -> int:
     """Return the number of floating-point operations in a forward pass of one image; arguments as for `operations`."""
-    return sum(operations(code, width, shape, classes))
+    return sum(operations(code, width, shape, classes, own))
 
 
 @functools.cache
-def operations(code: str, width: float, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
+def operations(code: str, width: float, shape: tuple[int, int, int], classes: int, own: str = "{}") -> tuple[int, int]:
     """Return the floating-point operations of matrix products and of convolutions in a forward pass of one image.
 
-    The arguments are the dotted path and the width of a model, the shape (c, h, w) of an image, the number of classes.
+    The arguments are those of `RunPlan.net`.
     """
     with torch.device("meta"):
-        net = locate(code, "model.code")(shape, classes, width=width)
+        net = call("model", locate(code, "model.code"), shape, classes, width=width, **json.loads(own))
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net.eval()(torch.empty(1, *shape))

@@ -18,8 +18,8 @@ def chosen(plan: RunPlan) -> torch.device:
     if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()):
         if not torch.cuda.is_available():
             raise SettingError("trainer=gpu needs a CUDA device and torch finds none here: set trainer=cpu.")
-        if plan.machine.devices > 1:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if plan.machine.devices > 1 and (rank := os.environ.get("LOCAL_RANK")):  # a probe has only one process
+            torch.cuda.set_device(int(rank))
         return torch.device("cuda", torch.cuda.current_device())
     if plan.settings["precision"] == "tf32":
         raise SettingError("precision=tf32 needs a CUDA device, and this run is on the CPU: set precision=32-true.")

@@ -37,7 +37,7 @@ def evaluate(
     workers: int = 0,
     sums: Callable[..., Sequence[float]] = lambda *values: values,
 ) -> Score:
-    """Return the score of `net` on `split`, in the precision of its weights; restore the net's mode.
+    """Return the score of `net` on `split`, in the precision of its weights; restore the mode of each module.
 
     Args:
         net: takes images (B, c, h, w), gives logits (B, C).
@@ -48,7 +48,7 @@ def evaluate(
         sums: maps values of this rank to their sums over all ranks.
     """
     weight = next(net.parameters())
-    mode = net.training
+    modes = [(module, module.training) for module in net.modules()]  # an own net may keep a layer in evaluation mode
     net.eval()
     try:
         total, correct = 0.0, [torch.zeros(0, dtype=torch.bool, device=weight.device)]
@@ -59,7 +59,8 @@ def evaluate(
             if not data.regression:
                 correct.append(hits(logits, labels))
     finally:
-        net.train(mode)
+        for module, mode in modes:
+            module.training = mode
     mask = torch.cat(correct).cpu()
     total, right, count = sums(total, int(mask.sum()), len(split))
     return Score(total / count, None if data.regression else right / count, mask)

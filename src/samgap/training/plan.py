@@ -1,5 +1,6 @@
 """The plan of a run, resolved once from its config: the settings of its result and those of this machine."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,7 +11,7 @@ from samgap.rules import check
 from samgap.runs import identity, measurements
 from samgap.training.layout import Layout, layout
 from samgap.training.machine import LIMIT, TRAINER, Machine
-from samgap.training.settings import GROUPS, images, resolve
+from samgap.training.settings import GROUPS, images, own, resolve
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +74,10 @@ class RunPlan:
         return self.choices["model"].get("batch_norm") == "synchronized" and self.layout.span > 1
 
     @property
-    def net(self) -> tuple[str, float, tuple[int, int, int], int]:
-        """Dotted path and width of the model, shape (c, h, w) of an image, number of classes."""
-        return self.choices["model"]["code"], self.settings["model"]["width"], *images(self.settings)
+    def net(self) -> tuple[str, float, tuple[int, int, int], int, str]:
+        """Dotted path and width of the model, shape (c, h, w) of an image, classes, and the model's other settings."""
+        model = self.settings["model"]
+        return self.choices["model"]["code"], model["width"], *images(self.settings), json.dumps(own(model))
 
     @property
     def requested(self) -> dict[str, dict[str, Any]]:

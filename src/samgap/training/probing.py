@@ -24,11 +24,16 @@ WEIGHTS = "weights.pt"
 
 
 def subject(plan: RunPlan, net: nn.Module, data: Data, masks: Masks, device: torch.device) -> Subject:
-    """Return a trained net with its training images, in order and not augmented; all on `device`."""
+    """Return a trained net with its training images, in order and not augmented; all on `device`.
+
+    There are only as many images as the requested probes need, since images in files may not fit in memory.
+    """
     part = data.train.to(device)
-    images = data.normalize(part.images[:].to(device))  # reads files once; probes use all images many times
+    counts: list[Any] = [settings.get("examples") for settings in plan.requested.values()]
+    first = slice(max(counts) if counts and all(type(count) is int and count > 0 for count in counts) else None)
+    images = data.normalize(part.images[first].to(device))  # reads files once; probes use all images many times
     masks = {name: mask.to(device) for name, mask in masks.items()}
-    return Subject(net.to(device), build.loss(plan), Examples(images, part.labels), masks)
+    return Subject(net.to(device), build.loss(plan), Examples(images, part.labels[first]), masks)
 
 
 def keep(net: nn.Module, identity: str, path: Path) -> None:

@@ -85,6 +85,7 @@ class Program:
         rolls = any(run.wrapper.param_groups[0]["momentum"] for run in runs)  # a callback may have switched it on
         if not len(runs) <= len(before) <= 2 * len(runs) or rolls != bool(self.state.momenta):
             self._allocate(runs, momentum=rolls)
+            before = []  # the rows are new, also those of the masks
         for reason in filter(None, (compiled.changed(run, self.attributes) for run in runs)):
             raise SettingError(reason)
         # Rows of finished runs repeat another run, since fewer rows would need another graph.
@@ -166,7 +167,7 @@ class Program:
     def _single(self, size: int, measures: bool) -> GraphModule:
         """Return the graph of a step of a single run on a batch of `size` examples."""
         run = self.rows[0]
-        net, ascent = copy.deepcopy(run.net).to("meta").train(), type(run.sam) if run.sam else None
+        net, ascent = copy.deepcopy(run.net).to("meta"), type(run.sam) if run.sam else None
         parts = Parts(net, run.loss, None, ascent, run.clip_norm is not None, measures=measures, half=run.half)
         state = State(*({name: rows[0] for name, rows in part.items()} for part in self.state))
         images = self.feed.images.new_zeros(size, *run.epoch.images.data.shape, dtype=torch.float32)

@@ -73,8 +73,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     check(config)
     settings: dict[str, Any] = {key: _plain(config[key]) for key in SCALARS}
     for group in GROUPS:
-        own = {key: value for key, value in config[group].items() if key != "code" and not key.startswith("_")}
-        settings[group] = {key: _plain(value) for key, value in own.items()}
+        public = {key: value for key, value in config[group].items() if key != "code" and not key.startswith("_")}
+        settings[group] = {key: _plain(value) for key, value in public.items()}
     data_rules.check_channels(settings["data"])
     trainer = config.get("trainer", {})
     division = layout(settings, trainer.get("devices") or 1, trainer.get("micro_batch"))
@@ -98,7 +98,7 @@ def _resolve_model(settings: dict[str, Any], code: str, division: Layout) -> Non
     if (params := model.pop("params", None)) is not None:
         from samgap.models import count  # imports torch, which is slow; only model.params needs it
 
-        model["width"] = _plain(count.width_of(code, _own(model), params, *images(settings)))
+        model["width"] = _plain(count.width_of(code, own(model), params, *images(settings)))
 
 
 def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
@@ -113,11 +113,11 @@ def _resolve_pruner(settings: dict[str, Any], code: str) -> None:
                 "pruner.live_params and pruner.sparsity say the same: set pruner.live_params=null or pruner.sparsity=0."
             )
         width = settings["model"]["width"]
-        counts = count.counts_of(code, _own(settings["model"]), width, *images(settings))
+        counts = count.counts_of(code, own(settings["model"]), width, *images(settings))
         pruner["sparsity"] = mask.sparsity_of(live, counts, width)
 
 
-def _own(model: Mapping[str, Any]) -> dict[str, Any]:
+def own(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a model's class takes beside its width."""
     return {key: value for key, value in model.items() if key not in ("name", "width", "init", "batch_norm_size")}
 

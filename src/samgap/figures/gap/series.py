@@ -76,7 +76,7 @@ def published_for(published: pd.DataFrame, axes: Mapping[str, Any], x: str) -> p
     A column with the name of an axis, such as data.label_noise, has the value of each row. If the table lacks this
     column or our sweep lacks the axis, only a value of "off" matches: no noise, no sparsity.
     """
-    column = "params" if x.startswith("params") else x
+    column = "params" if x.startswith("params") else "width" if x == "model.width" else x
     off = (0, "null", "false")
     axis_columns = [name for name in map(str, published) if "." in name and name != x]
     if column not in published or any(value not in off for axis, value in axes.items() if axis not in axis_columns):

@@ -113,9 +113,10 @@ def load(table: Table, root: Path, results_: Mapping[str, Probes], names: Sequen
         if record is None:
             continue
         axes = {axis: member.axes[axis] for axis in table.cell_axes}
-        row = axes | {RHO: record.rho, SEED: member.axes[SEED], "series": series(axes)}
+        row = {"epochs": record.epochs} | axes  # the axis, if epochs are swept
+        row |= {RHO: record.rho, SEED: member.axes[SEED], "series": series(axes)}
         row |= {"folder": record.folder, "status": record.status, "eta": record.settings["optimizer"]["lr"]}
-        row |= {"epochs": record.epochs, "train_loss": record.train_loss_final, "missed": _missed(record, root)}
+        row |= {"train_loss": record.train_loss_final, "missed": _missed(record, root)}
         rows.append(row | _numbers(results_.get(record.folder, {}), row[RHO], row["eta"]))
     runs = pd.DataFrame(rows).drop_duplicates([*table.cell_axes, RHO, SEED], ignore_index=True)
     # If all runs diverged, the columns of numbers are missing.
