@@ -660,6 +660,9 @@ def test_status_goes_on_after_a_damaged_sweep(command: Command, tmp_path: Path) 
     code, out, _ = command("status", f"root={tmp_path}")
     assert code == 0
     assert out.count("is damaged") == 2
+    code, _, err = command("report.__main__", f"root={tmp_path}")
+    assert code == 0, err
+    assert (tmp_path / "report" / "index.html").read_text().count("is damaged") >= 2
 
 
 @pytest.mark.parametrize(

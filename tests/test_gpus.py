@@ -106,7 +106,9 @@ def test_records_are_those_of_the_basic_launcher_and_a_failure_ends_no_other(com
     assert "4 of 8 runs of mine/own failed, the others are done" in err
     assert "lower data.train_size or data.holdout" in err
     assert "Traceback" not in err
-    assert command("train", "-m", *TWO[2:], *grid, f"root={tmp_path}/basic")[0] == 0
+    assert err.count("These runs use no GPU, since their trainer is cpu: for GPUs add trainer=auto.") == 1
+    code, _, err = command("train", "-m", *TWO[2:], *grid, f"root={tmp_path}/basic")
+    assert (code, "use no GPU" in err) == (0, False)
     assert lasting(tmp_path / "gpus") == lasting(tmp_path / "basic")
     assert "4 failed" in command("status", f"root={tmp_path}/gpus")[1]
     # Finished runs are not repeated, and Ray is not started.

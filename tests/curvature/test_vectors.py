@@ -37,6 +37,12 @@ def test_what_is_not_trained_is_no_coordinate() -> None:
     first = next(net.parameters())
     first.requires_grad_(False)
     assert Coordinates.of(net).size == 125 - first.numel()
+    net = mlp()
+    masks = masked(net)
+    name = next(iter(masks))
+    before = Coordinates.of(net, masks).size
+    net.get_parameter(name).requires_grad_(False)  # a frozen layer is pruned like others
+    assert Coordinates.of(net, masks).size == before - int(masks[name].sum())
 
 
 def test_masks_of_another_net() -> None:

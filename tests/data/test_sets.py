@@ -211,3 +211,17 @@ def test_the_targets_of_a_factorization_are_its_matrix_times_its_inputs() -> Non
         SettingError, match=r"data\.channels and data\.classes must be 6 and 10 for these data, got 6 and 9: set them\."
     ):
         assemble(factorization.load, Path(), **(options | {"classes": 9}))
+
+
+def test_inputs_do_not_depend_on_the_default_dtype() -> None:
+    normalize = Normalize(255, (0.1307,), (0.3081,))
+    images = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
+    expected = normalize(images)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)  # as Lightning does within a step in 64 bits
+        found = normalize(images)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == expected.dtype == torch.float32
+    assert torch.equal(found, expected)

@@ -57,6 +57,17 @@ def test_nothing_is_lost(kept: Path, tmp_path: Path) -> None:
         assert (tmp_path / "twice" / "runs" / path.name).read_text() == path.read_text()
 
 
+def test_epochs_may_be_swept_and_not_be_finished(tmp_path: Path) -> None:
+    root = probed.write(tmp_path / "first", lambda rho, seed: 10 - rho, diverged=[(0.2, 1)])
+    sweep = sweeps.read(root, "mine", "own")
+    members = [dataclasses.replace(each, axes=each.axes | {"epochs": 7}) for each in sweep.members]
+    sweep = dataclasses.replace(sweep, axes=["epochs"], members=members)
+    table = collect(sweep, root)
+    assert {record.epochs for record in table.records} - {7}
+    archive.write(table, root, tmp_path / "kept", FILES)
+    assert archive.read(tmp_path / "kept") == (sweep, table.records)
+
+
 def test_what_is_in_the_store_stays(kept: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
@@ -169,6 +180,8 @@ def test_a_result_without_its_runs_is_judged_by_today_s_rules(command: Command, 
     }
     assert again["provenance"]["core_seconds"] == kept["provenance"]["core_seconds"]
     assert len(again["provenance"]["judged_by_commit"]) == 40
+    code, _, err = command("draw", "figure=fig7/cpu", "source=reference", "latex=true", "draw.x=null", "style=paper")
+    assert (code, "so only root and style can be set: leave out draw.x, latex." in err) == (1, True)
 
 
 def test_kept_curves_are_judged_by_today_s_rules() -> None:

@@ -121,6 +121,7 @@ def test_nothing_is_claimed_without_the_whole_history(
         ({"rhos": [0, 0.1, 0.2]}, "ascent.rho 0, 0.1 and not 0, 0.1, 0.2"),
         ({"cells": {"model.width": [1]}, "seeds": [7]}, "model.width 0.1, 1 and not 1; seed 7 to 9 and not 7"),
         ({"cells": BLOCK["cells"] | {"model.name": ["mlp"]}}, "model.name null and not mlp"),
+        ({"cells": BLOCK["cells"] | {"data.flip": [True, None, [1]]}}, "data.flip null and not true, null, [1]"),
         ({"runs": "abc"}, f"other runs (their digest is {BLOCK['runs']} and not abc)"),
     ],
 )

@@ -263,6 +263,18 @@ def test_what_means_nothing_may_vary() -> None:
     refuse_stray(["pruner.sparsity"], alike)
     with pytest.raises(SettingError, match=r"ascent\.name varies"):
         refuse_stray(["pruner.sparsity"], [*alike, run("asam", 0.1, "random", 0.5, 0, 0)])
+    follows = [
+        {
+            "batch_size": size,
+            "seed": 0,
+            "ascent": {"rho": 0.1},
+            "pruner": {"name": "snip", "sparsity": 0.5, "batch_size": size},
+        }
+        for size in (64, 128)
+    ]
+    refuse_stray(["batch_size"], follows)
+    with pytest.raises(SettingError, match=r"pruner\.batch_size varies"):
+        refuse_stray(["batch_size"], [*follows, follows[0] | {"batch_size": 32}])
     with pytest.raises(SettingError, match=r"pruner\.seed varies"):
         refuse_stray(["pruner.sparsity"], [*alike, run("sam", 0.1, "random", 0.5, 1, 0)])
 

@@ -102,3 +102,12 @@ class Hooked(Conv):
 
 class OwnSAM(SAM):
     """A user's variant of SAM."""
+
+
+class Deep(nn.Sequential):
+    """A net with a setting of its own, without a default, whose first layer is always in evaluation mode."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4, *, depth: int) -> None:
+        pixels = shape[0] * shape[1] * shape[2]
+        hidden = (nn.Linear(pixels, pixels) for _ in range(depth))
+        super().__init__(nn.Dropout(0.5).eval(), nn.Flatten(), *hidden, nn.Linear(pixels, classes))

@@ -17,7 +17,7 @@ from samgap.losses import squared
 from samgap.models.mlp import MLP
 from samgap.runs import measurements, records
 from samgap.runs.identity import identity
-from samgap.training import build, probing, ranks
+from samgap.training import build, devices, probing, ranks
 from samgap.training.plan import RunPlan
 from samgap.training.run import run
 from samgap.training.settings import resolve
@@ -97,6 +97,29 @@ def test_a_run_that_is_done_is_probed_from_its_weights(tiny: Tiny, tmp_path: Pat
     run(tiny(*SMALL, "trainer.keep_weights=true", "probe.hessian.eigenvalues=2"), tmp_path)
     assert len(found(tmp_path, "hessian")["eigenvalues"]) == 2
     assert found(tmp_path, "hessian")["eigenvalues"][0] == pytest.approx(first["eigenvalues"][0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("probes", "images"),
+    [("probe=[moments] probe.moments.examples=6", 6), ("probe=[hessian]", 96),
+     ("probe=[hessian,moments] probe.moments.examples=6 probe.hessian.examples=7", 7), ("", 96)],
+)  # fmt: skip
+def test_only_the_images_that_probes_need_are_read(probes: str, images: int, tiny: Tiny) -> None:
+    plan = RunPlan.of(tiny(*probes.split()))
+    data = build.data(plan)
+    net, masks = build.net(plan, data)
+    assert len(probing.subject(plan, net, data, masks, torch.device("cpu")).examples) == images
+
+
+def test_a_probe_of_a_run_on_several_devices_has_one_process(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, chosen = RunPlan.of(tiny("trainer=gpu", "trainer.devices=2")), list[int]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: chosen[-1] if chosen else 0)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert devices.chosen(plan) == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert devices.chosen(plan) == torch.device("cuda", 1)
 
 
 def test_a_probe_that_fails_loses_no_training(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

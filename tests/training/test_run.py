@@ -26,6 +26,7 @@ from samgap.runs import hits, records
 from samgap.runs.records import RunRecord
 from samgap.training import build, checkpoint
 from samgap.training import run as runs
+from samgap.training.cost import cost, operations
 from samgap.training.evaluate import evaluate
 from samgap.training.numerics import numerics
 from samgap.training.plan import RunPlan
@@ -136,6 +137,32 @@ def test_a_replicate_differs_in_init_and_order_and_has_the_data_and_mask_of_its_
     ends = [next(net.parameters()) for net in (first, second, third)]
     assert not torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[1], ends[2])
+
+
+DEEP = "model.code=tests.training.nets.Deep"
+
+
+@pytest.mark.filterwarnings("ignore:Found 1 module")  # Lightning points to the layer
+def test_a_layer_that_its_net_keeps_in_evaluation_mode_stays_there(tiny: Tiny, tmp_path: Path) -> None:
+    given = (DEEP, "+model.depth=1", "precision=64-true", "epochs=3", "optimizer.lr=0.05")
+    eager, compiled = (run(tiny(*given, f"trainer.stepper={name}"), tmp_path / name) for name in ("eager", "compiled"))
+    assert (eager.stepper, compiled.stepper) == ("eager", "compiled")
+    assert eager.train_loss_final == pytest.approx(compiled.train_loss_final, rel=1e-10)
+    plan = RunPlan.of(tiny(*given))
+    data = build.data(plan)
+    net, _ = build.net(plan, data)
+    before = [module.training for module in net.modules()]
+    evaluate(net, build.loss(plan), data, data.test)
+    assert [module.training for module in net.modules()] == before
+    assert {*before} == {True, False}
+
+
+def test_the_cost_of_a_run_depends_on_its_net_s_own_settings(tiny: Tiny) -> None:
+    shallow, deep = (RunPlan.of(tiny(DEEP, f"+model.depth={depth}")) for depth in (1, 9))
+    (channels, side, _), classes = shallow.net[2:4]
+    pixels = channels * side**2
+    assert operations(*deep.net) == (2 * pixels * (9 * pixels + classes), 0)
+    assert cost(deep) > cost(shallow)
 
 
 def test_unused_images_are_scored_beside_the_test(tiny: Tiny, tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ class _Rolls(Callback):
 
 
 def test_momentum_may_be_switched_on(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny(*SAME, "precision=64-true", "optimizer.momentum=0", "epochs=3", "batch_size=16")
+    sparse = "pruner.sparsity=0.5"  # new rows for the momentum need the masks again
+    config = tiny(*SAME, "precision=64-true", "optimizer.momentum=0", "epochs=3", "batch_size=16", sparse)
     (stacked_run,) = stack({0: config}, tmp_path, _Rolls()).values()
     alone = run(config, tmp_path / "alone", callbacks=[_Rolls()])
     assert stacked_run.stepper == "stacked"

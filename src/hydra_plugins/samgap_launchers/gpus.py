@@ -60,6 +60,10 @@ class GpusLauncher(JobLauncher):
         self.gpus, self.address, self.retries = gpus, address, retries
         self.runs_per_gpu, self.most = round(1 / gpus_per_run), None if stack is None else most(stack)
 
+    def expects_gpus(self) -> bool:
+        """Return True."""
+        return True
+
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a worker for each GPU or share of one. A Ray that was started here is stopped after the sweep."""
         with self._ray(work) as gpus:

@@ -4,6 +4,7 @@ A launcher is a class with one method, `carry_out`. Only this file uses Hydra's 
 """
 
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class Job:
     devices: int  # trainer.devices
     folder: Path  # absolute path of the run's folder; its name ends with the run's identity
     probes: dict[str, dict[str, Any]] = field(default_factory=dict)  # those requested: name -> settings
+    accelerator: str = "cpu"  # trainer.accelerator
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,16 @@ class JobLauncher(Launcher):
         jobs = [self._job(initial_job_idx + k, list(overrides)) for k, overrides in enumerate(job_overrides)]
         for job in jobs:
             (job.folder / ERROR).unlink(missing_ok=True)  # from an earlier start
+        if self.expects_gpus() and all(job.accelerator == "cpu" for job in jobs):
+            print("These runs use no GPU, since their trainer is cpu: for GPUs add trainer=auto.", file=sys.stderr)
         environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
         state = Singleton.get_state()
         work = Work(self.hydra_context, self.task, self.config, state, str(Path.cwd()), environment)
         return [JobReturn(_return_value=outcome, status=JobStatus.COMPLETED) for outcome in self.carry_out(jobs, work)]
+
+    def expects_gpus(self) -> bool:
+        """Return whether a user of this launcher wants GPUs, so that a sweep without them is worth a warning."""
+        return False
 
     @abstractmethod
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
@@ -98,7 +106,7 @@ class JobLauncher(Launcher):
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
         probes = measurements.requested(naming.plain(config, "probe"))
-        return Job(number, overrides, int(config.trainer.devices), folder, probes)
+        return Job(number, overrides, int(config.trainer.devices), folder, probes, config.trainer.accelerator)
 
 
 def lost(job: Job, reason: str) -> RunOutcome:

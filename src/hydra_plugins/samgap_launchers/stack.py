@@ -30,6 +30,10 @@ class StackLauncher(JobLauncher):
         """
         self.most = most(stack)
 
+    def expects_gpus(self) -> bool:
+        """Return whether this machine has GPUs."""
+        return bool(_cards())
+
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Carry out stacks of runs with equal shapes, those with the longest runs first."""
         on_cpu = all(plan(job, work).machine.accelerator == "cpu" for job in jobs)

@@ -15,6 +15,12 @@ class TorchrunLauncher(JobLauncher):
 
     several_devices = True
 
+    def expects_gpus(self) -> bool:
+        """Return whether this machine has GPUs."""
+        from samgap.training import cuda  # imports torch, and Hydra imports this file for every command
+
+        return cuda.cards() > 0
+
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:
         """Start a process for each device; if one fails, torchrun ends all processes of the run."""
         limit = self.config.hydra.sweeper.get("stop_after")

@@ -133,6 +133,7 @@ def _minute(time: str | None) -> str:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    if len(values) > 2 and all(value == values[0] + place for place, value in enumerate(values)):
+    whole = len(values) > 2 and all(is_whole(value) for value in values)
+    if whole and all(value == values[0] + place for place, value in enumerate(values)):
         return f"{values[0]} to {values[-1]}"
     return ", ".join(value if isinstance(value, str) else said(value) for value in values)

@@ -358,6 +358,7 @@ def test_published_rows_are_those_of_the_same_cells() -> None:
 
 def test_published_rows_on_an_axis_of_their_own() -> None:
     sparse = published.load("fig10_mnist").drop(columns="pruner.name")
+    assert [*published_for(published.load("fig7"), {}, "model.width")["x"]] == [0.25, 0.5, 1, 4, 10]
     rows = published_for(sparse, {}, "pruner.sparsity")
     assert rows["x"].tolist() == [0, 0.52, 0.77, 0.96]
     cells = pd.DataFrame({"model.width": [0.25, 0.5, 1, 4], "pruner.sparsity": [0, 0.5157, 0.7723, 0.9583]})
