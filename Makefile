@@ -24,7 +24,9 @@ ROOTED = root="root='$${ROOT//\'/\\\'}'"
 SPLIT = split="$$(printf %s "$$OVERRIDES" | xargs -r printf '%s\n' 2>/dev/null)" || { \
 	echo "samgap: OVERRIDES has a quote without its end, got $$OVERRIDES" >&2; exit 1; }; words=(); shown=(); \
 	[ -z "$$split" ] || mapfile -t words <<< "$$split"; \
-	for word in "$${words[@]}"; do [[ $$word =~ ^(name|scale|root|draw|logger)[=.] ]] && shown+=("$$word"); done
+	for word in "$${words[@]}"; do [[ $$word =~ ^(name|scale|root|draw|logger)[=.] ]] && shown+=("$$word"); \
+	[[ $$word == debug=* ]] && { echo "samgap: OVERRIDES takes no debug, since its runs would replace those of the figure:" \
+	"type python -m samgap.train -m figure=... $$word" >&2; exit 1; }; done
 TOLD = told() { echo "$(BIN)/python -m $$*"; "$(BIN)/python" -m "$$@"; }
 
 INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable
@@ -51,15 +53,19 @@ help: ## this list
 	@echo
 	@echo "  Figures: $(FIGURES)"
 
-reproduce-%: $(READY) ## sweep and draw one figure: make reproduce-fig8
+_known-%:
 	@test -e conf/figure/$*/$(SCALE).yaml -a "$(SCALE)" != base || { echo "samgap: no figure $* at scale $(SCALE); conf/figure/ has: $$(cd conf/figure && ls */*.yaml | grep -v base | sed 's/.yaml//' | xargs)" >&2; exit 1; }
+
+reproduce-%: _known-% $(READY) ## sweep and draw one figure: make reproduce-fig8
 	@$(ROOTED); $(SPLIT); $(TOLD); \
 	told samgap.train -m figure=$*/$(SCALE) hydra/launcher=$(LAUNCHER) "$$root" \
 		$(if $(filter-out 1,$(DEVICES)),trainer.devices=$(DEVICES)) "$${words[@]}" && \
+	if [[ " $${words[*]} " == *" hydra.sweeper.dry_run=true "* ]]; then exit; fi && \
 	told samgap.draw figure=$*/$(SCALE) "$$root" "$${shown[@]}"
 
-# fig5 is fig4 by its other name.
-reproduce-all: $(patsubst %,reproduce-%,$(filter-out fig5,$(FIGURES))) ## every figure, one after the other
+# fig5 is fig4 by its other name. Not every figure has every scale.
+AT_SCALE := $(filter-out fig5,$(patsubst conf/figure/%/$(SCALE).yaml,%,$(wildcard conf/figure/*/$(SCALE).yaml)))
+reproduce-all: $(patsubst %,reproduce-%,$(or $(AT_SCALE),all-figures)) ## every figure at this scale, one after the other
 
 report: $(READY) ## all figures, tables and verdicts as one page: multirun/report/index.html
 	@$(ROOTED); "$(BIN)/python" -m samgap.report "$$root"

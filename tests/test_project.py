@@ -63,6 +63,12 @@ def test_an_unknown_figure_or_scale_is_one_sentence() -> None:
         assert "fig8/smoke" in result.stderr
 
 
+def test_a_wrong_name_is_found_before_the_environment_is_made() -> None:
+    command = ["make", "reproduce-fig99", "PYTHON=false"]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, "samgap: no figure" in done.stderr) == (2, True)
+
+
 def made(folder: Path, *options: str) -> list[list[str]]:
     """Return the arguments of each call of python by make; python is replaced by a script that records them."""
     (folder / "python").write_text("""#!/bin/sh\nprintf '<%s>' "$@"; echo\n""")
@@ -85,6 +91,22 @@ def test_make_starts_runs_on_several_devices(tmp_path: Path, options: list[str],
     sweep, drawing = made(tmp_path, "reproduce-fig9", *options)
     assert sweep == ["samgap.train", "-m", "figure=fig9/smoke", *expected]
     assert drawing == ["samgap.draw", "figure=fig9/smoke", "root='multirun'"]
+
+
+def test_make_carries_out_every_figure_that_has_the_scale(tmp_path: Path) -> None:
+    figures = sorted({path.parent.name for path in (TOP / "conf" / "figure").glob("*/cpu.yaml")} - {"fig5"})
+    calls = made(tmp_path, "reproduce-all", "SCALE=cpu")
+    assert sorted(call[2] for call in calls if call[0] == "samgap.train") == [f"figure={name}/cpu" for name in figures]
+    assert len(calls) == 2 * len(figures)
+
+
+def test_make_draws_nothing_after_a_dry_run_and_refuses_debug(tmp_path: Path) -> None:
+    ((module, *_),) = made(tmp_path, "reproduce-fig8", "OVERRIDES=seed=0 hydra.sweeper.dry_run=true")
+    assert module == "samgap.train"
+    command = ["make", f"BIN={tmp_path}", "reproduce-fig8", "OVERRIDES=debug=limit"]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "samgap: OVERRIDES takes no debug" in done.stderr
 
 
 def test_make_hands_on_what_is_typed_and_gives_the_drawing_what_it_must_know(tmp_path: Path) -> None:

@@ -17,12 +17,20 @@ from wandb_workspaces.workspaces.errors import SpecVersionError
 from samgap import cli, naming
 from samgap.errors import SettingError
 from samgap.files import replace_text
-from samgap.rules import FLAG, check
+from samgap.rules import FLAG, Rule, check, is_text
 from samgap.runs import identity
 from samgap.tracking import panels, session
 from samgap.training.settings import GROUPS, SCALARS
 
+PARTS = ("curves", "steps", "columns")
 PLACEHOLDER = "entity"  # in place of the account's entity in the files of `dry_run`, which does not contact W&B
+PANELS = Rule(
+    lambda value: (
+        isinstance(value, dict)
+        and all(isinstance(value.get(part), list) and all(map(is_text, value[part])) for part in PARTS)
+    ),
+    "lists of keys named curves, steps and columns",
+)
 
 naming.register()
 
@@ -41,7 +49,7 @@ def show(config: DictConfig) -> None:
         SettingError: no sweep is named, a panel shows a key that no run logs, or W&B rejects the dashboard.
     """
     values = naming.plain(config, "root", "name", "scale", "draw", "logger", "panels", "dry_run")
-    check(values, {"dry_run": FLAG})
+    check(values, {"dry_run": FLAG, "panels": PANELS})
     name, scale, project = values["name"], values["scale"], values["logger"].get("project")
     if name == "adhoc":
         raise SettingError("A dashboard is of a sweep: give figure=fig8/paper or the name= of your own, got neither.")

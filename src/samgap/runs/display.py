@@ -67,7 +67,9 @@ class Display:
             progress = self.watch.update()
             for folder, _ in sorted((failures := self._failures()) - self.known)[: SHOWN_FAILURES - shown]:
                 # At once, so that a user can stop a sweep that cannot succeed. `status` shows all failures.
-                tqdm.write(f"{folder}: {state(self.watch.runs / folder)[2]}", file=sys.stderr)
+                tqdm.write(
+                    f"{folder}: {state(self.watch.runs / folder, probes=self.watch.sweep.probes)[2]}", file=sys.stderr
+                )
                 shown += 1
             self.known |= failures
             bar.n = progress.finished
