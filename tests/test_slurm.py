@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.samgap_launchers import slurm_queue
-from hydra_plugins.samgap_launchers.jobs import Job, Work
-from hydra_plugins.samgap_launchers.slurm import Task
+from hydra_plugins.samgap_launchers import jobs, slurm_queue
+from hydra_plugins.samgap_launchers import slurm as launcher
 from hydra_plugins.samgap_launchers.slurm_queue import Queue
 from tests.processes import alive, finished, wait_for, workers
 from tests.slurm import cluster, output_of, patiently
@@ -251,7 +250,8 @@ def test_what_needs_a_person_is_said_once_and_again_when_it_changes(
 
 def test_files_on_a_shared_disk_have_no_key() -> None:
     environment = {"WANDB_API_KEY": "secret", "WANDB_MODE": "offline"}
-    work: Any = Work(None, None, None, None, "/", environment)  # type: ignore[arg-type]
-    task = Task(Job(0, [], 1, Path("/x")), work)
+    # By their modules, since Hydra executes the modules of its plugins again for each command.
+    work: Any = jobs.Work(None, None, None, None, "/", environment)  # type: ignore[arg-type]
+    task = launcher.Task(jobs.Job(0, [], 1, Path("/x")), work)
     assert task.work.environment == {"WANDB_MODE": "offline"}
     assert b"secret" not in pickle.dumps(task)

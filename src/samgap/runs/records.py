@@ -153,6 +153,8 @@ def failure(folder: Path) -> str:
         text = (folder / ERROR).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-    # After the indented frames of the stack comes "Type: message", and the message may have further lines.
-    ends = [line for line in text.rpartition("Traceback (most recent call last):")[2].splitlines() if line[:1].strip()]
-    return (ends[0].partition(": ")[2] or ends[0]) if ends else f"see {ERROR}"
+    # After the indented frames of a stack comes "Type: message", and the message may have further lines.
+    _, stack, end = text.rpartition("Traceback (most recent call last):")
+    lines = [line for line in end.splitlines() if line[:1].strip()] or [f"see {ERROR}"]
+    line = lines[0 if stack else -1]
+    return line.partition(": ")[2] or line

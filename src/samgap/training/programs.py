@@ -81,11 +81,9 @@ class Program:
 
     def _prepare(self, runs: Sequence[GraphStepper]) -> list[Call]:
         """Copy the runs into the rows, allocated if needed, and return the calls for the steps of an epoch."""
-        before = self.rows
         rolls = any(run.wrapper.param_groups[0]["momentum"] for run in runs)  # a callback may have switched it on
-        if not len(runs) <= len(before) <= 2 * len(runs) or rolls != bool(self.state.momenta):
+        if not len(runs) <= len(self.rows) <= 2 * len(runs) or rolls != bool(self.state.momenta):
             self._allocate(runs, momentum=rolls)
-            before = []  # the rows are new, also those of the masks
         for reason in filter(None, (compiled.changed(run, self.attributes) for run in runs)):
             raise SettingError(reason)
         # Rows of finished runs repeat another run, since fewer rows would need another graph.
@@ -96,8 +94,7 @@ class Program:
                 row[number].copy_(torch.zeros_like(row[number]) if momentum is None else momentum)
             _copy(self.state.weights, number, run.named)
             _copy(self.state.buffers, number, dict(run.net.named_buffers()))
-            if self.rows != before:
-                _copy(self.state.masks, number, run.masks)
+            _copy(self.state.masks, number, run.masks)
             for name, value in trace.numbers_of(run).items():  # a callback may have changed them
                 self.state.numbers[name][number].fill_(value)
         measures, draws = runs[0].sam is not None, runs[0].epoch.draws
