@@ -137,6 +137,8 @@ def test_widths_with_one_number_of_live_parameters_are_one_series(command: Comma
         ("data.size=8,7 model.width=0.1 pruner.live_params=1000", ["data.size", "pruner.sparsity"]),
         ("pruner.sparsity=0,0.5 pruner.live_params=null", ["pruner.sparsity"]),
         ("model.params=2e3,3e3 model.width=1", ["model.width"]),
+        ("model.params=2e3 data.size=4,8", ["data.size", "model.width"]),
+        ("model.params=2e3 data.train_size=32,64", ["data.train_size"]),
     ],
 )
 def test_an_axis_by_another_name(command: Command, tmp_path: Path, overrides: str, axes: list[str]) -> None:

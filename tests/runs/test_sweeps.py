@@ -185,6 +185,20 @@ def test_a_failure_is_shown_each_time_and_an_earlier_one_is_not(
     assert "fourth" not in shown
 
 
+def test_a_failed_probe_is_shown_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(display, "POLL_SECONDS", 0.01)
+    planned = dataclasses.replace(sweep(tmp_path, "seed=0"), probes={"hessian": {"top": 1}})
+    (member,) = planned.members
+    with Display(Watch(planned, tmp_path)):
+        records.write(make("seed=0"), sweeps.runs(tmp_path) / member.folder)
+        (sweeps.runs(tmp_path) / member.folder / "error.txt").write_text("SettingError: no end in sight.\n")
+    shown = capsys.readouterr().err
+    assert f"{member.folder}: no end in sight.\n" in shown
+    assert "0/1 done, 0 running, 1 failed" in shown
+
+
 def test_the_time_left_does_not_grow_between_two_ends_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: now[0]))

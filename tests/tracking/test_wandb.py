@@ -557,6 +557,18 @@ def test_a_run_of_an_agent_is_the_agent_s_and_a_sweep_is_not(
     assert "WANDB_SWEEP_ID" not in os.environ  # nor in workers
 
 
+def test_a_study_with_one_of_two_probes_is_drawn_and_sent(
+    logged: Path, command: Command, tmp_path: Path, fresh: None
+) -> None:
+    shutil.copytree(logged / "runs", tmp_path / "runs")
+    sweeps.write(dataclasses.replace(sweeps.read(logged, NAME, "own"), name="mine"), tmp_path)
+    # Only the Hessian was probed, so there is no chart of the moments.
+    code, _, err = command("draw", "name=mine", "draw=sharpness", "logger=wandb", f"root={tmp_path}")
+    assert (code, "did not take" in err) == (0, False), err
+    (sent,) = gap_runs(tmp_path)
+    assert [*(sent / "files" / "media" / "images").glob("figure*.png")]
+
+
 def test_names_are_cut_to_what_wandb_takes_and_stay_different(tmp_path: Path, fresh: None) -> None:
     long = {key: 200 * key[0] for key in ("id", "name", "group", "job_type")}
     with session.run(tmp_path, mode="offline", **ABOUT | long | {"tags": ["short", 65 * "t", 65 * "t" + "u"]}):

@@ -105,7 +105,7 @@ class OwnSAM(SAM):
 
 
 class Deep(nn.Sequential):
-    """A net with a setting of its own, without a default, whose first layer is always in evaluation mode."""
+    """A net with a setting that has no default. Its first layer is always in evaluation mode."""
 
     def __init__(self, shape: tuple[int, int, int], classes: int, width: float = 4, *, depth: int) -> None:
         pixels = shape[0] * shape[1] * shape[2]

@@ -61,7 +61,7 @@ class GpusLauncher(JobLauncher):
         self.runs_per_gpu, self.most = round(1 / gpus_per_run), None if stack is None else most(stack)
 
     def expects_gpus(self) -> bool:
-        """Return True."""
+        """Return True, since Ray reserves a GPU, or a share of one, for each run."""
         return True
 
     def carry_out(self, jobs: list[Job], work: Work) -> list[RunOutcome]:

@@ -95,7 +95,7 @@ class JobLauncher(Launcher):
         return [JobReturn(_return_value=outcome, status=JobStatus.COMPLETED) for outcome in self.carry_out(jobs, work)]
 
     def expects_gpus(self) -> bool:
-        """Return whether a user of this launcher wants GPUs, so that a sweep without them is worth a warning."""
+        """Return whether this launcher is for GPUs on this machine, so that a sweep without them gets a warning."""
         return False
 
     @abstractmethod

@@ -79,6 +79,7 @@ class Normalize(NamedTuple):
     def moments(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return largest pixel value, mean and std, each (c, 1, 1)."""
         values = (float(self.max_pixel),) * len(self.mean), self.mean, self.std
+        # Not in the default dtype, which Lightning changes within a step in 64 bits.
         largest, mean, std = (
             torch.tensor(channels, dtype=torch.float32, device=device).view(-1, 1, 1) for channels in values
         )

@@ -68,7 +68,7 @@ def _log(run: Any, study: Study, charts: Sequence[Chart | Map], root: Path) -> N
         "figure": wandb.Image(files["png"]),
     }
     for chart in charts:
-        if isinstance(chart, Chart) and chart.lines:
+        if isinstance(chart, Chart):
             points = pd.concat([line.points.assign(series=line.label) for line in chart.lines])[["x", "y", "series"]]
             points_table = wandb.Table(dataframe=points.dropna().astype({"x": float, "y": float}))
             title = f"{chart.title}: {chart.y.title} over {chart.x.title}"

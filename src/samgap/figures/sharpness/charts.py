@@ -20,7 +20,7 @@ LIMIT = "#404040"
 
 
 def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
-    """Return charts of lambda_max and of s_2, s_3, s_4 over evenly spaced rhos; each series has a color."""
+    """Return charts of lambda_max and of s_2, s_3, s_4, if measured, over evenly spaced rhos; a series has a color."""
     rhos = sorted({*frame[RHO]})
     cells = _named(frame).assign(at=frame[RHO].map(rhos.index))
     groups = list(cells.groupby("series", sort=False))
@@ -47,10 +47,11 @@ def flatness(frame: pd.DataFrame, settings: Mapping[str, Any]) -> list[Chart]:
                 moments.append(Line(text, marks, Look(LIMIT, "_"), dash, legend=None if name in LISTED else ""))
     _published(top, moments, cells.drop(columns="n").drop_duplicates(RHO), settings["published_data"])
     x = Axis("ρ of SAM", "rho", ticks=tuple((at, f"{rho:g}" if rho else "SGD") for at, rho in enumerate(rhos)))
-    return [
+    charts = [
         Chart("largest curvature of the training loss", x, Axis("λₘₐₓ of the Hessian ± s.e.", TOP, zero=True), top),
         Chart(MOMENTS, x, Axis("sₖ ± s.e.", "s_k", zero=True), moments),
     ]
+    return [chart for chart in charts if chart.lines]
 
 
 def _published(top: list[Line], moments: list[Line], cells: pd.DataFrame, data: str) -> None:
