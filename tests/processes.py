@@ -69,8 +69,9 @@ def alive(pids: Iterable[int]) -> list[int]:
 
 def workers(root: Path, run: str = "*") -> list[int]:
     """Return the processes with this name that hold the lock of the only unfinished run below `root`; none between two
-    attempts.
+    attempts. A process that only looks at a run holds a READ lock for a moment.
     """
     inodes = [(path.parent / ".lock").stat().st_ino for path in root.glob(f"runs/{run}/last.ckpt")]
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return [int(fields[4]) for fields in locks if fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) in inodes]
+    held = [fields for fields in locks if (fields[1], fields[3]) == ("FLOCK", "WRITE")]
+    return [int(fields[4]) for fields in held if int(fields[5].rpartition(":")[2]) in inodes]

@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from samgap.runs import identity, records, sweeps
 from samgap.runs.sweeps import Member, Sweep
 from samgap.tracking import gap_run, panels, restore, session
 from samgap.tracking import run as loggers
-from tests.processes import LIMIT
+from tests.processes import LIMIT, below
 from tests.test_commands import Command, lasting
 from tests.tracking.test_dashboard import DRAW, SHOWN
 
@@ -567,6 +568,23 @@ def test_a_study_with_one_of_two_probes_is_drawn_and_sent(
     assert (code, "did not take" in err) == (0, False), err
     (sent,) = gap_runs(tmp_path)
     assert [*(sent / "files" / "media" / "images").glob("figure*.png")]
+
+
+def test_a_process_of_wandb_that_does_not_end_is_left_alone(
+    tmp_path: Path, fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = below(os.getpid())
+    with session.run(tmp_path, mode="offline", **ABOUT):
+        (stopped,) = (pid for pid, line in below(os.getpid()).items() if pid not in before and "wandb-core" in line)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(session, "END_SECONDS", 0.1)
+        session.end_process()  # wandb.teardown waits forever
+        with session.run(tmp_path, mode="offline", **ABOUT | {"id": "next"}) as second:
+            assert second is not None
+    finally:
+        os.kill(stopped, signal.SIGKILL)
+    assert len(folders(tmp_path)) == 2
 
 
 def test_names_are_cut_to_what_wandb_takes_and_stay_different(tmp_path: Path, fresh: None) -> None:

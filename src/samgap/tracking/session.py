@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 from samgap.errors import SettingError
 
 FOLDER = "wandb"  # below multirun/
+END_SECONDS = 5.0  # longest wait for W&B's process to end
 TAG, TEXT = 64, 128  # most characters in W&B's tags and job types, and in ids, names and groups
 # WANDB_ variables that this module unsets, since it sets these options itself. Notebooks, clusters and earlier programs
 # may have set them to values that would select a wrong run.
@@ -108,6 +110,7 @@ def account(root: Path, seconds: float, purpose: str, alternative: str) -> Itera
                 )
             yield wandb.Api(timeout=max(1, round(seconds)))
         except (wandb.errors.Error, WandbApiFailedError, ValidationError, OSError) as error:
+            end_process()  # else wandb would do it at exit, and might wait forever
             if getattr(error, "filename", None):  # an error of this disk, not of W&B
                 raise
             raise SettingError(
@@ -173,7 +176,17 @@ _failures: list[str] = []  # errors at the start of online runs; after one, this
 
 
 def end_process() -> None:
-    """End W&B's own process, which would keep trying and block another use of the run's id."""
+    """End W&B's own process, which would keep trying and block another use of the run's id.
+
+    With wandb 0.31, that process may miss the message to end if it follows a request without an answer, and
+    `wandb.teardown` then waits forever. So this waits END_SECONDS; the other process ends with this one at the latest.
+    """
+    waiting = threading.Thread(target=_tear_down, daemon=True)
+    waiting.start()
+    waiting.join(END_SECONDS)
+
+
+def _tear_down() -> None:
     with contextlib.suppress(Exception, SystemExit):  # wandb exits with the code of its process if that was killed
         import wandb
 
