@@ -82,7 +82,7 @@ gpu-evidence: $(READY) ## what minutes of one GPU bring, figure 8 on a folder of
 	told samgap.draw figure=fig8/gpu "$$root" "$${shown[@]}" && \
 	told samgap.draw figure=fig7/gpu "$$root" "$${shown[@]}"
 
-bench: $(BENCHING) ## what a step and a sweep cost, against other code and our goals: 40 minutes on a quiet machine
+bench: $(BENCHING) ## what a step and a sweep cost, against other code and our goals: 40 to 75 minutes on a quiet machine
 	"$(BIN)/python" -m samgap.bench --root "$$ROOT"
 
 check-gpu: $(READY) ## does samgap work on this GPU, and how fast? Under 5 minutes; without one it says so
